@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "lib/text/tokenizer.h"
+
+namespace tandem {
+
+// Turns a growing sequence of token ids into text, piece by piece. What comes out is always whole
+// UTF-8 characters: the bytes of byte pieces are held until their character is complete or cannot
+// become one. All outputs put together equal Tokenizer::Decode of all ids. One thread at a time.
+class StreamingDetokenizer {
+ public:
+  explicit StreamingDetokenizer(std::shared_ptr<const Tokenizer> tokenizer);
+
+  // The text that `ids` complete, perhaps empty. OutOfRange, naming index in `ids` and id, for an
+  // id that is not in the vocabulary; then nothing was taken.
+  absl::StatusOr<std::string> Append(absl::Span<const int32_t> ids);
+
+  // The end: U+FFFD for each byte still held. Afterwards the object is as new.
+  std::string Flush();
+
+  // Bytes held back now, at most 3.
+  size_t held_bytes() const { return held_.size(); }
+
+ private:
+  void AppendPiece(int32_t id, std::string& out);
+  void ReleaseCharacters(bool at_end, std::string& out);
+
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::string held_;            // bytes of a character that is not complete
+  bool any_text_ = false;       // something came out already
+  bool at_start_ = true;        // a leading space may still be one that the encoder put there
+  bool space_dropped_ = false;  // it was, in the piece before
+};
+
+}  // namespace tandem
