@@ -1,0 +1,22 @@
+# tandem_proto_library(FILES ...): C++ messages and gRPC services from proto/, generated at build time. Declares module `proto`.
+function(tandem_proto_library)
+  cmake_parse_arguments(A "" "" "FILES" ${ARGN})
+  set(out "${PROJECT_BINARY_DIR}/generated")
+  set(sources)
+  foreach(file IN LISTS A_FILES)
+    string(REGEX REPLACE "\\.proto$" "" stem "${file}")
+    set(made "${out}/${stem}.pb.cc" "${out}/${stem}.pb.h" "${out}/${stem}.grpc.pb.cc" "${out}/${stem}.grpc.pb.h")
+    add_custom_command(OUTPUT ${made}
+      COMMAND ${CMAKE_COMMAND} -E make_directory "${out}"
+      COMMAND protobuf::protoc -I "${CMAKE_CURRENT_SOURCE_DIR}" --cpp_out=${out} --grpc_out=${out}
+              --plugin=protoc-gen-grpc=$<TARGET_FILE:gRPC::grpc_cpp_plugin> "${file}"
+      DEPENDS ${A_FILES} WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" VERBATIM
+      COMMENT "Generating ${stem}.pb.{h,cc}")
+    list(APPEND sources ${made})
+  endforeach()
+  add_library(tandem_proto STATIC ${sources})
+  # Generated code is not ours to warn about.
+  target_include_directories(tandem_proto SYSTEM PUBLIC "${out}")
+  target_link_libraries(tandem_proto PUBLIC gRPC::grpc++ gRPC::grpc++_reflection protobuf::libprotobuf)
+  set_target_properties(tandem_proto PROPERTIES TANDEM_LAYER 0 TANDEM_GROUP lib)
+endfunction()

@@ -1,0 +1,121 @@
+#include "lib/base/shared_memory.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
+
+absl::Status Errno(const std::string& what) { return absl::ErrnoToStatus(errno, what); }
+
+absl::StatusOr<SharedMemory> TryCreate(const std::string& name, std::size_t bytes, unsigned flags) {
+  SharedMemory memory;
+  memory.fd = UniqueFd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | flags));
+  if (!memory.fd.valid()) return Errno(absl::StrCat("memfd '", name, "'"));
+  if (::ftruncate(memory.fd.get(), static_cast<off_t>(bytes)) != 0) {
+    return Errno(absl::StrCat("memfd '", name, "': sizing to ", bytes, " bytes"));
+  }
+  TANDEM_ASSIGN_OR_RETURN(memory.mapping, Mapping::Map(memory.fd.get(), bytes, /*writable=*/true));
+  return memory;
+}
+
+absl::Status AddSeals(int fd, int seals) {
+  if (::fcntl(fd, F_ADD_SEALS, seals) != 0) return Errno("sealing shared memory");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::size_t PageSize() {
+  static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) ::munmap(data_, RoundUp(size_, PageSize()));
+}
+
+absl::StatusOr<Mapping> Mapping::Map(int fd, std::size_t bytes, bool writable) {
+  if (bytes == 0) return absl::InvalidArgumentError("cannot map 0 bytes");
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return Errno("fstat of a descriptor to map");
+  if (static_cast<std::size_t>(info.st_size) < bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot map: expected a file of at least ",
+                                                   bytes, " bytes, found ", info.st_size));
+  }
+  void* data = ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) return Errno(absl::StrCat("mapping ", bytes, " bytes"));
+  Mapping mapping;
+  mapping.data_ = static_cast<std::byte*>(data);
+  mapping.size_ = bytes;
+  return mapping;
+}
+
+absl::StatusOr<SharedMemory> SharedMemory::Create(const std::string& name, std::size_t bytes,
+                                                  bool huge_pages, bool* got_huge_pages) {
+  if (got_huge_pages != nullptr) *got_huge_pages = false;
+  if (huge_pages) {
+    absl::StatusOr<SharedMemory> memory =
+        TryCreate(name, RoundUp(bytes, kHugePageBytes), MFD_HUGETLB | MFD_HUGE_2MB);
+    if (memory.ok()) {
+      if (got_huge_pages != nullptr) *got_huge_pages = true;
+      return memory;
+    }
+  }
+  return TryCreate(name, RoundUp(bytes, PageSize()), 0);
+}
+
+absl::Status SealSize(int fd) { return AddSeals(fd, F_SEAL_SHRINK | F_SEAL_GROW); }
+
+absl::Status SealContents(int fd) {
+  return AddSeals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
+absl::Status CheckSealedSize(int fd, std::size_t min_bytes) {
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0)
+    return absl::InvalidArgumentError(
+        "shared memory: expected a memfd, found another kind of file");
+  if ((seals & F_SEAL_SHRINK) == 0) {
+    return absl::InvalidArgumentError(
+        "shared memory: expected a memfd sealed against shrinking, found an unsealed one");
+  }
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return Errno("fstat of shared memory");
+  if (static_cast<std::size_t>(info.st_size) < min_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("shared memory: expected at least ", min_bytes,
+                                                   " bytes, found ", info.st_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<FileIdentity> IdentityOf(int fd) {
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return Errno("fstat");
+  return FileIdentity{static_cast<std::uint64_t>(info.st_dev),
+                      static_cast<std::uint64_t>(info.st_ino)};
+}
+
+}  // namespace tandem

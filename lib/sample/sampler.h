@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace tandem {
+
+// How one request wants its tokens chosen. Meanings are those of the OpenAI API, extended as vLLM
+// extends it (top_k, min_p).
+struct SamplingParams {
+  float temperature = 1.0f;  // >= 0; 0 takes the most likely token
+  float top_p = 1.0f;        // (0, 1]
+  std::int32_t top_k = 0;    // 0: all
+  float min_p = 0.0f;  // [0, 1): tokens under min_p times the best one's probability are dropped
+  float frequency_penalty = 0.0f;  // [-2, 2], times the count among generated tokens
+  float presence_penalty = 0.0f;   // [-2, 2], once for every generated token
+  std::vector<std::pair<std::int32_t, float>> logit_bias;  // token, [-100, 100]; ascending by token
+  std::uint64_t seed = 0;
+  std::int32_t num_logprobs = -1;  // -1: none; 0..20: that many best tokens beside the chosen one
+};
+absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t vocab_size);
+
+struct TokenLogprob {
+  std::int32_t token = 0;
+  float logprob = 0;  // natural logarithm of the model's own probability: before temperature, bias
+                      // and penalties
+};
+
+struct SampledToken {
+  std::int32_t token = 0;
+  float logprob = 0;
+  std::vector<TokenLogprob>
+      top;  // num_logprobs long, best first (ties: lower id first); empty when none were asked for
+};
+
+// How often each token was generated so far, for the penalties. Owned by the worker, one per slot.
+class TokenCounts {
+ public:
+  void Add(std::int32_t token);
+  void Clear() { counts_.clear(); }
+  std::span<const std::pair<std::int32_t, std::int32_t>> counts() const { return counts_; }
+
+ private:
+  std::vector<std::pair<std::int32_t, std::int32_t>> counts_;  // token, count; ascending by token
+};
+
+// Chooses tokens from logits. Holds scratch memory for one vocabulary; one thread at a time.
+// The random number is a function of (params.seed, position) alone: replaying a request gives the
+// same tokens.
+class Sampler {
+ public:
+  explicit Sampler(std::int32_t vocab_size);
+  // `logits`: (vocab) float32. `position`: that of the token to be chosen.
+  SampledToken Sample(std::span<const float> logits, const SamplingParams& params,
+                      const TokenCounts& counts, std::int64_t position);
+  // Log-probabilities of a given token, as for a prompt that is echoed: `token` is the one that
+  // stands there.
+  SampledToken Score(std::span<const float> logits, std::int32_t token, std::int32_t num_logprobs);
+
+ private:
+  std::int32_t vocab_size_;
+  std::vector<float> scaled_;
+  std::vector<std::int32_t> order_;
+};
+
+}  // namespace tandem

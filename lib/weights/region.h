@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "lib/base/fd.h"
+#include "lib/base/shared_memory.h"
+#include "lib/model/config.h"
+#include "lib/weights/format.h"
+
+namespace tandem {
+
+// A region is one sealed memfd with the weights of one part of the model (RegionName of
+// lib/model/tensors.h). The loader owns it; workers map it read-only.
+
+struct TensorEntry {
+  TensorId id;
+  TensorShape shape;
+  WeightFormat format = WeightFormat::kF32;
+  std::uint64_t value_offset = 0;  // bytes from the region's start, multiples of kPlaneAlignment
+  std::uint64_t value_bytes = 0;
+  std::uint64_t scale_offset = 0;  // 0 and 0 bytes where the format has no scales
+  std::uint64_t scale_bytes = 0;
+  std::uint64_t checksum = 0;  // XXH3 over the value plane then the scale plane, chained:
+                               // Checksum(values) * 31 + Checksum(scales)
+};
+
+struct RegionManifest {
+  std::string name;
+  std::uint64_t bytes = 0;
+  std::vector<TensorEntry> tensors;
+};
+
+// Offsets inside the file, aligned, in order, not overlapping, shapes as the configuration says,
+// every tensor of the region present once.
+absl::Status ValidateManifest(const RegionManifest& manifest, const ModelConfig& config);
+
+// Lays tensors out one after another. `formats[i]` belongs to `tensors[i]`.
+absl::StatusOr<RegionManifest> LayOutRegion(std::string name, const ModelConfig& config,
+                                            const std::vector<TensorId>& tensors,
+                                            const std::vector<WeightFormat>& formats);
+
+// One tensor in mapped memory. Views stay valid while the Region lives. Read-only, any thread.
+struct TensorView {
+  TensorShape shape;
+  WeightFormat format = WeightFormat::kF32;
+  std::span<const std::byte> values;
+  std::span<const std::byte> scales;
+};
+
+// A mapped region. Immutable after Open, any thread.
+class Region {
+ public:
+  // Checks the seal, the size and the manifest, then maps. With `verify_checksums` every byte is
+  // read once.
+  static absl::StatusOr<std::shared_ptr<const Region>> Open(UniqueFd fd, RegionManifest manifest,
+                                                            const ModelConfig& config,
+                                                            bool verify_checksums);
+  const RegionManifest& manifest() const { return manifest_; }
+  int fd() const { return fd_.get(); }
+  std::span<const std::byte> bytes()
+      const;  // page-aligned start; mapped up to the end of the last page
+  // NOT_FOUND when the region has no such tensor.
+  absl::StatusOr<TensorView> Find(TensorId id) const;
+
+ private:
+  Region() = default;
+  UniqueFd fd_;
+  Mapping mapping_;
+  RegionManifest manifest_;
+};
+
+// Values of row `row` as float32, into `out` (cols floats): the slow, obvious reference that fast
+// code is tested against.
+void DequantizeRow(const TensorView& tensor, std::int64_t row, std::span<float> out);
+
+}  // namespace tandem
