@@ -1,0 +1,140 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "lib/base/fd.h"
+#include "lib/device/stage.h"
+#include "lib/model/config.h"
+#include "lib/weights/region.h"
+
+namespace tandem {
+
+// The one interface to compute devices: Vulkan (gpu-worker), XRT and CPU (npu-worker). What a
+// device cannot do it refuses at Compile with UNIMPLEMENTED and the reason; it never does it
+// elsewhere.
+
+struct DeviceInfo {
+  std::string kind;    // "vulkan", "cpu", "xrt"
+  std::string name;    // as the driver calls it: "AMD Radeon 780M (RADV PHOENIX)", "CPU AVX3_DL x2"
+  std::string driver;  // "llvmpipe Mesa 22.3.6"
+  std::uint64_t memory_bytes = 0;
+  bool unified_memory = false;  // weights are used where the loader put them
+};
+
+// How memory crosses between two workers, in the order of preference.
+enum class HandleKind : std::uint8_t { kDmaBuf = 0, kHostPointer = 1, kInline = 2 };
+std::string_view HandleKindName(HandleKind kind);  // "dma-buf", "host-pointer", "inline"
+
+// The residual stream between two stages: a ring of slots, each (max_tokens, hidden) float32, rows
+// contiguous, slot s at s * slot_bytes.
+struct ResidualLayout {
+  std::int32_t slots = 1;
+  std::int32_t max_tokens = 0;
+  std::int32_t hidden_size = 0;
+  std::uint64_t slot_bytes = 0;  // a multiple of the page size
+  std::uint64_t total_bytes() const { return slot_bytes * static_cast<std::uint64_t>(slots); }
+  bool operator==(const ResidualLayout&) const = default;
+};
+ResidualLayout MakeResidualLayout(std::int32_t slots, std::int32_t max_tokens,
+                                  std::int32_t hidden_size);
+
+class ResidualBuffer {
+ public:
+  virtual ~ResidualBuffer() = default;
+  virtual const ResidualLayout& layout() const = 0;
+};
+
+// One region of weights in the form the device computes from.
+class Weights {
+ public:
+  virtual ~Weights() = default;
+  virtual const RegionManifest& manifest() const = 0;
+  virtual std::string_view import_kind()
+      const = 0;  // "zero-copy" or "staged upload": shown in status
+};
+
+// Paged keys and values of all attention layers of one worker. Two groups of blocks: global layers
+// and sliding-window layers.
+struct KvCacheSpec {
+  std::vector<std::int32_t> layers;  // model layer numbers, ascending
+  std::int32_t global_blocks = 0;  // physical blocks of kKvBlockTokens tokens, in each global layer
+  std::int32_t window_blocks = 0;  // in each sliding-window layer
+  KvType type = KvType::kFloat32;
+};
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual const KvCacheSpec& spec() const = 0;
+  virtual std::uint64_t bytes() const = 0;
+};
+
+struct CompileOptions {
+  StepLimits limits;
+  ActivationType activations = ActivationType::kFloat32;
+};
+
+// Everything a stage is tied to. Buffers, weights and cache must outlive the stage. The same
+// ResidualBuffer may be bound by several stages.
+struct StageBindings {
+  std::vector<std::shared_ptr<const Weights>> weights;  // the regions its halves need, any order
+  KvCache* kv_cache = nullptr;                          // needed where the stage has attention
+  ResidualBuffer* input = nullptr;                      // null where it embeds
+  ResidualBuffer* output = nullptr;                     // null where it is the head
+};
+
+// Counters for tests and metrics: what must stay unchanged in steady state.
+struct DeviceCounters {
+  std::uint64_t allocations = 0;  // device memory
+  std::uint64_t descriptor_writes = 0;
+  std::uint64_t command_recordings = 0;
+  std::uint64_t submissions = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const DeviceInfo& info() const = 0;
+  virtual DeviceCounters counters() const = 0;
+
+  virtual absl::StatusOr<std::shared_ptr<const Weights>> Import(
+      std::shared_ptr<const Region> region, const ModelConfig& config) = 0;
+  virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config,
+                                                                 const KvCacheSpec& spec) = 0;
+
+  // Memory of the device's own, for stages on the same worker.
+  virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(
+      const ResidualLayout& layout) = 0;
+  // Uses memory that another process allocated: layout.total_bytes() from the start of `fd`, a
+  // sealed memfd or (kDmaBuf) a dma-buf. UNIMPLEMENTED when the device cannot import this kind;
+  // nothing is copied ever.
+  virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(
+      HandleKind kind, UniqueFd fd, const ResidualLayout& layout) = 0;
+  // Allocates memory that another process can import, for kinds this device can export; the
+  // descriptor goes to *fd. For kHostPointer every device takes the sealed memfd that the edge
+  // made, so only kDmaBuf is asked for here.
+  virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(
+      HandleKind kind, const ResidualLayout& layout, UniqueFd* fd) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config,
+                                                         const StageSpec& spec,
+                                                         const StageBindings& bindings,
+                                                         const CompileOptions& options) = 0;
+
+  // A real small dispatch with a checked result: what readiness means.
+  virtual absl::Status Probe() = 0;
+};
+
+// The checks every device makes first: the spec fits the model, bindings are complete, layouts
+// agree (INVALID_ARGUMENT); and those of a step.
+absl::Status ValidateCompile(const ModelConfig& config, const StageSpec& spec,
+                             const StageBindings& bindings, const CompileOptions& options);
+absl::Status ValidateStep(const ModelConfig& config, const StageSpec& spec,
+                          const StepLimits& limits, const KvCacheSpec* kv, const Step& step);
+
+}  // namespace tandem
