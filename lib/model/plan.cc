@@ -1,0 +1,250 @@
+#include "lib/model/plan.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "lib/base/status_macros.h"
+#include "lib/model/tensors.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::pair<StagePart, std::string_view> kPartNames[] = {
+    {StagePart::kEmbed, "embed"},
+    {StagePart::kAttention, "attention"},
+    {StagePart::kFfn, "ffn"},
+    {StagePart::kBoth, "both"},
+    {StagePart::kHead, "head"}};
+constexpr std::string_view kLayersColon = "layers:";
+
+absl::StatusOr<std::string> FirstOfRole(std::string_view plan, std::string_view role,
+                                        const std::vector<PlanWorker>& workers) {
+  for (const PlanWorker& worker : workers) {
+    if (worker.role == role) return worker.name;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("plan '", AbslView(plan), "': expected a worker of role '", AbslView(role),
+                   "', found none among ", workers.size(), " workers"));
+}
+
+// The layers of each worker, in order: what "layers:a,b" says, or an even share with the larger
+// ones first.
+absl::StatusOr<std::vector<std::int32_t>> LayerCounts(std::string_view plan, std::int32_t layers,
+                                                      std::size_t workers) {
+  std::vector<std::int32_t> counts;
+  if (plan.starts_with(kLayersColon)) {
+    std::int64_t sum = 0;
+    for (absl::string_view part : absl::StrSplit(AbslView(plan.substr(kLayersColon.size())), ',')) {
+      std::int32_t count = 0;
+      if (!absl::SimpleAtoi(part, &count) || count < 1) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "plan '", AbslView(plan), "': expected a count of 1 or more, found '", part, "'"));
+      }
+      counts.push_back(count);
+      sum += count;
+    }
+    if (sum != layers) {
+      return absl::InvalidArgumentError(absl::StrCat("plan '", AbslView(plan),
+                                                     "': expected counts that sum to ", layers,
+                                                     " layers, found ", sum));
+    }
+    if (counts.size() != workers) {
+      return absl::InvalidArgumentError(absl::StrCat("plan '", AbslView(plan), "': expected ",
+                                                     counts.size(), " workers, found ", workers));
+    }
+    return counts;
+  }
+  const auto n = static_cast<std::int32_t>(workers);
+  if (n < 1 || n > layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("plan '", AbslView(plan), "': expected 1 to ", layers,
+                     " workers (one layer each at least), found ", n));
+  }
+  for (std::int32_t i = 0; i < n; ++i) counts.push_back(layers / n + (i < layers % n ? 1 : 0));
+  return counts;
+}
+
+Plan Enclosed(std::string_view name, const std::string& end_worker,
+              std::vector<StagePlacement> layers) {
+  Plan plan;
+  plan.name = std::string(name.substr(0, name.find(':')));
+  plan.stages.push_back({end_worker, StagePart::kEmbed, 0, 0});
+  plan.stages.insert(plan.stages.end(), layers.begin(), layers.end());
+  plan.stages.push_back({end_worker, StagePart::kHead, 0, 0});
+  return plan;
+}
+
+absl::StatusOr<Plan> MakeLayersPlan(std::string_view name, const ModelConfig& config,
+                                    const std::vector<PlanWorker>& workers) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<std::int32_t> counts,
+                          LayerCounts(name, config.num_layers, workers.size()));
+  std::vector<StagePlacement> stages;
+  std::int32_t next = 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    stages.push_back({workers[i].name, StagePart::kBoth, next, next + counts[i]});
+    next += counts[i];
+  }
+  return Enclosed(name, workers[counts.size() - 1].name, std::move(stages));
+}
+
+absl::StatusOr<Plan> MakeSplitPlan(std::string_view name, const ModelConfig& config,
+                                   const std::vector<PlanWorker>& workers) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string npu, FirstOfRole(name, "npu", workers));
+  TANDEM_ASSIGN_OR_RETURN(const std::string gpu, FirstOfRole(name, "gpu", workers));
+  std::vector<StagePlacement> stages;
+  for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
+    stages.push_back({npu, StagePart::kAttention, layer, layer + 1});
+    stages.push_back({gpu, StagePart::kFfn, layer, layer + 1});
+  }
+  return Enclosed(name, gpu, std::move(stages));
+}
+
+absl::Status CheckWorkers(const std::vector<PlanWorker>& workers) {
+  for (std::size_t i = 0; i < workers.size(); ++i) {
+    if (workers[i].name.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("worker ", i, ": expected a name, found none"));
+    for (std::size_t j = 0; j < i; ++j) {
+      if (workers[j].name == workers[i].name) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("workers: expected different names, found '", workers[i].name, "' twice"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string Describe(const StagePlacement& stage) {
+  return absl::StrCat(AbslView(StagePartName(stage.part)), " of layers [", stage.first_layer, ", ",
+                      stage.last_layer, ") on '", stage.worker, "'");
+}
+
+absl::Status WrongStage(std::size_t index, const std::string& expected,
+                        const StagePlacement& found) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("plan stage ", index, ": expected ", expected, ", found ", Describe(found)));
+}
+
+// Walks the inner stages: `layer` and `ffn_next` say which half is due.
+absl::Status CheckLayerStages(const Plan& plan, std::int32_t num_layers) {
+  std::int32_t layer = 0;
+  bool ffn_next = false;
+  for (std::size_t i = 1; i + 1 < plan.stages.size(); ++i) {
+    const StagePlacement& stage = plan.stages[i];
+    const std::string due = absl::StrCat(ffn_next ? "ffn" : "attention or both", " of layer ",
+                                         layer, " (of ", num_layers, ")");
+    if (stage.first_layer != layer || stage.last_layer <= layer || stage.last_layer > num_layers)
+      return WrongStage(i, due, stage);
+    if (stage.part == StagePart::kBoth) {
+      if (ffn_next) return WrongStage(i, due, stage);
+      layer = stage.last_layer;
+      continue;
+    }
+    const StagePart wanted = ffn_next ? StagePart::kFfn : StagePart::kAttention;
+    if (stage.part != wanted || stage.last_layer != layer + 1) return WrongStage(i, due, stage);
+    if (ffn_next) ++layer;
+    ffn_next = !ffn_next;
+  }
+  if (layer == num_layers && !ffn_next) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("plan '", plan.name, "': expected all ", num_layers, " layers, found ",
+                   ffn_next ? "no ffn of layer " : "nothing from layer ", layer));
+}
+
+}  // namespace
+
+std::string_view StagePartName(StagePart part) {
+  for (const auto& [value, name] : kPartNames) {
+    if (value == part) return name;
+  }
+  TANDEM_CHECK(false);
+}
+
+absl::StatusOr<StagePart> ParseStagePart(std::string_view name) {
+  for (const auto& [value, text] : kPartNames) {
+    if (text == name) return value;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "stage part: expected embed, attention, ffn, both or head, found '", AbslView(name), "'"));
+}
+
+absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
+                              const std::vector<PlanWorker>& workers) {
+  TANDEM_RETURN_IF_ERROR(CheckWorkers(workers));
+  if (name == "gpu" || name == "npu") {
+    TANDEM_ASSIGN_OR_RETURN(const std::string worker, FirstOfRole(name, name, workers));
+    return Enclosed(name, worker, {{worker, StagePart::kBoth, 0, config.num_layers}});
+  }
+  if (name == "split") return MakeSplitPlan(name, config, workers);
+  if (name == "layers" || name.starts_with(kLayersColon))
+    return MakeLayersPlan(name, config, workers);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "plan: expected gpu, npu, split, layers or layers:N,N,..., found '", AbslView(name), "'"));
+}
+
+absl::Status ValidatePlan(const Plan& plan, const ModelConfig& config,
+                          const std::vector<PlanWorker>& workers) {
+  TANDEM_RETURN_IF_ERROR(CheckWorkers(workers));
+  if (plan.stages.size() < 3) {
+    return absl::InvalidArgumentError(absl::StrCat("plan '", plan.name,
+                                                   "': expected embed, layers and head, found ",
+                                                   plan.stages.size(), " stages"));
+  }
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
+    const std::string& name = plan.stages[i].worker;
+    if (std::none_of(workers.begin(), workers.end(),
+                     [&](const PlanWorker& w) { return w.name == name; })) {
+      return WrongStage(i, absl::StrCat("one of ", workers.size(), " known workers"),
+                        plan.stages[i]);
+    }
+  }
+  const StagePlacement& first = plan.stages.front();
+  const StagePlacement& last = plan.stages.back();
+  if (first.part != StagePart::kEmbed || first.first_layer != 0 || first.last_layer != 0)
+    return WrongStage(0, "embed, no layers", first);
+  if (last.part != StagePart::kHead || last.first_layer != 0 || last.last_layer != 0) {
+    return WrongStage(plan.stages.size() - 1, "head, no layers", last);
+  }
+  if (first.worker != last.worker) {
+    return WrongStage(plan.stages.size() - 1,
+                      absl::StrCat("the head beside the embedding on '", first.worker, "'"), last);
+  }
+  return CheckLayerStages(plan, config.num_layers);
+}
+
+std::vector<std::string> RegionsOf(const Plan& plan, std::string_view worker) {
+  std::vector<std::string> names;
+  const auto add = [&](std::string name) {
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(std::move(name));
+  };
+  for (const StagePlacement& stage : plan.stages) {
+    if (stage.worker != worker) continue;
+    if (stage.part == StagePart::kEmbed || stage.part == StagePart::kHead) {
+      add(RegionName(WeightPart::kEmbedding, -1));
+      continue;
+    }
+    for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
+      if (stage.part != StagePart::kFfn) add(RegionName(WeightPart::kAttention, layer));
+      if (stage.part != StagePart::kAttention) add(RegionName(WeightPart::kFfn, layer));
+    }
+  }
+  return names;
+}
+
+std::vector<PlanEdge> EdgesOf(const Plan& plan) {
+  std::vector<PlanEdge> edges;
+  for (std::size_t i = 0; i + 1 < plan.stages.size(); ++i) {
+    const PlanEdge edge{plan.stages[i].worker, plan.stages[i + 1].worker};
+    if (edge.from == edge.to) continue;
+    if (std::find(edges.begin(), edges.end(), edge) == edges.end()) edges.push_back(edge);
+  }
+  return edges;
+}
+
+}  // namespace tandem

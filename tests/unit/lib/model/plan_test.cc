@@ -1,0 +1,123 @@
+#include "lib/model/plan.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const std::vector<PlanWorker> kWorkers = {{"npu0", "npu"}, {"gpu0", "gpu"}, {"gpu1", "gpu"}};
+
+ModelConfig ThreeLayers() {
+  ModelConfig c;
+  c.num_layers = 3;
+  return c;
+}
+
+Plan Make(std::string_view name, const std::vector<PlanWorker>& workers = kWorkers) {
+  const absl::StatusOr<Plan> plan = MakePlan(name, ThreeLayers(), workers);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  if (!plan.ok()) return {};
+  EXPECT_TRUE(ValidatePlan(*plan, ThreeLayers(), workers).ok())
+      << ValidatePlan(*plan, ThreeLayers(), workers);
+  return *plan;
+}
+
+std::string ErrorOf(std::string_view name, const std::vector<PlanWorker>& workers = kWorkers) {
+  const absl::StatusOr<Plan> plan = MakePlan(name, ThreeLayers(), workers);
+  EXPECT_EQ(plan.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(plan.status().message());
+}
+
+TEST(MakePlan, OneWorkerDoesAll) {
+  EXPECT_THAT(Make("gpu").stages, ElementsAre(StagePlacement{"gpu0", StagePart::kEmbed, 0, 0},
+                                              StagePlacement{"gpu0", StagePart::kBoth, 0, 3},
+                                              StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
+  EXPECT_EQ(Make("npu").stages[1].worker, "npu0");
+  EXPECT_THAT(EdgesOf(Make("npu")), ElementsAre());
+}
+
+TEST(MakePlan, SplitAlternatesAndEmbedsBesideTheHead) {
+  const Plan plan = Make("split");
+  ASSERT_EQ(plan.stages.size(), 8u);
+  EXPECT_EQ(plan.stages[0], (StagePlacement{"gpu0", StagePart::kEmbed, 0, 0}));
+  EXPECT_EQ(plan.stages[1], (StagePlacement{"npu0", StagePart::kAttention, 0, 1}));
+  EXPECT_EQ(plan.stages[2], (StagePlacement{"gpu0", StagePart::kFfn, 0, 1}));
+  EXPECT_EQ(plan.stages[7], (StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
+  EXPECT_THAT(EdgesOf(plan), ElementsAre(PlanEdge{"gpu0", "npu0"}, PlanEdge{"npu0", "gpu0"}));
+  EXPECT_THAT(RegionsOf(plan, "npu0"),
+              ElementsAre("layer.0.attention", "layer.1.attention", "layer.2.attention"));
+  EXPECT_THAT(RegionsOf(plan, "gpu0"),
+              ElementsAre("embedding", "layer.0.ffn", "layer.1.ffn", "layer.2.ffn"));
+  EXPECT_THAT(RegionsOf(plan, "gpu1"), ElementsAre());
+}
+
+TEST(MakePlan, LayersEvenOrCounted) {
+  const std::vector<PlanWorker> two = {{"a", "gpu"}, {"b", "npu"}};
+  const Plan even = Make("layers", two);
+  EXPECT_THAT(even.stages, ElementsAre(StagePlacement{"b", StagePart::kEmbed, 0, 0},
+                                       StagePlacement{"a", StagePart::kBoth, 0, 2},
+                                       StagePlacement{"b", StagePart::kBoth, 2, 3},
+                                       StagePlacement{"b", StagePart::kHead, 0, 0}));
+  EXPECT_THAT(EdgesOf(even), ElementsAre(PlanEdge{"b", "a"}, PlanEdge{"a", "b"}));
+  EXPECT_THAT(RegionsOf(even, "b"), ElementsAre("embedding", "layer.2.attention", "layer.2.ffn"));
+  EXPECT_EQ(Make("layers:1,2", two).stages[1], (StagePlacement{"a", StagePart::kBoth, 0, 1}));
+  EXPECT_EQ(Make("layers:1,2", two).name, "layers");
+  EXPECT_EQ(Make("layers").stages.size(), 5u);
+}
+
+TEST(MakePlan, ErrorsNameWhatIsMissing) {
+  EXPECT_THAT(ErrorOf("npu", {{"gpu0", "gpu"}}),
+              HasSubstr("expected a worker of role 'npu', found none"));
+  EXPECT_THAT(ErrorOf("split", {{"npu0", "npu"}}), HasSubstr("role 'gpu'"));
+  EXPECT_THAT(ErrorOf("hybrid"), HasSubstr("found 'hybrid'"));
+  EXPECT_THAT(ErrorOf("layers:1,1,2"), HasSubstr("sum to 3 layers, found 4"));
+  EXPECT_THAT(ErrorOf("layers:1,2"), HasSubstr("expected 2 workers, found 3"));
+  EXPECT_THAT(ErrorOf("layers:1,x,1"), HasSubstr("found 'x'"));
+  EXPECT_THAT(ErrorOf("layers:1,0,2"), HasSubstr("found '0'"));
+  EXPECT_THAT(ErrorOf("layers", {}), HasSubstr("found 0"));
+  EXPECT_THAT(ErrorOf("layers", {{"a", "gpu"}, {"b", "gpu"}, {"c", "gpu"}, {"d", "gpu"}}),
+              HasSubstr("found 4"));
+  EXPECT_THAT(ErrorOf("gpu", {{"a", "gpu"}, {"a", "npu"}}), HasSubstr("'a' twice"));
+}
+
+TEST(ValidatePlan, FindsEveryDisorder) {
+  const auto error = [](const auto& change) {
+    Plan plan = Make("split");
+    change(plan.stages);
+    return std::string(ValidatePlan(plan, ThreeLayers(), kWorkers).message());
+  };
+  using Stages = std::vector<StagePlacement>;
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin()); }), HasSubstr("stage 0: expected embed"));
+  EXPECT_THAT(error([](Stages& s) { s.pop_back(); }), HasSubstr("expected head"));
+  EXPECT_THAT(error([](Stages& s) { s[0].worker = "npu0"; }),
+              HasSubstr("the head beside the embedding on 'npu0'"));
+  EXPECT_THAT(error([](Stages& s) { s[2].worker = "who"; }), HasSubstr("known workers"));
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 2); }),
+              HasSubstr("stage 2: expected ffn of layer 0"));
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 5, s.begin() + 7); }),
+              HasSubstr("found nothing from layer 2"));
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 6); }),
+              HasSubstr("found no ffn of layer 2"));
+  EXPECT_THAT(error([](Stages& s) { s[3].last_layer = 3; }), HasSubstr("stage 3"));
+  EXPECT_THAT(error([](Stages& s) { s[6].last_layer = 4; }), HasSubstr("stage 6"));
+  EXPECT_THAT(error([](Stages& s) { s.insert(s.begin() + 3, s[2]); }),
+              HasSubstr("stage 3: expected attention or both of layer 1"));
+  EXPECT_THAT(error([](Stages& s) { s.clear(); }), HasSubstr("found 0 stages"));
+}
+
+TEST(StagePart, NamesParseBack) {
+  for (const StagePart part : {StagePart::kEmbed, StagePart::kAttention, StagePart::kFfn,
+                               StagePart::kBoth, StagePart::kHead}) {
+    EXPECT_EQ(*ParseStagePart(StagePartName(part)), part);
+  }
+  EXPECT_FALSE(ParseStagePart("tail").ok());
+}
+
+}  // namespace
+}  // namespace tandem
