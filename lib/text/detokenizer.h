@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "lib/text/piece_decoder.h"
 #include "lib/text/tokenizer.h"
 
 namespace tandem {
@@ -26,17 +26,11 @@ class StreamingDetokenizer {
   std::string Flush();
 
   // Bytes held back now, at most 3.
-  size_t held_bytes() const { return held_.size(); }
+  size_t held_bytes() const { return decoder_.held_bytes(); }
 
  private:
-  void AppendPiece(int32_t id, std::string& out);
-  void ReleaseCharacters(bool at_end, std::string& out);
-
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::string held_;            // bytes of a character that is not complete
-  bool any_text_ = false;       // something came out already
-  bool at_start_ = true;        // a leading space may still be one that the encoder put there
-  bool space_dropped_ = false;  // it was, in the piece before
+  PieceDecoder decoder_;
 };
 
 }  // namespace tandem

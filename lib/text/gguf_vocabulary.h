@@ -24,10 +24,12 @@ struct GgufVocabularyArrays {
   bool add_space_prefix = true;               // add_space_prefix; GGUF's default is true
 };
 
-// Brings the arrays to what the model's tokenizer.model says: control pieces other than bos, eos,
-// pad and unk become special user-defined symbols again (GGUF writers mark <start_of_turn> as
-// control), and spaces in user-defined symbols become U+2581. InvalidArgument when lengths, types
-// or ids disagree, naming what was expected and found.
+// Brings the arrays to what the model's tokenizer.model says. GGUF writers mark <start_of_turn> and
+// its like as control: all control pieces but bos, eos, pad and unk become special user-defined
+// symbols again; they write spaces for U+2581 in user-defined symbols: undone; some lose the type
+// user-defined altogether: normal pieces of score 0 that the order of ranks shows to be no merge
+// get it back. InvalidArgument when lengths, types or ids disagree, naming what was expected and
+// found.
 absl::StatusOr<Vocabulary> VocabularyFromGgufArrays(const GgufVocabularyArrays& arrays);
 
 }  // namespace tandem

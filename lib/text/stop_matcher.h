@@ -47,6 +47,10 @@ class StopMatcher {
 
   explicit StopMatcher(std::vector<Stop> stops);
 
+  // Takes one byte; whether the stop string is complete.
+  static bool Advance(Stop& stop, char byte);
+  std::string FinishMatch(std::string_view taken);
+
   std::vector<Stop> stops_;
   std::string held_;
   uint64_t position_ = 0;  // bytes seen

@@ -5,8 +5,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "lib/text/vocabulary.h"
@@ -40,8 +42,7 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // The token ids of `text`, any bytes. Fails only where libsentencepiece does not exist to compare
-  // with: never for a valid vocabulary, so there is no status.
+  // The token ids of `text`, which may be any bytes, up to 1 GiB.
   std::vector<int32_t> Encode(std::string_view text, EncodeOptions options = {}) const;
 
   // The text of `ids`: control pieces give nothing, byte pieces are joined, U+FFFD for each byte of
@@ -59,18 +60,22 @@ class Tokenizer {
   // The id of the piece with this very text, control and special ones included, or kNoPiece.
   int32_t IdOf(std::string_view piece) const;
 
-  size_t size() const;
-  int32_t bos_id() const;  // these four: kNoPiece where there is none
-  int32_t eos_id() const;
-  int32_t unk_id() const;
-  int32_t pad_id() const;
-  const Vocabulary& vocabulary() const;
+  // OutOfRange, naming index and id, unless every id is in [0, size()).
+  absl::Status ValidateIds(absl::Span<const int32_t> ids) const;
+
+  size_t size() const { return vocabulary_.pieces.size(); }
+  int32_t bos_id() const { return vocabulary_.bos_id; }  // these four: kNoPiece where there is none
+  int32_t eos_id() const { return vocabulary_.eos_id; }
+  int32_t unk_id() const { return vocabulary_.unk_id; }
+  int32_t pad_id() const { return vocabulary_.pad_id; }
+  const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
-  Tokenizer(Vocabulary vocabulary, std::unique_ptr<const BpeEncoder> encoder);
+  explicit Tokenizer(Vocabulary vocabulary);
 
   const Vocabulary vocabulary_;
   const std::unique_ptr<const BpeEncoder> encoder_;
+  std::unordered_map<std::string_view, int32_t> ids_;  // by text, which lies in vocabulary_
 };
 
 }  // namespace tandem

@@ -54,10 +54,9 @@ struct Vocabulary {
   std::string unk_surface = " \xE2\x81\x87 ";  // what unk decodes to
 
   // InvalidArgument, naming the piece, unless: there are 1 to kMaxPieces pieces; every text is
-  // valid UTF-8, 1 to kMaxPieceBytes long and unique (normal, user-defined and unused pieces are
-  // one name space, the others another); scores are finite; there is exactly one unknown piece and
-  // unk_id is it; byte pieces are all 256 with byte_fallback and none without; ids are kNoPiece or
-  // in range; only user-defined pieces are special.
+  // valid UTF-8, 1 to kMaxPieceBytes long and unique; scores are finite; there is exactly one
+  // unknown piece and unk_id is it; all 256 byte pieces are there with byte_fallback and none
+  // without; the other ids are kNoPiece or in range; only user-defined pieces are special.
   absl::Status Validate() const;
 };
 

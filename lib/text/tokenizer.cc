@@ -1,0 +1,82 @@
+#include "lib/text/tokenizer.h"
+
+#include <utility>
+
+#include "lib/base/status_macros.h"
+#include "lib/text/bpe_encoder.h"
+#include "lib/text/cat.h"
+#include "lib/text/piece_decoder.h"
+
+namespace tandem {
+
+absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(Vocabulary vocabulary) {
+  TANDEM_RETURN_IF_ERROR(vocabulary.Validate());
+  return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(vocabulary)));
+}
+
+Tokenizer::Tokenizer(Vocabulary vocabulary)
+    : vocabulary_(std::move(vocabulary)), encoder_(std::make_unique<BpeEncoder>(vocabulary_)) {
+  ids_.reserve(vocabulary_.pieces.size());
+  for (size_t id = 0; id < vocabulary_.pieces.size(); ++id) {
+    ids_.emplace(vocabulary_.pieces[id].text, static_cast<int32_t>(id));
+  }
+}
+
+Tokenizer::~Tokenizer() = default;
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text, EncodeOptions options) const {
+  std::vector<int32_t> ids;
+  if (options.add_bos && vocabulary_.bos_id != kNoPiece) ids.push_back(vocabulary_.bos_id);
+  encoder_->Encode(text, options.parse_special, ids);
+  return ids;
+}
+
+absl::Status Tokenizer::ValidateIds(absl::Span<const int32_t> ids) const {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && static_cast<size_t>(ids[i]) < size()) continue;
+    return absl::OutOfRangeError(
+        Cat("token ", i, ": expected an id from 0 to ", size() - 1, ", found ", ids[i]));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const int32_t> ids) const {
+  TANDEM_RETURN_IF_ERROR(ValidateIds(ids));
+  std::string text;
+  PieceDecoder decoder(vocabulary_);
+  for (int32_t id : ids) decoder.Append(id, text);
+  decoder.Flush(text);
+  return text;
+}
+
+std::string_view Tokenizer::PieceOf(int32_t id) const {
+  TANDEM_CHECK(id >= 0 && static_cast<size_t>(id) < size());
+  return vocabulary_.pieces[id].text;
+}
+
+std::string Tokenizer::BytesOf(int32_t id) const {
+  TANDEM_CHECK(id >= 0 && static_cast<size_t>(id) < size());
+  const Piece& piece = vocabulary_.pieces[id];
+  if (piece.type == PieceType::kControl) return {};
+  if (piece.type == PieceType::kByte) return {1, static_cast<char>(ByteOfPiece(piece.text))};
+  if (piece.type == PieceType::kUnknown) return vocabulary_.unk_surface;
+  std::string bytes;
+  std::string_view text = piece.text;
+  while (!text.empty()) {
+    if (text.starts_with(kSpaceSymbol)) {
+      bytes.push_back(' ');
+      text.remove_prefix(kSpaceSymbol.size());
+    } else {
+      bytes.push_back(text[0]);
+      text.remove_prefix(1);
+    }
+  }
+  return bytes;
+}
+
+int32_t Tokenizer::IdOf(std::string_view piece) const {
+  const auto found = ids_.find(piece);
+  return found == ids_.end() ? kNoPiece : found->second;
+}
+
+}  // namespace tandem
