@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "tandem/v1/inference.grpc.pb.h"
+#include "tandem/v1/loader.grpc.pb.h"
+
+namespace tandem {
+
+// A client of the gateway's gRPC port. Any thread.
+class GatewayClient {
+ public:
+  // `address`: host:port or unix:/path. `api_key` may be empty.
+  GatewayClient(const std::string& address, std::string api_key);
+
+  absl::StatusOr<v1::ClusterStatus> Status(absl::Duration timeout);
+  absl::StatusOr<v1::ServedModel> Model(absl::Duration timeout);
+  absl::StatusOr<std::vector<std::int32_t>> Tokenize(const std::string& text, bool add_bos,
+                                                     bool parse_special);
+  absl::StatusOr<std::string> Detokenize(const std::vector<std::int32_t>& ids);
+  // Calls `on_message` for each message; ends when it returns false (the request is then
+  // cancelled).
+  absl::Status Generate(const v1::GenerateRequest& request,
+                        const std::function<bool(const v1::GenerateResponse&)>& on_message);
+
+ private:
+  void Prepare(grpc::ClientContext* context, absl::Duration timeout) const;
+  std::unique_ptr<v1::Inference::Stub> stub_;
+  std::string api_key_;
+};
+
+// gRPC status as an Abseil one.
+absl::Status FromGrpc(const grpc::Status& status);
+
+// The key in a file: its first line. Empty path: empty key.
+absl::StatusOr<std::string> ReadApiKey(const std::string& file);
+
+}  // namespace tandem

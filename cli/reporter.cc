@@ -1,0 +1,167 @@
+#include "cli/reporter.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+namespace tandem {
+namespace {
+
+std::string Bytes(double bytes) {
+  return bytes >= 1e9 ? fmt::format("{:.1f} GB", bytes / 1e9)
+                      : fmt::format("{:.1f} MB", bytes / 1e6);
+}
+
+void WriteAll(int fd, const std::string& text) {
+  std::size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t written = ::write(fd, text.data() + done, text.size() - done);
+    if (written <= 0) return;  // nobody reads any more: the cluster goes on
+    done += static_cast<std::size_t>(written);
+  }
+}
+
+class TerminalReporter final : public Reporter {
+ public:
+  explicit TerminalReporter(int fd) : fd_(fd) {}
+  ~TerminalReporter() override {
+    if (live_) WriteAll(fd_, "\n");
+  }
+  void Line(const std::string& text) override {
+    WriteAll(fd_, (live_ ? "\r\x1b[K" : "") + text + "\n");
+    live_ = false;
+  }
+  void Progress(const v1::LoadProgress& progress) override {
+    Live("loading " + ProgressText(progress, 30));
+  }
+  void Status(const v1::ClusterStatus& status) override { Live(StatusLine(status)); }
+
+ private:
+  void Live(const std::string& text) {
+    WriteAll(fd_, "\r\x1b[K" + text);
+    live_ = true;
+  }
+  int fd_;
+  bool live_ = false;
+};
+
+class PlainReporter final : public Reporter {
+ public:
+  explicit PlainReporter(int fd) : fd_(fd) {}
+  void Line(const std::string& text) override { WriteAll(fd_, text + "\n"); }
+  void Progress(const v1::LoadProgress& progress) override {
+    const int tenth = progress.bytes_total() == 0
+                          ? 0
+                          : static_cast<int>(10 * progress.bytes_done() / progress.bytes_total());
+    if (tenth == last_tenth_) return;
+    last_tenth_ = tenth;
+    Line("loading " + ProgressText(progress, 0));
+  }
+  void Status(const v1::ClusterStatus& status) override {
+    const std::string text =
+        status.state() + (status.detail().empty() ? "" : ": " + status.detail());
+    if (status.state() == last_state_) return;
+    last_state_ = status.state();
+    Line(text);
+  }
+
+ private:
+  int fd_;
+  int last_tenth_ = -1;
+  std::string last_state_;
+};
+
+std::string JoinImports(const v1::WorkerStatus& worker) {
+  // "layer.0.attention: zero-copy" many times over says no more than "27 regions zero-copy".
+  std::map<std::string, int> kinds;
+  for (const std::string& import : worker.weight_imports()) {
+    const std::size_t colon = import.find(": ");
+    ++kinds[colon == std::string::npos ? import : import.substr(colon + 2)];
+  }
+  std::string text;
+  for (const auto& [kind, count] : kinds)
+    text += fmt::format("{}{} regions {}", text.empty() ? "" : ", ", count, kind);
+  return text;
+}
+
+// Runs of stages on one worker: split plans have two stages a layer.
+std::string StageSummary(const v1::ClusterStatus& status) {
+  std::string text = "stages\n";
+  if (status.stages_size() <= 12) {
+    for (const v1::StageStatus& s : status.stages()) {
+      text += fmt::format("  {:<24} on {:<8} {}\n", s.name(), s.worker(), s.device());
+    }
+    return text;
+  }
+  std::map<std::string, std::pair<int, const v1::StageStatus*>> by_worker;
+  for (const v1::StageStatus& s : status.stages()) {
+    auto& entry = by_worker[s.worker()];
+    if (entry.first++ == 0) entry.second = &s;
+  }
+  for (const auto& [worker, entry] : by_worker) {
+    text += fmt::format("  {:<24} on {:<8} {}\n",
+                        fmt::format("{} stages, first: {}", entry.first, entry.second->name()),
+                        worker, entry.second->device());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ProgressText(const v1::LoadProgress& p, int width) {
+  const double share = p.bytes_total() == 0 ? 0.0
+                                            : static_cast<double>(p.bytes_done()) /
+                                                  static_cast<double>(p.bytes_total());
+  std::string text;
+  if (width > 0) {
+    const int full = std::clamp(static_cast<int>(share * width), 0, width);
+    text = "[" + std::string(static_cast<std::size_t>(full), '#') +
+           std::string(static_cast<std::size_t>(width - full), '-') + "] ";
+  }
+  text +=
+      fmt::format("{:3.0f} %  {} of {}, {} of {} tensors", share * 100,
+                  Bytes(static_cast<double>(p.bytes_done())),
+                  Bytes(static_cast<double>(p.bytes_total())), p.tensors_done(), p.tensors_total());
+  if (p.seconds_left() >= 0 && p.state() == v1::LoadProgress::LOADING)
+    text += fmt::format(", {:.0f} s left", std::ceil(p.seconds_left()));
+  return text;
+}
+
+std::string StatusLine(const v1::ClusterStatus& s) {
+  if (s.state() != "ready") return s.state() + (s.detail().empty() ? "" : ": " + s.detail());
+  return fmt::format("ready | plan {} | {:.1f} tok/s | {} running, {} waiting", s.plan(),
+                     s.decode_tokens_per_second(), s.running(), s.waiting());
+}
+
+std::string StatusTable(const v1::ClusterStatus& s) {
+  std::string text = fmt::format("state    {}{}\nmodel    {} ({})\nplan     {}\n", s.state(),
+                                 s.detail().empty() ? "" : ": " + s.detail(), s.model(),
+                                 s.weight_format(), s.plan());
+  text += fmt::format(
+      "speed    {:.1f} tok/s generated, {:.1f} tok/s of prompts, over the last ten seconds\n",
+      s.decode_tokens_per_second(), s.prefill_tokens_per_second());
+  text +=
+      fmt::format("requests {} running, {} waiting, {} since the start, {} tokens, {} recoveries\n",
+                  s.running(), s.waiting(), s.requests_total(), s.tokens_total(), s.recoveries());
+  text += "workers\n";
+  for (const v1::WorkerStatus& w : s.workers()) {
+    text += fmt::format("  {:<8} pid {:<8} {}: {} [{}]{}; {}\n", w.name(), w.pid(), w.device_kind(),
+                        w.device_name(), w.driver(), w.connected() ? "" : ", not connected",
+                        JoinImports(w));
+  }
+  text += StageSummary(s);
+  if (s.edges_size() > 0) text += "edges\n";
+  for (const v1::EdgeStatus& e : s.edges()) text += fmt::format("  {:<16} {}\n", e.id(), e.kind());
+  return text;
+}
+
+std::unique_ptr<Reporter> MakeReporter(int fd) {
+  if (::isatty(fd) != 0) return std::make_unique<TerminalReporter>(fd);
+  return std::make_unique<PlainReporter>(fd);
+}
+
+}  // namespace tandem
