@@ -1,0 +1,259 @@
+// Our tokenizer against libsentencepiece: the same ids for every text, the same text for all ids.
+// Links neither protobuf nor gRPC, whose process the library cannot share.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "lib/text/sentencepiece_model.h"
+#include "lib/text/tokenizer.h"
+#include "lib/text/tokenizer_json.h"
+#include "nlohmann/json.hpp"
+#include "tests/unit/lib/text/random_text.h"
+#include "tests/unit/lib/text/sentencepiece_oracle.h"
+#include "tests/unit/lib/text/vocabulary_files.h"
+
+namespace tandem {
+namespace {
+
+constexpr size_t kRandomTexts = 100'000;
+
+std::string Escaped(std::string_view text) { return testing::PrintToString(std::string(text)); }
+
+// A vocabulary in both implementations.
+class Pair {
+ public:
+  explicit Pair(const Vocabulary& vocabulary)
+      : Pair(vocabulary, WriteSentencePieceModel(vocabulary)) {}
+
+  // `model`: what the library loads.
+  Pair(const Vocabulary& vocabulary, std::string_view model) {
+    std::string error;
+    library_ = SentencePieceOracle::Load(model, error);
+    EXPECT_TRUE(library_ != nullptr) << error;
+    auto made = Tokenizer::Create(vocabulary);
+    EXPECT_TRUE(made.ok()) << made.status();
+    if (made.ok()) ours_ = *std::move(made);
+  }
+
+  bool ok() const { return library_ != nullptr && ours_ != nullptr; }
+  const Tokenizer& ours() const { return *ours_; }
+
+  // Encodes and decodes `text` with both; false, after a failure of the test, on a difference.
+  bool Check(std::string_view text, bool parse_special = true) const {
+    std::vector<int> expected;
+    if (!library_->Encode(text, expected)) {
+      ADD_FAILURE() << "the library refuses " << Escaped(text);
+      return false;
+    }
+    const std::vector<int32_t> found = ours_->Encode(text, {.parse_special = parse_special});
+    EXPECT_EQ(found, expected) << "for " << Escaped(text.substr(0, 2000));
+    return found == expected && CheckDecode(expected);
+  }
+
+  bool CheckDecode(const std::vector<int>& ids) const {
+    std::string expected;
+    if (!library_->Decode(ids, expected)) {
+      ADD_FAILURE() << "the library refuses " << testing::PrintToString(ids);
+      return false;
+    }
+    const auto found = ours_->Decode(ids);
+    EXPECT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found.value_or(""), expected) << "for " << testing::PrintToString(ids);
+    return found.ok() && *found == expected;
+  }
+
+ private:
+  std::unique_ptr<SentencePieceOracle> library_;
+  std::shared_ptr<const Tokenizer> ours_;
+};
+
+// Text of the repository to cut snippets from.
+std::string SampleText() {
+  for (const char* path : {"README.md", "lib/text/tokenizer.h"}) {
+    if (auto text = ReadFile(path); text && !text->empty()) return *text;
+  }
+  return "The quick brown fox";
+}
+
+void CheckRandom(const Pair& pair, const Vocabulary& vocabulary, size_t count, uint64_t seed) {
+  RandomText random(vocabulary, SampleText(), seed);
+  for (size_t i = 0; i < count; ++i) {
+    if (!pair.Check(random.Next())) FAIL() << "text " << i << " of seed " << seed;
+    if (i % 4 == 0 && !pair.CheckDecode(random.NextIds()))
+      FAIL() << "ids " << i << " of seed " << seed;
+  }
+}
+
+class GoldenEqualityTest : public testing::TestWithParam<std::string_view> {
+ protected:
+  void SetUp() override {
+    auto model = ReadGoldenFile(GetParam(), "tokenizer.model");
+    if (!model) GTEST_SKIP() << "the golden set " << GetParam() << " is not there";
+    model_ = *std::move(model);
+    auto vocabulary = ReadSentencePieceModel(model_);
+    ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
+    vocabulary_ = *std::move(vocabulary);
+    pair_ = std::make_unique<Pair>(vocabulary_, model_);
+    ASSERT_TRUE(pair_->ok());
+  }
+
+  std::string model_;
+  Vocabulary vocabulary_;
+  std::unique_ptr<Pair> pair_;
+};
+
+TEST_P(GoldenEqualityTest, Prompts) {
+  const auto text = ReadGoldenFile(GetParam(), "cases.json");
+  ASSERT_TRUE(text.has_value());
+  const auto cases = nlohmann::json::parse(*text)["cases"];
+  ASSERT_FALSE(cases.empty());
+  for (const auto& item : cases) {
+    const auto prompt = item["prompt"].get<std::string>();
+    EXPECT_TRUE(pair_->Check(prompt));
+    EXPECT_EQ(pair_->ours().Encode(prompt, {.add_bos = true, .parse_special = true}),
+              item["ids"].get<std::vector<int32_t>>());
+    if (item.contains("greedy_text")) {
+      EXPECT_EQ(*pair_->ours().Decode(item["greedy"].get<std::vector<int32_t>>()),
+                item["greedy_text"].get<std::string>());
+    }
+  }
+}
+
+TEST_P(GoldenEqualityTest, EveryFileOfTheRepository) {
+  namespace fs = std::filesystem;
+  size_t files = 0;
+  for (fs::recursive_directory_iterator it("."), end; it != end; ++it) {
+    const std::string name = it->path().filename();
+    if (it->is_directory() &&
+        (name.starts_with('.') || name == "build" || name == "node_modules")) {
+      it.disable_recursion_pending();
+      continue;
+    }
+    if (!it->is_regular_file() || it->file_size() > 200'000) continue;
+    const auto text = ReadFile(it->path());
+    if (!text) continue;  // removed since
+    ++files;
+    ASSERT_TRUE(pair_->Check(*text)) << it->path();
+  }
+  EXPECT_GT(files, 20u);
+}
+
+TEST_P(GoldenEqualityTest, RandomTexts) {
+  CheckRandom(*pair_, vocabulary_, kRandomTexts, 20261101);
+}
+
+// Without parse_special, special symbols are to text what control pieces are to the library: not
+// there.
+TEST_P(GoldenEqualityTest, SpecialSymbolsAsText) {
+  Vocabulary hidden = vocabulary_;
+  for (Piece& piece : hidden.pieces) {
+    if (std::exchange(piece.special, false)) piece.type = PieceType::kControl;
+  }
+  std::string error;
+  const Pair pair(vocabulary_, WriteSentencePieceModel(hidden));
+  ASSERT_TRUE(pair.ok());
+  std::vector<int> ids;
+  RandomText random(vocabulary_, SampleText(), 7);
+  const auto library = SentencePieceOracle::Load(WriteSentencePieceModel(hidden), error);
+  ASSERT_TRUE(library != nullptr) << error;
+  for (int i = 0; i < 20'000; ++i) {
+    const std::string text = random.Next();
+    ids.clear();
+    ASSERT_TRUE(library->Encode(text, ids));
+    ASSERT_EQ(pair.ours().Encode(text, {.parse_special = false}), ids) << Escaped(text);
+  }
+}
+
+TEST_P(GoldenEqualityTest, TokenizerJsonGivesTheSameIds) {
+  for (const MergeSpelling spelling : {MergeSpelling::kString, MergeSpelling::kArray}) {
+    auto read = ReadTokenizerJson(WriteTokenizerJson(vocabulary_, spelling));
+    ASSERT_TRUE(read.ok()) << read.status();
+    const Pair pair(*read, model_);
+    ASSERT_TRUE(pair.ok());
+    CheckRandom(pair, vocabulary_, 10'000, 11);
+  }
+}
+
+TEST_P(GoldenEqualityTest, OtherSettings) {
+  for (int setting = 1; setting < 4; ++setting) {
+    Vocabulary vocabulary = vocabulary_;
+    vocabulary.add_dummy_prefix = (setting & 1) != 0;
+    vocabulary.remove_extra_whitespaces = (setting & 2) != 0;
+    const Pair pair(vocabulary);
+    ASSERT_TRUE(pair.ok());
+    SCOPED_TRACE(setting);
+    CheckRandom(pair, vocabulary, 10'000, 100 + setting);
+  }
+}
+
+TEST_P(GoldenEqualityTest, WithoutByteFallback) {
+  Vocabulary vocabulary = vocabulary_;
+  vocabulary.byte_fallback = false;
+  std::erase_if(vocabulary.pieces,
+                [](const Piece& piece) { return piece.type == PieceType::kByte; });
+  const Pair pair(vocabulary);
+  ASSERT_TRUE(pair.ok());
+  CheckRandom(pair, vocabulary, 10'000, 13);
+}
+
+TEST_P(GoldenEqualityTest, WithUnusedPieces) {
+  Vocabulary vocabulary = vocabulary_;
+  std::mt19937 random(17);
+  for (Piece& piece : vocabulary.pieces) {
+    if (piece.type == PieceType::kNormal && random() % 4 == 0) piece.type = PieceType::kUnused;
+  }
+  const Pair pair(vocabulary);
+  ASSERT_TRUE(pair.ok());
+  CheckRandom(pair, vocabulary, 20'000, 19);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, GoldenEqualityTest, testing::ValuesIn(kGoldenSets),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(EqualityTest, SmallVocabulary) {
+  const Vocabulary vocabulary = SmallVocabulary();
+  const Pair pair(vocabulary);
+  ASSERT_TRUE(pair.ok());
+  CheckRandom(pair, vocabulary, 20'000, 23);
+}
+
+// Vocabularies of random pieces with equal scores, spaces in the middle, unused and user-defined
+// pieces: every order of merges that can come up does.
+TEST(EqualityTest, RandomVocabularies) {
+  const std::vector<std::string> letters = {"a", "b", "c", "é", "日", std::string(kSpaceSymbol)};
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    Vocabulary vocabulary = SmallVocabulary();
+    std::erase_if(vocabulary.pieces,
+                  [](const Piece& piece) { return piece.type == PieceType::kNormal; });
+    const size_t used_letters = letters.size() - random() % 3;
+    for (size_t i = 0; i < used_letters; ++i) vocabulary.pieces.push_back({letters[i], -1000.0f});
+    const bool any_unused = random() % 2 == 0;
+    for (int i = 0; i < 60; ++i) {
+      std::string text;
+      for (size_t n = 2 + random() % 4; n > 0; --n) text += letters[random() % letters.size()];
+      const auto same = [&](const Piece& piece) { return piece.text == text; };
+      if (std::any_of(vocabulary.pieces.begin(), vocabulary.pieces.end(), same)) continue;
+      PieceType type = PieceType::kNormal;
+      if (any_unused && random() % 4 == 0) type = PieceType::kUnused;
+      if (random() % 16 == 0) type = PieceType::kUserDefined;
+      vocabulary.pieces.push_back({text, -static_cast<float>(random() % 20), type});
+    }
+    const Pair pair(vocabulary);
+    ASSERT_TRUE(pair.ok());
+    for (int i = 0; i < 100; ++i) {
+      std::string text;
+      for (size_t n = random() % 60; n > 0; --n)
+        text += random() % 6 == 0 ? " " : letters[random() % letters.size()];
+      ASSERT_TRUE(pair.Check(text)) << "vocabulary " << seed;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tandem
