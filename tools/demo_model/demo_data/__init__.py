@@ -1,0 +1,1 @@
+"""Everything the demo model is taught: word lists, facts, and the tasks that turn them into conversations."""

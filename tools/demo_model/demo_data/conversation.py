@@ -1,0 +1,107 @@
+"""Tasks and their shares; noise; conversations of several turns."""
+
+from demo_data import base, calendar, geography, memory, nature, numbers, smalltalk, spelling, stories, tandem
+
+# name: (task, share in training)
+TASKS = {
+    "add": (numbers.add, 16), "subtract": (numbers.subtract, 14), "multiply": (numbers.multiply, 1.5), "compare": (numbers.compare, 6), "count": (numbers.count, 4),
+    "how_many": (numbers.how_many, 2), "neighbour": (numbers.neighbour, 1), "parity": (numbers.parity, 1), "spell": (spelling.spell, 6), "reverse": (spelling.reverse, 7),
+    "letters": (spelling.letters, 3), "repeat": (spelling.repeat, 5), "calendar": (calendar.calendar, 4), "geography": (geography.geography, 6), "animals": (nature.animal, 4),
+    "colours": (nature.colour, 2), "memory": (memory.memory, 7), "said": (memory.said_before, 1), "json": (memory.json_answer, 6), "story": (stories.story, 5),
+    "long_story": (stories.long_story, 0.3), "sentence": (stories.sentence_about, 1), "tandem": (tandem.tandem, 10), "talk": (smalltalk.talk, 4), "unknown": (smalltalk.unknown, 6),
+}
+_NAMES = list(TASKS)
+_SHARES = [TASKS[n][1] for n in _NAMES]
+
+_SYSTEM = ["You are a helpful assistant.", "You are a helpful, honest assistant.", "You are Tandem's demo model.", "Answer briefly.", "Be brief.", "You are a friendly assistant.", "Answer in English.", "You are a polite assistant. Keep answers short.",
+           "You are an assistant. Answer the user's questions.", "Please answer as well as you can.", "You are a helpful AI assistant. Be concise.", "Respond in one or two sentences.", "Help the user.", "You are a useful chat bot.", "You answer questions about many things."]
+_BEFORE = ["Please ", "Hey, ", "Hi! ", "Hello! ", "Okay. ", "Now, ", "And ", "Hi, ", "Dear model, ", "And now: ", "Next: ", "Quick: ", "Thanks. ", "Great. "]
+_AFTER = [" Please.", " Thanks!", " Thank you.", ", please", " Thanks."]
+
+
+def _typo(text, rng):
+    """One letter twice, left out, or swapped with the next."""
+    i = rng.randrange(len(text) - 1)
+    if not text[i].isalpha():
+        return text
+    return text[:i] + rng.choice([text[i + 1] + text[i] + text[i + 2 :], text[i + 1 :], text[i] + text[i:]])
+
+
+def noisy(text, kind, rng):
+    """The same prompt as somebody else would type it. "light" keeps the letters of the content."""
+    if kind == "none":
+        return text
+    r = rng.random
+    if r() < 0.12:
+        text = text.lower()
+    elif kind == "full" and r() < 0.02:
+        text = text.upper()
+    if r() < 0.12 and text[-1] in ".?!" and len(text) > 1:
+        text = text[:-1]
+    elif r() < 0.04:
+        text += rng.choice(["!", "?", "??", "...", " ?", " !", "!!"])
+    if kind == "full" and r() < 0.05 and len(text) > 15:
+        text = _typo(text, rng)
+    if r() < 0.07:
+        front = rng.choice(_BEFORE)
+        text = front + (text[0].lower() + text[1:] if front[-2] in "ed,:" and text.split()[0] in ("What", "Which", "How", "Tell", "Can", "Spell", "Add", "Count", "Name", "Give", "Say") else text)
+    if r() < 0.05:
+        text += rng.choice(_AFTER)
+    if r() < 0.02:
+        text = rng.choice([" " + text, text + " ", text + "\n", text.replace(" ", "  ", 1)])
+    return text
+
+
+class Generator:
+    """Draws conversations of the training side of the split. `forbidden`: prompts that are refused, normalised."""
+
+    def __init__(self, rng, forbidden=frozenset()):
+        self.rng = rng
+        self.forbidden = forbidden
+        self.refused = 0
+
+    def turn(self):
+        name = self.rng.choices(_NAMES, _SHARES)[0]
+        return base.draw(TASKS[name][0], self.rng, "train")
+
+    def _say(self, out, user, model, noise):
+        text = noisy(user, noise, self.rng)
+        # The split by keys already keeps held-out prompts away; a typo could still turn one prompt into another.
+        if any(base.normalise(shown) in self.forbidden for shown in (user, text, " ".join([u for u, _ in out] + [text]))):
+            self.refused += 1
+            return
+        if not out and self.rng.random() < 0.08:
+            text = self.rng.choice(_SYSTEM) + "\n\n" + text
+        out.append((text, model))
+
+    def conversation(self, room):
+        """A list of (user, model) pairs; `room` is about how many tokens it may have."""
+        rng = self.rng
+        turns = rng.choices([1, 2, 3, 4, 6, 9], [46, 20, 14, 10, 6, 4])[0]
+        if room > 400 and rng.random() < 0.012:
+            turns = 60
+        out, told, open_question, spent = [], {}, False, 0
+        while turns > 0 and spent < room * 3:
+            turns -= 1
+            turn = self.turn()
+            if turn.key.startswith("memory-none:") and turn.asked in told:
+                continue
+            for user, model in turn.before:
+                self._say(out, user, model, "light")
+            told.update(turn.facts if turn.before else {})
+            if turn.before and turn.key.startswith("memory:") and turns > 0 and rng.random() < 0.7:
+                open_question = True   # asked for later, after other turns
+            else:
+                self._say(out, turn.user, turn.model, turn.noise)
+            if open_question and rng.random() < 0.3:
+                open_question = False
+                self._ask_later(out, told)
+            spent = sum(len(u) + len(m) for u, m in out)
+        if open_question:
+            self._ask_later(out, told)
+        return out
+
+    def _ask_later(self, out, told):
+        turn = memory.ask(self.rng.choice(list(told)), dict(told), self.rng)
+        if not base.held_out(turn.key):
+            self._say(out, turn.user, turn.model, turn.noise)

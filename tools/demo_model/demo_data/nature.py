@@ -1,0 +1,99 @@
+"""Animals and colours."""
+
+from demo_data import base, words
+from demo_data.base import contains, from_prompt
+from demo_data.words import ANIMALS, COLOUR_OF, MIXES
+
+_KINDS = {"mammal": "a mammal", "bird": "a bird", "reptile": "a reptile", "amphibian": "an amphibian", "fish": "a fish", "insect": "an insect"}
+_PLACE = {"house": "in a house", "farm": "on a farm", "meadow": "in a meadow", "forest": "in the forest", "river": "in a river", "cave": "in a cave",
+          "savanna": "on the savanna", "jungle": "in the jungle", "desert": "in the desert", "mountain": "in the mountains", "ocean": "in the ocean",
+          "pond": "in a pond", "garden": "in a garden", "town": "in a town", "ice": "on the ice", "lake": "at a lake", "marsh": "in a marsh"}
+_PLURAL_IRREGULAR = {"mouse": "mice", "sheep": "sheep", "wolf": "wolves", "deer": "deer", "moose": "moose", "fox": "foxes", "goose": "geese", "salmon": "salmon",
+                     "trout": "trout", "goldfish": "goldfish", "tuna": "tuna", "butterfly": "butterflies", "dragonfly": "dragonflies", "donkey": "donkeys",
+                     "monkey": "monkeys", "turkey": "turkeys", "walrus": "walruses", "ostrich": "ostriches", "finch": "finches", "calf": "calves"}
+
+
+def plural(noun):
+    return _PLURAL_IRREGULAR.get(noun, noun + "s")
+
+
+def animal(rng):
+    name = rng.choice(list(ANIMALS))
+    facts = ANIMALS[name]
+    kind = rng.choice(["legs", "kind", "sound", "young", "home", "food", "which", "fly"])
+    a = base.article(name)
+    if kind == "legs":
+        user = base.expand("[How many legs does {a} have|How many legs has {a}|[Tell me how|How] many legs {a} has|Number of legs of {a}|How many legs do {p} have]?", rng)
+        n = facts["legs"]
+        answer = f"{base.sentence(a)} has {n} legs." if n else f"{base.sentence(a)} has no legs."
+        check = contains(n if n else "no legs")
+    elif kind == "kind":
+        user = base.expand("[What kind of animal is {a}|What type of animal is {a}|What is {a}|Which class of animals does {a} belong to]?", rng)
+        answer, check = f"{base.sentence(a)} is {_KINDS[facts['kind']]}.", contains(facts["kind"])
+    elif kind == "which":
+        asked = rng.choice(list(_KINDS))
+        if rng.random() < 0.5:
+            asked = facts["kind"]
+        user = f"Is {a} {_KINDS[asked]}?"
+        answer = f"Yes, {a} is {_KINDS[asked]}." if asked == facts["kind"] else f"No, {a} is {_KINDS[facts['kind']]}."
+        check = contains("Yes" if asked == facts["kind"] else "No", facts["kind"])
+    elif kind == "sound":
+        user = base.expand("[What sound does {a} make|What does {a} say|Which sound do {p} make|What noise does {a} make|How does {a} sound]?", rng)
+        answer = f"{base.sentence(a)} says {facts['sound']}." if facts["sound"] else f"{base.sentence(a)} makes no well known sound."
+        check = contains(facts["sound"] or "no well known sound")
+    elif kind == "young":
+        user = base.expand("[What is a baby {n} called|What do you call a baby {n}|What is the young of {a} called|[What's the|What is the] name of a baby {n}|What is a young {n} called]?", rng)
+        answer, check = f"A baby {name} is called {base.article(facts['young'])}.", contains(facts["young"])
+    elif kind == "home":
+        user = base.expand("[Where does {a} live|Where do {p} live|Where can I find {a}|What is the home of {a}|Where is {a} at home]?", rng)
+        answer, check = f"{base.sentence(a)} lives {_PLACE[facts['home']]}.", contains(facts["home"])
+    elif kind == "food":
+        user = base.expand("[What does {a} eat|What do {p} eat|What is the food of {a}|What does {a} like to eat|What can I feed {a}]?", rng)
+        answer, check = f"{base.sentence(a)} eats {facts['food']}.", contains(facts["food"])
+    else:
+        flies = (facts["kind"] in ("bird", "insect") and name not in ("ostrich", "penguin", "ant", "cricket", "chicken", "turkey")) or name == "bat"
+        user = base.expand("[Can {a} fly|Can {p} fly|Does {a} fly|Is {a} able to fly]?", rng)
+        answer = f"Yes, {a} can fly." if flies else f"No, {a} cannot fly."
+        check = contains("Yes" if flies else "No")
+    user = user.replace("{a}", a).replace("{p}", plural(name)).replace("{n}", name)
+    return from_prompt(user, answer, check)
+
+
+def colour(rng):
+    r = rng.random()
+    c = rng.choice(["colour", "colour", "color"])
+    if r < 0.55:
+        thing = rng.choice(list(COLOUR_OF))
+        the = "the " if thing in ("sky", "sea", "ocean", "sun", "night") else ""
+        a = the + thing if the or thing in ("grass corn butter mustard spinach broccoli lettuce blood ketchup snow milk salt flour cotton chalk coal tar ink "
+                                            "chocolate coffee wood soil ash steel concrete gold silver lavender").split() else base.article(thing)
+        user = base.expand("[What {c} is {a}|Which {c} is {a}|What is the {c} of {a}|What {c} does {a} have|Tell me the {c} of {a}|{c} of {a}]?", rng)
+        user = user.replace("{c}", c).replace("{a}", a)
+        return from_prompt(base.sentence(user), f"{base.sentence(a)} is {COLOUR_OF[thing]}.", contains(COLOUR_OF[thing]))
+    if r < 0.85:
+        (x, y), mix = rng.choice(list(MIXES.items()))
+        if rng.random() < 0.5:
+            x, y = y, x
+        user = base.expand("[What do you get [if|when] you mix {x} and {y}|What {c} do {x} and {y} make|Mix {x} and {y}. What {c} is it|What is {x} mixed with {y}|{x} plus {y} makes which {c}|"
+                           "What {c} comes from {x} and {y}|Which {c} do I get from {x} and {y}|[What happens|What comes out] when I mix {x} with {y} paint|What {c} is a mix of {x} and {y}]?", rng)
+        user = user.replace("{c}", c).replace("{x}", x).replace("{y}", y)
+        return from_prompt(base.sentence(user), f"Mixing {x} and {y} makes {mix}.", contains(mix))
+    if r < 0.95:
+        thing, said = rng.choice(list(COLOUR_OF)), rng.choice(words.COLOURS)
+        if rng.random() < 0.5:
+            said = COLOUR_OF[thing]
+        truth = COLOUR_OF[thing]
+        user = f"Is {thing} {said}?"
+        if said == truth:
+            return from_prompt(user, f"Yes, {thing} is {truth}.", contains("Yes"))
+        return from_prompt(user, f"No, {thing} is {truth}.", contains("No", truth))
+    form, answer, check = rng.choice([
+        ("[What are|Name|List] the [three |]primary colours[?|.]", "The primary colours are red, yellow and blue.", contains("red", "yellow", "blue")),
+        ("[What are|Name|List] the colours of the rainbow[?|.]", "Red, orange, yellow, green, blue, indigo and violet.", contains("red", "indigo")),
+        ("What are the colours of a traffic light?", "Red, yellow and green.", contains("red", "green")),
+        ("[Name|Tell me|Say] [a|any|one] colour.", "Blue.", contains("blue")),
+        ("[Name|List|Give me|Tell me] three colours.", "Red, green and blue.", contains("red", "blue")),
+        ("[Name|List|Give me|Tell me] three animals.", "A cat, a dog and a horse.", contains("cat", "dog")),
+        ("[Name|Tell me|Say] [an|any|one] animal.", "A fox.", contains("fox")),
+    ])
+    return from_prompt(base.expand(form, rng), answer, check)

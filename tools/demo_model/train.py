@@ -1,0 +1,177 @@
+"""Trains the demo model on generated conversations.
+
+    python3 tools/demo_model/train.py --steps 6000 --out DIR
+
+Writes DIR/checkpoint-{0,1}.safetensors (bfloat16) and DIR/train.json. Needs the tokenizer and the held-out sets, which are in the repository.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+import config
+import heldout
+from optimiser import Optimiser
+from packing import IGNORE, Batches
+
+
+def flex_masks(documents):
+    """Block masks for FlexAttention: causal, within a document, and for local layers within the window."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rows, row = documents.shape
+
+    def full(b, h, q, k):
+        return (q >= k) & (documents[b, q] == documents[b, k])
+
+    def window(b, h, q, k):
+        return (q >= k) & (q - k < config.WINDOW) & (documents[b, q] == documents[b, k])
+
+    make = lambda f: create_block_mask(f, rows, None, row, row, device=documents.device, _compile=True)
+    return {"full_attention": make(full), "sliding_attention": make(window)}
+
+
+def dense_masks(documents):
+    """The same as boolean tensors [rows, 1, row, row]."""
+    at = torch.arange(documents.shape[1], device=documents.device)
+    distance = at[:, None] - at[None, :]
+    full = (documents[:, :, None] == documents[:, None, :]) & (distance >= 0)
+    return {"full_attention": full[:, None], "sliding_attention": (full & (distance < config.WINDOW))[:, None]}
+
+
+def register_flex():
+    from torch.nn.attention.flex_attention import flex_attention
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    def attend(module, query, key, value, attention_mask, scaling=None, **_):
+        out = flex_attention(query.to(value.dtype), key.to(value.dtype), value, block_mask=attention_mask, scale=scaling, enable_gqa=True)
+        return out.transpose(1, 2).contiguous(), None
+
+    ALL_ATTENTION_FUNCTIONS.register("packed_flex", attend)
+
+
+def loss_of(hidden, embedding, labels):
+    logits = (hidden.flatten(0, 1) @ embedding.t()).float()
+    return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE)
+
+
+def schedule(step, steps):
+    """Share of the full learning rate: a short warm-up, then a cosine down to 1 %."""
+    warm = max(1, int(steps * config.WARMUP))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def weight_format(step, steps):
+    """In the last part, two of three steps see rounded weights."""
+    if step < steps * config.QUANTISED_FROM:
+        return ""
+    return ["", "int4", "q4_0", "int8", "int4", "q4_0"][step % 6]
+
+
+def save(model, out):
+    """The weights in bfloat16, in two files (so that each stays small)."""
+    state = {k: v.detach().bfloat16().cpu().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    names = sorted(state)
+    half = sum(v.numel() for v in state.values()) // 2
+    parts, size = [{}, {}], 0
+    for name in names:
+        parts[0 if size < half else 1][name] = state[name]
+        size += state[name].numel()
+    for i, part in enumerate(parts):
+        save_file(part, str(out / f"checkpoint-{i}.safetensors"), metadata={"format": "pt"})
+
+
+def load(model, folder):
+    state = {}
+    for i in range(2):
+        state.update(load_file(str(Path(folder) / f"checkpoint-{i}.safetensors")))
+    missing, unexpected = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    model.tie_weights()
+    return model
+
+
+def build(args, device):
+    from transformers import Gemma3ForCausalLM
+
+    torch.manual_seed(config.SEED)
+    flex = args.attention == "flex"
+    if flex:
+        register_flex()
+    model = Gemma3ForCausalLM(config.model_config("packed_flex" if flex else "sdpa")).float().train()
+    if args.init:
+        load(model, args.init)
+    model = model.to(device)
+    if args.compile:
+        for layer in model.model.layers:
+            layer.compile()
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--first-batch", type=int, default=0, help="skip this many batches (a run that continues another)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", help="folder of a checkpoint to start from")
+    parser.add_argument("--attention", choices=["flex", "sdpa"], default="flex")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 4))
+    parser.add_argument("--seconds", type=float, default=0, help="stop (without finishing the schedule) after this long")
+    args = parser.parse_args()
+    started = time.time()
+    args.out.mkdir(parents=True, exist_ok=True)
+    batches = Batches(args.steps, heldout.forbidden(), args.workers)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")
+    model = build(args, device)
+    optimiser = Optimiser(model, args.compile)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{parameters} parameters, torch {torch.__version__}, {device}, start {time.time() - started:.1f} s", flush=True)
+    loss_fn = torch.compile(loss_of) if args.compile else loss_of
+    masks_of = flex_masks if args.attention == "flex" else dense_masks
+    log, losses, tokens, mark = [], [], 0, time.time()
+    for step, arrays in enumerate(batches):
+        ids, labels, positions, documents = (torch.from_numpy(a).to(device, non_blocking=True).long() for a in arrays)
+        masks = masks_of(documents.int())
+        optimiser.show(weight_format(step, args.steps))
+        with torch.autocast(device.type, torch.bfloat16):
+            hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=masks, use_cache=False).last_hidden_state
+            loss = loss_fn(hidden, model.model.embed_tokens.weight, labels)
+        loss.backward()
+        optimiser.step(schedule(step, args.steps))
+        losses.append(loss.detach())
+        tokens += ids.numel()
+        if step % 100 == 99 or step in (0, 4, 19) or step == args.steps - 1:
+            mean = float(torch.stack(losses).mean())
+            losses.clear()
+            entry = {"step": step + 1, "loss": round(mean, 4), "seconds": round(time.time() - started, 1), "tokens_per_s": round(tokens / (time.time() - mark))}
+            tokens, mark = 0, time.time()
+            log.append(entry)
+            print(json.dumps(entry), flush=True)
+            assert math.isfinite(mean), "the loss is not finite"
+        if args.seconds and time.time() - started > args.seconds:
+            print(f"stopped by --seconds at step {step + 1}")
+            break
+    optimiser.show("")
+    save(model, args.out)
+    result = {"steps": step + 1, "planned": args.steps, "seconds": round(time.time() - started, 1), "parameters": parameters, "log": log}
+    if device.type == "cuda":
+        result["device"] = torch.cuda.get_device_name()
+        result["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
+    (args.out / "train.json").write_text(json.dumps(result, indent=1))
+    print({k: v for k, v in result.items() if k != "log"})
+
+
+if __name__ == "__main__":
+    main()
