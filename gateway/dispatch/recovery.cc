@@ -1,0 +1,184 @@
+#include "gateway/dispatch/recovery.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+
+std::string_view ClusterPhaseName(ClusterPhase phase) {
+  switch (phase) {
+    case ClusterPhase::kWaiting:
+      return "waiting";
+    case ClusterPhase::kLoading:
+      return "loading";
+    case ClusterPhase::kDescribing:
+      return "describing";
+    case ClusterPhase::kPreparing:
+      return "preparing";
+    case ClusterPhase::kConnecting:
+      return "connecting";
+    case ClusterPhase::kServing:
+      return "serving";
+  }
+  return "unknown";
+}
+
+Recovery::Recovery(RecoveryOptions options)
+    : options_(std::move(options)), backoff_(options_.min_backoff) {
+  TANDEM_CHECK(!options_.workers.empty());
+  answered_.resize(options_.workers.size());
+}
+
+void Recovery::Start(absl::Duration now) { StartRound(now); }
+
+void Recovery::StartRound(absl::Duration now) {
+  ++round_;
+  Enter(ClusterPhase::kLoading, RecoveryAction::Kind::kLoad, options_.load_timeout, now);
+}
+
+void Recovery::Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Duration timeout,
+                     absl::Duration now) {
+  phase_ = phase;
+  answered_.assign(answered_.size(), false);
+  deadline_ = now + timeout + options_.grace;
+  if (phase == ClusterPhase::kPreparing) ++generation_;
+  if (phase == ClusterPhase::kServing) {
+    deadline_.reset();
+    give_up_at_.reset();
+    ever_served_ = true;
+    gave_up_ = false;
+  }
+  actions_.push_back({kind, round_, generation_, timeout, absl::OkStatus()});
+}
+
+absl::Status Recovery::Named(const absl::Status& status, std::size_t worker,
+                             std::string_view what) const {
+  return Annotate(status, options_.workers[worker] + ": " + std::string(what));
+}
+
+void Recovery::Fail(const absl::Status& status, absl::Duration now) {
+  last_failure_ = status;
+  actions_.push_back(
+      {RecoveryAction::Kind::kAbandon, round_, generation_, absl::ZeroDuration(), status});
+  if (serving()) {
+    ++recoveries_;
+    give_up_at_ = now + options_.recovery_timeout;
+  }
+  phase_ = ClusterPhase::kWaiting;
+  step_id_ = 0;
+  deadline_ = now + backoff_;
+  backoff_ = std::min(backoff_ * 2, options_.max_backoff);
+}
+
+void Recovery::OnLoaded(std::uint64_t round, const absl::Status& status, absl::Duration now) {
+  if (round != round_ || phase_ != ClusterPhase::kLoading) return;
+  if (!status.ok()) return Fail(Annotate(status, "loader"), now);
+  Enter(ClusterPhase::kDescribing, RecoveryAction::Kind::kDescribe, options_.describe_timeout, now);
+}
+
+void Recovery::OnReply(std::uint64_t round, ClusterPhase reply, std::size_t worker,
+                       const absl::Status& status, absl::Duration now) {
+  if (round != round_ || reply != phase_ || serving()) return;
+  TANDEM_CHECK(worker < answered_.size());
+  if (!status.ok()) return Fail(Named(status, worker, ClusterPhaseName(phase_)), now);
+  answered_[worker] = true;
+  if (std::find(answered_.begin(), answered_.end(), false) != answered_.end()) return;
+  switch (phase_) {
+    case ClusterPhase::kDescribing:
+      return Enter(ClusterPhase::kPreparing, RecoveryAction::Kind::kPrepare,
+                   options_.prepare_timeout, now);
+    case ClusterPhase::kPreparing:
+      return Enter(ClusterPhase::kConnecting, RecoveryAction::Kind::kConnect,
+                   options_.connect_timeout, now);
+    case ClusterPhase::kConnecting:
+      return Enter(ClusterPhase::kServing, RecoveryAction::Kind::kServe, absl::ZeroDuration(), now);
+    default:
+      TANDEM_CHECK(false);
+  }
+}
+
+void Recovery::RaiseGeneration(std::uint64_t generation) {
+  if (phase_ == ClusterPhase::kDescribing) generation_ = std::max(generation_, generation);
+}
+
+void Recovery::OnStreamBroken(std::uint64_t round, std::size_t worker, const absl::Status& status,
+                              absl::Duration now) {
+  if (round != round_ || !serving()) return;
+  Fail(Named(status, worker, "step stream ended"), now);
+}
+
+void Recovery::StepStarted(std::uint64_t step_id, absl::Duration now) {
+  TANDEM_CHECK(serving() && step_id_ == 0 && step_id != 0);
+  step_id_ = step_id;
+  answered_.assign(answered_.size(), false);
+  deadline_ = now + options_.step_timeout + options_.grace;
+}
+
+Recovery::StepState Recovery::OnStepReply(std::uint64_t round, std::size_t worker,
+                                          std::uint64_t step_id, const absl::Status& status,
+                                          absl::Duration now) {
+  if (round != round_ || !serving()) return StepState::kIgnored;
+  TANDEM_CHECK(worker < answered_.size());
+  if (!status.ok()) {
+    Fail(Named(status, worker, absl::StrCat("step ", step_id)), now);
+    return StepState::kFailed;
+  }
+  if (step_id != step_id_ || answered_[worker]) {
+    Fail(Named(absl::InternalError(
+                   absl::StrCat("answered step ", step_id, " while step ", step_id_, " runs")),
+               worker, "step"),
+         now);
+    return StepState::kFailed;
+  }
+  answered_[worker] = true;
+  if (std::find(answered_.begin(), answered_.end(), false) != answered_.end())
+    return StepState::kPending;
+  step_id_ = 0;
+  deadline_.reset();
+  backoff_ = options_.min_backoff;
+  return StepState::kComplete;
+}
+
+void Recovery::FailServing(const absl::Status& status, absl::Duration now) {
+  if (serving()) Fail(status, now);
+}
+
+void Recovery::OnTime(absl::Duration now) {
+  if (give_up_at_.has_value() && now >= *give_up_at_) {
+    give_up_at_.reset();
+    gave_up_ = true;
+    const std::string text = absl::StrCat("the cluster did not come back within ",
+                                          absl::FormatDuration(options_.recovery_timeout), ": ",
+                                          std::string(last_failure_.message()));
+    actions_.push_back({RecoveryAction::Kind::kGiveUp, round_, generation_, absl::ZeroDuration(),
+                        absl::UnavailableError(text)});
+  }
+  if (!deadline_.has_value() || now < *deadline_) return;
+  if (phase_ == ClusterPhase::kWaiting) return StartRound(now);
+  const std::string what =
+      serving() ? absl::StrCat("step ", step_id_) : std::string(ClusterPhaseName(phase_));
+  Fail(absl::DeadlineExceededError(absl::StrCat(what, ": no answer in time from ", Pending())),
+       now);
+}
+
+std::optional<absl::Duration> Recovery::next_deadline() const {
+  if (!deadline_.has_value()) return give_up_at_;
+  if (!give_up_at_.has_value()) return deadline_;
+  return std::min(*deadline_, *give_up_at_);
+}
+
+std::vector<RecoveryAction> Recovery::TakeActions() { return std::exchange(actions_, {}); }
+
+std::string Recovery::Pending() const {
+  if (phase_ == ClusterPhase::kLoading) return "loader";
+  std::string names;
+  for (std::size_t i = 0; i < answered_.size(); ++i) {
+    if (!answered_[i]) absl::StrAppend(&names, names.empty() ? "" : ", ", options_.workers[i]);
+  }
+  return names;
+}
+
+}  // namespace tandem

@@ -1,0 +1,132 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace tandem {
+
+// How the cluster comes up, and comes back: a state machine without clock, threads or RPC. Time
+// goes in as a Duration since some fixed moment; actions come out.
+//
+//   kWaiting --backoff--> kLoading --> kDescribing --> kPreparing --> kConnecting --> kServing
+//      ^                      |             |               |              |              |
+//      +----------------------+-------------+---------------+--------------+--------------+   any
+//      failure, any timeout
+//
+// Each pass is a round with a number of its own. Replies name their round; those of an abandoned
+// one are ignored, so a late answer can do no harm. A failure abandons the whole round: what is
+// still there answers the next one quickly.
+enum class ClusterPhase : std::uint8_t {
+  kWaiting,
+  kLoading,
+  kDescribing,
+  kPreparing,
+  kConnecting,
+  kServing
+};
+std::string_view ClusterPhaseName(ClusterPhase phase);
+
+struct RecoveryOptions {
+  std::vector<std::string> workers;  // names; elsewhere a worker is its index here. At least one
+  absl::Duration recovery_timeout =
+      absl::Seconds(60);  // then running requests end, and new ones are refused until it is back
+  absl::Duration load_timeout = absl::Hours(2);
+  absl::Duration describe_timeout = absl::Seconds(5);
+  absl::Duration prepare_timeout = absl::Minutes(10);  // maps and uploads all weights
+  absl::Duration connect_timeout = absl::Seconds(60);  // compiles the stages
+  absl::Duration step_timeout = absl::Seconds(60);     // workers give up on each other after this
+  absl::Duration grace = absl::Seconds(2);  // beyond a timeout, for the answer to get here
+  absl::Duration min_backoff = absl::Milliseconds(50);
+  absl::Duration max_backoff = absl::Seconds(2);
+};
+
+struct RecoveryAction {
+  enum class Kind : std::uint8_t {
+    kLoad,      // wait until the loader is ready and fetch what Prepare needs; answer with OnLoaded
+    kDescribe,  // these three: ask every worker at once; answer with OnReply for each
+    kPrepare,
+    kConnect,
+    kServe,    // open the step streams; steps may start
+    kAbandon,  // cancel all of the round; workers get an abort first where streams are open.
+               // Running requests will be replayed
+    kGiveUp,   // the recovery timeout has passed: end all requests with `status`
+  };
+  Kind kind = Kind::kLoad;
+  std::uint64_t round = 0;
+  std::uint64_t generation = 0;  // kPrepare, kConnect, kServe, kAbandon
+  absl::Duration timeout;        // of the calls
+  absl::Status status;           // kAbandon, kGiveUp: why
+};
+
+class Recovery {
+ public:
+  explicit Recovery(RecoveryOptions options);
+
+  void Start(absl::Duration now);  // once
+
+  // Replies. `reply` is the phase in which the call was made.
+  void OnLoaded(std::uint64_t round, const absl::Status& status, absl::Duration now);
+  void OnReply(std::uint64_t round, ClusterPhase reply, std::size_t worker,
+               const absl::Status& status, absl::Duration now);
+  // A worker has served this generation before: the next one must be higher.
+  void RaiseGeneration(std::uint64_t generation);
+  void OnStreamBroken(std::uint64_t round, std::size_t worker, const absl::Status& status,
+                      absl::Duration now);
+
+  // Steps, one at a time, only while serving.
+  void StepStarted(std::uint64_t step_id, absl::Duration now);
+  enum class StepState : std::uint8_t { kIgnored, kPending, kComplete, kFailed };
+  StepState OnStepReply(std::uint64_t round, std::size_t worker, std::uint64_t step_id,
+                        const absl::Status& status, absl::Duration now);
+  // What came back makes no sense: start over.
+  void FailServing(const absl::Status& status, absl::Duration now);
+
+  void OnTime(absl::Duration now);
+  // When OnTime must be called at the latest, if nothing comes before.
+  std::optional<absl::Duration> next_deadline() const;
+  std::vector<RecoveryAction> TakeActions();
+
+  ClusterPhase phase() const { return phase_; }
+  bool serving() const { return phase_ == ClusterPhase::kServing; }
+  bool step_running() const { return step_id_ != 0; }
+  // New requests are taken: it serves, or it did and may be back in time.
+  bool accepting() const { return serving() || (ever_served_ && !gave_up_); }
+  bool gave_up() const { return gave_up_; }
+  bool ever_served() const { return ever_served_; }
+  std::uint64_t round() const { return round_; }
+  std::uint64_t generation() const { return generation_; }
+  std::uint64_t recoveries() const { return recoveries_; }            // times that serving was lost
+  const absl::Status& last_failure() const { return last_failure_; }  // of the last abandoned round
+  // Names of workers that have not answered in this phase, for people: "gpu0, npu0".
+  std::string Pending() const;
+
+ private:
+  void StartRound(absl::Duration now);
+  void Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Duration timeout,
+             absl::Duration now);
+  void Fail(const absl::Status& status, absl::Duration now);
+  absl::Status Named(const absl::Status& status, std::size_t worker, std::string_view what) const;
+
+  RecoveryOptions options_;
+  ClusterPhase phase_ = ClusterPhase::kWaiting;
+  std::uint64_t round_ = 0;
+  std::uint64_t generation_ = 0;
+  std::vector<bool> answered_;                // by worker, in this phase or step
+  std::uint64_t step_id_ = 0;                 // running; 0: none
+  std::optional<absl::Duration> deadline_;    // of the phase, the backoff or the step
+  std::optional<absl::Duration> give_up_at_;  // while not serving after having served
+  absl::Duration backoff_;
+  bool ever_served_ = false;
+  bool gave_up_ = false;
+  std::uint64_t recoveries_ = 0;
+  absl::Status last_failure_;
+  std::vector<RecoveryAction> actions_;
+};
+
+}  // namespace tandem

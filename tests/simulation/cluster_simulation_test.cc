@@ -1,0 +1,98 @@
+// The gateway's scheduler and recovery in thousands of virtual clusters. TANDEM_SIMULATION_SEED=N
+// runs one seed of each kind.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/simulation/world.h"
+
+namespace tandem {
+namespace {
+
+World::Tally RunSeeds(const WorldOptions& options, std::uint64_t seeds) {
+  World::Tally sum;
+  std::uint64_t first = 0;
+  if (const char* one = std::getenv("TANDEM_SIMULATION_SEED")) {
+    first = std::strtoull(one, nullptr, 10);
+    seeds = 1;
+  }
+  for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
+    World world(seed, options);
+    const std::string error = world.Run();
+    EXPECT_EQ(error, "") << "TANDEM_SIMULATION_SEED=" << seed;
+    if (!error.empty()) break;
+    const World::Tally& tally = world.tally();
+    sum.steps += tally.steps;
+    sum.recoveries += tally.recoveries;
+    sum.give_ups += tally.give_ups;
+    sum.finished += tally.finished;
+    sum.cancelled += tally.cancelled;
+    sum.errors += tally.errors;
+    sum.refused += tally.refused;
+  }
+  std::printf(
+      "  %ld steps, %ld recoveries, %ld give-ups; requests: %ld finished, %ld cancelled, %ld "
+      "failed, %ld refused\n",
+      sum.steps, sum.recoveries, sum.give_ups, sum.finished, sum.cancelled, sum.errors,
+      sum.refused);
+  return sum;
+}
+
+bool AllSeeds() { return std::getenv("TANDEM_SIMULATION_SEED") == nullptr; }
+
+TEST(ClusterSimulation, FairWeather) {
+  const World::Tally tally = RunSeeds({.workers = 1, .requests = 20}, 300);
+  EXPECT_EQ(tally.errors, 0);
+  EXPECT_EQ(tally.recoveries, 0);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.finished, 3000);
+  }
+}
+
+TEST(ClusterSimulation, WorkersDieAndTheTextGoesOn) {
+  const World::Tally tally = RunSeeds({.workers = 2, .worker_deaths = 4}, 500);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.recoveries, 500);
+  }
+}
+
+TEST(ClusterSimulation, MessagesAreLostAndStepsFail) {
+  const World::Tally tally = RunSeeds({.workers = 3,
+                                       .message_loss = 0.003,
+                                       .step_failure = 0.003,
+                                       .worker_deaths = 2,
+                                       .loader_deaths = 2},
+                                      500);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.recoveries, 500);
+  }
+}
+
+TEST(ClusterSimulation, AWorkerRefusesSteps) {
+  const World::Tally tally =
+      RunSeeds({.workers = 2, .step_refusal = 0.002, .worker_deaths = 1}, 300);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.errors, 20);
+  }
+}
+
+TEST(ClusterSimulation, OutagesLongerThanTheRecoveryTimeout) {
+  const World::Tally tally =
+      RunSeeds({.workers = 2, .worker_deaths = 2, .long_outages = true}, 300);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.give_ups, 50);
+    EXPECT_GT(tally.errors, 50);
+  }
+}
+
+TEST(ClusterSimulation, ASeedAlwaysGivesTheSameRun) {
+  const WorldOptions options{.workers = 2, .message_loss = 0.01, .worker_deaths = 3};
+  World first(42, options);
+  World second(42, options);
+  EXPECT_EQ(first.Run(), second.Run());
+  EXPECT_EQ(first.tally().steps, second.tally().steps);
+  EXPECT_EQ(first.tally().finished, second.tally().finished);
+}
+
+}  // namespace
+}  // namespace tandem

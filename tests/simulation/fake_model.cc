@@ -1,0 +1,181 @@
+#include "tests/simulation/fake_model.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+std::uint64_t Hash(std::span<const std::int32_t> history, std::uint64_t seed) {
+  std::uint64_t h = 0xcbf29ce484222325u ^ (seed * 0x9e3779b97f4a7c15u);
+  for (const std::int32_t token : history)
+    h = (h ^ static_cast<std::uint32_t>(token)) * 0x100000001b3u;
+  h ^= h >> 31;
+  h *= 0xbf58476d1ce4e5b9u;
+  return h ^ (h >> 29);
+}
+
+}  // namespace
+
+SampledToken FakeModel::Next(std::span<const std::int32_t> history,
+                             const SamplingParams& sampling) const {
+  const std::uint64_t h = Hash(history, sampling.seed);
+  SampledToken out;
+  out.token = (h >> 40) % static_cast<std::uint64_t>(eos_in) == 0
+                  ? eos_id
+                  : 2 + static_cast<std::int32_t>(h % static_cast<std::uint64_t>(vocab_size - 2));
+  out.logprob = -static_cast<float>(h % 1000) / 100.0f;
+  for (std::int32_t i = 0; i < sampling.num_logprobs; ++i)
+    out.top.push_back({(out.token + i) % vocab_size, out.logprob - 1.0f});
+  return out;
+}
+
+SampledToken FakeModel::Score(std::span<const std::int32_t> history, std::int32_t token) const {
+  SampledToken out;
+  out.token = token;
+  out.logprob =
+      -static_cast<float>(Hash(history, static_cast<std::uint64_t>(token)) % 1000) / 100.0f;
+  return out;
+}
+
+FakeText Expect(const FakeModel& model, const GenerationRequest& request) {
+  FakeText text;
+  std::vector<std::int32_t> history = request.prompt;
+  if (request.score_prompt) {
+    for (std::size_t i = 1; i < history.size(); ++i) {
+      text.scores.push_back(model.Score(std::span(history).first(i), history[i]));
+    }
+  }
+  for (std::int32_t i = 0; i < request.max_tokens; ++i) {
+    const std::int32_t token = model.Next(history, request.sampling).token;
+    if (token == model.eos_id && !request.ignore_eos) {
+      text.reason = FinishReason::kStop;
+      break;
+    }
+    text.tokens.push_back(token);
+    history.push_back(token);
+  }
+  return text;
+}
+
+FakeWorkerState::FakeWorkerState(FakeModel model, StepLimits limits, std::int32_t sliding_window,
+                                 std::int32_t global_blocks, std::int32_t window_blocks)
+    : model_(model),
+      limits_(limits),
+      sliding_window_(sliding_window),
+      global_(static_cast<std::size_t>(global_blocks)),
+      window_(static_cast<std::size_t>(window_blocks)) {}
+
+absl::Status FakeWorkerState::Enter(const StepPlan& plan) {
+  if (plan.step_id != last_step_ + 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step_id: expected ", last_step_ + 1, ", found ", plan.step_id));
+  }
+  last_step_ = plan.step_id;
+  for (const std::int32_t slot : plan.ends) {
+    if (slots_.erase(slot) != 1)
+      return absl::InvalidArgumentError(absl::StrCat("ends: slot ", slot, " is not taken"));
+  }
+  for (const SequenceStart& start : plan.starts) {
+    if (start.slot < 0 || start.slot >= limits_.max_sequences || slots_.contains(start.slot)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("starts: slot ", start.slot, " is taken or out of range"));
+    }
+    slots_[start.slot].sampling = start.sampling;
+  }
+  std::int32_t tokens = 0;
+  std::int32_t rows = 0;
+  for (const SequenceShare& share : plan.sequences) {
+    const std::int32_t count = static_cast<std::int32_t>(share.tokens.size());
+    tokens += count;
+    rows += share.score ? count : (share.sample ? 1 : 0);
+    if (count == 0)
+      return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot, ": no tokens"));
+  }
+  if (tokens < 1 || tokens > limits_.max_tokens || rows > limits_.max_logit_rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step of ", tokens, " tokens and ", rows, " logit rows"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeWorkerState::Write(const SequenceShare& share) {
+  const auto it = slots_.find(share.slot);
+  if (it == slots_.end())
+    return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot, " has not started"));
+  Slot& slot = it->second;
+  if (share.first_position != slot.length) {
+    return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot,
+                                                   ": first_position: expected ", slot.length,
+                                                   ", found ", share.first_position));
+  }
+  slot.global_blocks.insert(slot.global_blocks.end(), share.new_global_blocks.begin(),
+                            share.new_global_blocks.end());
+  slot.window_blocks.insert(slot.window_blocks.end(), share.new_window_blocks.begin(),
+                            share.new_window_blocks.end());
+  for (std::int32_t i = 0; i < share.window_blocks_left; ++i)
+    slot.window_blocks.at(static_cast<std::size_t>(i)) = -1;
+  if (static_cast<std::int32_t>(slot.global_blocks.size()) > limits_.max_blocks_per_sequence) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("slot ", share.slot, ": ", slot.global_blocks.size(), " blocks"));
+  }
+  for (const std::int32_t token : share.tokens) {
+    const std::size_t block = static_cast<std::size_t>(slot.length / kKvBlockTokens);
+    const std::size_t offset = static_cast<std::size_t>(slot.length % kKvBlockTokens);
+    if (block >= slot.global_blocks.size() || block >= slot.window_blocks.size() ||
+        slot.window_blocks[block] < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slot ", share.slot, ": no block for position ", slot.length));
+    }
+    const Cell cell{slot.length, token};
+    global_.at(static_cast<std::size_t>(slot.global_blocks[block]))[offset] = cell;
+    window_.at(static_cast<std::size_t>(slot.window_blocks[block]))[offset] = cell;
+    ++slot.length;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::int32_t>> FakeWorkerState::Read(const Slot& slot,
+                                                                std::int32_t first_query) const {
+  std::vector<std::int32_t> history;
+  for (std::int32_t position = 0; position < slot.length; ++position) {
+    const std::size_t block = static_cast<std::size_t>(position / kKvBlockTokens);
+    const std::size_t offset = static_cast<std::size_t>(position % kKvBlockTokens);
+    const Cell& cell = global_.at(static_cast<std::size_t>(slot.global_blocks.at(block)))[offset];
+    if (cell.position != position)
+      return absl::InvalidArgumentError(absl::StrCat("global block lost position ", position));
+    history.push_back(cell.token);
+    if (position <= first_query - sliding_window_) continue;
+    if (slot.window_blocks.at(block) < 0 ||
+        window_.at(static_cast<std::size_t>(slot.window_blocks[block]))[offset] != cell) {
+      return absl::InvalidArgumentError(absl::StrCat("window block lost position ", position));
+    }
+  }
+  return history;
+}
+
+absl::StatusOr<StepResult> FakeWorkerState::Run(const StepPlan& plan) {
+  TANDEM_RETURN_IF_ERROR(Enter(plan));
+  for (const SequenceShare& share : plan.sequences) TANDEM_RETURN_IF_ERROR(Write(share));
+  StepResult result;
+  result.step_id = plan.step_id;
+  for (const SequenceShare& share : plan.sequences) {
+    const Slot& slot = slots_.at(share.slot);
+    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::int32_t> history,
+                            Read(slot, share.first_position));
+    SequenceResult out;
+    out.slot = share.slot;
+    if (share.sample) out.sampled = model_.Next(history, slot.sampling);
+    for (std::size_t i = 0; share.score && i < share.tokens.size(); ++i) {
+      const std::size_t end = static_cast<std::size_t>(share.first_position) + i + 1;
+      const std::int32_t next = end < history.size() ? history[end] : share.next_token;
+      if (next >= 0) out.scored.push_back(model_.Score(std::span(history).first(end), next));
+    }
+    if (share.sample || share.score) result.sequences.push_back(std::move(out));
+  }
+  return result;
+}
+
+}  // namespace tandem

@@ -1,0 +1,336 @@
+#include "tests/simulation/world.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace tandem {
+namespace {
+
+constexpr absl::Duration kArrivals = absl::Seconds(20);
+constexpr absl::Duration kPatience = absl::Seconds(600);
+constexpr std::int64_t kMostEvents = 400'000;
+
+}  // namespace
+
+World::World(std::uint64_t seed, WorldOptions options) : random_(seed), options_(options) {
+  RecoveryOptions recovery;
+  for (std::int32_t i = 0; i < options_.workers; ++i)
+    recovery.workers.push_back(absl::StrCat("worker", i));
+  recovery.step_timeout = absl::Seconds(Pick(1, 5));
+  recovery.describe_timeout = absl::Seconds(1);
+  recovery.prepare_timeout = absl::Seconds(3);
+  recovery.connect_timeout = absl::Seconds(2);
+  recovery.load_timeout = absl::Seconds(10);
+
+  SchedulerOptions& scheduler = scheduler_options_;
+  scheduler.limits.max_sequences = static_cast<std::int32_t>(Pick(1, 6));
+  scheduler.limits.max_tokens =
+      scheduler.limits.max_sequences + static_cast<std::int32_t>(Pick(0, 40));
+  scheduler.limits.max_logit_rows =
+      scheduler.limits.max_sequences + static_cast<std::int32_t>(Pick(0, 20));
+  scheduler.limits.max_blocks_per_sequence = 16;
+  scheduler.context_tokens = 160;
+  scheduler.vocab_size = model_.vocab_size;
+  scheduler.sliding_window = static_cast<std::int32_t>(Pick(1, 50));
+  scheduler.global_blocks = static_cast<std::int32_t>(Pick(10, 40));
+  scheduler.window_blocks = static_cast<std::int32_t>(Pick(10, 40));
+  scheduler.max_waiting = static_cast<std::int32_t>(Pick(2, 30));
+  scheduler.mixed_prefill_tokens = static_cast<std::int32_t>(Pick(1, 20));
+  scheduler.max_replays = static_cast<std::int32_t>(Pick(0, 1)) * 1000 + 3;
+  scheduler.eos_ids = {model_.eos_id};
+  coordinator_ = std::make_unique<Coordinator>(std::move(recovery), scheduler,
+                                               static_cast<std::size_t>(options_.workers - 1));
+  workers_.resize(static_cast<std::size_t>(options_.workers));
+}
+
+std::int64_t World::Pick(std::int64_t least, std::int64_t most) {
+  return std::uniform_int_distribution<std::int64_t>(least, most)(random_);
+}
+bool World::Chance(double probability) {
+  return std::uniform_real_distribution<>(0, 1)(random_) < probability;
+}
+
+void World::At(absl::Duration at, std::function<void()> run) {
+  events_.push({at, order_++, std::move(run)});
+}
+
+void World::Broken(const std::string& what) {
+  if (error_.empty()) error_ = absl::StrCat("at ", absl::FormatDuration(now_), ": ", what);
+}
+
+std::string World::Run() {
+  ScheduleArrivals();
+  ScheduleFaults();
+  coordinator_->Start(now_);
+  Pump();
+  std::int64_t count = 0;
+  while (error_.empty()) {
+    const std::optional<absl::Duration> deadline = coordinator_->next_deadline();
+    if (events_.empty() && !deadline.has_value()) break;
+    if (++count > kMostEvents || now_ > kPatience) {
+      Broken("no end");
+      break;
+    }
+    if (events_.empty() || (deadline.has_value() && *deadline <= events_.top().at)) {
+      now_ = std::max(now_, *deadline);
+      coordinator_->OnTime(now_);
+    } else {
+      Event event = events_.top();
+      events_.pop();
+      now_ = event.at;
+      event.run();
+    }
+    Pump();
+  }
+  if (error_.empty()) CheckEnd();
+  tally_.recoveries = static_cast<std::int64_t>(coordinator_->recovery().recoveries());
+  return error_;
+}
+
+void World::ScheduleArrivals() {
+  for (std::int32_t i = 0; i < options_.requests; ++i) {
+    const std::uint64_t id = static_cast<std::uint64_t>(i);
+    const absl::Duration at = absl::Milliseconds(Pick(200, absl::ToInt64Milliseconds(kArrivals)));
+    At(at, [this, id] { Submit(id); });
+    if (Chance(0.15)) {
+      At(at + absl::Milliseconds(Pick(0, 3000)), [this, id] {
+        if (!coordinator_->Cancel(id) && clients_.contains(id) && !clients_[id].finished &&
+            !clients_[id].refused) {
+          Broken(absl::StrCat("request ", id, " cannot be cancelled"));
+        }
+      });
+    }
+  }
+}
+
+void World::ScheduleFaults() {
+  faults_end_ = kArrivals;
+  for (std::int32_t i = 0; i < options_.worker_deaths; ++i) {
+    const std::size_t worker = static_cast<std::size_t>(Pick(0, options_.workers - 1));
+    const absl::Duration at = absl::Milliseconds(Pick(0, absl::ToInt64Milliseconds(kArrivals)));
+    const bool outlasts = options_.long_outages && Chance(0.5);
+    const absl::Duration outage =
+        absl::Milliseconds(outlasts ? Pick(61'000, 90'000) : Pick(1, 8000));
+    faults_end_ = std::max(faults_end_, at + outage);
+    At(at, [this, worker, outage] { Kill(worker, outage); });
+  }
+  for (std::int32_t i = 0; i < options_.loader_deaths; ++i) {
+    const absl::Duration at = absl::Milliseconds(Pick(0, absl::ToInt64Milliseconds(kArrivals)));
+    At(at, [this] { loader_alive_ = false; });
+    At(at + absl::Milliseconds(Pick(1, 5000)), [this] { loader_alive_ = true; });
+  }
+}
+
+void World::Submit(std::uint64_t id) {
+  Client& client = clients_[id];
+  GenerationRequest& request = client.request;
+  request.score_prompt = Chance(0.2);
+  request.max_tokens = static_cast<std::int32_t>(Pick(request.score_prompt ? 0 : 1, 60));
+  request.ignore_eos = Chance(0.5);
+  request.sampling.seed = static_cast<std::uint64_t>(Pick(0, 1000));
+  const std::int64_t length = Pick(1, 90);
+  for (std::int64_t i = 0; i < length; ++i) {
+    request.prompt.push_back(static_cast<std::int32_t>(Pick(2, model_.vocab_size - 1)));
+  }
+  const absl::Status status = coordinator_->Submit(id, request);
+  client.refused = !status.ok();
+  tally_.refused += client.refused ? 1 : 0;
+  if (absl::IsInvalidArgument(status)) Broken(std::string(status.message()));
+  if (absl::IsUnavailable(status) && coordinator_->recovery().serving())
+    Broken("refused while serving");
+}
+
+void World::Kill(std::size_t index, absl::Duration outage) {
+  SimWorker& worker = workers_[index];
+  worker.alive = false;
+  worker.generation = 0;
+  worker.connected = false;
+  worker.state.reset();
+  const std::uint64_t incarnation = ++worker.incarnation;
+  const std::uint64_t round = coordinator_->recovery().round();
+  if (!Chance(options_.message_loss)) {
+    At(now_ + Delay(5), [this, round, index] {
+      coordinator_->OnStreamBroken(round, index, absl::UnavailableError("connection reset"), now_);
+    });
+  }
+  At(now_ + outage, [this, index, incarnation] {
+    if (workers_[index].incarnation == incarnation) workers_[index].alive = true;
+  });
+}
+
+void World::Pump() {
+  Coordinator::Effects effects = coordinator_->Take(now_);
+  for (const RecoveryAction& action : effects.actions) Act(action);
+  if (effects.step.has_value()) {
+    SendStep(effects.round, effects.generation,
+             std::make_shared<const StepPlan>(*std::move(effects.step)));
+  }
+  for (const RequestEvent& event : effects.events) Deliver(event);
+  tally_.steps += static_cast<std::int64_t>(effects.steps_done.size());
+}
+
+void World::Act(const RecoveryAction& action) {
+  switch (action.kind) {
+    case RecoveryAction::Kind::kLoad:
+      return Load(action.round);
+    case RecoveryAction::Kind::kDescribe:
+      for (std::size_t i = 0; i < workers_.size(); ++i) Ask(action, ClusterPhase::kDescribing, i);
+      return;
+    case RecoveryAction::Kind::kPrepare:
+      for (std::size_t i = 0; i < workers_.size(); ++i) Ask(action, ClusterPhase::kPreparing, i);
+      return;
+    case RecoveryAction::Kind::kConnect:
+      for (std::size_t i = 0; i < workers_.size(); ++i) Ask(action, ClusterPhase::kConnecting, i);
+      return;
+    case RecoveryAction::Kind::kServe:
+      for (std::size_t i = 0; i < workers_.size(); ++i) {
+        if (workers_[i].alive && workers_[i].generation == action.generation) continue;
+        At(now_ + Delay(5), [this, round = action.round, i] {
+          coordinator_->OnStreamBroken(round, i, absl::UnavailableError("no stream"), now_);
+        });
+      }
+      return;
+    case RecoveryAction::Kind::kAbandon:
+      return;
+    case RecoveryAction::Kind::kGiveUp:
+      ++tally_.give_ups;
+      return;
+  }
+}
+
+void World::Load(std::uint64_t round) {
+  if (Chance(options_.message_loss)) return;
+  At(now_ + Delay(100), [this, round] {
+    coordinator_->OnLoaded(
+        round, loader_alive_ ? absl::OkStatus() : absl::UnavailableError("loader away"), now_);
+  });
+}
+
+void World::Ask(const RecoveryAction& action, ClusterPhase phase, std::size_t worker) {
+  const bool lost = Chance(options_.message_loss);
+  At(now_ + Delay(20), [this, round = action.round, generation = action.generation, phase, worker,
+                        lost] {
+    const absl::Status status = Answer(phase, generation, worker);
+    if (lost) return;
+    At(now_ + Delay(20), [this, round, phase, worker, status, seen = workers_[worker].generation] {
+      if (phase == ClusterPhase::kDescribing && status.ok()) coordinator_->RaiseGeneration(seen);
+      coordinator_->OnReply(round, phase, worker, status, now_);
+    });
+  });
+}
+
+absl::Status World::Answer(ClusterPhase phase, std::uint64_t generation, std::size_t index) {
+  SimWorker& worker = workers_[index];
+  if (!worker.alive) return absl::UnavailableError("connection refused");
+  if (phase == ClusterPhase::kPreparing) {
+    if (generation <= worker.generation) return absl::FailedPreconditionError("an old generation");
+    worker.generation = generation;
+    worker.connected = false;
+    const SchedulerOptions& o = scheduler_options_;
+    worker.state = std::make_unique<FakeWorkerState>(model_, o.limits, o.sliding_window,
+                                                     o.global_blocks, o.window_blocks);
+  }
+  if (phase == ClusterPhase::kConnecting) {
+    for (const SimWorker& other : workers_) {
+      if (!other.alive || other.generation != generation)
+        return absl::DeadlineExceededError("no handshake");
+    }
+    worker.connected = true;
+  }
+  return absl::OkStatus();
+}
+
+void World::SendStep(std::uint64_t round, std::uint64_t generation,
+                     const std::shared_ptr<const StepPlan>& step) {
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    At(now_ + Delay(2),
+       [this, round, generation, step, i] { RunStep(round, generation, step, i); });
+  }
+}
+
+void World::RunStep(std::uint64_t round, std::uint64_t generation,
+                    const std::shared_ptr<const StepPlan>& step, std::size_t index) {
+  SimWorker& worker = workers_[index];
+  if (!worker.alive) return;  // the broken stream tells
+  StepReply reply{.round = round, .worker = index, .status = absl::OkStatus(), .result = {}};
+  reply.result.step_id = step->step_id;
+  const bool neighbours =
+      std::all_of(workers_.begin(), workers_.end(), [](const SimWorker& w) { return w.alive; });
+  if (worker.generation != generation || !worker.connected) {
+    reply.status = absl::FailedPreconditionError("another generation");
+  } else if (!neighbours || Chance(options_.step_failure)) {
+    reply.status = absl::UnavailableError("a neighbour is gone");
+  } else if (Chance(options_.step_refusal)) {
+    reply.status = absl::InvalidArgumentError("injected");
+  } else {
+    absl::StatusOr<StepResult> result = worker.state->Run(*step);
+    if (!result.ok())
+      return Broken(absl::StrCat("worker ", index, ": ", std::string(result.status().message())));
+    if (index + 1 == workers_.size()) reply.result = *std::move(result);
+  }
+  if (Chance(options_.message_loss)) return;
+  At(now_ + Delay(20), [this, incarnation = worker.incarnation, reply]() mutable {
+    if (workers_[reply.worker].incarnation != incarnation) return;
+    coordinator_->OnStepReply(std::move(reply), now_);
+  });
+}
+
+void World::Deliver(const RequestEvent& event) {
+  Client& client = clients_[event.request];
+  if (client.finished || client.refused)
+    return Broken(absl::StrCat("request ", event.request, " heard after its end"));
+  switch (event.kind) {
+    case RequestEvent::Kind::kPromptScores:
+      if (client.scored || !client.got.tokens.empty()) Broken("scores twice or late");
+      client.scored = true;
+      client.got.scores = event.scores;
+      return;
+    case RequestEvent::Kind::kToken:
+      client.got.tokens.push_back(event.token.token);
+      return;
+    case RequestEvent::Kind::kFinish:
+      client.finished = true;
+      CheckText(event, client);
+      return;
+  }
+}
+
+void World::CheckText(const RequestEvent& event, const Client& client) {
+  FakeText expected = Expect(model_, client.request);
+  const std::string name = absl::StrCat("request ", event.request);
+  if (event.reason == FinishReason::kError || event.reason == FinishReason::kCancelled) {
+    ++(event.reason == FinishReason::kError ? tally_.errors : tally_.cancelled);
+    const bool may_fail =
+        options_.step_refusal > 0 || tally_.give_ups > 0 || scheduler_options_.max_replays < 1000;
+    if (event.reason == FinishReason::kError && !may_fail)
+      Broken(name + " failed: " + std::string(event.status.message()));
+    if (client.got.tokens.size() > expected.tokens.size())
+      return Broken(name + " has too many tokens");
+    expected.tokens.resize(client.got.tokens.size());
+  } else {
+    ++tally_.finished;
+    if (event.reason != expected.reason) Broken(name + " ended for another reason");
+    if (client.got.scores.size() != expected.scores.size())
+      Broken(name + " has another number of scores");
+    for (std::size_t i = 0; i < std::min(client.got.scores.size(), expected.scores.size()); ++i) {
+      if (client.got.scores[i].logprob != expected.scores[i].logprob)
+        Broken(absl::StrCat(name, ": score ", i, " differs"));
+    }
+  }
+  if (client.got.tokens != expected.tokens) Broken(name + " got another text");
+}
+
+void World::CheckEnd() {
+  for (const auto& [id, client] : clients_) {
+    if (!client.finished && !client.refused) Broken(absl::StrCat("request ", id, " never ended"));
+  }
+  if (!coordinator_->recovery().serving()) Broken("the cluster did not come back");
+  const Scheduler& scheduler = coordinator_->scheduler();
+  if (scheduler.running() + scheduler.waiting() != 0) Broken("requests are left in the scheduler");
+  if (scheduler.global_pool().taken() + scheduler.window_pool().taken() != 0)
+    Broken("blocks are left taken");
+}
+
+}  // namespace tandem

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <queue>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "gateway/dispatch/coordinator.h"
+#include "tests/simulation/fake_model.h"
+
+namespace tandem {
+
+// How hostile a world is.
+struct WorldOptions {
+  std::int32_t workers = 2;  // the last one has the head
+  std::int32_t requests = 20;
+  double message_loss = 0;  // of each reply
+  double step_refusal = 0;  // INVALID_ARGUMENT in the place of a step's result
+  double step_failure = 0;  // UNAVAILABLE
+  std::int32_t worker_deaths = 0;
+  std::int32_t loader_deaths = 0;
+  bool long_outages = false;  // deaths may outlast the recovery timeout
+};
+
+// A cluster in virtual time: the gateway's Coordinator against workers and a loader that answer
+// late, not at all, or die. Everything follows from the seed.
+class World {
+ public:
+  World(std::uint64_t seed, WorldOptions options);
+  // Runs until all requests have ended and the faults are over. Empty, or what went wrong.
+  std::string Run();
+
+  // What happened, so that tests can tell that the simulation reaches what it is meant to.
+  struct Tally {
+    std::int64_t steps = 0;
+    std::int64_t recoveries = 0;
+    std::int64_t give_ups = 0;
+    std::int64_t finished = 0;
+    std::int64_t cancelled = 0;
+    std::int64_t errors = 0;
+    std::int64_t refused = 0;
+  };
+  const Tally& tally() const { return tally_; }
+
+ private:
+  struct SimWorker {
+    bool alive = true;
+    std::uint64_t incarnation = 0;
+    std::uint64_t generation = 0;
+    bool connected = false;
+    std::unique_ptr<FakeWorkerState> state;
+  };
+  struct Event {
+    absl::Duration at;
+    std::uint64_t order;
+    std::function<void()> run;
+    bool operator<(const Event& other) const {
+      return at != other.at ? at > other.at : order > other.order;
+    }
+  };
+  struct Client {
+    GenerationRequest request;
+    FakeText got;
+    bool scored = false;
+    bool finished = false;
+    bool refused = false;
+  };
+
+  std::int64_t Pick(std::int64_t least, std::int64_t most);
+  bool Chance(double probability);
+  absl::Duration Delay(std::int64_t most_ms) {
+    return absl::Microseconds(Pick(20, most_ms * 1000));
+  }
+  void At(absl::Duration at, std::function<void()> run);
+  void Broken(const std::string& what);
+
+  void ScheduleArrivals();
+  void ScheduleFaults();
+  void Submit(std::uint64_t id);
+  void Kill(std::size_t worker, absl::Duration outage);
+  void Pump();
+  void Act(const RecoveryAction& action);
+  void Load(std::uint64_t round);
+  void Ask(const RecoveryAction& action, ClusterPhase phase, std::size_t worker);
+  absl::Status Answer(ClusterPhase phase, std::uint64_t generation, std::size_t worker);
+  void SendStep(std::uint64_t round, std::uint64_t generation,
+                const std::shared_ptr<const StepPlan>& step);
+  void RunStep(std::uint64_t round, std::uint64_t generation,
+               const std::shared_ptr<const StepPlan>& step, std::size_t worker);
+  void Deliver(const RequestEvent& event);
+  void CheckText(const RequestEvent& event, const Client& client);
+  void CheckEnd();
+
+  std::mt19937_64 random_;
+  WorldOptions options_;
+  FakeModel model_;
+  SchedulerOptions scheduler_options_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::vector<SimWorker> workers_;
+  bool loader_alive_ = true;
+  absl::Duration now_;
+  absl::Duration faults_end_;
+  std::uint64_t order_ = 0;
+  std::priority_queue<Event> events_;
+  std::map<std::uint64_t, Client> clients_;
+  std::string error_;
+  Tally tally_;
+};
+
+}  // namespace tandem

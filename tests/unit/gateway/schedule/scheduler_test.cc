@@ -1,0 +1,311 @@
+#include "gateway/schedule/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "tests/simulation/fake_model.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+SchedulerOptions SmallOptions() {
+  SchedulerOptions options;
+  options.limits = {
+      .max_tokens = 32, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 64};
+  options.context_tokens = 512;
+  options.vocab_size = FakeModel{}.vocab_size;
+  options.sliding_window = 24;
+  options.global_blocks = 128;
+  options.window_blocks = 64;
+  options.max_waiting = 3;
+  options.mixed_prefill_tokens = 8;
+  options.eos_ids = {1};
+  return options;
+}
+
+GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens) {
+  GenerationRequest request;
+  request.prompt.resize(static_cast<std::size_t>(prompt_tokens));
+  std::iota(request.prompt.begin(), request.prompt.end(), 2);
+  request.max_tokens = max_tokens;
+  request.ignore_eos = true;
+  return request;
+}
+
+// Answers every sampling share with `token` and every score with 0.5.
+StepResult Answer(const StepPlan& plan, std::int32_t token) {
+  StepResult result{.step_id = plan.step_id, .sequences = {}};
+  for (const SequenceShare& share : plan.sequences) {
+    SequenceResult out;
+    out.slot = share.slot;
+    if (share.sample) {
+      out.sampled.emplace();
+      out.sampled->token = token;
+    }
+    if (share.score) out.scored.resize(share.tokens.size() - (share.next_token < 0 ? 1 : 0));
+    result.sequences.push_back(std::move(out));
+  }
+  return result;
+}
+
+std::vector<FinishReason> Finishes(const std::vector<RequestEvent>& events) {
+  std::vector<FinishReason> out;
+  for (const RequestEvent& event : events) {
+    if (event.kind == RequestEvent::Kind::kFinish) out.push_back(event.reason);
+  }
+  return out;
+}
+
+TEST(Scheduler, PromptThenDecodeThenLength) {
+  Scheduler scheduler(SmallOptions());
+  ASSERT_TRUE(scheduler.Add(7, Request(3, 2)).ok());
+  std::optional<StepPlan> step = scheduler.Schedule();
+  ASSERT_TRUE(step.has_value());
+  EXPECT_EQ(step->step_id, 1u);
+  ASSERT_THAT(step->starts, SizeIs(1));
+  ASSERT_THAT(step->sequences, SizeIs(1));
+  EXPECT_THAT(step->sequences[0].tokens, ElementsAre(2, 3, 4));
+  EXPECT_THAT(step->sequences[0].new_global_blocks, SizeIs(1));
+  EXPECT_TRUE(step->sequences[0].sample);
+  ASSERT_TRUE(scheduler.Update(Answer(*step, 50)).ok());
+
+  step = scheduler.Schedule();
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(step->starts, IsEmpty());
+  EXPECT_EQ(step->sequences[0].first_position, 3);
+  EXPECT_THAT(step->sequences[0].tokens, ElementsAre(50));
+  EXPECT_THAT(step->sequences[0].new_global_blocks, IsEmpty());
+  ASSERT_TRUE(scheduler.Update(Answer(*step, 51)).ok());
+
+  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  ASSERT_THAT(events, SizeIs(3));
+  EXPECT_EQ(events[0].token.token, 50);
+  EXPECT_EQ(events[1].token.token, 51);
+  EXPECT_EQ(events[2].reason, FinishReason::kLength);
+  EXPECT_FALSE(scheduler.Schedule().has_value());
+  EXPECT_EQ(scheduler.global_pool().taken(), 0);
+  EXPECT_EQ(scheduler.window_pool().unreserved(), 64);
+
+  // The freed slot is told with the next step that runs at all.
+  ASSERT_TRUE(scheduler.Add(8, Request(1, 1)).ok());
+  step = scheduler.Schedule();
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(step->ends, ElementsAre(0));
+}
+
+TEST(Scheduler, EndOfSequenceStopsAndIsNotDelivered) {
+  Scheduler scheduler(SmallOptions());
+  GenerationRequest request = Request(2, 10);
+  request.ignore_eos = false;
+  ASSERT_TRUE(scheduler.Add(1, request).ok());
+  ASSERT_TRUE(scheduler.Update(Answer(*scheduler.Schedule(), 1)).ok());
+  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].reason, FinishReason::kStop);
+}
+
+TEST(Scheduler, DecodesComeFirstAndBoundThePrefillBesideThem) {
+  Scheduler scheduler(SmallOptions());
+  ASSERT_TRUE(scheduler.Add(1, Request(2, 20)).ok());
+  ASSERT_TRUE(scheduler.Update(Answer(*scheduler.Schedule(), 9)).ok());
+  ASSERT_TRUE(scheduler.Add(2, Request(40, 20)).ok());
+  const std::optional<StepPlan> step = scheduler.Schedule();
+  ASSERT_THAT(step->sequences, SizeIs(2));
+  EXPECT_THAT(step->sequences[0].tokens, SizeIs(1));
+  EXPECT_TRUE(step->sequences[0].sample);
+  EXPECT_THAT(step->sequences[1].tokens, SizeIs(8));  // mixed_prefill_tokens
+  EXPECT_FALSE(step->sequences[1].sample);
+  EXPECT_EQ(step->decode_tokens, 1);
+  EXPECT_EQ(step->prefill_tokens, 8);
+}
+
+TEST(Scheduler, PrefillAloneTakesTheWholeBudget) {
+  Scheduler scheduler(SmallOptions());
+  ASSERT_TRUE(scheduler.Add(1, Request(40, 1)).ok());
+  ASSERT_TRUE(scheduler.Add(2, Request(40, 1)).ok());
+  std::optional<StepPlan> step = scheduler.Schedule();
+  ASSERT_THAT(step->sequences, SizeIs(1));
+  EXPECT_THAT(step->sequences[0].tokens, SizeIs(32));
+  ASSERT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
+  step = scheduler.Schedule();
+  ASSERT_THAT(step->sequences, SizeIs(2));
+  EXPECT_THAT(step->sequences[0].tokens, SizeIs(8));
+  EXPECT_TRUE(step->sequences[0].sample);
+  EXPECT_THAT(step->sequences[1].tokens, SizeIs(24));
+}
+
+TEST(Scheduler, ScoringIsBoundedByLogitRows) {
+  Scheduler scheduler(SmallOptions());
+  GenerationRequest request = Request(20, 0);
+  request.score_prompt = true;
+  ASSERT_TRUE(scheduler.Add(1, request).ok());
+  std::vector<std::size_t> chunks;
+  std::vector<std::int32_t> next;
+  while (std::optional<StepPlan> step = scheduler.Schedule()) {
+    chunks.push_back(step->sequences[0].tokens.size());
+    next.push_back(step->sequences[0].next_token);
+    EXPECT_TRUE(step->sequences[0].score);
+    EXPECT_FALSE(step->sequences[0].sample);
+    ASSERT_TRUE(scheduler.Update(Answer(*step, 0)).ok());
+  }
+  EXPECT_THAT(chunks, ElementsAre(8, 8, 4));
+  EXPECT_THAT(next, ElementsAre(10, 18, -1));
+  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  ASSERT_THAT(events, SizeIs(2));
+  EXPECT_EQ(events[0].kind, RequestEvent::Kind::kPromptScores);
+  EXPECT_THAT(events[0].scores, SizeIs(19));
+  EXPECT_EQ(events[1].reason, FinishReason::kLength);
+}
+
+TEST(Scheduler, WindowBlocksComeBackAsTheWindowMoves) {
+  SchedulerOptions options = SmallOptions();
+  options.window_blocks = 5;  // a window of 24 and chunks of 32 touch at most five blocks of 16
+  Scheduler scheduler(options);
+  ASSERT_TRUE(scheduler.Add(1, Request(100, 100)).ok());
+  std::int32_t left = 0;
+  while (std::optional<StepPlan> step = scheduler.Schedule()) {
+    const SequenceShare& share = step->sequences[0];
+    EXPECT_GE(share.window_blocks_left, left);
+    left = share.window_blocks_left;
+    EXPECT_LE(left * kKvBlockTokens, std::max(0, share.first_position - 23));
+    ASSERT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
+  }
+  EXPECT_EQ(left, (198 - 23) / kKvBlockTokens);
+}
+
+TEST(Scheduler, RefusesWhatCanNeverRun) {
+  Scheduler scheduler(SmallOptions());
+  EXPECT_THAT(std::string(scheduler.Add(1, Request(0, 1)).message()), HasSubstr("prompt"));
+  EXPECT_THAT(std::string(scheduler.Add(1, Request(1, 0)).message()), HasSubstr("max_tokens"));
+  EXPECT_THAT(std::string(scheduler.Add(1, Request(500, 13)).message()), HasSubstr("513"));
+  GenerationRequest request = Request(1, 1);
+  request.prompt = {997};
+  EXPECT_EQ(scheduler.Add(1, request).code(), absl::StatusCode::kInvalidArgument);
+  request = Request(1, 1);
+  request.sampling.temperature = -1;
+  EXPECT_EQ(scheduler.Add(1, request).code(), absl::StatusCode::kInvalidArgument);
+
+  SchedulerOptions options = SmallOptions();
+  options.global_blocks = 3;
+  Scheduler tight(options);
+  EXPECT_TRUE(tight.Add(1, Request(40, 9)).ok());  // 48 positions: the last token is never fed back
+  EXPECT_THAT(std::string(tight.Add(2, Request(40, 10)).message()), HasSubstr("4 blocks"));
+}
+
+TEST(Scheduler, QueueIsBounded) {
+  Scheduler scheduler(SmallOptions());
+  for (std::uint64_t id = 0; id < 7; ++id) ASSERT_TRUE(scheduler.Add(id, Request(1, 1)).ok()) << id;
+  EXPECT_EQ(scheduler.Add(7, Request(1, 1)).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(scheduler.Cancel(3));
+  EXPECT_TRUE(scheduler.Add(8, Request(1, 1)).ok());
+}
+
+TEST(Scheduler, AdmissionWaitsForTheBlocksOfTheWholeRequest) {
+  SchedulerOptions options = SmallOptions();
+  options.global_blocks = 6;
+  Scheduler scheduler(options);
+  ASSERT_TRUE(scheduler.Add(1, Request(16, 49)).ok());  // 4 blocks
+  ASSERT_TRUE(scheduler.Add(2, Request(16, 33)).ok());  // 3 blocks: waits
+  ASSERT_TRUE(scheduler.Add(3, Request(1, 1)).ok());    // 1 block: does not overtake
+  EXPECT_THAT(scheduler.Schedule()->starts, SizeIs(1));
+  EXPECT_EQ(scheduler.waiting(), 2);
+}
+
+TEST(Scheduler, CancelFreesSlotAndBlocksWithTheNextStep) {
+  SchedulerOptions options = SmallOptions();
+  options.limits.max_sequences = 1;
+  Scheduler scheduler(options);
+  ASSERT_TRUE(scheduler.Add(1, Request(20, 50)).ok());
+  ASSERT_TRUE(scheduler.Add(2, Request(5, 5)).ok());
+  std::optional<StepPlan> step = scheduler.Schedule();
+  EXPECT_TRUE(scheduler.Cancel(1));  // while the step runs
+  EXPECT_FALSE(scheduler.Cancel(1));
+  EXPECT_EQ(scheduler.global_pool().taken(), 0);
+  ASSERT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
+  EXPECT_THAT(Finishes(scheduler.TakeEvents()), ElementsAre(FinishReason::kCancelled));
+  step = scheduler.Schedule();
+  EXPECT_THAT(step->ends, ElementsAre(0));
+  ASSERT_THAT(step->starts, SizeIs(1));
+  EXPECT_EQ(step->starts[0].slot, 0);
+}
+
+TEST(Scheduler, RefusesResultsThatDoNotAnswerTheStep) {
+  Scheduler scheduler(SmallOptions());
+  ASSERT_TRUE(scheduler.Add(1, Request(3, 2)).ok());
+  const std::optional<StepPlan> step = scheduler.Schedule();
+  StepResult wrong = Answer(*step, 9);
+  wrong.step_id = 2;
+  EXPECT_EQ(scheduler.Update(wrong).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(scheduler.Update({.step_id = 1, .sequences = {}}).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(scheduler.Update(Answer(*step, 997)).code(), absl::StatusCode::kInternal);
+  wrong = Answer(*step, 9);
+  wrong.sequences[0].scored.resize(1);
+  EXPECT_EQ(scheduler.Update(wrong).code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
+}
+
+TEST(Scheduler, ResetReplaysPromptAndGeneratedTokens) {
+  Scheduler scheduler(SmallOptions());
+  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(2, Request(2, 5)).ok());
+  ASSERT_TRUE(scheduler.Update(Answer(*scheduler.Schedule(), 50)).ok());
+  ASSERT_TRUE(scheduler.Schedule().has_value());
+  scheduler.Reset();
+  EXPECT_EQ(scheduler.running(), 0);
+  EXPECT_EQ(scheduler.waiting(), 2);
+  const std::optional<StepPlan> step = scheduler.Schedule();
+  EXPECT_EQ(step->step_id, 1u);
+  EXPECT_THAT(step->ends, IsEmpty());
+  ASSERT_THAT(step->starts, SizeIs(2));
+  EXPECT_THAT(step->starts[0].generated, ElementsAre(50));
+  EXPECT_THAT(step->sequences[0].tokens, ElementsAre(2, 3, 4, 50));
+  EXPECT_EQ(step->sequences[0].first_position, 0);
+  EXPECT_THAT(step->sequences[1].tokens, ElementsAre(2, 3, 50));
+}
+
+TEST(Scheduler, ARequestThatFailsTheClusterAgainAndAgainEnds) {
+  Scheduler scheduler(SmallOptions());
+  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(scheduler.Schedule().has_value());
+    scheduler.Reset();
+  }
+  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].reason, FinishReason::kError);
+  EXPECT_EQ(events[0].status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(scheduler.Schedule().has_value());
+}
+
+TEST(Scheduler, FailStepEndsItsRequestsOnly) {
+  SchedulerOptions options = SmallOptions();
+  options.limits.max_sequences = 1;
+  Scheduler scheduler(options);
+  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(2, Request(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Schedule().has_value());
+  scheduler.FailStep(absl::InternalError("bad step"));
+  scheduler.Reset();
+  EXPECT_THAT(Finishes(scheduler.TakeEvents()), ElementsAre(FinishReason::kError));
+  EXPECT_TRUE(scheduler.Schedule().has_value());
+  scheduler.FailAll(absl::UnavailableError("gone"));
+  EXPECT_THAT(Finishes(scheduler.TakeEvents()), ElementsAre(FinishReason::kError));
+  EXPECT_EQ(scheduler.window_pool().unreserved(), 64);
+}
+
+TEST(SchedulerOptions, NamesTheWrongOption) {
+  SchedulerOptions options = SmallOptions();
+  options.limits.max_logit_rows = 3;
+  EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
+              HasSubstr("max_logit_rows"));
+}
+
+}  // namespace
+}  // namespace tandem
