@@ -30,6 +30,9 @@ struct TensorEntry {
                                // Checksum(values) * 31 + Checksum(scales)
 };
 
+// The checksum of a tensor with these planes (no scales: an empty plane).
+std::uint64_t TensorChecksum(std::span<const std::byte> values, std::span<const std::byte> scales);
+
 struct RegionManifest {
   std::string name;
   std::uint64_t bytes = 0;
