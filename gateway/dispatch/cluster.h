@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gateway/dispatch/model_info.h"
+#include "gateway/schedule/engine.h"
+#include "lib/model/step_limits.h"
+
+namespace prometheus {
+class Registry;
+}
+
+namespace tandem {
+
+struct ClusterWorker {
+  std::string name;     // "gpu0"
+  std::string role;     // "gpu" or "npu"
+  std::string address;  // gRPC: "unix:/run/.../gpu0.sock" or "host:port"
+};
+
+struct ClusterOptions {
+  std::string loader_address;
+  std::vector<ClusterWorker> workers;
+  std::string plan;  // MakePlan of lib/model/plan.h
+  std::vector<std::string> edge_kinds = {"dma-buf", "host-pointer",
+                                         "inline"};  // allowed, in this order
+  std::int32_t edge_slots = 2;
+  std::string activations = "float32";  // float32 or int8
+  std::string kv_type;                  // float32, float16; empty: each device's default
+  StepLimits limits;                    // max_blocks_per_sequence follows from the context
+  std::int32_t context_tokens =
+      0;  // 0: kDefaultContextTokens; never more than the model's max_positions
+  std::uint64_t kv_memory_bytes =
+      0;  // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
+  std::int32_t max_waiting = 64;            // requests that may wait beyond limits.max_sequences
+  std::int32_t mixed_prefill_tokens = 256;  // prefill tokens of a step that also decodes
+  absl::Duration start_timeout = absl::Minutes(5);  // for the loader to answer at all
+  absl::Duration recovery_timeout = absl::Seconds(60);
+  absl::Duration step_timeout = absl::Seconds(60);
+  absl::Duration prepare_timeout = absl::Minutes(10);
+  absl::Duration connect_timeout = absl::Seconds(60);
+  std::function<bool()> cancelled;  // asked now and then while Start waits; may be empty
+};
+inline constexpr std::int32_t kDefaultContextTokens = 8192;
+inline constexpr std::uint64_t kDefaultKvMemoryBytes = std::uint64_t{1} << 30;
+
+// The cluster behind the Engine interface: fetches the model from the loader, brings the workers up
+// under the plan, runs steps, and brings everything up again when a worker goes away (requests then
+// pause, and go on with the same text).
+//
+// One engine thread decides (gateway/dispatch/coordinator.h) and calls the sinks; gRPC's threads
+// carry messages. All methods: any thread, cheap. The destructor ends what runs with kError
+// UNAVAILABLE, and calls no sink after it has returned.
+class Cluster final : public Engine {
+ public:
+  // Waits for the loader to answer, checks plan and sizes, and returns; the workers come up in the
+  // background: Ready() tells. Errors: INVALID_ARGUMENT (options, plan), UNAVAILABLE (no loader
+  // within start_timeout), CANCELLED. `registry` gets the metrics; it may be null.
+  static absl::StatusOr<std::unique_ptr<Cluster>> Start(
+      ClusterOptions options, std::shared_ptr<prometheus::Registry> registry);
+  ~Cluster() override;
+
+  EngineLimits limits() const override;
+  absl::Status Ready() const override;  // the message tells how far it is: "loading 42 %"
+  absl::StatusOr<std::uint64_t> Submit(GenerationRequest request,
+                                       std::shared_ptr<GenerationSink> sink) override;
+  void Cancel(std::uint64_t handle) override;
+
+  const ServedModel& model() const;
+  ClusterStatus Status() const;
+
+ private:
+  class Impl;
+  explicit Cluster(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem
