@@ -61,9 +61,11 @@ function(tandem_module)
   if(A_PROTO)
     target_link_libraries(tandem_${A_NAME} ${scope} tandem_proto)
   endif()
-  # For tools/check_includes.py: which module owns which folder and what it declared.
+  # For tools/checks/includes.py: which module owns which files and what it declared.
+  string(REPLACE ";" "," deps "${A_DEPS}")
+  string(REPLACE ";" "," files "${A_SRCS};${A_HDRS}")
   set_property(GLOBAL APPEND PROPERTY TANDEM_MODULES
-    "${A_NAME}|${A_LAYER}|${A_GROUP}|${CMAKE_CURRENT_SOURCE_DIR}|${A_DEPS}|${A_PROTO}")
+    "${A_NAME}|${A_LAYER}|${A_GROUP}|${CMAKE_CURRENT_SOURCE_DIR}|${deps}|${A_PROTO}|${files}")
 endfunction()
 
 # tandem_executable(NAME tandem-gateway GROUP gateway SRCS main.cc DEPS gateway_ingress ... [LIBS ...]): an installed program.
@@ -98,4 +100,11 @@ function(tandem_test)
   set_target_properties(${A_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   add_test(NAME ${A_NAME} COMMAND ${A_NAME} ${A_ARGS} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
   set_tests_properties(${A_NAME} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
+endfunction()
+
+# Writes modules.txt into the build folder, for tools/checks/includes.py. Called once, after all modules are declared.
+function(tandem_write_module_list)
+  get_property(modules GLOBAL PROPERTY TANDEM_MODULES)
+  list(JOIN modules "\n" text)
+  file(WRITE "${PROJECT_BINARY_DIR}/modules.txt" "${text}\n")
 endfunction()

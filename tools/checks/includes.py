@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Refuses an include of a module that was not declared as a dependency, and outside headers where they do not belong.
+
+    tools/checks/includes.py BUILD_DIR
+
+CMake writes BUILD_DIR/modules.txt: one line a module, name|layer|group|folder|dependencies|proto.
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
+
+
+def read_modules(build: pathlib.Path) -> dict[str, dict]:
+    modules = {}
+    for line in (build / "modules.txt").read_text().splitlines():
+        name, layer, group, folder, deps, proto, sources = line.split("|")
+        modules[name] = {"layer": int(layer), "group": group, "folder": pathlib.Path(folder), "deps": set(filter(None, deps.split(","))),
+                         "proto": proto == "TRUE", "sources": list(filter(None, sources.split(",")))}
+    return modules
+
+
+def reachable(modules: dict[str, dict], name: str) -> set[str]:
+    seen, todo = set(), [name]
+    while todo:
+        for dep in modules[todo.pop()]["deps"]:
+            if dep in modules and dep not in seen:
+                seen.add(dep)
+                todo.append(dep)
+    return seen
+
+
+def check(modules: dict[str, dict]) -> list[str]:
+    owner = {}
+    for name, module in modules.items():
+        for source in module["sources"]:
+            owner[(module["folder"] / source).resolve()] = name
+    errors = []
+    for path, name in sorted(owner.items()):
+        module = modules[name]
+        where = path.relative_to(ROOT).as_posix()
+        for quote, target in INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace")):
+            if re.search(r"\.pb\.h$", target) and not module["proto"]:
+                errors.append(f"{where}: includes {target}, but module '{name}' is no edge (PROTO)")
+            if target.startswith("vulkan/") and module["group"] != "gpu-worker":
+                errors.append(f"{where}: includes {target}: Vulkan headers stand only in gpu-worker")
+            if target.startswith("xrt/") and module["group"] != "npu-worker":
+                errors.append(f"{where}: includes {target}: XRT headers stand only in npu-worker")
+            if quote != '"' or target.endswith(".pb.h"):
+                continue
+            wanted = (ROOT / target).resolve()
+            other = owner.get(wanted)
+            if other is None and not wanted.exists():
+                continue  # generated
+            if other is None:
+                errors.append(f"{where}: includes {target}, which no module lists in SRCS or HDRS")
+            elif other != name and other not in reachable(modules, name):
+                errors.append(f"{where}: includes {target} of module '{other}', which '{name}' does not declare in DEPS")
+    return errors
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    modules = read_modules(pathlib.Path(sys.argv[1]))
+    errors = check(modules)
+    print("\n".join(errors) if errors else f"includes: {len(modules)} modules, nothing to say")
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
