@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "lib/base/numeric.h"
 #include "lib/base/shared_memory.h"
 #include "lib/base/status_macros.h"
@@ -10,7 +11,7 @@
 namespace tandem {
 namespace {
 
-std::string LayersName(std::string_view what, std::int32_t first, std::int32_t last) {
+std::string LayersName(absl::string_view what, std::int32_t first, std::int32_t last) {
   if (first + 1 == last) return absl::StrCat(what, " ", first);
   return absl::StrCat(what, "s ", first, "-", last - 1);
 }
@@ -44,7 +45,7 @@ ResidualLayout MakeResidualLayout(std::int32_t slots, std::int32_t max_tokens,
 
 std::string StageSpecName(const StageSpec& spec) {
   std::string name = spec.embed ? "embed" : "";
-  const auto append = [&name](std::string_view part) {
+  const auto append = [&name](absl::string_view part) {
     absl::StrAppend(&name, name.empty() ? "" : "+", part);
   };
   std::int32_t half = spec.first_half;

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <set>
 #include <string>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/device.h"
 #include "lib/model/tensors.h"
@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-absl::Status Bad(const StageSpec& spec, std::string_view what) {
+absl::Status Bad(const StageSpec& spec, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec), "': ", what));
 }
 
@@ -84,7 +84,7 @@ absl::Status CheckKvCache(const ModelConfig& config, const StageSpec& spec, cons
 }
 
 absl::Status CheckResidual(const ModelConfig& config, const StageSpec& spec, const StepLimits& limits,
-                           const ResidualBuffer* buffer, bool wanted, std::string_view which) {
+                           const ResidualBuffer* buffer, bool wanted, absl::string_view which) {
   if (!wanted) {
     if (buffer == nullptr) return absl::OkStatus();
     return Bad(spec, absl::StrCat("expected no ", which, " residual, found one"));

@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/device.h"
 
@@ -53,7 +53,7 @@ absl::Status CheckCounts(const StepLimits& limits, const Step& step) {
 
 // Entries [first, last] of a block table name physical blocks.
 absl::Status CheckBlocks(const Step& step, const StepSequence& sequence, std::span<const std::int32_t> table,
-                         std::int64_t first, std::int64_t last, std::int32_t blocks, std::string_view group) {
+                         std::int64_t first, std::int64_t last, std::int32_t blocks, absl::string_view group) {
   if (static_cast<std::int64_t>(table.size()) <= last) {
     return Bad(step, "slot ", sequence.slot, ": expected at least ", last + 1, " entries in the ", group,
                " block table, found ", table.size());

@@ -1,0 +1,143 @@
+#include "lib/device/cpu/cpu_memory.h"
+
+#include <fcntl.h>
+#include <linux/udmabuf.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::size_t kCacheLine = 64;
+
+absl::Status CheckLayout(const ResidualLayout& layout) {
+  if (layout.slots < 1 || layout.max_tokens < 1 || layout.hidden_size < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("residual: expected a positive shape, found ", layout.slots,
+                                                   " slots of ", layout.max_tokens, " x ", layout.hidden_size));
+  }
+  const ResidualLayout expected = MakeResidualLayout(layout.slots, layout.max_tokens, layout.hidden_size);
+  if (layout.slot_bytes < expected.slot_bytes || layout.slot_bytes % PageSize() != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("residual: expected slots of whole pages and at least ", expected.slot_bytes,
+                     " bytes, found ", layout.slot_bytes));
+  }
+  return absl::OkStatus();
+}
+
+// A dma-buf of all pages of a sealed memfd; an invalid descriptor where the system cannot make one.
+UniqueFd MakeUdmabuf(int memfd, std::uint64_t bytes) {
+  const UniqueFd device(::open("/dev/udmabuf", O_RDWR | O_CLOEXEC));
+  if (!device.valid()) return UniqueFd();
+  udmabuf_create request = {};
+  request.memfd = static_cast<std::uint32_t>(memfd);
+  request.flags = UDMABUF_FLAGS_CLOEXEC;
+  request.size = bytes;
+  return UniqueFd(::ioctl(device.get(), UDMABUF_CREATE, &request));
+}
+
+}  // namespace
+
+CpuBuffer::~CpuBuffer() { std::free(data_); }
+
+absl::Status CpuBuffer::Reserve(std::size_t bytes, CpuCounters* counters) {
+  if (bytes <= bytes_) return absl::OkStatus();
+  std::free(std::exchange(data_, nullptr));
+  bytes_ = 0;
+  const std::size_t rounded = RoundUp(bytes, kCacheLine);
+  data_ = std::aligned_alloc(kCacheLine, rounded);
+  if (data_ == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("CPU device: cannot allocate ", rounded, " bytes"));
+  }
+  std::memset(data_, 0, rounded);
+  bytes_ = rounded;
+  counters->allocations.fetch_add(1, std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Make(const ModelConfig& config, const KvCacheSpec& spec,
+                                                             CpuCounters* counters) {
+  auto cache = std::unique_ptr<CpuKvCache>(new CpuKvCache());
+  cache->spec_ = spec;
+  const std::uint64_t element = spec.type == KvType::kFloat32 ? 4 : 2;
+  const std::uint64_t block_bytes = static_cast<std::uint64_t>(config.num_kv_heads) * kKvBlockTokens *
+                                    static_cast<std::uint64_t>(config.head_dim) * element;
+  std::vector<std::uint64_t> plane_bytes;
+  std::uint64_t total = 0;
+  std::int32_t before = -1;
+  for (const std::int32_t layer : spec.layers) {
+    if (layer <= before || layer >= config.num_layers) {
+      return absl::InvalidArgumentError(absl::StrCat("KV cache: expected ascending layers in [0, ",
+                                                     config.num_layers, "), found ", layer, " after ", before));
+    }
+    before = layer;
+    const bool global = config.layer_is_global[static_cast<std::size_t>(layer)];
+    const std::int32_t blocks = global ? spec.global_blocks : spec.window_blocks;
+    if (blocks < 1) {
+      return absl::InvalidArgumentError(absl::StrCat("KV cache: expected at least one ",
+                                                     global ? "global" : "window", " block, found ", blocks));
+    }
+    plane_bytes.push_back(RoundUp(block_bytes * static_cast<std::uint64_t>(blocks), kCacheLine));
+    total += 2 * plane_bytes.back();
+  }
+  TANDEM_RETURN_IF_ERROR(Annotate(cache->memory_.Reserve(total, counters), "KV cache"));
+  auto* at = cache->memory_.as<std::byte>();
+  for (const std::uint64_t bytes : plane_bytes) {
+    cache->layers_.push_back({at, at + bytes});
+    at += 2 * bytes;
+  }
+  return cache;
+}
+
+CpuKvCache::Layer CpuKvCache::layer(std::int32_t layer) const {
+  const auto found = std::find(spec_.layers.begin(), spec_.layers.end(), layer);
+  TANDEM_CHECK(found != spec_.layers.end());
+  return layers_[static_cast<std::size_t>(found - spec_.layers.begin())];
+}
+
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Make(const ResidualLayout& layout, CpuCounters* counters) {
+  TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
+  auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
+  TANDEM_RETURN_IF_ERROR(residual->memory_.Reserve(layout.total_bytes(), counters));
+  residual->base_ = residual->memory_.as<std::byte>();
+  return residual;
+}
+
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Import(const ResidualLayout& layout, int fd, bool dma_buf) {
+  TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
+  const absl::Status sealed = CheckSealedSize(fd, layout.total_bytes());
+  // A dma-buf has no seals: its size is fixed by its nature, and what cannot seal is not a file.
+  const bool can_seal = ::fcntl(fd, F_GET_SEALS) >= 0;
+  if (!sealed.ok() && (can_seal || !dma_buf)) return Annotate(sealed, "residual");
+  auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
+  auto mapping = Mapping::Map(fd, layout.total_bytes(), /*writable=*/true);
+  if (!mapping.ok()) return Annotate(mapping.status(), "residual");
+  residual->mapping_ = *std::move(mapping);
+  residual->base_ = residual->mapping_.data();
+  return residual;
+}
+
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Export(const ResidualLayout& layout, CpuCounters* counters,
+                                                                 UniqueFd* fd) {
+  TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
+  auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
+  TANDEM_ASSIGN_OR_RETURN(residual->shared_, SharedMemory::Create("tandem-residual", layout.total_bytes()));
+  counters->allocations.fetch_add(1, std::memory_order_relaxed);
+  TANDEM_RETURN_IF_ERROR(SealSize(residual->shared_.fd.get()));
+  *fd = MakeUdmabuf(residual->shared_.fd.get(), layout.total_bytes());
+  if (!fd->valid()) {
+    *fd = UniqueFd(::fcntl(residual->shared_.fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (!fd->valid()) return absl::ErrnoToStatus(errno, "residual: duplicating its descriptor");
+  }
+  residual->base_ = residual->shared_.mapping.data();
+  return residual;
+}
+
+}  // namespace tandem

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "lib/base/fd.h"
+#include "lib/base/shared_memory.h"
+#include "lib/device/device.h"
+#include "lib/weights/region.h"
+
+namespace tandem {
+
+// What the CPU device counts, from any thread.
+struct CpuCounters {
+  std::atomic<std::uint64_t> allocations{0};
+  std::atomic<std::uint64_t> submissions{0};
+};
+
+// Zeroed memory, aligned to a cache line and counted. Grows only; what it held is then lost.
+class CpuBuffer {
+ public:
+  CpuBuffer() = default;
+  CpuBuffer(CpuBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  CpuBuffer& operator=(CpuBuffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  CpuBuffer(const CpuBuffer&) = delete;
+  CpuBuffer& operator=(const CpuBuffer&) = delete;
+  ~CpuBuffer();
+
+  // RESOURCE_EXHAUSTED when the machine has no such memory; the buffer is then empty.
+  absl::Status Reserve(std::size_t bytes, CpuCounters* counters);
+  std::size_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+class CpuWeights final : public Weights {
+ public:
+  explicit CpuWeights(std::shared_ptr<const Region> region) : region_(std::move(region)) {}
+  const RegionManifest& manifest() const override { return region_->manifest(); }
+  std::string_view import_kind() const override { return "zero-copy"; }
+  const Region& region() const { return *region_; }
+
+ private:
+  std::shared_ptr<const Region> region_;
+};
+
+// Keys, then values, of every layer; each (blocks, kv_heads, kKvBlockTokens, head_dim).
+class CpuKvCache final : public KvCache {
+ public:
+  static absl::StatusOr<std::unique_ptr<CpuKvCache>> Make(const ModelConfig& config, const KvCacheSpec& spec,
+                                                          CpuCounters* counters);
+  const KvCacheSpec& spec() const override { return spec_; }
+  std::uint64_t bytes() const override { return memory_.bytes(); }
+
+  struct Layer {
+    std::byte* keys = nullptr;
+    std::byte* values = nullptr;
+  };
+  // Of a model layer that the specification names.
+  Layer layer(std::int32_t layer) const;
+
+ private:
+  CpuKvCache() = default;
+  KvCacheSpec spec_;
+  std::vector<Layer> layers_;  // as spec_.layers
+  CpuBuffer memory_;
+};
+
+// Memory of our own, or pages that several processes share.
+class CpuResidual final : public ResidualBuffer {
+ public:
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Make(const ResidualLayout& layout, CpuCounters* counters);
+  // `fd` is a sealed memfd, or with `dma_buf` also a dma-buf that can be mapped. It may be closed afterwards.
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Import(const ResidualLayout& layout, int fd, bool dma_buf);
+  // A dma-buf over new pages where the system can make one, else a sealed memfd, in *fd.
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Export(const ResidualLayout& layout, CpuCounters* counters,
+                                                             UniqueFd* fd);
+  const ResidualLayout& layout() const override { return layout_; }
+  float* slot(std::int32_t slot) const {
+    return reinterpret_cast<float*>(base_ + layout_.slot_bytes * static_cast<std::uint64_t>(slot));
+  }
+
+ private:
+  explicit CpuResidual(const ResidualLayout& layout) : layout_(layout) {}
+  ResidualLayout layout_;
+  std::byte* base_ = nullptr;
+  CpuBuffer memory_;
+  SharedMemory shared_;
+  Mapping mapping_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,118 @@
+#include "lib/device/cpu/cpu_products.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+std::int64_t PaddedCols(std::int64_t cols) {
+  return static_cast<std::int64_t>(
+      RoundUp(static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(kGroupSize * kChunkGroups)));
+}
+
+}  // namespace
+
+void CpuScratchSizes::Cover(const CpuScratchSizes& other) {
+  tokens = std::max(tokens, other.tokens);
+  hidden = std::max(hidden, other.hidden);
+  queries = std::max(queries, other.queries);
+  keys = std::max(keys, other.keys);
+  ffn = std::max(ffn, other.ffn);
+  head_dim = std::max(head_dim, other.head_dim);
+  quantized = std::max(quantized, other.quantized);
+  tile = std::max(tile, other.tile);
+}
+
+absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads, CpuCounters* counters) {
+  sizes.Cover(wanted);
+  const auto floats = [&](CpuBuffer& buffer, std::int64_t width) {
+    return buffer.Reserve(static_cast<std::size_t>(sizes.tokens * width) * sizeof(float), counters);
+  };
+  TANDEM_RETURN_IF_ERROR(floats(residual, sizes.hidden));
+  TANDEM_RETURN_IF_ERROR(floats(normed, sizes.hidden));
+  TANDEM_RETURN_IF_ERROR(floats(projected, sizes.hidden));
+  TANDEM_RETURN_IF_ERROR(floats(queries, sizes.queries));
+  TANDEM_RETURN_IF_ERROR(floats(keys, sizes.keys));
+  TANDEM_RETURN_IF_ERROR(floats(values, sizes.keys));
+  TANDEM_RETURN_IF_ERROR(floats(attended, sizes.queries));
+  TANDEM_RETURN_IF_ERROR(floats(gate, sizes.ffn));
+  TANDEM_RETURN_IF_ERROR(floats(up, sizes.ffn));
+  TANDEM_RETURN_IF_ERROR(floats(rope, 2 * sizes.head_dim));
+  const auto quants = static_cast<std::size_t>(sizes.tokens * PaddedCols(sizes.quantized));
+  TANDEM_RETURN_IF_ERROR(quant_plain.Reserve(quants, counters));
+  TANDEM_RETURN_IF_ERROR(quant_split.Reserve(quants, counters));
+  TANDEM_RETURN_IF_ERROR(quant_scales.Reserve(quants / kGroupSize * sizeof(float), counters));
+  TANDEM_RETURN_IF_ERROR(quant_sums.Reserve(quants / kGroupSize * sizeof(std::int32_t), counters));
+  return tiles.Reserve(static_cast<std::size_t>(threads * kTileRows * sizes.tile) * sizeof(float), counters);
+}
+
+void CpuProducts::Begin(ActivationType activations, const std::atomic<bool>* cancelled) {
+  activations_ = activations;
+  cancelled_ = cancelled;
+}
+
+void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
+  input_ = x;
+  if (activations_ != ActivationType::kInt8) return;
+  quantized_.plain = scratch_->quant_plain.as<std::int8_t>();
+  quantized_.split = scratch_->quant_split.as<std::int8_t>();
+  quantized_.scales = scratch_->quant_scales.as<float>();
+  quantized_.sums = scratch_->quant_sums.as<std::int32_t>();
+  quantized_.cols_padded = PaddedCols(cols);
+  quantized_.rows = x.rows;
+  ForEach(x.rows, [&](std::int64_t row, int) {
+    QuantizeActivations(x.values + row * x.stride, cols, row, quantized_);
+  });
+}
+
+void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_t last_row, int worker) {
+  const MatrixView& w = *output.weights;
+  last_row = std::min(last_row, w.rows);
+  if (first_row >= last_row) return;
+  if (activations_ == ActivationType::kInt8) {
+    return Int8Product(w, first_row, last_row, quantized_, output.out, w.rows);
+  }
+  float* tile = scratch_->tiles.as<float>() + worker * kTileRows * scratch_->sizes.tile;
+  FloatProduct(w, first_row, last_row, input_, tile, output.out, w.rows);
+}
+
+// Blocks are small enough to share out evenly and large enough to be worth the hand-out; whole tiles.
+std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
+  const std::int64_t even = rows / (8 * pool_->threads()) / kTileRows * kTileRows;
+  return std::clamp<std::int64_t>(even, 4 * kTileRows, 32 * kTileRows);
+}
+
+void CpuProducts::Run(std::span<const Output> outputs) {
+  std::int64_t rows = 0;
+  for (const Output& output : outputs) rows += output.weights->rows;
+  const std::int64_t block = BlockRows(rows);
+  std::int64_t blocks = 0;
+  for (const Output& output : outputs) blocks += (output.weights->rows + block - 1) / block;
+  ForEach(blocks, [&](std::int64_t index, int worker) {
+    for (const Output& output : outputs) {
+      const std::int64_t here = (output.weights->rows + block - 1) / block;
+      if (index < here) return Rows(output, index * block, (index + 1) * block, worker);
+      index -= here;
+    }
+  });
+}
+
+void CpuProducts::RunGated(const Output& gate, const Output& up) {
+  const std::int64_t rows = gate.weights->rows;
+  const std::int64_t block = BlockRows(2 * rows);
+  ForEach((rows + block - 1) / block, [&](std::int64_t index, int worker) {
+    const std::int64_t first = index * block;
+    const std::int64_t last = std::min(first + block, rows);
+    Rows(gate, first, last, worker);
+    Rows(up, first, last, worker);
+    for (std::int64_t t = 0; t < input_.rows; ++t) {
+      GeGluRow(gate.out + t * rows + first, up.out + t * rows + first, last - first);
+    }
+  });
+}
+
+}  // namespace tandem

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "absl/status/status.h"
+#include "lib/base/thread_pool.h"
+#include "lib/device/cpu/cpu_memory.h"
+#include "lib/device/cpu/kernels.h"
+
+namespace tandem {
+
+// Memory that every stage of the device works in; one step runs at a time. Sizes are the largest that any stage asked for.
+struct CpuScratchSizes {
+  std::int64_t tokens = 0;
+  std::int64_t hidden = 0;      // widths in floats
+  std::int64_t queries = 0;     // heads * head_dim
+  std::int64_t keys = 0;        // kv_heads * head_dim
+  std::int64_t ffn = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t quantized = 0;   // widest input of an int8 product; 0 for none
+  std::int64_t tile = 0;        // widest input of a float product
+  void Cover(const CpuScratchSizes& other);
+};
+
+struct CpuScratch {
+  absl::Status Reserve(const CpuScratchSizes& sizes, int threads, CpuCounters* counters);
+
+  CpuScratchSizes sizes;
+  CpuBuffer residual;    // (tokens, hidden): where neither neighbour takes it
+  CpuBuffer normed;      // (tokens, hidden)
+  CpuBuffer projected;   // (tokens, hidden)
+  CpuBuffer queries;     // (tokens, queries)
+  CpuBuffer keys;        // (tokens, keys)
+  CpuBuffer values;      // (tokens, keys)
+  CpuBuffer attended;    // (tokens, queries)
+  CpuBuffer gate;        // (tokens, ffn)
+  CpuBuffer up;          // (tokens, ffn)
+  CpuBuffer rope;        // four planes (tokens, head_dim / 2): cosines, sines; local, global
+  CpuBuffer quant_plain, quant_split, quant_scales, quant_sums;
+  CpuBuffer tiles;       // (threads, kTileRows * tile)
+};
+
+// Matrix products over the pool. Allocates nothing. One thread at a time.
+class CpuProducts {
+ public:
+  CpuProducts(ThreadPool* pool, CpuScratch* scratch) : pool_(pool), scratch_(scratch) {}
+
+  // Work that is left when `*cancelled` turns true is skipped.
+  void Begin(ActivationType activations, const std::atomic<bool>* cancelled);
+  bool cancelled() const { return cancelled_->load(std::memory_order_relaxed); }
+
+  // x becomes the input of the products that follow: `cols` values of each row, which must stay until then. Where activations are int8, its
+  // quantised form is made too.
+  void SetInput(const FloatRows& x, std::int64_t cols);
+
+  struct Output {
+    const MatrixView* weights = nullptr;
+    float* out = nullptr;  // (rows of x, rows of weights)
+  };
+  void Run(std::span<const Output> outputs);
+  // gate = gelu(w_gate x) * (w_up x).
+  void RunGated(const Output& gate, const Output& up);
+
+  // fn(index, worker) for each index, over the pool.
+  template <typename Fn>
+  void ForEach(std::int64_t count, const Fn& fn) {
+    const auto range = [&fn, this](std::int64_t begin, std::int64_t end, int worker) {
+      for (std::int64_t i = begin; i < end && !cancelled(); ++i) fn(i, worker);
+    };
+    // A reference fits std::function without an allocation.
+    pool_->ParallelFor(count, 1, std::cref(range));
+  }
+
+ private:
+  void Rows(const Output& output, std::int64_t first_row, std::int64_t last_row, int worker);
+  std::int64_t BlockRows(std::int64_t rows) const;
+
+  ThreadPool* pool_;
+  CpuScratch* scratch_;
+  ActivationType activations_ = ActivationType::kFloat32;
+  const std::atomic<bool>* cancelled_ = nullptr;
+  FloatRows input_;
+  QuantizedRows quantized_;
+};
+
+}  // namespace tandem

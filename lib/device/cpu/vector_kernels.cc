@@ -1,0 +1,250 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "lib/device/cpu/kernels.h"
+#include "lib/device/cpu/simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "lib/device/cpu/vector_kernels.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tandem {
+namespace HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(D()));
+
+float InverseRms(const float* x, std::int64_t n, float eps) {
+  const D d;
+  V sum0 = hn::Zero(d);
+  V sum1 = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    const V a = hn::LoadU(d, x + i);
+    const V b = hn::LoadU(d, x + i + kLanes);
+    sum0 = hn::MulAdd(a, a, sum0);
+    sum1 = hn::MulAdd(b, b, sum1);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  for (; i < n; ++i) sum += x[i] * x[i];
+  return 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
+}
+
+void RmsNormRowImpl(const float* x, const float* weights, std::int64_t n, float eps, float* out) {
+  const D d;
+  const float inverse = InverseRms(x, n, eps);
+  const V scale = hn::Set(d, inverse);
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::LoadU(d, weights + i)), d, out + i);
+  }
+  for (; i < n; ++i) out[i] = x[i] * inverse * weights[i];
+}
+
+void AddRmsNormRowImpl(const float* base, const float* x, const float* weights, std::int64_t n, float eps,
+                       float* out) {
+  const D d;
+  const float inverse = InverseRms(x, n, eps);
+  const V scale = hn::Set(d, inverse);
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const V normed = hn::Mul(hn::Mul(hn::LoadU(d, x + i), scale), hn::LoadU(d, weights + i));
+    hn::StoreU(hn::Add(hn::LoadU(d, base + i), normed), d, out + i);
+  }
+  for (; i < n; ++i) out[i] = base[i] + x[i] * inverse * weights[i];
+}
+
+// gelu_tanh(x) = x / (1 + exp(-2 y)) with y = sqrt(2 / pi) (x + 0.044715 x^3).
+HWY_INLINE V Gelu(V x) {
+  const D d;
+  const V cube = hn::Mul(hn::Mul(x, x), x);
+  const V y = hn::Mul(hn::Set(d, 0.7978845608f), hn::MulAdd(hn::Set(d, 0.044715f), cube, x));
+  const V exponent = hn::Min(hn::Max(hn::Mul(y, hn::Set(d, -2.0f)), hn::Set(d, -80.0f)), hn::Set(d, 80.0f));
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), hn::Exp(d, exponent)));
+}
+
+void GeGluRowImpl(float* gate, const float* up, std::int64_t n) {
+  const D d;
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    hn::StoreU(hn::Mul(Gelu(hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)), d, gate + i);
+  }
+  if (i == n) return;
+  alignas(64) float rest[kLanes] = {};
+  std::copy(gate + i, gate + n, rest);
+  hn::Store(Gelu(hn::Load(d, rest)), d, rest);
+  for (std::int64_t j = i; j < n; ++j) gate[j] = rest[j - i] * up[j];
+}
+
+void RotateRowImpl(float* x, const float* cosines, const float* sines, std::int64_t n, float scale) {
+  const D d;
+  const std::int64_t half = n / 2;
+  const V factor = hn::Set(d, scale);
+  std::int64_t i = 0;
+  for (; i + kLanes <= half; i += kLanes) {
+    const V a = hn::LoadU(d, x + i);
+    const V b = hn::LoadU(d, x + half + i);
+    const V c = hn::LoadU(d, cosines + i);
+    const V s = hn::LoadU(d, sines + i);
+    hn::StoreU(hn::Mul(factor, hn::Sub(hn::Mul(a, c), hn::Mul(b, s))), d, x + i);
+    hn::StoreU(hn::Mul(factor, hn::Add(hn::Mul(b, c), hn::Mul(a, s))), d, x + half + i);
+  }
+  for (; i < half; ++i) {
+    const float a = x[i];
+    const float b = x[half + i];
+    x[i] = scale * (a * cosines[i] - b * sines[i]);
+    x[half + i] = scale * (b * cosines[i] + a * sines[i]);
+  }
+}
+
+// Elements of a cache row, of either type.
+HWY_INLINE V LoadElements(const float* p) { return hn::LoadU(D(), p); }
+HWY_INLINE V LoadElements(const hwy::float16_t* p) {
+  return hn::PromoteTo(D(), hn::LoadU(hn::Rebind<hwy::float16_t, D>(), p));
+}
+HWY_INLINE void StoreElements(V v, float* p) { hn::StoreU(v, D(), p); }
+HWY_INLINE void StoreElements(V v, hwy::float16_t* p) {
+  const hn::Rebind<hwy::float16_t, D> d16;
+  hn::StoreU(hn::DemoteTo(d16, v), d16, p);
+}
+
+template <typename T>
+void StoreRow(const float* x, std::int64_t n, T* out) {
+  for (std::int64_t i = 0; i < n; i += kLanes) StoreElements(hn::LoadU(D(), x + i), out + i);
+}
+
+void StoreKvImpl(const float* x, std::int64_t n, KvType type, void* cache, std::int64_t index) {
+  if (type == KvType::kFloat32) return StoreRow(x, n, static_cast<float*>(cache) + index * n);
+  StoreRow(x, n, static_cast<hwy::float16_t*>(cache) + index * n);
+}
+
+template <typename T>
+HWY_INLINE float Dot(const float* query, const T* key, std::int64_t n) {
+  const D d;
+  V sum0 = hn::Zero(d);
+  V sum1 = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    sum0 = hn::MulAdd(hn::LoadU(d, query + i), LoadElements(key + i), sum0);
+    sum1 = hn::MulAdd(hn::LoadU(d, query + i + kLanes), LoadElements(key + i + kLanes), sum1);
+  }
+  if (i < n) sum0 = hn::MulAdd(hn::LoadU(d, query + i), LoadElements(key + i), sum0);
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+}
+
+// Softmax weights of one block, in place; returns their sum. `best` is the largest score so far and becomes it; *shrink is what earlier sums lose.
+HWY_INLINE float BlockSoftmax(float* scores, float* best, float* shrink) {
+  const D d;
+  V most = hn::Set(d, *best);
+  for (std::int64_t i = 0; i < kKvBlockTokens; i += kLanes) most = hn::Max(most, hn::Load(d, scores + i));
+  const V maximum = hn::MaxOfLanes(d, most);
+  const V before = hn::Exp(d, hn::Sub(hn::Set(d, *best), maximum));
+  *shrink = hn::GetLane(before);
+  *best = hn::GetLane(maximum);
+  V total = hn::Zero(d);
+  for (std::int64_t i = 0; i < kKvBlockTokens; i += kLanes) {
+    const V weights = hn::Exp(d, hn::Sub(hn::Load(d, scores + i), maximum));
+    hn::Store(weights, d, scores + i);
+    total = hn::Add(total, weights);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+template <typename T>
+void AttendOf(const AttendJob& job) {
+  // Stands for minus infinity: exp of its distance to any score is 0.
+  constexpr float kNever = -1e30f;
+  const D d;
+  const std::int64_t n = job.head_dim;
+  float best = kNever;
+  float total = 0;
+  std::fill_n(job.out, n, 0.0f);
+  for (std::int64_t at = job.first_position; at <= job.last_position;) {
+    const std::int64_t first = at % kKvBlockTokens;
+    const std::int64_t end = std::min<std::int64_t>(kKvBlockTokens, first + job.last_position - at + 1);
+    const std::int64_t offset = job.blocks[at / kKvBlockTokens] * job.block_stride;
+    const T* keys = static_cast<const T*>(job.keys) + offset;
+    const T* values = static_cast<const T*>(job.values) + offset;
+    alignas(64) float scores[kKvBlockTokens];
+    std::fill_n(scores, kKvBlockTokens, kNever);
+    for (std::int64_t i = first; i < end; ++i) scores[i] = Dot(job.query, keys + i * n, n);
+    float shrink = 0;
+    const float block_total = BlockSoftmax(scores, &best, &shrink);
+    total = total * shrink + block_total;
+    for (std::int64_t c = 0; c < n; c += kLanes) {
+      V sum = hn::Mul(hn::LoadU(d, job.out + c), hn::Set(d, shrink));
+      for (std::int64_t i = first; i < end; ++i) {
+        sum = hn::MulAdd(hn::Set(d, scores[i]), LoadElements(values + i * n + c), sum);
+      }
+      hn::StoreU(sum, d, job.out + c);
+    }
+    at += end - first;
+  }
+  const V inverse = hn::Set(d, 1.0f / total);
+  for (std::int64_t c = 0; c < n; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, job.out + c), inverse), d, job.out + c);
+}
+
+void AttendImpl(const AttendJob& job) {
+  if (job.type == KvType::kFloat32) return AttendOf<float>(job);
+  AttendOf<hwy::float16_t>(job);
+}
+
+const char* TargetNameImpl() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tandem
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tandem {
+
+HWY_EXPORT(RmsNormRowImpl);
+HWY_EXPORT(AddRmsNormRowImpl);
+HWY_EXPORT(GeGluRowImpl);
+HWY_EXPORT(RotateRowImpl);
+HWY_EXPORT(StoreKvImpl);
+HWY_EXPORT(AttendImpl);
+HWY_EXPORT(TargetNameImpl);
+
+void RmsNormRow(const float* x, const float* weights, std::int64_t n, float eps, float* out) {
+  HWY_DYNAMIC_DISPATCH(RmsNormRowImpl)(x, weights, n, eps, out);
+}
+
+void AddRmsNormRow(const float* base, const float* x, const float* weights, std::int64_t n, float eps, float* out) {
+  HWY_DYNAMIC_DISPATCH(AddRmsNormRowImpl)(base, x, weights, n, eps, out);
+}
+
+void GeGluRow(float* gate, const float* up, std::int64_t n) { HWY_DYNAMIC_DISPATCH(GeGluRowImpl)(gate, up, n); }
+
+void RotateRow(float* x, const float* cosines, const float* sines, std::int64_t n, float scale) {
+  HWY_DYNAMIC_DISPATCH(RotateRowImpl)(x, cosines, sines, n, scale);
+}
+
+void StoreKv(const float* x, std::int64_t n, KvType type, void* cache, std::int64_t index) {
+  HWY_DYNAMIC_DISPATCH(StoreKvImpl)(x, n, type, cache, index);
+}
+
+void Attend(const AttendJob& job) { HWY_DYNAMIC_DISPATCH(AttendImpl)(job); }
+
+std::string CpuTargetName() { return HWY_DYNAMIC_DISPATCH(TargetNameImpl)(); }
+
+MatrixView ViewOf(const TensorView& tensor) {
+  MatrixView view;
+  view.format = tensor.format;
+  view.rows = tensor.shape.rows;
+  view.cols = tensor.shape.cols;
+  view.values = reinterpret_cast<const std::uint8_t*>(tensor.values.data());
+  view.scales = reinterpret_cast<const std::uint16_t*>(tensor.scales.data());
+  return view;
+}
+
+}  // namespace tandem
+#endif
