@@ -111,8 +111,8 @@ Vocabulary SmallVocabulary() {
     add(text, PieceType::kByte);
   }
   for (const char* text :
-       {"▁t", "he",   "▁the", "in",  "er",     "on",     "▁a", "▁the▁", "lo",  "▁w",    "ou",
-        "el", "▁wor", "ld",   "llo", "▁world", "▁hello", "us", "user",  "mod", "model", "日本"}) {
+       {"▁t", "he",   "▁the", "in",  "er",     "on",     "▁a", "▁the▁", "lo",  "▁w",    "ou",  "el",
+        "or", "▁wor", "ld",   "llo", "▁world", "▁hello", "us", "user",  "mod", "model", "日本"}) {
     AddMerged(vocabulary, text);
   }
   for (char c = '!'; c <= '~'; ++c) AddMerged(vocabulary, std::string(1, c));
