@@ -10,8 +10,7 @@ CODE = {".cc", ".h", ".comp", ".glsl", ".py", ".proto", ".cpp", ".hpp", ".sh", "
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 70
 MAX_COLUMNS = 160
-# Files that are longer and say why in their first lines.
-UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X{3}|HACK)\b")
+UNFINISHED = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"]) + r")\b")
 SLEEP = re.compile(r"sleep_for|time\.sleep|usleep\(|absl::SleepFor|setTimeout\(")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|farm|root|home/\w+)/")
 
@@ -73,7 +72,7 @@ def check_file(path: pathlib.Path, errors: list[str]) -> None:
             errors.append(f"{name}:{number}: absolute path of a machine: {line.strip()[:80]}")
         if SLEEP.search(line) and is_code and name.split("/")[0] in {"tests", "lib", "gateway", "loader", "gpu-worker", "npu-worker", "cli"}:
             errors.append(f"{name}:{number}: a sleep; wait for the event instead: {line.strip()[:80]}")
-        if is_code and len(line) > MAX_COLUMNS:
+        if is_code and path.suffix != ".py" and len(line) > MAX_COLUMNS:
             errors.append(f"{name}:{number}: {len(line)} columns, expected at most {MAX_COLUMNS}")
         if is_code and line != line.rstrip():
             errors.append(f"{name}:{number}: spaces at the end of the line")
@@ -85,7 +84,7 @@ def check_file(path: pathlib.Path, errors: list[str]) -> None:
     for line, length in functions:
         if length > MAX_FUNCTION_LINES:
             errors.append(f"{name}:{line}: a function of {length} lines, expected at most {MAX_FUNCTION_LINES}")
-    if path.suffix == ".h" and "#pragma once" not in text and "/kernels/" not in name:
+    if path.suffix == ".h" and "#pragma once" not in text and "/kernels/" not in name and not name.endswith("-inl.h"):
         errors.append(f"{name}: a header without #pragma once")
 
 
