@@ -15,7 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int32_t kMaxLogprobs = 20;
 
 absl::Status OutOfRange(std::string_view field, std::string_view expected, double found) {
-  return absl::InvalidArgumentError(absl::StrCat("sampling: ", field, ": expected ", expected, ", found ", found));
+  return absl::InvalidArgumentError(absl::StrCat("sampling: ", AbslView(field), ": expected ", AbslView(expected), ", found ", found));
 }
 
 absl::Status CheckRange(std::string_view field, float value, float low, float high, std::string_view expected) {

@@ -1,0 +1,69 @@
+#include "lib/worker/describe.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tandem/v1/worker.pb.h"
+
+namespace tandem {
+
+v1::EdgeDescription DescribeEdge(const Edge& edge) {
+  v1::EdgeDescription description;
+  description.set_id(edge.spec.id);
+  description.set_from(edge.spec.from);
+  description.set_to(edge.spec.to);
+  description.set_kind(std::string(HandleKindName(edge.kind)));
+  description.set_generation(edge.spec.generation);
+  description.set_bytes(edge.spec.layout.total_bytes());
+  description.set_device(edge.identity.device);
+  description.set_inode(edge.identity.inode);
+  description.set_sequence(edge.control->handovers());
+  return description;
+}
+
+v1::DeviceDescription DescribeDevice(const Device& device) {
+  const DeviceInfo& info = device.info();
+  const DeviceCounters counters = device.counters();
+  v1::DeviceDescription description;
+  description.set_kind(info.kind);
+  description.set_name(info.name);
+  description.set_driver(info.driver);
+  description.set_memory_bytes(info.memory_bytes);
+  description.set_unified_memory(info.unified_memory);
+  description.set_allocations(counters.allocations);
+  description.set_descriptor_writes(counters.descriptor_writes);
+  description.set_command_recordings(counters.command_recordings);
+  description.set_submissions(counters.submissions);
+  return description;
+}
+
+std::vector<HandleKind> UsableKinds(Device& device) {
+  EdgeEndSpec trial;
+  trial.id = "trial";
+  trial.layout = MakeResidualLayout(1, 1, 32);
+  std::vector<HandleKind> kinds;
+  absl::StatusOr<ResidualRing> ring = MakeHostRing(device, trial);
+  UniqueFd exported;
+  bool dma_buf = device.ExportResidual(HandleKind::kDmaBuf, trial.layout, &exported).ok();
+  if (!dma_buf && ring.ok()) {
+    absl::StatusOr<UniqueFd> copy = Duplicate(ring->fd.get());
+    dma_buf = copy.ok() && device.ImportResidual(HandleKind::kDmaBuf, *std::move(copy), trial.layout).ok();
+  }
+  if (dma_buf) kinds.push_back(HandleKind::kDmaBuf);
+  // An inline edge's own ring is host memory too.
+  if (ring.ok()) kinds.insert(kinds.end(), {HandleKind::kHostPointer, HandleKind::kInline});
+  return kinds;
+}
+
+std::string HostIdentity() {
+  std::string boot_id = "unknown";
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_id;
+  char name[256] = {};
+  ::gethostname(name, sizeof(name) - 1);
+  return absl::StrCat(boot_id, "/", name);
+}
+
+}  // namespace tandem

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/device/device.h"
+#include "lib/worker/edge.h"
+
+namespace tandem::v1 {
+class DeviceDescription;
+class EdgeDescription;
+}  // namespace tandem::v1
+
+namespace tandem {
+
+// What a worker says of itself. Any thread.
+
+v1::EdgeDescription DescribeEdge(const Edge& edge);
+v1::DeviceDescription DescribeDevice(const Device& device);
+// The kinds that the device can use, found by trying each with one page, best first.
+std::vector<HandleKind> UsableKinds(Device& device);
+// Boot id and host name: equal for two processes that can share memory.
+std::string HostIdentity();
+
+}  // namespace tandem

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "lib/base/fd.h"
+#include "lib/base/shared_memory.h"
+#include "lib/device/device.h"
+#include "lib/worker/edge_control.h"
+
+namespace tandem {
+
+// What one worker is told of one edge: a ring of residual slots from the worker `from` to the worker `to`.
+struct EdgeEndSpec {
+  std::string id;  // "npu0>gpu0"
+  std::string from;
+  std::string to;
+  EdgeEnd end = EdgeEnd::kProducer;  // which end this worker is
+  bool owner = false;                // this worker allocates the memory
+  std::string owner_fd_socket;
+  std::string consumer_address;     // gRPC, for inline edges
+  std::vector<HandleKind> kinds;    // allowed, in the order in which they are tried; not empty
+  std::uint64_t generation = 0;
+  ResidualLayout layout;
+};
+
+// Threads that carry an inline edge's rows; its destructor stops them.
+class EdgeCarrier {
+ public:
+  virtual ~EdgeCarrier() = default;
+};
+
+// A connected end of an edge. Stages bind `residual`; the step loop waits and publishes through `control`.
+// Between two processes of one host `residual` is the same memory at both ends (equal `identity`); an inline edge has a ring at each end.
+struct Edge {
+  EdgeEndSpec spec;
+  HandleKind kind = HandleKind::kInline;
+  FileIdentity identity;
+  std::unique_ptr<ResidualBuffer> residual;
+  std::unique_ptr<EdgeControl> control;
+  UniqueFd peer;                         // the handshake's socket: its end of file tells that the other process died
+  std::unique_ptr<EdgeCarrier> carrier;  // inline edges only; goes first
+};
+
+// A ring in a sealed memfd, imported into `device` by pointer.
+struct ResidualRing {
+  UniqueFd fd;
+  FileIdentity identity;
+  std::unique_ptr<ResidualBuffer> residual;
+};
+absl::StatusOr<ResidualRing> MakeHostRing(Device& device, const EdgeEndSpec& spec);
+
+// The same descriptor once more, close-on-exec.
+absl::StatusOr<UniqueFd> Duplicate(int fd);
+
+}  // namespace tandem

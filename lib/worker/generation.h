@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lib/device/device.h"
+#include "lib/model/plan.h"
+#include "lib/worker/edge_connect.h"
+#include "lib/worker/slot_table.h"
+#include "lib/worker/stage_layout.h"
+#include "lib/worker/step_runner.h"
+#include "lib/worker/weights_store.h"
+
+namespace tandem::v1 {
+class ConnectRequest;
+class PrepareRequest;
+}  // namespace tandem::v1
+
+namespace tandem {
+
+// One worker's part in one generation of a plan, from Prepare over Connect to its end. One thread at a time.
+struct Generation {
+  std::uint64_t number = 0;
+  std::string worker;  // this worker's name in the plan
+  Plan plan;
+  SlotBounds bounds;
+  CompileOptions options;
+  KvCacheSpec kv_spec;
+  StageLayout layout;
+  std::unique_ptr<KvCache> kv_cache;  // null where no attention runs here
+  std::vector<std::unique_ptr<Edge>> edges;
+  std::unique_ptr<EdgeWatcher> watcher;
+  bool connected = false;
+
+  // Checks every field of the request; nothing is allocated yet.
+  static absl::StatusOr<std::unique_ptr<Generation>> Parse(const v1::PrepareRequest& request);
+  // Maps and imports the regions, allocates the KV cache.
+  absl::Status Allocate(const v1::PrepareRequest& request, Device& device, WeightsStore& weights);
+  // The ends of edges that are this worker's. INVALID_ARGUMENT unless they are exactly those that the plan needs.
+  absl::StatusOr<std::vector<EdgeEndSpec>> ParseEdges(const v1::ConnectRequest& request) const;
+  // Compiles the stages onto the connected edges.
+  absl::StatusOr<std::unique_ptr<StepRunner>> Compile(Device& device, const WeightsStore& weights);
+  // Closes the edges; the runner must be gone.
+  void Close();
+};
+
+}  // namespace tandem

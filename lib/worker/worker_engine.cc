@@ -1,0 +1,180 @@
+#include "lib/worker/worker_engine.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "lib/base/status_macros.h"
+#include "lib/base/version.h"
+#include "lib/worker/describe.h"
+#include "lib/worker/generation.h"
+#include "tandem/v1/worker.pb.h"
+
+namespace tandem {
+
+WorkerEngine::WorkerEngine(Options options, std::unique_ptr<Device> device)
+    : options_(std::move(options)),
+      device_(std::move(device)),
+      kinds_(UsableKinds(*device_)),
+      host_(HostIdentity()),
+      prepared_(std::make_unique<v1::WorkerDescription>()) {}
+
+absl::StatusOr<std::unique_ptr<WorkerEngine>> WorkerEngine::Create(Options options, std::unique_ptr<Device> device) {
+  std::unique_ptr<WorkerEngine> engine(new WorkerEngine(std::move(options), std::move(device)));
+  if (!engine->options_.fd_socket.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(engine->listener_, EdgeListener::Start(engine->options_.fd_socket));
+  }
+  const absl::Status probed = engine->device_->Probe();
+  if (!probed.ok()) return Annotate(probed, absl::StrCat("device '", engine->device_->info().name, "': probing it"));
+  StepLoop::Hooks hooks;
+  hooks.on_device_lost = engine->options_.on_device_lost;
+  hooks.on_idle = [e = engine.get()] { e->Probe(); };
+  hooks.idle_interval = engine->options_.probe_interval;
+  engine->steps_ = std::make_unique<StepLoop>(std::move(hooks));
+  engine->options_.on_health(true);
+  return engine;
+}
+
+WorkerEngine::~WorkerEngine() {
+  Supersede(~std::uint64_t{0});
+  {
+    std::lock_guard control(control_mutex_);
+    if (steps_ != nullptr) TearDown("the worker stops");
+  }
+  steps_.reset();
+}
+
+absl::Status WorkerEngine::Checked(absl::Status status) {
+  if (absl::IsUnavailable(status)) options_.on_device_lost(status);
+  return status;
+}
+
+void WorkerEngine::Probe() {
+  // While a Prepare or Connect uses the device its own outcome will tell.
+  std::unique_lock control(control_mutex_, std::try_to_lock);
+  if (!control.owns_lock()) return;
+  const absl::Status probed = device_->Probe();
+  if (!probed.ok()) spdlog::error("device '{}': {}", device_->info().name, probed.ToString());
+  options_.on_health(probed.ok());
+  Checked(probed).IgnoreError();
+}
+
+void WorkerEngine::Describe(v1::WorkerDescription* description) {
+  {
+    std::lock_guard state(state_mutex_);
+    *description = *prepared_;
+    description->set_generation(generation_number_);
+  }
+  description->set_name(options_.name);
+  description->set_role(options_.role);
+  description->set_pid(::getpid());
+  description->set_version(kVersion);
+  *description->mutable_device() = DescribeDevice(*device_);
+  description->set_fd_socket(options_.fd_socket);
+  for (const HandleKind kind : kinds_) description->add_edge_kinds(std::string(HandleKindName(kind)));
+  description->set_host(host_);
+  steps_->Describe(description);
+}
+
+void WorkerEngine::Supersede(std::uint64_t generation) {
+  std::uint64_t current = 0;
+  {
+    std::lock_guard state(state_mutex_);
+    current = generation_number_;
+    if (generation <= current) return;
+    if (connector_ != nullptr) connector_->Cancel();
+  }
+  if (steps_ != nullptr) steps_->Abort(current, "a newer generation is being prepared");
+}
+
+void WorkerEngine::TearDown(const std::string& reason) {
+  steps_->Remove(reason);  // the stages go before the edges they are bound to
+  if (generation_ != nullptr) generation_->Close();
+  generation_.reset();
+  std::lock_guard state(state_mutex_);
+  prepared_->Clear();
+}
+
+absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response) {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Generation> generation, Generation::Parse(request));
+  Supersede(request.generation());
+  std::lock_guard control(control_mutex_);
+  {
+    std::lock_guard state(state_mutex_);
+    if (request.generation() <= generation_number_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("generation: expected more than ", generation_number_, ", found ", request.generation()));
+    }
+    generation_number_ = request.generation();
+  }
+  TearDown(absl::StrCat("generation ", request.generation(), " replaces this one"));
+  if (listener_ != nullptr) listener_->DropBefore(request.generation());
+  TANDEM_RETURN_IF_ERROR(Checked(generation->Allocate(request, *device_, weights_)));
+
+  auto described = std::make_unique<v1::WorkerDescription>();
+  described->set_plan(generation->plan.name);
+  for (const auto& weights : weights_.all()) {
+    v1::WeightsDescription* entry = described->add_weights();
+    entry->set_region(weights->manifest().name);
+    entry->set_import_kind(std::string(weights->import_kind()));
+    entry->set_bytes(weights->manifest().bytes);
+  }
+  described->set_kv_cache_bytes(generation->kv_cache == nullptr ? 0 : generation->kv_cache->bytes());
+  *response->mutable_weights() = described->weights();
+  response->set_kv_cache_bytes(described->kv_cache_bytes());
+  spdlog::info("generation {}: plan {}, {} stages, {} regions, {} bytes of KV cache", request.generation(), generation->plan.name,
+               generation->layout.stages.size(), described->weights_size(), described->kv_cache_bytes());
+  generation_ = std::move(generation);
+  std::lock_guard state(state_mutex_);
+  prepared_ = std::move(described);
+  return absl::OkStatus();
+}
+
+absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response) {
+  std::lock_guard control(control_mutex_);
+  if (generation_ == nullptr || generation_->number != request.generation()) {
+    return absl::FailedPreconditionError(absl::StrCat("generation: expected the prepared one, ", generation_ == nullptr ? 0 : generation_->number,
+                                                      ", found ", request.generation()));
+  }
+  if (generation_->connected) return absl::FailedPreconditionError(absl::StrCat("generation ", request.generation(), " is connected already"));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<EdgeEndSpec> specs, generation_->ParseEdges(request));
+  EdgeConnector connector(*device_, listener_.get(), inbox_, request.generation());
+  {
+    std::lock_guard state(state_mutex_);
+    connector_ = &connector;
+  }
+  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> edges =
+      connector.Connect(std::move(specs), absl::Now() + absl::Seconds(request.timeout_seconds()));
+  {
+    std::lock_guard state(state_mutex_);
+    connector_ = nullptr;
+  }
+  // UNAVAILABLE here speaks of the other worker, not of the device.
+  if (!edges.ok()) return edges.status();
+  generation_->edges = *std::move(edges);
+  TANDEM_ASSIGN_OR_RETURN(generation_->watcher, EdgeWatcher::Start(generation_->edges));
+  absl::StatusOr<std::unique_ptr<StepRunner>> runner = generation_->Compile(*device_, weights_);
+  if (!runner.ok()) {
+    generation_->Close();
+    return Checked(runner.status());
+  }
+  v1::WorkerDescription described;
+  (*runner)->Describe(&described);
+  *response->mutable_edges() = described.edges();
+  *response->mutable_stages() = described.stages();
+  generation_->connected = true;
+  steps_->Install(*std::move(runner));
+  return absl::OkStatus();
+}
+
+void WorkerEngine::Drain() {
+  std::lock_guard control(control_mutex_);
+  steps_->Drain();
+  TearDown("the worker drains");
+}
+
+}  // namespace tandem

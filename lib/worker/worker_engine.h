@@ -1,0 +1,82 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "lib/device/device.h"
+#include "lib/worker/edge_connect.h"
+#include "lib/worker/inline_edge.h"
+#include "lib/worker/step_loop.h"
+#include "lib/worker/weights_store.h"
+
+namespace tandem::v1 {
+class ConnectRequest;
+class ConnectResponse;
+class PrepareRequest;
+class PrepareResponse;
+class WorkerDescription;
+}  // namespace tandem::v1
+
+namespace tandem {
+
+struct Generation;
+
+// A worker without its network: one device, its weights, its KV cache and one generation of stages and edges. The calls of
+// tandem.v1.Worker, made by the gRPC shell (service.h) or by a test. All calls from any thread; Prepare, Connect and Drain block, and run one after another.
+class WorkerEngine {
+ public:
+  struct Options {
+    std::string name;       // as it calls itself; the plan may call it otherwise
+    std::string role;       // "gpu" or "npu"
+    std::string fd_socket;  // where edge handshakes arrive; empty: none, only inline edges
+    absl::Duration probe_interval = absl::Seconds(10);
+    std::function<void(const absl::Status&)> on_device_lost;  // from any thread; must not return in production
+    std::function<void(bool serving)> on_health;              // after every probe, from any thread
+  };
+  // Starts the handshake socket and probes the device.
+  static absl::StatusOr<std::unique_ptr<WorkerEngine>> Create(Options options, std::unique_ptr<Device> device);
+  ~WorkerEngine();
+
+  void Describe(v1::WorkerDescription* description);
+  absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
+  absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
+  void Drain();
+  // A Prepare of `generation` has arrived: what runs for earlier ones ends soon, so that it need not wait for them.
+  void Supersede(std::uint64_t generation);
+
+  StepLoop& steps() { return *steps_; }
+  InlineInbox& inbox() { return inbox_; }
+
+ private:
+  WorkerEngine(Options options, std::unique_ptr<Device> device);
+  void TearDown(const std::string& reason);
+  void Probe();
+  // A device that is lost ends the process; other errors are the caller's.
+  absl::Status Checked(absl::Status status);
+
+  const Options options_;
+  std::unique_ptr<Device> device_;
+  std::vector<HandleKind> kinds_;
+  std::string host_;
+  std::unique_ptr<EdgeListener> listener_;
+  InlineInbox inbox_;
+
+  std::mutex control_mutex_;  // Prepare, Connect, Drain and probes: one at a time
+  WeightsStore weights_;
+  std::unique_ptr<Generation> generation_;
+
+  std::mutex state_mutex_;  // below it only what Describe and Supersede read; never held for long
+  std::uint64_t generation_number_ = 0;
+  EdgeConnector* connector_ = nullptr;
+  std::unique_ptr<v1::WorkerDescription> prepared_;  // plan, weights, KV bytes of the generation
+
+  std::unique_ptr<StepLoop> steps_;  // last: its thread probes
+};
+
+}  // namespace tandem

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "lib/device/device.h"
+#include "lib/worker/worker_flags.h"
+
+namespace tandem {
+
+// Exit codes of the worker programs.
+inline constexpr int kExitBadStart = 2;    // flags, a device that is not there, an address that is taken
+inline constexpr int kExitDeviceLost = 3;  // the device failed while serving: nothing may be served from it again
+
+// Before the device is created: log, file mode mask (sockets are private), SIGINT and SIGTERM blocked in all threads to come.
+void PrepareWorkerProcess(const WorkerFlags& options);
+// Logs one line and returns kExitBadStart.
+int FailStart(const absl::Status& status);
+
+// Serves until SIGINT or SIGTERM; returns the exit code. gRPC: tandem.v1.Worker, health, reflection.
+int RunWorker(const WorkerFlags& options, std::unique_ptr<Device> device);
+
+}  // namespace tandem
