@@ -16,6 +16,8 @@ std::string Bytes(double bytes) {
                       : fmt::format("{:.1f} MB", bytes / 1e6);
 }
 
+std::string WithColon(const std::string& detail) { return detail.empty() ? std::string() : fmt::format(": {}", detail); }
+
 void WriteAll(int fd, const std::string& text) {
   std::size_t done = 0;
   while (done < text.size()) {
@@ -63,7 +65,7 @@ class PlainReporter final : public Reporter {
   }
   void Status(const v1::ClusterStatus& status) override {
     const std::string text =
-        status.state() + (status.detail().empty() ? "" : ": " + status.detail());
+        status.state() + WithColon(status.detail());
     if (status.state() == last_state_) return;
     last_state_ = status.state();
     Line(text);
@@ -119,8 +121,7 @@ std::string ProgressText(const v1::LoadProgress& p, int width) {
   std::string text;
   if (width > 0) {
     const int full = std::clamp(static_cast<int>(share * width), 0, width);
-    text = "[" + std::string(static_cast<std::size_t>(full), '#') +
-           std::string(static_cast<std::size_t>(width - full), '-') + "] ";
+    text = fmt::format("[{:#<{}}{:-<{}}] ", "", full, "", width - full);
   }
   text +=
       fmt::format("{:3.0f} %  {} of {}, {} of {} tensors", share * 100,
@@ -132,14 +133,14 @@ std::string ProgressText(const v1::LoadProgress& p, int width) {
 }
 
 std::string StatusLine(const v1::ClusterStatus& s) {
-  if (s.state() != "ready") return s.state() + (s.detail().empty() ? "" : ": " + s.detail());
+  if (s.state() != "ready") return s.state() + WithColon(s.detail());
   return fmt::format("ready | plan {} | {:.1f} tok/s | {} running, {} waiting", s.plan(),
                      s.decode_tokens_per_second(), s.running(), s.waiting());
 }
 
 std::string StatusTable(const v1::ClusterStatus& s) {
   std::string text = fmt::format("state    {}{}\nmodel    {} ({})\nplan     {}\n", s.state(),
-                                 s.detail().empty() ? "" : ": " + s.detail(), s.model(),
+                                 WithColon(s.detail()), s.model(),
                                  s.weight_format(), s.plan());
   text += fmt::format(
       "speed    {:.1f} tok/s generated, {:.1f} tok/s of prompts, over the last ten seconds\n",

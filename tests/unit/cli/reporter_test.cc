@@ -1,0 +1,82 @@
+#include "cli/reporter.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "lib/base/fd.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::LoadProgress HalfWay() {
+  v1::LoadProgress progress;
+  progress.set_state(v1::LoadProgress::LOADING);
+  progress.set_bytes_done(1'200'000'000);
+  progress.set_bytes_total(2'400'000'000);
+  progress.set_tensors_done(12);
+  progress.set_tensors_total(24);
+  progress.set_seconds_left(2.5);
+  return progress;
+}
+
+TEST(ReporterTest, ProgressShowsBytesTensorsAndSecondsLeft) {
+  EXPECT_EQ(ProgressText(HalfWay(), 10),
+            "[#####-----]  50 %  1.2 GB of 2.4 GB, 12 of 24 tensors, 3 s left");
+  EXPECT_THAT(ProgressText(HalfWay(), 0), HasSubstr(" 50 %"));
+  EXPECT_THAT(ProgressText(v1::LoadProgress(), 4), HasSubstr("[----]   0 %"));
+}
+
+TEST(ReporterTest, StatusNamesWhatReallyRuns) {
+  v1::ClusterStatus status;
+  status.set_state("ready");
+  status.set_plan("split");
+  status.set_decode_tokens_per_second(12.34);
+  status.set_running(1);
+  v1::WorkerStatus* worker = status.add_workers();
+  worker->set_name("gpu0");
+  worker->set_pid(7);
+  worker->set_connected(true);
+  worker->set_device_kind("vulkan");
+  worker->set_device_name("llvmpipe");
+  worker->add_weight_imports("layer.0.ffn: zero-copy");
+  worker->add_weight_imports("layer.1.ffn: zero-copy");
+  v1::StageStatus* stage = status.add_stages();
+  stage->set_name("ffn 0");
+  stage->set_worker("gpu0");
+  stage->set_device("vulkan: llvmpipe");
+  v1::EdgeStatus* edge = status.add_edges();
+  edge->set_id("npu0>gpu0");
+  edge->set_kind("host-pointer");
+  EXPECT_EQ(StatusLine(status), "ready | plan split | 12.3 tok/s | 1 running, 0 waiting");
+  const std::string table = StatusTable(status);
+  EXPECT_THAT(table, HasSubstr("llvmpipe"));
+  EXPECT_THAT(table, HasSubstr("2 regions zero-copy"));
+  EXPECT_THAT(table, HasSubstr("ffn 0"));
+  EXPECT_THAT(table, HasSubstr("host-pointer"));
+}
+
+TEST(ReporterTest, PlainLinesAreSaidOnce) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
+  const auto reporter = MakeReporter(write_end.get());
+  reporter->Progress(HalfWay());
+  reporter->Progress(HalfWay());
+  v1::ClusterStatus status;
+  status.set_state("starting");
+  reporter->Status(status);
+  reporter->Status(status);
+  write_end.Reset();
+  std::string text(4096, '\0');
+  text.resize(static_cast<std::size_t>(::read(read_end.get(), text.data(), text.size())));
+  EXPECT_EQ(text, "loading  50 %  1.2 GB of 2.4 GB, 12 of 24 tensors, 3 s left\nstarting\n");
+}
+
+}  // namespace
+}  // namespace tandem
