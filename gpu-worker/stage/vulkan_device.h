@@ -12,28 +12,30 @@
 
 namespace tandem {
 
-// How regions of weights reach the device. kAuto: zero-copy on unified memory (an import that fails is an error), one staged upload on
-// memory of the device's own. kUpload copies on unified memory too, for drivers that cannot import file-backed pages; it is
-// never chosen unasked.
+// How regions of weights reach the device. kAuto: zero-copy on unified memory (an import that fails
+// is an error), one staged upload on memory of the device's own. kUpload copies on unified memory
+// too, for drivers that cannot import file-backed pages; it is never chosen unasked.
 enum class WeightImport : std::uint8_t { kAuto, kUpload };
 
 struct VulkanDeviceOptions {
-  // "auto", or a part of the device's name (letter case does not matter). "auto" takes integrated before discrete before virtual, and a
-  // software rasteriser only where nothing else is there; DeviceInfo::name says which.
+  // "auto", or a part of the device's name (letter case does not matter). "auto" takes integrated
+  // before discrete before virtual, and a software rasteriser only where nothing else is there;
+  // DeviceInfo::name says which.
   std::string device = "auto";
   WeightImport weight_import = WeightImport::kAuto;
   // Turns on VK_LAYER_KHRONOS_validation; FAILED_PRECONDITION when the layer is not installed.
   bool validation = false;
-  // Called with each warning and error of the validation layer, from any thread. Null: they go to the log as errors.
+  // Called with each warning and error of the validation layer, from any thread. Null: they go to
+  // the log as errors.
   std::function<void(std::string_view)> on_validation_message;
 };
 
 // One device as the drivers show it, for `doctor` and for errors.
 struct VulkanDeviceSummary {
-  std::string name;    // "AMD Radeon 780M (RADV PHOENIX)"
-  std::string driver;  // "radv Mesa 25.0.7"
-  std::string type;    // "integrated", "discrete", "virtual", "cpu" or "other"
-  std::string api_version;  // "1.3.230"
+  std::string name;                // "AMD Radeon 780M (RADV PHOENIX)"
+  std::string driver;              // "radv Mesa 25.0.7"
+  std::string type;                // "integrated", "discrete", "virtual", "cpu" or "other"
+  std::string api_version;         // "1.3.230"
   std::uint64_t memory_bytes = 0;  // the largest device-local heap
   bool unified_memory = false;
   bool zero_copy_weights = false;  // VK_EXT_external_memory_host
@@ -41,11 +43,12 @@ struct VulkanDeviceSummary {
   std::string unusable;            // why Tandem cannot use it; empty when it can
 };
 
-// Every Vulkan device of this machine, in the order in which "auto" would take them. Empty when no driver is installed.
+// Every Vulkan device of this machine, in the order in which "auto" would take them. Empty when no
+// driver is installed.
 absl::StatusOr<std::vector<VulkanDeviceSummary>> ListVulkanDevices();
 
-// NOT_FOUND names what was asked for and lists what is there. The device may be used by several threads; a stage by one at a time.
-// It must outlive everything it made.
+// NOT_FOUND names what was asked for and lists what is there. The device may be used by several
+// threads; a stage by one at a time. It must outlive everything it made.
 absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOptions& options);
 
 }  // namespace tandem

@@ -1,0 +1,14 @@
+#ifndef TANDEM_KERNELS_ATTENTION_ATTENTION_PARAMS_H_
+#define TANDEM_KERNELS_ATTENTION_ATTENTION_PARAMS_H_
+
+#include "gpu-worker/kernels/common/shared_types.h"
+
+TANDEM_SHARED_BEGIN
+
+struct AttentionParams {
+  uint window;  // 0: every earlier key is seen; else a query at p sees keys in (p - window, p]
+};
+
+TANDEM_SHARED_END
+
+#endif

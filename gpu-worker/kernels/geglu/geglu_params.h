@@ -1,0 +1,14 @@
+#ifndef TANDEM_KERNELS_GEGLU_GEGLU_PARAMS_H_
+#define TANDEM_KERNELS_GEGLU_GEGLU_PARAMS_H_
+
+#include "gpu-worker/kernels/common/shared_types.h"
+
+TANDEM_SHARED_BEGIN
+
+struct GegluParams {
+  uint ffn;
+};
+
+TANDEM_SHARED_END
+
+#endif

@@ -1,0 +1,81 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+// What stands between the projections and attention. One workgroup takes one head of one token of qkv[t] = (queries, keys, values):
+// a query is normalised, turned (RoPE, halves as pairs) and scaled in place; a key is normalised, turned and written to the cache; a
+// value is written to the cache.
+#include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
+#include "gpu-worker/kernels/common/step.glsl"
+#include "gpu-worker/kernels/common/sincos.glsl"
+
+const uint LANES = 64u;
+const uint MAX_HEAD_DIM = 256u;
+layout(local_size_x = 64) in;
+layout(constant_id = 0) const uint HEADS = 4;
+layout(constant_id = 1) const uint KV_HEADS = 1;
+layout(constant_id = 2) const uint HEAD_DIM = 256;  // even, up to MAX_HEAD_DIM
+#include "gpu-worker/kernels/common/kv_cache.glsl"
+#include "gpu-worker/kernels/common/reduce.glsl"
+
+layout(push_constant) uniform Push { QkvRopeParams params; };
+layout(std430, set = 0, binding = 1) buffer Qkv { float qkv[]; };
+layout(std430, set = 0, binding = 2) readonly buffer QueryNorm { float query_norm[]; };
+layout(std430, set = 0, binding = 3) readonly buffer KeyNorm { float key_norm[]; };
+layout(std430, set = 0, binding = 4) readonly buffer Frequencies { float inverse_frequency[]; };  // HEAD_DIM / 2
+#ifdef KV_F16
+layout(std430, set = 0, binding = 5) writeonly buffer Keys { uint keys[]; };
+layout(std430, set = 0, binding = 6) writeonly buffer Values { uint values[]; };
+#else
+layout(std430, set = 0, binding = 5) writeonly buffer Keys { float keys[]; };
+layout(std430, set = 0, binding = 6) writeonly buffer Values { float values[]; };
+#endif
+
+shared float head_values[MAX_HEAD_DIM];
+
+void NormAndTurn(bool is_query, uint position) {
+  float squares = 0.0;
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) squares += head_values[i] * head_values[i];
+  const float inverse = 1.0 / sqrt(WorkgroupSum(squares) / float(HEAD_DIM) + params.epsilon);
+  const float scale = is_query ? params.query_scale : 1.0;
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM / 2u; i += LANES) {
+    const uint j = i + HEAD_DIM / 2u;
+    const float a = head_values[i] * inverse * (is_query ? query_norm[i] : key_norm[i]);
+    const float b = head_values[j] * inverse * (is_query ? query_norm[j] : key_norm[j]);
+    const vec2 turn = CosSin(float(position) * inverse_frequency[i]);
+    head_values[i] = (a * turn.x - b * turn.y) * scale;
+    head_values[j] = (b * turn.x + a * turn.y) * scale;
+  }
+  barrier();
+}
+
+void Store(bool is_key, uint at) {
+#ifdef KV_F16
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM / 2u; i += LANES) {
+    const uint pair = packHalf2x16(vec2(head_values[2u * i], head_values[2u * i + 1u]));
+    if (is_key) keys[at / 2u + i] = pair; else values[at / 2u + i] = pair;
+  }
+#else
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) {
+    if (is_key) keys[at + i] = head_values[i]; else values[at + i] = head_values[i];
+  }
+#endif
+}
+
+void main() {
+  const uint head = gl_WorkGroupID.x;
+  const uint token = gl_WorkGroupID.y;
+  if (token >= step.tokens) return;
+  const uint position = step_words[step.positions_at + token];
+  const uint at = (token * (HEADS + 2u * KV_HEADS) + head) * HEAD_DIM;
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) head_values[i] = qkv[at + i];
+  barrier();
+  const bool is_query = head < HEADS;
+  const bool is_key = !is_query && head < HEADS + KV_HEADS;
+  if (is_query || is_key) NormAndTurn(is_query, position);
+  if (is_query) {
+    for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) qkv[at + i] = head_values[i];
+    return;
+  }
+  const uint kv_head = (head - HEADS) % KV_HEADS;
+  const uint tables = params.window == 0u ? step.global_blocks_at : step.window_blocks_at;
+  Store(is_key, CacheRow(tables, step_words[step.sequences_at + token], position, kv_head));
+}

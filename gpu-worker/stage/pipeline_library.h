@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gpu-worker/vulkan/logical_device.h"
+#include "gpu-worker/vulkan/pipeline.h"
+
+namespace tandem {
+
+// The pipelines of one device, each made at its first use and kept. Any thread.
+class PipelineLibrary {
+ public:
+  explicit PipelineLibrary(const vulkan::LogicalDevice& device) : device_(device) {}
+
+  // Of the kernel table. The result lives as long as the library.
+  absl::StatusOr<const vulkan::Pipeline*> Get(std::string_view kernel,
+                                              const std::vector<std::uint32_t>& constants);
+
+ private:
+  const vulkan::LogicalDevice& device_;
+  std::mutex mutex_;
+  std::map<std::pair<std::string, std::vector<std::uint32_t>>, std::unique_ptr<vulkan::Pipeline>>
+      pipelines_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,92 @@
+#include "gpu-worker/stage/recorder.h"
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+#include <span>
+
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+
+absl::Status BucketCommands::MakeSets(const DeviceContext& context, const std::vector<Op>& ops) {
+  std::uint32_t buffers = 0;
+  for (const Op& op : ops) buffers += static_cast<std::uint32_t>(op.bindings.size());
+  TANDEM_ASSIGN_OR_RETURN(descriptors_,
+                          vulkan::DescriptorPool::Create(
+                              context.device, static_cast<std::uint32_t>(ops.size()), buffers));
+  for (const Op& op : ops) {
+    // All kernels with as many bindings have the same layout, so one set serves every bucket.
+    TANDEM_ASSIGN_OR_RETURN(const DispatchPlan plan, op.plan(1));
+    absl::StatusOr<VkDescriptorSet> set =
+        descriptors_.MakeSet(plan.pipeline->descriptor_layout(), op.bindings);
+    if (!set.ok()) return Annotate(set.status(), op.name);
+    sets_.push_back(*set);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
+    const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t rows,
+    const std::vector<VkBuffer>& external) {
+  std::vector<Segment> segments;
+  std::optional<vulkan::CommandBuffer> commands;
+  double seconds = 0;
+  const auto finish = [&] {
+    segments.push_back({commands->handle(), seconds});
+    seconds = 0;
+    absl::Status status = commands->Finish();
+    commands.reset();
+    return status;
+  };
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    absl::StatusOr<DispatchPlan> plan = ops[i].plan(rows);
+    if (!plan.ok()) return Annotate(plan.status(), ops[i].name);
+    const double cost = std::max(plan->work.flops / context.tuning.flops_per_second,
+                                 plan->work.bytes / context.tuning.bytes_per_second);
+    if (commands.has_value() && seconds + cost > kMaxSegmentSeconds) {
+      TANDEM_RETURN_IF_ERROR(finish());
+    }
+    if (!commands.has_value()) {
+      TANDEM_ASSIGN_OR_RETURN(commands, commands_.Begin());  // with a barrier
+      for (std::size_t b = 0; i == 0 && b < external.size(); ++b) {
+        commands->AcquireExternal(external[b]);
+      }
+    } else if (ops[i].barrier) {
+      commands->Barrier();
+    }
+    commands->Dispatch(*plan->pipeline, sets_[i], std::span(plan->push).first(plan->push_bytes),
+                       plan->groups);
+    seconds += cost;
+  }
+  if (!commands.has_value()) return segments;
+  for (const VkBuffer buffer : external) commands->ReleaseExternal(buffer);
+  TANDEM_RETURN_IF_ERROR(finish());
+  return segments;
+}
+
+absl::StatusOr<BucketCommands> BucketCommands::Record(const DeviceContext& context,
+                                                      const std::vector<Op>& ops,
+                                                      std::uint32_t max_rows,
+                                                      const std::vector<VkBuffer>& external) {
+  BucketCommands made;
+  if (ops.empty()) {
+    made.buckets_.resize(static_cast<std::size_t>(std::bit_width(max_rows)));
+    return made;
+  }
+  TANDEM_RETURN_IF_ERROR(made.MakeSets(context, ops));
+  TANDEM_ASSIGN_OR_RETURN(made.commands_, vulkan::CommandPool::Create(context.device));
+  for (std::uint32_t rows = 1; rows <= max_rows; rows *= 2) {
+    TANDEM_ASSIGN_OR_RETURN(auto segments, made.RecordBucket(context, ops, rows, external));
+    made.buckets_.push_back(std::move(segments));
+  }
+  return made;
+}
+
+const std::vector<Segment>& BucketCommands::For(std::uint32_t rows) const {
+  const auto index = static_cast<std::size_t>(std::bit_width(std::bit_ceil(rows)) - 1);
+  TANDEM_CHECK(index < buckets_.size());
+  return buckets_[index];
+}
+
+}  // namespace tandem

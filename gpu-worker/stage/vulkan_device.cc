@@ -1,0 +1,150 @@
+#include "gpu-worker/stage/vulkan_device.h"
+
+#include <utility>
+
+#include "gpu-worker/stage/device_context.h"
+#include "gpu-worker/stage/probe.h"
+#include "gpu-worker/stage/vulkan_kv_cache.h"
+#include "gpu-worker/stage/vulkan_residual.h"
+#include "gpu-worker/stage/vulkan_stage.h"
+#include "gpu-worker/stage/vulkan_weights.h"
+#include "gpu-worker/vulkan/instance.h"
+#include "gpu-worker/vulkan/logical_device.h"
+#include "gpu-worker/vulkan/physical_device.h"
+#include "gpu-worker/vulkan/text.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+std::string VersionName(std::uint32_t version) {
+  return vulkan::Cat(VK_API_VERSION_MAJOR(version), ".", VK_API_VERSION_MINOR(version), ".",
+                     VK_API_VERSION_PATCH(version));
+}
+
+class VulkanDevice final : public Device {
+ public:
+  VulkanDevice(std::unique_ptr<vulkan::Instance> instance,
+               std::unique_ptr<vulkan::LogicalDevice> device, WeightImport weight_import)
+      : instance_(std::move(instance)),
+        device_(std::move(device)),
+        pipelines_(*device_),
+        context_{*device_, pipelines_, TuningFor(device_->physical())},
+        upload_(weight_import == WeightImport::kUpload || !device_->physical().unified_memory()) {
+    const vulkan::PhysicalDevice& physical = device_->physical();
+    info_.kind = "vulkan";
+    info_.name = physical.name;
+    info_.driver = physical.driver;
+    info_.memory_bytes = physical.memory_bytes();
+    info_.unified_memory = !upload_;
+  }
+
+  absl::Status Start() {
+    TANDEM_ASSIGN_OR_RETURN(probe_, Probe::Create(context_));
+    return probe_->Run();
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+
+  DeviceCounters counters() const override {
+    const vulkan::Counters& counters = device_->counters();
+    DeviceCounters copy;
+    copy.allocations = counters.allocations.load(std::memory_order_relaxed);
+    copy.descriptor_writes = counters.descriptor_writes.load(std::memory_order_relaxed);
+    copy.command_recordings = counters.command_recordings.load(std::memory_order_relaxed);
+    copy.submissions = counters.submissions.load(std::memory_order_relaxed);
+    return copy;
+  }
+
+  absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
+                                                        const ModelConfig& config) override {
+    TANDEM_RETURN_IF_ERROR(ValidateManifest(region->manifest(), config));
+    return VulkanWeights::Create(*device_, std::move(region), upload_);
+  }
+
+  absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config,
+                                                         const KvCacheSpec& spec) override {
+    return VulkanKvCache::Create(*device_, config, spec);
+  }
+
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(
+      const ResidualLayout& layout) override {
+    return VulkanResidual::Create(*device_, layout);
+  }
+
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(
+      HandleKind kind, UniqueFd fd, const ResidualLayout& layout) override {
+    return VulkanResidual::Import(*device_, kind, std::move(fd), layout);
+  }
+
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind kind,
+                                                                 const ResidualLayout& layout,
+                                                                 UniqueFd* fd) override {
+    return VulkanResidual::Export(*device_, kind, layout, fd);
+  }
+
+  absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config, const StageSpec& spec,
+                                                 const StageBindings& bindings,
+                                                 const CompileOptions& options) override {
+    return VulkanStage::Create(context_, config, spec, bindings, options);
+  }
+
+  absl::Status Probe() override { return probe_->Run(); }
+
+ private:
+  const std::unique_ptr<vulkan::Instance> instance_;
+  const std::unique_ptr<vulkan::LogicalDevice> device_;
+  PipelineLibrary pipelines_;
+  const DeviceContext context_;
+  const bool upload_;
+  DeviceInfo info_;
+  std::unique_ptr<tandem::Probe> probe_;
+};
+
+VulkanDeviceSummary Summarise(const vulkan::PhysicalDevice& device) {
+  VulkanDeviceSummary summary;
+  summary.name = device.name;
+  summary.driver = device.driver;
+  summary.type = vulkan::DeviceTypeName(device.type);
+  summary.api_version = VersionName(device.api_version);
+  summary.memory_bytes = device.memory_bytes();
+  summary.unified_memory = device.unified_memory();
+  summary.zero_copy_weights = device.host_pointer_alignment != 0;
+  summary.dma_buf = device.dma_buf;
+  summary.unusable = device.unusable;
+  return summary;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<VulkanDeviceSummary>> ListVulkanDevices() {
+  absl::StatusOr<std::unique_ptr<vulkan::Instance>> instance =
+      vulkan::Instance::Create(/*validation=*/false, nullptr);
+  std::vector<VulkanDeviceSummary> summaries;
+  // The loader refuses to start where no driver is installed.
+  if (absl::IsUnimplemented(instance.status())) return summaries;
+  TANDEM_RETURN_IF_ERROR(instance.status());
+  TANDEM_ASSIGN_OR_RETURN(const auto devices, vulkan::ListPhysicalDevices((*instance)->handle()));
+  for (const vulkan::PhysicalDevice& device : devices) summaries.push_back(Summarise(device));
+  return summaries;
+}
+
+absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOptions& options) {
+  absl::StatusOr<std::unique_ptr<vulkan::Instance>> instance =
+      vulkan::Instance::Create(options.validation, options.on_validation_message);
+  if (absl::IsUnimplemented(instance.status())) {
+    return absl::NotFoundError(vulkan::Cat("no Vulkan device \"", options.device,
+                                           "\": no Vulkan driver is installed (",
+                                           instance.status().message(), ")"));
+  }
+  TANDEM_RETURN_IF_ERROR(instance.status());
+  TANDEM_ASSIGN_OR_RETURN(const auto devices, vulkan::ListPhysicalDevices((*instance)->handle()));
+  TANDEM_ASSIGN_OR_RETURN(const std::size_t chosen, vulkan::ChooseDevice(devices, options.device));
+  TANDEM_ASSIGN_OR_RETURN(auto logical, vulkan::LogicalDevice::Create(devices[chosen]));
+  auto device = std::make_unique<VulkanDevice>(*std::move(instance), std::move(logical),
+                                               options.weight_import);
+  TANDEM_RETURN_IF_ERROR(device->Start());
+  return device;
+}
+
+}  // namespace tandem

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gpu-worker/stage/weight_layout.h"
+#include "gpu-worker/vulkan/buffer.h"
+#include "gpu-worker/vulkan/logical_device.h"
+#include "lib/device/device.h"
+#include "lib/weights/region.h"
+
+namespace tandem {
+
+// Some rows of a tensor, as kernels bind them.
+struct WeightChunk {
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+  vulkan::BufferSlice values;
+  vulkan::BufferSlice scales;  // null buffer where the format has none
+};
+
+// One tensor on the device.
+struct DeviceTensor {
+  TensorShape shape;
+  WeightFormat format = WeightFormat::kF32;
+  std::vector<WeightChunk> chunks;  // covering all rows, ascending
+};
+
+// A region on a Vulkan device: its pages imported, or a copy. Immutable, any thread.
+class VulkanWeights final : public Weights {
+ public:
+  static absl::StatusOr<std::shared_ptr<const VulkanWeights>> Create(
+      vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, bool upload);
+
+  const RegionManifest& manifest() const override { return region_->manifest(); }
+  std::string_view import_kind() const override { return upload_ ? "staged upload" : "zero-copy"; }
+  // NOT_FOUND when the region has no such tensor.
+  absl::StatusOr<const DeviceTensor*> Find(TensorId id) const;
+
+ private:
+  VulkanWeights(std::shared_ptr<const Region> region, bool upload)
+      : region_(std::move(region)), upload_(upload) {}
+  absl::StatusOr<vulkan::Buffer> MakeWindow(vulkan::LogicalDevice& device,
+                                            const ByteSpan& window) const;
+  vulkan::BufferSlice SliceOf(const WeightLayout& layout, const ByteSpan& span) const;
+
+  const std::shared_ptr<const Region> region_;
+  const bool upload_;
+  std::vector<vulkan::Buffer> windows_;
+  std::vector<DeviceTensor> tensors_;  // as in the manifest
+};
+
+}  // namespace tandem

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <vulkan/vulkan.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gpu-worker/vulkan/physical_device.h"
+
+namespace tandem::vulkan {
+
+// What steady state must leave unchanged (submissions apart); the RAII classes of this folder
+// count.
+struct Counters {
+  std::atomic<std::uint64_t> allocations{0};
+  std::atomic<std::uint64_t> descriptor_writes{0};
+  std::atomic<std::uint64_t> command_recordings{0};
+  std::atomic<std::uint64_t> submissions{0};
+};
+
+// Owns a VkDevice with one compute queue, its pipeline cache and the extension functions in use.
+// Any thread. Must outlive all objects made from it.
+class LogicalDevice {
+ public:
+  static absl::StatusOr<std::unique_ptr<LogicalDevice>> Create(const PhysicalDevice& physical);
+  ~LogicalDevice();
+  LogicalDevice(const LogicalDevice&) = delete;
+  LogicalDevice& operator=(const LogicalDevice&) = delete;
+
+  VkDevice handle() const { return device_; }
+  const PhysicalDevice& physical() const { return physical_; }
+  VkPipelineCache pipeline_cache() const { return pipeline_cache_; }
+  Counters& counters() const { return counters_; }
+
+  // Runs the command buffers in order as one job; `timeline` reaches `value` when all are done.
+  // Allocates nothing.
+  absl::Status Submit(std::span<const VkCommandBuffer> commands, VkSemaphore timeline,
+                      std::uint64_t value);
+
+  // The first memory type of `allowed` that has all of `required`, and `preferred` too if one does.
+  // NOT_FOUND if none.
+  absl::StatusOr<std::uint32_t> MemoryType(std::uint32_t allowed, VkMemoryPropertyFlags required,
+                                           VkMemoryPropertyFlags preferred) const;
+
+  // Null where the extension is not there.
+  PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer_properties = nullptr;
+  PFN_vkGetMemoryFdPropertiesKHR get_fd_properties = nullptr;
+  PFN_vkGetMemoryFdKHR get_fd = nullptr;
+
+ private:
+  explicit LogicalDevice(const PhysicalDevice& physical) : physical_(physical) {}
+
+  const PhysicalDevice physical_;
+  VkDevice device_ = VK_NULL_HANDLE;
+  VkPipelineCache pipeline_cache_ = VK_NULL_HANDLE;
+  std::mutex queue_mutex_;
+  VkQueue queue_ = VK_NULL_HANDLE;  // guarded by queue_mutex_
+  mutable Counters counters_;
+};
+
+}  // namespace tandem::vulkan

@@ -1,0 +1,205 @@
+#include "gpu-worker/vulkan/physical_device.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "gpu-worker/vulkan/result.h"
+#include "gpu-worker/vulkan/structure.h"
+#include "gpu-worker/vulkan/text.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem::vulkan {
+namespace {
+
+constexpr std::uint32_t kStorageBuffersPerStage = 8;  // the kernel with the most bindings fits
+constexpr std::uint32_t kWorkgroupInvocations = 128;
+
+int Preference(const PhysicalDevice& device) {
+  if (!device.unusable.empty()) return 100;
+  switch (device.type) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+      return 0;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+      return 1;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+      return 2;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+      return 4;
+    default:
+      return 3;
+  }
+}
+
+absl::StatusOr<std::set<std::string>> Extensions(VkPhysicalDevice handle) {
+  std::uint32_t count = 0;
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(vkEnumerateDeviceExtensionProperties(handle, nullptr, &count, nullptr),
+               "listing Vulkan device extensions"));
+  std::vector<VkExtensionProperties> properties(count);
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(vkEnumerateDeviceExtensionProperties(handle, nullptr, &count, properties.data()),
+               "listing Vulkan device extensions"));
+  std::set<std::string> names;
+  for (const VkExtensionProperties& extension : properties) names.insert(extension.extensionName);
+  return names;
+}
+
+// Prefers a family for compute alone: it does not share its queue with a desktop.
+std::optional<std::uint32_t> ComputeFamily(VkPhysicalDevice handle) {
+  std::uint32_t count = 0;
+  vkGetPhysicalDeviceQueueFamilyProperties(handle, &count, nullptr);
+  std::vector<VkQueueFamilyProperties> families(count);
+  vkGetPhysicalDeviceQueueFamilyProperties(handle, &count, families.data());
+  std::optional<std::uint32_t> best;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if ((families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) == 0) continue;
+    if ((families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) == 0) return i;
+    if (!best.has_value()) best = i;
+  }
+  return best;
+}
+
+void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* device) {
+  auto host = Structure<VkPhysicalDeviceExternalMemoryHostPropertiesEXT>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT);
+  auto v12 = Structure<VkPhysicalDeviceVulkan12Properties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES);
+  auto v11 = Structure<VkPhysicalDeviceVulkan11Properties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES);
+  auto properties =
+      Structure<VkPhysicalDeviceProperties2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2);
+  const bool host_import = extensions.contains(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+  properties.pNext = &v11;
+  v11.pNext = &v12;
+  if (host_import) v12.pNext = &host;
+  vkGetPhysicalDeviceProperties2(device->handle, &properties);
+  vkGetPhysicalDeviceMemoryProperties(device->handle, &device->memory);
+  device->limits = properties.properties.limits;
+  device->driver = Cat(v12.driverName, " ", v12.driverInfo);
+  device->subgroup_size = v11.subgroupSize;
+  device->max_allocation_bytes = v11.maxMemoryAllocationSize;
+  if (host_import) device->host_pointer_alignment = host.minImportedHostPointerAlignment;
+  device->external_fd = extensions.contains(VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
+  device->dma_buf =
+      device->external_fd && extensions.contains(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+  device->foreign_queue = extensions.contains(VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
+}
+
+absl::StatusOr<PhysicalDevice> ReadDevice(VkPhysicalDevice handle) {
+  PhysicalDevice device;
+  device.handle = handle;
+  VkPhysicalDeviceProperties basic{};
+  vkGetPhysicalDeviceProperties(handle, &basic);
+  device.name = basic.deviceName;
+  device.type = basic.deviceType;
+  device.api_version = basic.apiVersion;
+  device.vendor_id = basic.vendorID;
+  device.limits = basic.limits;
+  if (basic.apiVersion < VK_API_VERSION_1_2) {
+    device.unusable =
+        Cat("Vulkan 1.2 is needed, the driver has 1.", VK_API_VERSION_MINOR(basic.apiVersion));
+    return device;
+  }
+  TANDEM_ASSIGN_OR_RETURN(const std::set<std::string> extensions, Extensions(handle));
+  ReadProperties(extensions, &device);
+  const std::optional<std::uint32_t> family = ComputeFamily(handle);
+  if (!family.has_value()) {
+    device.unusable = "it has no compute queue";
+    return device;
+  }
+  device.compute_family = *family;
+  if (device.limits.maxPerStageDescriptorStorageBuffers < kStorageBuffersPerStage) {
+    device.unusable =
+        Cat("kernels bind ", kStorageBuffersPerStage, " storage buffers, the driver allows ",
+            device.limits.maxPerStageDescriptorStorageBuffers);
+  } else if (device.limits.maxComputeWorkGroupInvocations < kWorkgroupInvocations) {
+    device.unusable = Cat("kernels use workgroups of ", kWorkgroupInvocations,
+                          ", the driver allows ", device.limits.maxComputeWorkGroupInvocations);
+  }
+  return device;
+}
+
+std::string Listing(const std::vector<PhysicalDevice>& devices) {
+  if (devices.empty()) return "no Vulkan device is there";
+  std::string text = "there is ";
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    text += Cat(i == 0 ? "" : ", ", "\"", devices[i].name, "\" (", DeviceTypeName(devices[i].type),
+                devices[i].unusable.empty() ? "" : ", not usable: ", devices[i].unusable, ")");
+  }
+  return text;
+}
+
+}  // namespace
+
+bool PhysicalDevice::unified_memory() const {
+  return type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+}
+
+std::uint64_t PhysicalDevice::memory_bytes() const {
+  std::uint64_t most = 0;
+  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
+    const VkMemoryHeap& heap = memory.memoryHeaps[i];
+    if ((heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0) {
+      most = std::max<std::uint64_t>(most, heap.size);
+    }
+  }
+  return most;
+}
+
+std::string_view DeviceTypeName(VkPhysicalDeviceType type) {
+  switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+      return "integrated";
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+      return "discrete";
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+      return "virtual";
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+      return "cpu";
+    default:
+      return "other";
+  }
+}
+
+absl::StatusOr<std::vector<PhysicalDevice>> ListPhysicalDevices(VkInstance instance) {
+  std::uint32_t count = 0;
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(vkEnumeratePhysicalDevices(instance, &count, nullptr), "listing Vulkan devices"));
+  std::vector<VkPhysicalDevice> handles(count);
+  TANDEM_RETURN_IF_ERROR(ToStatus(vkEnumeratePhysicalDevices(instance, &count, handles.data()),
+                                  "listing Vulkan devices"));
+  std::vector<PhysicalDevice> devices;
+  for (VkPhysicalDevice handle : handles) {
+    TANDEM_ASSIGN_OR_RETURN(PhysicalDevice device, ReadDevice(handle));
+    devices.push_back(std::move(device));
+  }
+  std::stable_sort(devices.begin(), devices.end(),
+                   [](const auto& a, const auto& b) { return Preference(a) < Preference(b); });
+  return devices;
+}
+
+absl::StatusOr<std::size_t> ChooseDevice(const std::vector<PhysicalDevice>& devices,
+                                         std::string_view wanted) {
+  if (wanted == "auto") {
+    if (!devices.empty() && devices.front().unusable.empty()) return 0;
+    return absl::NotFoundError(Cat("no usable Vulkan device: ", Listing(devices)));
+  }
+  if (wanted.empty()) {
+    return absl::InvalidArgumentError(
+        "the name of a Vulkan device is empty: expected \"auto\" or a part of a device's name");
+  }
+  const std::string needle = absl::AsciiStrToLower(AbslView(wanted));
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    if (!absl::StrContains(absl::AsciiStrToLower(devices[i].name), needle)) continue;
+    if (devices[i].unusable.empty()) return i;
+    return absl::FailedPreconditionError(
+        Cat("Vulkan device \"", devices[i].name, "\" cannot be used: ", devices[i].unusable));
+  }
+  return absl::NotFoundError(
+      Cat("no Vulkan device whose name contains \"", wanted, "\": ", Listing(devices)));
+}
+
+}  // namespace tandem::vulkan

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <vulkan/vulkan.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace tandem::vulkan {
+
+// What Tandem needs to know of one device, read once.
+struct PhysicalDevice {
+  VkPhysicalDevice handle = VK_NULL_HANDLE;
+  std::string name;
+  std::string driver;  // "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"
+  VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
+  std::uint32_t api_version = 0;
+  std::uint32_t vendor_id = 0;
+  std::uint32_t compute_family = 0;
+  std::uint32_t subgroup_size = 0;
+  VkPhysicalDeviceLimits limits{};
+  VkPhysicalDeviceMemoryProperties memory{};
+  std::uint64_t max_allocation_bytes = 0;
+  std::uint64_t host_pointer_alignment = 0;  // 0: no VK_EXT_external_memory_host
+  bool external_fd = false;                  // VK_KHR_external_memory_fd
+  bool dma_buf = false;                      // VK_EXT_external_memory_dma_buf, with external_fd
+  bool foreign_queue = false;                // VK_EXT_queue_family_foreign
+  std::string unusable;                      // what is missing; empty when the device can be used
+
+  // Memory that the processor and the device share: integrated GPUs and software rasterisers.
+  bool unified_memory() const;
+  std::uint64_t memory_bytes() const;  // the largest device-local heap
+};
+
+std::string_view DeviceTypeName(VkPhysicalDeviceType type);  // "integrated", "discrete", ...
+
+// All devices, in the order of preference: usable first, then integrated, discrete, virtual, other,
+// cpu; ties in the drivers' order.
+absl::StatusOr<std::vector<PhysicalDevice>> ListPhysicalDevices(VkInstance instance);
+
+// The index in `devices` (ordered as above) that `wanted` means: "auto", or a part of a name
+// regardless of letter case. NOT_FOUND lists what is there; a named device that cannot be used is
+// FAILED_PRECONDITION.
+absl::StatusOr<std::size_t> ChooseDevice(const std::vector<PhysicalDevice>& devices,
+                                         std::string_view wanted);
+
+}  // namespace tandem::vulkan

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <vulkan/vulkan.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gpu-worker/vulkan/logical_device.h"
+
+namespace tandem::vulkan {
+
+// Owns a timeline semaphore that starts at 0. Movable; waiting from any thread.
+class Timeline {
+ public:
+  Timeline() = default;
+  Timeline(Timeline&& other) noexcept
+      : device_(other.device_), semaphore_(std::exchange(other.semaphore_, VK_NULL_HANDLE)) {}
+  Timeline& operator=(Timeline&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(semaphore_, other.semaphore_);
+    return *this;
+  }
+  ~Timeline();
+  static absl::StatusOr<Timeline> Create(const LogicalDevice& device);
+
+  // Returns when the value is reached. DEADLINE_EXCEEDED, or UNAVAILABLE "device lost".
+  absl::Status Wait(std::uint64_t value, absl::Time deadline) const;
+  VkSemaphore handle() const { return semaphore_; }
+
+ private:
+  const LogicalDevice* device_ = nullptr;
+  VkSemaphore semaphore_ = VK_NULL_HANDLE;
+};
+
+}  // namespace tandem::vulkan
