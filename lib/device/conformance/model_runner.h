@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "lib/base/shared_memory.h"
+#include "lib/device/device.h"
+#include "lib/weights/region.h"
+
+namespace tandem {
+
+// Runs a whole model on one device, its stages one after another, for tests: what a scheduler, workers and edges do in the real thing.
+
+struct RunnerOptions {
+  std::vector<StageSpec> stages = {};  // the whole model, in order; empty: one stage that does it all
+  StepLimits limits = {.max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
+  ActivationType activations = ActivationType::kFloat32;
+  KvType kv_type = KvType::kFloat32;
+  // Residual buffers between stages: the device's own, or memfds imported in this way.
+  std::optional<HandleKind> import_residuals = std::nullopt;
+  std::uint32_t block_seed = 1;  // order in which physical blocks are given out
+};
+
+// Every stage of `config` with each half layer on its own: embed, attention 0, ffn 0, ..., head.
+std::vector<StageSpec> OneStagePerHalf(const ModelConfig& config);
+
+// One sequence's part of a step, which continues at its present length.
+struct RunnerShare {
+  std::int32_t slot = 0;
+  std::vector<std::int32_t> tokens;
+};
+
+class ModelRunner {
+ public:
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(Device* device, const ModelConfig& config,
+                                                           const std::vector<std::shared_ptr<const Region>>& regions,
+                                                           const RunnerOptions& options);
+
+  // Runs a step and returns the logits of all its tokens, (tokens, vocab), share by share.
+  absl::StatusOr<std::vector<float>> Step(std::span<const RunnerShare> shares);
+  // The same for one sequence of any length, in chunks of at most `chunk` tokens.
+  absl::StatusOr<std::vector<float>> Prefill(std::int32_t slot, std::span<const std::int32_t> tokens, std::int32_t chunk);
+  // Takes back the last `tokens` positions of a slot: the next step writes them again.
+  void Rewind(std::int32_t slot, std::int32_t tokens);
+  // Forgets a sequence; its blocks go to others.
+  void End(std::int32_t slot);
+
+  // Lower level: the next step of these shares, whose spans live until the next call; and the stages themselves.
+  const tandem::Step& Prepare(std::span<const RunnerShare> shares);
+  Stage* stage(std::size_t index) { return stages_[index].get(); }
+  ResidualBuffer* residual(std::size_t index) { return residuals_[index].get(); }  // behind stage `index`
+  // The memory of an imported residual, as another process would map it.
+  std::span<const float> residual_memory(std::size_t index) const;
+  // After stages have run: lengths grow by the shares of the last Prepare.
+  void Commit();
+
+ private:
+  struct Sequence {
+    std::int32_t length = 0;
+    std::vector<std::int32_t> global_blocks;
+    std::vector<std::int32_t> window_blocks;
+  };
+  ModelRunner() = default;
+  absl::Status MakeResiduals(Device* device);
+  absl::Status RunStages(const tandem::Step& step, std::vector<float>* logits);
+  void GrowTables(Sequence* sequence, std::int32_t end);
+
+  ModelConfig config_;
+  RunnerOptions options_;
+  std::vector<std::shared_ptr<const Weights>> weights_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<SharedMemory> shared_;
+  std::vector<std::unique_ptr<ResidualBuffer>> residuals_;
+  std::vector<std::unique_ptr<Stage>> stages_;
+
+  std::map<std::int32_t, Sequence> sequences_;
+  std::vector<std::int32_t> free_global_;
+  std::vector<std::int32_t> free_window_;
+  std::uint64_t next_step_ = 1;
+  tandem::Step step_;
+  std::vector<std::int32_t> step_tokens_;
+  std::vector<std::int32_t> step_rows_;
+  std::vector<StepSequence> step_sequences_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,89 @@
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "lib/device/cpu/cpu_device.h"
+#include "lib/device/reference/reference.h"
+#include "tests/golden/golden_case.h"
+#include "tests/golden/golden_run.h"
+
+namespace tandem {
+namespace {
+
+constexpr double kBound = 0.01;            // float32 activations, any weights
+constexpr double kReferenceBound = 1e-3;   // our own float32 reference model
+constexpr double kMeanKlBound = 0.05;      // int8 activations: reported, and far from this
+
+class CpuGolden : public testing::TestWithParam<std::filesystem::path> {
+ protected:
+  void SetUp() override {
+    auto set = LoadGoldenSet(GetParam());
+    ASSERT_TRUE(set.ok()) << set.status();
+    set_ = *std::move(set);
+    auto device = CreateCpuDevice({});
+    ASSERT_TRUE(device.ok()) << device.status();
+    device_ = *std::move(device);
+  }
+
+  GoldenDifference Run(const GoldenVariant& variant) {
+    const auto difference = RunGolden(device_.get(), set_, variant);
+    EXPECT_TRUE(difference.ok()) << difference.status();
+    if (!difference.ok()) return {};
+    std::printf("%s\n", DescribeGolden(*device_, set_, variant, *difference).c_str());
+    EXPECT_GT(difference->positions, 0);
+    return *difference;
+  }
+
+  void ExpectEqual(const GoldenVariant& variant) {
+    const GoldenDifference difference = Run(variant);
+    EXPECT_LE(difference.max_top10, kBound);
+    EXPECT_EQ(difference.greedy_different, 0);
+  }
+
+  GoldenSet set_;
+  std::unique_ptr<Device> device_;
+};
+
+TEST_P(CpuGolden, ReferenceModelEqualsTransformers) {
+  const auto regions = GoldenRegions(set_, WeightFormat::kBf16);
+  ASSERT_TRUE(regions.ok()) << regions.status();
+  const auto reference = ReferenceModel::Make(set_.config, *regions);
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  GoldenDifference difference;
+  for (const GoldenPrompt& prompt : set_.prompts) {
+    AddDifference(prompt.logits, reference->Logits(prompt.ids), set_.config.vocab_size, &difference);
+  }
+  FinishDifference(&difference);
+  std::printf("golden device=reference set=%s positions=%d max_top10=%.6f mean_kl=%.3e\n", set_.name.c_str(),
+              static_cast<int>(difference.positions), difference.max_top10, difference.mean_kl);
+  EXPECT_GT(difference.positions, 0);
+  EXPECT_LE(difference.max_top10, kReferenceBound);
+}
+
+TEST_P(CpuGolden, Bf16) { ExpectEqual({}); }
+TEST_P(CpuGolden, Bf16TokenByToken) { ExpectEqual({.chunk = 1}); }
+TEST_P(CpuGolden, Bf16Float16Cache) { ExpectEqual({.kv_type = KvType::kFloat16}); }
+TEST_P(CpuGolden, Int8) { ExpectEqual({.format = WeightFormat::kInt8}); }
+TEST_P(CpuGolden, Int4) { ExpectEqual({.format = WeightFormat::kInt4}); }
+
+TEST_P(CpuGolden, Bf16StageForEachHalf) { ExpectEqual({.stages = OneStagePerHalf(set_.config)}); }
+
+TEST_P(CpuGolden, Int8Activations) {
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+    const GoldenDifference difference = Run({.format = format, .activations = ActivationType::kInt8});
+    EXPECT_LT(difference.mean_kl, kMeanKlBound);
+  }
+}
+
+// No golden set would be no test at all.
+TEST(CpuGoldenSets, AreThere) { EXPECT_FALSE(FindGoldenSets().empty()); }
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CpuGolden);
+INSTANTIATE_TEST_SUITE_P(Sets, CpuGolden, testing::ValuesIn(FindGoldenSets()),
+                         [](const auto& info) { return GoldenSetName(info.param); });
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,172 @@
+#include "tests/golden/golden_case.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+#include "lib/model/tensors.h"
+#include "lib/weights/make_region.h"
+#include "nlohmann/json.hpp"
+
+namespace tandem {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+absl::StatusOr<std::string> ReadFile(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat("cannot open ", path.string()));
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+// A safetensors file read whole: enough for test data; the loader has the careful reader.
+struct TensorBytes {
+  std::string dtype;
+  std::vector<std::int64_t> shape;
+  std::string data;
+};
+
+absl::Status ReadSafetensors(const fs::path& path, std::map<std::string, TensorBytes>* out) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  std::uint64_t header = 0;
+  if (text.size() < sizeof(header)) return absl::DataLossError(absl::StrCat(path.string(), ": no header"));
+  std::memcpy(&header, text.data(), sizeof(header));
+  if (header > text.size() - sizeof(header)) return absl::DataLossError(absl::StrCat(path.string(), ": short"));
+  const Json json = Json::parse(text.substr(sizeof(header), header), nullptr, false);
+  if (!json.is_object()) return absl::DataLossError(absl::StrCat(path.string(), ": broken header"));
+  const std::size_t base = sizeof(header) + header;
+  for (const auto& [name, entry] : json.items()) {
+    if (name == "__metadata__") continue;
+    const auto begin = entry["data_offsets"][0].get<std::size_t>();
+    const auto end = entry["data_offsets"][1].get<std::size_t>();
+    if (begin > end || base + end > text.size()) {
+      return absl::DataLossError(absl::StrCat(path.string(), ": tensor '", name, "' leaves the file"));
+    }
+    (*out)[name] = {entry["dtype"], entry["shape"].get<std::vector<std::int64_t>>(),
+                    text.substr(base + begin, end - begin)};
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::map<std::string, TensorBytes>> ReadCheckpoint(const fs::path& folder) {
+  std::map<std::string, TensorBytes> tensors;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind("model", 0) == 0 && entry.path().extension() == ".safetensors") {
+      TANDEM_RETURN_IF_ERROR(ReadSafetensors(entry.path(), &tensors));
+    }
+  }
+  return tensors;
+}
+
+float ValueAt(const TensorBytes& tensor, std::size_t index) {
+  if (tensor.dtype == "F32") {
+    float value = 0;
+    std::memcpy(&value, tensor.data.data() + index * sizeof(value), sizeof(value));
+    return value;
+  }
+  std::uint16_t value = 0;
+  std::memcpy(&value, tensor.data.data() + index * sizeof(value), sizeof(value));
+  return tensor.dtype == "BF16" ? Bf16ToFloat(value) : HalfToFloat(value);
+}
+
+absl::StatusOr<GoldenPrompt> ReadPrompt(const Json& json, const TensorBytes& logits) {
+  GoldenPrompt prompt;
+  prompt.text = json.value("prompt", "");
+  prompt.ids = json["ids"].get<std::vector<std::int32_t>>();
+  prompt.greedy = json["greedy"].get<std::vector<std::int32_t>>();
+  prompt.greedy_margin = json["greedy_margin"].get<std::vector<double>>();
+  if (logits.shape.size() != 2 || logits.shape[0] != static_cast<std::int64_t>(prompt.ids.size())) {
+    return absl::DataLossError("the reference's logits do not have one row for each token");
+  }
+  prompt.logits.resize(static_cast<std::size_t>(logits.shape[0] * logits.shape[1]));
+  for (std::size_t i = 0; i < prompt.logits.size(); ++i) prompt.logits[i] = ValueAt(logits, i);
+  return prompt;
+}
+
+}  // namespace
+
+std::vector<fs::path> FindGoldenSets() {
+  std::vector<fs::path> found;
+  for (const fs::path root : {"tests/golden/data", "../shared/golden"}) {
+    std::vector<fs::path> here;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(root, error)) {
+      if (fs::exists(entry.path() / "cases.json")) here.push_back(entry.path());
+    }
+    std::sort(here.begin(), here.end());
+    found.insert(found.end(), here.begin(), here.end());
+  }
+  return found;
+}
+
+std::string GoldenSetName(const fs::path& folder) {
+  const bool trimmed = folder.parent_path().filename() == "data";
+  return absl::StrCat(trimmed ? "data_" : "full_", folder.filename().string());
+}
+
+absl::StatusOr<GoldenSet> LoadGoldenSet(const fs::path& folder) {
+  GoldenSet set;
+  set.folder = folder;
+  set.name = GoldenSetName(folder);
+  TANDEM_ASSIGN_OR_RETURN(const std::string config, ReadFile(folder / "config.json"));
+  TANDEM_ASSIGN_OR_RETURN(set.config, ParseConfigJson(config, (folder / "config.json").string()));
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(folder / "cases.json"));
+  const Json cases = Json::parse(text, nullptr, false);
+  if (!cases.is_object()) return absl::DataLossError(absl::StrCat(folder.string(), "/cases.json: broken JSON"));
+  std::map<std::string, TensorBytes> reference;
+  TANDEM_RETURN_IF_ERROR(ReadSafetensors(folder / "reference.safetensors", &reference));
+  std::size_t index = 0;
+  for (const Json& json : cases["cases"]) {
+    const std::string name = absl::StrCat("logits_", index++);
+    const auto found = reference.find(name);
+    if (found == reference.end()) return absl::DataLossError(absl::StrCat(folder.string(), ": no ", name));
+    auto prompt = ReadPrompt(json, found->second);
+    if (!prompt.ok()) return Annotate(prompt.status(), absl::StrCat(folder.string(), ": ", name));
+    set.prompts.push_back(*std::move(prompt));
+  }
+  return set;
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const GoldenSet& set, WeightFormat format) {
+  TANDEM_ASSIGN_OR_RETURN(const auto checkpoint, ReadCheckpoint(set.folder));
+  std::string missing;
+  const FloatRowSource source = [&](TensorId id, std::int64_t row, std::span<float> out) {
+    auto found = checkpoint.find(HuggingFaceName(id));
+    if (found == checkpoint.end()) found = checkpoint.find("language_model." + HuggingFaceName(id));
+    if (found == checkpoint.end()) {
+      missing = HuggingFaceName(id);
+      std::fill(out.begin(), out.end(), 0.0f);
+      return;
+    }
+    const auto begin = static_cast<std::size_t>(row) * out.size();
+    const float offset = IsMatrix(id.kind) ? 0.0f : 1.0f;  // regions hold norms as 1 + w
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = offset + ValueAt(found->second, begin + i);
+  };
+  std::vector<std::shared_ptr<const Region>> regions;
+  const auto add = [&](WeightPart part, std::int32_t layer) -> absl::Status {
+    TANDEM_ASSIGN_OR_RETURN(auto region, MakeRegion(set.config, part, layer, format, source));
+    regions.push_back(std::move(region));
+    return absl::OkStatus();
+  };
+  TANDEM_RETURN_IF_ERROR(add(WeightPart::kEmbedding, -1));
+  for (std::int32_t layer = 0; layer < set.config.num_layers; ++layer) {
+    TANDEM_RETURN_IF_ERROR(add(WeightPart::kAttention, layer));
+    TANDEM_RETURN_IF_ERROR(add(WeightPart::kFfn, layer));
+  }
+  if (!missing.empty()) {
+    return absl::DataLossError(absl::StrCat(set.folder.string(), ": no tensor '", missing, "'"));
+  }
+  return regions;
+}
+
+}  // namespace tandem
