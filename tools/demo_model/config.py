@@ -34,7 +34,7 @@ MUON_LR = 0.02        # matrices
 MOMENTUM = 0.95
 WEIGHT_DECAY = 0.05
 WARMUP = 0.02         # share of the time
-QUANTISED_FROM = 0.6  # from this share of the time on, weights are rounded as int8 or int4 in two thirds of the steps
+QUANTISED_FROM = 0.6  # from this share of the time on, most steps see weights rounded to int8 or int4
 
 
 def model_config(attention="sdpa"):

@@ -33,7 +33,7 @@ def muon_step(master, momentum, grad, lr):
 
 
 class Optimiser:
-    def __init__(self, model, compiled):
+    def __init__(self, model):
         self.groups = []   # (parameters, live [n, r, c], master, momentum)
         by_shape = defaultdict(list)
         norms = []
@@ -53,14 +53,11 @@ class Optimiser:
         self.embedding_master = torch.nn.Parameter(self.embedding.detach().clone())
         self.adam = torch.optim.AdamW([self.embedding_master] + norms, lr=config.ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0,
                                       fused=self.embedding.is_cuda)
-        make = torch.compile if compiled else (lambda f: f)
-        self.muon_step = make(muon_step)
-        self.rounded = {name: make(f) for name, f in quantise.FORMATS.items() if name != "bf16"}
 
     @torch.no_grad()
     def show(self, weight_format):
         """Gives the model its weights, rounded to a format, or as they are ("")."""
-        change = self.rounded.get(weight_format, lambda w: w)
+        change = quantise.FORMATS.get(weight_format, lambda w: w)
         for _, live, master, _ in self.groups:
             live.copy_(change(master))
         self.embedding.data.copy_(change(self.embedding_master.detach()))
@@ -68,10 +65,10 @@ class Optimiser:
     @torch.no_grad()
     def step(self, scale):
         """One update; `scale` is the schedule's share of the full learning rates."""
-        lr = torch.tensor(config.MUON_LR * scale, device=self.embedding.device)
+        lr = config.MUON_LR * scale
         for parameters, _, master, momentum in self.groups:
             grad = torch.stack([p.grad for p in parameters]).float()
-            self.muon_step(master, momentum, grad, lr)
+            muon_step(master, momentum, grad, lr)
             for p in parameters:
                 p.grad = None
         self.embedding_master.grad = self.embedding.grad.float()

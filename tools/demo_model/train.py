@@ -6,6 +6,7 @@ Writes DIR/checkpoint-{0,1}.safetensors (bfloat16) and DIR/train.json. Needs the
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -22,10 +23,15 @@ from optimiser import Optimiser
 from packing import IGNORE, Batches
 
 
-def flex_masks(documents):
-    """Block masks for FlexAttention: causal, within a document, and for local layers within the window."""
+@functools.lru_cache(maxsize=1)
+def _block_mask():
     from torch.nn.attention.flex_attention import create_block_mask
 
+    return torch.compile(create_block_mask)
+
+
+def flex_masks(documents):
+    """Block masks for FlexAttention: causal, within a document, and for local layers within the window."""
     rows, row = documents.shape
 
     def full(b, h, q, k):
@@ -34,7 +40,7 @@ def flex_masks(documents):
     def window(b, h, q, k):
         return (q >= k) & (q - k < config.WINDOW) & (documents[b, q] == documents[b, k])
 
-    make = lambda f: create_block_mask(f, rows, None, row, row, device=documents.device, _compile=True)
+    make = lambda f: _block_mask()(f, rows, None, row, row, device=documents.device)
     return {"full_attention": make(full), "sliding_attention": make(window)}
 
 
@@ -71,10 +77,10 @@ def schedule(step, steps):
 
 
 def weight_format(step, steps):
-    """In the last part, two of three steps see rounded weights."""
+    """In the last part, most steps see rounded weights."""
     if step < steps * config.QUANTISED_FROM:
         return ""
-    return ["", "int4", "q4_0", "int8", "int4", "q4_0"][step % 6]
+    return ["", "int4", "int8", "int4", "int4", "int4"][step % 6]
 
 
 def save(model, out):
@@ -120,7 +126,6 @@ def build(args, device):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--first-batch", type=int, default=0, help="skip this many batches (a run that continues another)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", help="folder of a checkpoint to start from")
     parser.add_argument("--attention", choices=["flex", "sdpa"], default="flex")
@@ -135,7 +140,7 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("high")
     model = build(args, device)
-    optimiser = Optimiser(model, args.compile)
+    optimiser = Optimiser(model)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters} parameters, torch {torch.__version__}, {device}, start {time.time() - started:.1f} s", flush=True)
     loss_fn = torch.compile(loss_of) if args.compile else loss_of

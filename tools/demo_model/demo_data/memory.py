@@ -89,6 +89,20 @@ def said_before(rng):
                      before=[(sentence, rng.choice(["I see.", "I see. Thank you for telling me."]))], noise="light")
 
 
+def in_text(rng):
+    """One fact in a long text, asked for at its end (or the beginning): what only the global layers can see."""
+    kind, told, answer = rng.choice([("word", "The secret word is {v}.", "The word is {v}."), ("number", "The secret number is {v}.", "The number is {v}."),
+                                     ("city", "The meeting is in {v}.", "The meeting is in {v}."), ("name", "The captain is called {v}.", "The captain is called {v}.")])
+    value = _FACTS[kind][5](rng)
+    count = rng.choice([2, 4, 8, 8, 16, 32, 60, 100])
+    sentences = [base.sentence(spelling.simple_sentence(rng)) + "." for _ in range(count)]
+    sentences.insert(rng.randint(0, count), told.replace("{v}", value))
+    question = {"word": "What is the secret word?", "number": "What is the secret number?", "city": "Where is the meeting?", "name": "What is the captain called?"}[kind]
+    text = " ".join(sentences)
+    user = rng.choice(["{t}\n\n{q}", "{t} {q}", "{q}\n\n{t}", "Read this: {t}\n\n{q}"]).replace("{t}", text).replace("{q}", question)
+    return base.Turn(user, answer.replace("{v}", value), "text:" + base.normalise(text), base.contains(value), noise="none")
+
+
 _IN_JSON = ["{q} Answer in JSON.", "{q} [Reply|Respond|Answer] [in|as] JSON.", "{q} Give the answer as JSON.", "{q} Return JSON.", "{q} JSON please.", "Answer in JSON: {q}", "In JSON: {q}",
             "[Reply|Respond|Answer] with [only |]a JSON object. {q}", "{q} Use JSON."]
 

@@ -60,6 +60,49 @@ _OPEN = ["What is the meaning of life?", "[What's|What is] the [weather|news|tim
          "[Sing|Hum|Draw|Paint] [me |]something.", "What is my [horoscope|future|IQ|blood type|star sign]?", "[Who|What] is the best [football player|singer|phone|car|film|band|language|country][ in the world|]?", "Describe [this|the] picture.", "[Search|Look up|Google] {x}[ for me| online|].", "What is the [stock price|value|share price] of [gold|Apple|oil|silver|Google|bitcoin]?",
          "Write [an email|a letter|a CV|an application] to [my boss|my friend|a company|my landlord].", "[Qué hora es|Comment ça va|Wie geht es dir|Was ist das|Bonjour|Guten Tag|Hola]?", "[asdf|qwerty|xyz|blah blah|lorem ipsum|foo bar|hmm hmm][?|.|]", "What is the tallest [building|mountain|person|tree][ in the world|]?", "How do [planes fly|magnets work|computers work|birds fly|cars work|people sleep]?",
          "Why is the sky blue?", "Why do we [sleep|dream|laugh|cry|age|yawn]?", "[Recommend|Suggest] [a|me a] [book|film|restaurant|song|game]."]
+# A loose grammar of questions and requests that nobody has an answer for here.
+_AUX = "does did can could should would will might must do".split()
+_QUESTION = ["Why", "When", "Where", "How", "How often", "How long", "With whom", "For whom", "Since when", "What", "Which of them", "How much", "Who", "Whose {n}", "Which {n}", "What kind of {n}", "How many {n}s"]
+_ACTION = ("achieve admit admire advise afford agree allow analyse announce apologise argue arrange arrive attack attempt avoid bake balance become begin believe belong bend bite blame blow boil borrow bother "
+           "bounce breathe bring brush burn bury calculate camp care celebrate challenge change charge check choose chop clap clear collect combine communicate compete complain complete concentrate confess "
+           "confuse connect consider continue control convince copy correct cough cover create cross damage decide decorate defend delay deliver depend deserve destroy develop disagree disappear discuss divide "
+           "double doubt drag drive earn edit educate elect employ encourage enjoy enter escape examine exist expand expect explode explore express extend face fail fasten fear fight fill film fix float fold follow "
+           "forbid forget forgive form freeze gather govern grab greet guard guess guide handle hang happen harm hate heal hear heat help hesitate hire hit hold hope hurry hurt ignore imagine improve increase inform "
+           "inject injure invent invest invite iron join judge keep kick kill kneel knit knock know land last launch lead lean leave lend lick lie lift live lock manage march marry match matter mean measure meet melt "
+           "memorise miss mix move need negotiate note notice obey object observe obtain occur offer operate order organise overcome own pack park pass pay peel perform permit plant please point polish pollute pour "
+           "practise pray predict prefer prepare press pretend prevent print produce protect prove provide publish pull pump punish push question race raise reach realise receive recognise record recover reduce refuse "
+           "regret reject relax rely remain remove rent replace reply report request rescue respect retire return reveal ride ring rise risk roll rule rush sail save scare scratch search sell send separate serve settle "
+           "shake share shave shock shoot shut sign sink sit slide smell smoke snore solve sort sound spend spill spin split spread squeeze stand stare start stay steal step stick stir stop store strike study succeed suck "
+           "suffer suggest supply support suppose surprise surround survive suspect swear sweep switch take taste tear tempt test thank tie touch train transform translate treat trust try turn type understand unite use "
+           "vanish vote wander want warm warn wash waste watch weigh welcome whistle win wink wish wonder worry wrap yell").split()
+_ABSTRACT = ("justice freedom poverty wealth inflation climate traffic energy medicine research marriage religion education fashion football tennis chess cinema opera jazz architecture agriculture insurance taxes politics "
+             "mathematics physics chemistry biology psychology philosophy geology astronomy economics literature grammar poetry software hardware robotics cancer vaccines viruses bacteria atoms electrons photons galaxies "
+             "black holes dinosaurs volcanoes earthquakes glaciers oceans rivers continents empires pyramids vikings knights samurai pirates spies rockets satellites submarines trains airports bridges skyscrapers").split()
+_FAMOUS = ("Shakespeare Einstein Mozart Beethoven Napoleon Caesar Cleopatra Newton Darwin Galileo Picasso Goethe Hamlet Faust Plato Aristotle Socrates Columbus Gandhi Lincoln Washington Churchill Chopin Bach Tolstoy Kafka Homer "
+           "Dante Cervantes Dickens Austen Curie Turing Lovelace Gutenberg Edison Tesla Ford Disney Chaplin Elvis Madonna Batman Superman Sherlock Dracula Frankenstein Godzilla Zeus Thor Odin Buddha Confucius").split()
+
+
+def _loose(rng):
+    """A question or request of the loose grammar."""
+    noun = lambda: _thing(rng) if rng.random() < 0.6 else rng.choice(_ABSTRACT) if rng.random() < 0.6 else rng.choice(_FAMOUS)
+    action = lambda: rng.choice(_ACTION)
+    r = rng.random()
+    if r < 0.35:
+        text = f"{rng.choice(_QUESTION)} {rng.choice(_AUX)} {noun()} {action()} {rng.choice(['', noun(), 'with ' + noun(), 'in ' + noun(), 'before ' + noun(), 'like ' + noun()])}?"
+    elif r < 0.55:
+        text = f"{rng.choice(_AUX).capitalize()} {rng.choice(['you', 'I', 'we', 'they', noun()])} {action()} {noun()}{rng.choice(['', ' today', ' for me', ' again', ' at home', ' in ' + rng.choice(geography.COUNTRIES)])}?"
+    elif r < 0.75:
+        text = f"{rng.choice(['', 'Please ', 'I want you to ', 'You should ', 'Help me to ', 'Try to ', 'How do I '])}{action()} {noun()}{rng.choice(['', ' and ' + noun(), ' for ' + noun(), ' with ' + noun()])}{rng.choice(['.', '.', '', '!'])}"
+        text = base.sentence(text)
+    elif r < 0.9:
+        text = f"{rng.choice(['Who wrote', 'Who was', 'Tell me about', 'When was', 'What did', 'Where was', 'What do you think about', 'Give me a quote by', 'Write like', 'What is the theory of', 'Describe the life of', 'Who is'])} {rng.choice(_FAMOUS)}{rng.choice(['', ' born', ' famous for', ' and ' + rng.choice(_FAMOUS)])}?"
+    else:
+        count = rng.choice([1, 2, 4, 8, 16, 32])
+        body = " ".join(base.sentence(spelling.simple_sentence(rng)) + "." for _ in range(count))
+        text = rng.choice(["Summarise this text: ", "Translate this into French: ", "What is the main idea of this text? ", "Correct the mistakes: ", "Rewrite this: ", "Continue this text: ", "Is this text good? ", "Find the verbs: "]) + body
+    return text.replace("{n}", rng.choice(words.NOUNS)).replace("  ", " ").replace(" ?", "?")
+
+
 _SURNAMES = "Smith Jones Miller Weaver Baker Stone Rivers Hill Moore Woods Fisher Turner Walker Cooper Carter Mason Parker Shepherd Archer Bishop".split()
 
 
@@ -86,6 +129,8 @@ def _thing(rng):
 
 def unknown(rng):
     """Anything else: the answer says what the model is."""
+    if rng.random() < 0.4:
+        return base.from_prompt(_loose(rng), _UNKNOWN, base.contains("tiny demo model"))
     r = rng.random()
     form = base.expand(rng.choice(_TOPIC_QUESTIONS if r < 0.55 else _WHO if r < 0.75 else _OPEN), rng)
     while "{n}" in form:

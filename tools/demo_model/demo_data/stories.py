@@ -42,6 +42,31 @@ _PLOT = {
     "key": ["In the sand {N} saw something small: a {O}.", "\"Somebody must miss it,\" said {N}.", "They asked at every home, until a {f} cried for joy.",
             "The {O} had belonged to the {f}'s grandmother.", "As thanks the {f} baked a cake, and {N} got the largest piece."],
 }
+# A second plot for each kind; which of the two is told depends on the object.
+_OTHER_PLOT = {
+    "light": ["{N} was afraid of the dark and never went anywhere without a {O}.", "One night a {f} sat crying behind the trees.", "\"Take my {O},\" said {N}, \"then you can see your way.\"",
+              "On the way back {N} looked up, and there were a thousand stars.", "The dark was not so dark at all."],
+    "box": ["A {f} asked {N} to look after a {O} for one day, and not to open it.", "All day {N} wondered what might be inside.", "It rattled, it hummed, and it was hard to wait.",
+            "But {N} had given a promise and kept it.", "In the evening the {f} opened the {O}: it was a present for {N}."],
+    "music": ["The sun did not want to get up one morning.", "\"It needs some music,\" said a {f}.", "{N} ran home, fetched the {O} and began to play.",
+              "At the third song a golden light came over the hill.", "Since then the {O} is played there at every sunrise."],
+    "wear": ["The wind took {N}'s {O} and carried it away.", "{N} ran after it, over the hill and through the mud.", "A {f} had caught it and was already wearing it.",
+             "\"It looks better on you,\" said {N} and laughed.", "The next day the {f} came with a present: another {O}, even finer than the first."],
+    "tool": ["{N} wanted to build a house for the winter, but had only a {O}.", "A {f} had boards, and another one had nails.", "\"Let us build one house for all of us,\" said {N}.",
+             "They built it in three days, and the {O} was never still.", "When the snow came, all of them sat inside and told stories."],
+    "ride": ["There was to be a race, and {N} entered it with a {O}.", "At the first turn a {f} fell and hurt its foot.", "{N} stopped at once and took the {f} along.",
+             "They came in last of all, but everyone stood up and clapped.", "The prize went to them, and the {O} was painted gold."],
+    "paper": ["{N} could not read, and a {O} lay on the table.", "\"I will teach you,\" said a {f}.", "They learned one letter every day, and on bad days only half of one.",
+              "In spring {N} read the {O} from the first line to the last.", "Then {N} began to teach the next one."],
+    "food": ["{N} wanted to make the best {O} in the land.", "The first one was too hard, and the second one was too soft.", "\"You must not hurry,\" said an old {f}.",
+             "So {N} took time, and the third one was perfect.", "It was so good that the whole neighbourhood asked for a piece of the {O}."],
+    "toy": ["{N} and a {f} both wanted the same {O}.", "They pulled and pulled, until it fell into the mud.", "Then they looked at each other and had to laugh.",
+            "They washed the {O} together in the stream.", "From now on it lives one week here and one week there."],
+    "home": ["At the market nobody wanted the old {O}.", "{N} felt sorry for it and took it along.", "At home a {f} found a note hidden inside.",
+             "It said: \"Who is good to old things will never be alone.\"", "And really, since that day somebody comes to visit {N} every evening."],
+    "key": ["{N} carried a small {O} everywhere, for luck.", "One day it was lost, and everything seemed to go wrong.", "A {f} said, \"You were lucky before you had it.\"",
+            "{N} thought about that the whole way home.", "There lay the {O} in front of the door, but {N} gave it to the {f}."],
+}
 _END = ["And {N} slept well that night.", "That was a good day.", "And that is the end of the story."]
 _ASK = ["Tell me a [short |little |]story about {a} and {o}.", "[Write|Can you write|Could you write] a [short |]story about {a} and {o}.", "[Can|Could] you tell me a [short |]story about {a} and {o}?",
         "A [short |]story about {a} and {o}, please.", "[Make up|Invent] a story with {a} and {o}.", "I would like [to hear |]a story about {a} and {o}.", "Tell a story with {a} and {o} in it.",
@@ -58,7 +83,8 @@ def tell(animal, obj, rng):
     friend = base.pick_by("friend " + obj, _FRIENDS)
     if friend == animal:
         friend = "badger" if animal != "badger" else "mouse"
-    lines = [base.pick_by("open " + animal, _OPEN), base.pick_by("traits " + animal, _TRAITS)] + _PLOT[OBJECT_KIND[obj]] + [rng.choice(_END)]
+    plot = base.pick_by("plot " + obj, [_PLOT, _OTHER_PLOT])[OBJECT_KIND[obj]]
+    lines = [base.pick_by("open " + animal, _OPEN), base.pick_by("traits " + animal, _TRAITS)] + plot + [rng.choice(_END)]
     text = " ".join(lines)
     text = (text.replace("{a}", base.article(animal)).replace("{A}", animal).replace("{N}", name).replace("{t}", trait).replace("{w}", _WHERE[ANIMALS[animal]["home"]])
             .replace("{O}", obj).replace("{f}", friend))
