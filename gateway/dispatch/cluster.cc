@@ -1,0 +1,195 @@
+#include "gateway/dispatch/cluster.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gateway/dispatch/cluster_impl.h"
+#include "lib/base/clock.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+constexpr absl::Duration kLoaderAttempt = absl::Seconds(1);  // how soon Start sees `cancelled`
+
+absl::StatusOr<v1::Model> WaitForModel(LoaderLink& loader, const ClusterOptions& options) {
+  const absl::Duration end = Clock::Real().Uptime() + options.start_timeout;
+  while (true) {
+    absl::StatusOr<v1::Model> model = loader.GetModel(kLoaderAttempt);
+    if (model.ok() ||
+        !(absl::IsUnavailable(model.status()) || absl::IsDeadlineExceeded(model.status())))
+      return model;
+    if (options.cancelled && options.cancelled())
+      return absl::CancelledError("stopped while waiting for the loader");
+    if (Clock::Real().Uptime() >= end) {
+      return absl::UnavailableError(absl::StrCat(
+          "no answer from the loader at ", options.loader_address, " within ",
+          absl::FormatDuration(options.start_timeout), ": ", model.status().message()));
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Start(
+    ClusterOptions options, std::shared_ptr<prometheus::Registry> registry) {
+  auto loader = std::make_unique<LoaderLink>(options.loader_address);
+  absl::StatusOr<v1::Model> model = WaitForModel(*loader, options);
+  if (!model.ok()) return Annotate(model.status(), "loader");
+  TANDEM_ASSIGN_OR_RETURN(ClusterSetup setup, MakeClusterSetup(std::move(options), *model));
+  spdlog::info(
+      "model {} ({}, {} MiB), plan {}, context {} tokens, KV cache {} MiB in {} + {} blocks",
+      setup.model.config.name, setup.model.weight_format, setup.model.weight_bytes >> 20,
+      setup.model.plan.name, setup.kv.context_tokens, setup.kv.bytes >> 20, setup.kv.global_blocks,
+      setup.kv.window_blocks);
+  return std::unique_ptr<Cluster>(new Cluster(
+      std::make_unique<Impl>(std::move(setup), std::move(loader), std::move(registry))));
+}
+
+Cluster::Cluster(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Cluster::~Cluster() = default;
+EngineLimits Cluster::limits() const { return impl_->limits(); }
+absl::Status Cluster::Ready() const { return impl_->Ready(); }
+absl::StatusOr<std::uint64_t> Cluster::Submit(GenerationRequest request,
+                                              std::shared_ptr<GenerationSink> sink) {
+  return impl_->Submit(std::move(request), std::move(sink));
+}
+void Cluster::Cancel(std::uint64_t handle) { impl_->Cancel(handle); }
+const ServedModel& Cluster::model() const { return impl_->model(); }
+ClusterStatus Cluster::Status() const { return impl_->Status(); }
+
+Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
+                    std::shared_ptr<prometheus::Registry> registry)
+    : setup_(std::move(setup)),
+      metrics_(std::move(registry)),
+      loader_(std::move(loader)),
+      coordinator_(setup_.recovery, setup_.scheduler, setup_.head),
+      known_(setup_.workers.size()) {
+  for (const ClusterWorker& worker : setup_.workers) {
+    links_.push_back(std::make_unique<WorkerLink>(worker.name, worker.role, worker.address));
+  }
+  metrics_.Ready(false);
+  engine_ = std::thread([this] { Run(); });
+}
+
+Cluster::Impl::~Impl() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  engine_.join();
+  loader_->Stop();
+  for (const auto& link : links_) link->Shutdown();
+}
+
+absl::Status Cluster::Impl::Ready() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (coordinator_.recovery().serving()) return absl::OkStatus();
+  return absl::UnavailableError(Detail());
+}
+
+absl::StatusOr<std::uint64_t> Cluster::Impl::Submit(GenerationRequest request,
+                                                    std::shared_ptr<GenerationSink> sink) {
+  std::uint64_t handle = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    handle = next_handle_;
+    TANDEM_RETURN_IF_ERROR(coordinator_.Submit(handle, std::move(request)));
+    ++next_handle_;
+    sinks_.emplace(handle, std::move(sink));
+    woken_ = true;
+  }
+  wake_.notify_one();
+  return handle;
+}
+
+void Cluster::Impl::Cancel(std::uint64_t handle) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!coordinator_.Cancel(handle)) return;
+    woken_ = true;
+  }
+  wake_.notify_one();
+}
+
+std::string Cluster::Impl::State() const {
+  const Recovery& recovery = coordinator_.recovery();
+  if (recovery.serving()) return "ready";
+  if (!recovery.ever_served()) return "starting";
+  return recovery.gave_up() ? "failed" : "recovering";
+}
+
+std::string Cluster::Impl::Detail() const {
+  const Recovery& recovery = coordinator_.recovery();
+  std::string text;
+  switch (recovery.phase()) {
+    case ClusterPhase::kServing:
+      return absl::StrCat("serving, generation ", recovery.generation());
+    case ClusterPhase::kWaiting:
+      return absl::StrCat(State(), ": ", std::string(recovery.last_failure().message()));
+    case ClusterPhase::kLoading:
+      text = load_text_;
+      break;
+    case ClusterPhase::kDescribing:
+      text = "waiting for " + recovery.Pending();
+      break;
+    case ClusterPhase::kPreparing:
+      text = recovery.Pending() + " mapping weights";
+      break;
+    case ClusterPhase::kConnecting:
+      text = recovery.Pending() + " compiling stages";
+      break;
+  }
+  if (!recovery.last_failure().ok())
+    absl::StrAppend(&text, " (after: ", std::string(recovery.last_failure().message()), ")");
+  return text;
+}
+
+ClusterStatus Cluster::Impl::Status() const {
+  ClusterStatus status;
+  status.plan = setup_.model.plan.name;
+  status.model = setup_.model.config.name;
+  status.weight_format = setup_.model.weight_format;
+  const absl::Duration now = Now();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  status.state = State();
+  status.detail = Detail();
+  const bool serving = coordinator_.recovery().serving();
+  for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
+    const v1::WorkerDescription& told = known_[i].description;
+    WorkerStatus worker;
+    worker.name = setup_.workers[i].name;
+    worker.role = setup_.workers[i].role;
+    worker.pid = told.pid();
+    worker.device_kind = told.device().kind();
+    worker.device_name = told.device().name();
+    worker.driver = told.device().driver();
+    worker.connected = serving;
+    worker.address = setup_.workers[i].address;
+    for (const auto& w : known_[i].prepared.weights())
+      worker.weight_imports.push_back(w.region() + ": " + w.import_kind());
+    if (serving) {
+      for (const auto& stage : known_[i].connected.stages())
+        status.stages.push_back({stage.name(), worker.name, worker.device_name});
+      for (const auto& edge : known_[i].connected.edges()) {
+        if (edge.from() == worker.name)
+          status.edges.push_back({edge.id(), edge.from(), edge.to(), edge.kind()});
+      }
+    }
+    status.workers.push_back(std::move(worker));
+  }
+  status.decode_tokens_per_second = decode_rate_.PerSecond(now);
+  status.prefill_tokens_per_second = prefill_rate_.PerSecond(now);
+  status.running = coordinator_.scheduler().running();
+  status.waiting = coordinator_.scheduler().waiting();
+  status.requests_total = next_handle_ - 1;
+  status.tokens_total = tokens_total_;
+  status.recoveries = coordinator_.recovery().recoveries();
+  return status;
+}
+
+}  // namespace tandem

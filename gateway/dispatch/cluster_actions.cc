@@ -1,0 +1,183 @@
+// What the recovery asks for, as calls to the loader and the workers.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gateway/dispatch/cluster_impl.h"
+#include "gateway/dispatch/edge_specs.h"
+#include "lib/model/plan.h"
+#include "lib/wire/model_wire.h"
+
+namespace tandem {
+
+void Cluster::Impl::Act(const RecoveryAction& action) {
+  switch (action.kind) {
+    case RecoveryAction::Kind::kLoad:
+      return Load(action);
+    case RecoveryAction::Kind::kDescribe:
+      return Describe(action);
+    case RecoveryAction::Kind::kPrepare:
+      return Prepare(action);
+    case RecoveryAction::Kind::kConnect:
+      return Connect(action);
+    case RecoveryAction::Kind::kServe:
+      return Serve(action);
+    case RecoveryAction::Kind::kAbandon:
+      spdlog::warn("cluster not ready: {}", std::string(action.status.message()));
+      for (const auto& link : links_) link->Abandon();
+      loader_->Stop();
+      metrics_.Ready(false);
+      metrics_.ClearEdges();
+      return;
+    case RecoveryAction::Kind::kGiveUp:
+      spdlog::error("running requests end: {}", std::string(action.status.message()));
+      return;
+  }
+}
+
+void Cluster::Impl::Load(const RecoveryAction& action) {
+  LoaderLink::Handlers handlers;
+  handlers.on_progress = [this](std::string text) {
+    Post([this, text = std::move(text)](absl::Duration) { load_text_ = text; });
+  };
+  handlers.on_done = [this, round = action.round](absl::StatusOr<LoaderLink::Loaded> loaded) {
+    auto shared = std::make_shared<absl::StatusOr<LoaderLink::Loaded>>(std::move(loaded));
+    Post([this, round, shared](absl::Duration now) {
+      absl::Status status = shared->status();
+      if (status.ok() && (*shared)->fingerprint != setup_.model.fingerprint) {
+        status = absl::FailedPreconditionError(
+            absl::StrCat("it serves another model now (fingerprint ", (*shared)->fingerprint,
+                         ", expected ", setup_.model.fingerprint, "): restart the gateway"));
+      }
+      load_text_ = "loading";
+      if (status.ok()) loaded_ = **std::move(shared);
+      coordinator_.OnLoaded(round, status, now);
+    });
+  };
+  loader_->Load(setup_.regions, action.timeout, std::move(handlers));
+}
+
+absl::Status Cluster::Impl::CheckDescription(std::size_t worker,
+                                             const v1::WorkerDescription& description) const {
+  const ClusterWorker& expected = setup_.workers[worker];
+  if (description.name() == expected.name && description.role() == expected.role)
+    return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "at ", expected.address, ": expected ", expected.role, "-worker '", expected.name,
+      "', found ", description.role(), "-worker '", description.name(), "'"));
+}
+
+void Cluster::Impl::Describe(const RecoveryAction& action) {
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    links_[i]->Describe(
+        action.timeout,
+        [this, i, round = action.round](absl::Status status, const v1::WorkerDescription& told) {
+          if (status.ok()) status = CheckDescription(i, told);
+          Post([this, i, round, status, told](absl::Duration now) {
+            if (status.ok() && round == coordinator_.recovery().round()) {
+              known_[i].description = told;
+              coordinator_.RaiseGeneration(told.generation());
+            }
+            coordinator_.OnReply(round, ClusterPhase::kDescribing, i, status, now);
+          });
+        });
+  }
+}
+
+void Cluster::Impl::Prepare(const RecoveryAction& action) {
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    v1::PrepareRequest request;
+    request.set_generation(action.generation);
+    request.set_worker(setup_.workers[i].name);
+    *request.mutable_plan() = ToProto(setup_.model.plan);
+    *request.mutable_config() = setup_.config;
+    request.set_fingerprint(loaded_.fingerprint);
+    const std::vector<std::string> own = RegionsOf(setup_.model.plan, setup_.workers[i].name);
+    for (const v1::RegionManifest& region : loaded_.regions) {
+      if (std::find(own.begin(), own.end(), region.name()) != own.end())
+        *request.add_regions() = region;
+    }
+    request.set_region_socket(loaded_.region_socket);
+    *request.mutable_limits() = ToProto(setup_.scheduler.limits);
+    request.set_global_blocks(setup_.kv.global_blocks);
+    request.set_window_blocks(setup_.kv.window_blocks);
+    request.set_activations(setup_.options.activations);
+    request.set_kv_type(setup_.options.kv_type);
+    links_[i]->Prepare(std::move(request), action.timeout,
+                       [this, i, round = action.round](const absl::Status& status,
+                                                       const v1::PrepareResponse& response) {
+                         Post([this, i, round, status, response](absl::Duration now) {
+                           if (status.ok() && round == coordinator_.recovery().round())
+                             known_[i].prepared = response;
+                           coordinator_.OnReply(round, ClusterPhase::kPreparing, i, status, now);
+                         });
+                       });
+  }
+}
+
+void Cluster::Impl::Connect(const RecoveryAction& action) {
+  std::vector<EdgeWorker> workers;
+  for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
+    const v1::WorkerDescription& told = known_[i].description;
+    workers.push_back({setup_.workers[i].name,
+                       setup_.workers[i].role,
+                       setup_.workers[i].address,
+                       told.fd_socket(),
+                       told.host(),
+                       {told.edge_kinds().begin(), told.edge_kinds().end()}});
+  }
+  absl::StatusOr<std::vector<v1::EdgeSpec>> specs = MakeEdgeSpecs(
+      setup_.model.plan, workers, setup_.options.edge_kinds, setup_.options.edge_slots);
+  if (!specs.ok()) {
+    Post([this, round = action.round, status = specs.status()](absl::Duration now) {
+      coordinator_.OnReply(round, ClusterPhase::kConnecting, 0, status, now);
+    });
+    return;
+  }
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    v1::ConnectRequest request;
+    request.set_generation(action.generation);
+    request.set_timeout_seconds(absl::ToDoubleSeconds(action.timeout));
+    for (const v1::EdgeSpec& spec : *specs) {
+      if (spec.from() == setup_.workers[i].name || spec.to() == setup_.workers[i].name)
+        *request.add_edges() = spec;
+    }
+    links_[i]->Connect(std::move(request), action.timeout,
+                       [this, i, round = action.round](const absl::Status& status,
+                                                       const v1::ConnectResponse& response) {
+                         Post([this, i, round, status, response](absl::Duration now) {
+                           if (status.ok() && round == coordinator_.recovery().round())
+                             known_[i].connected = response;
+                           coordinator_.OnReply(round, ClusterPhase::kConnecting, i, status, now);
+                         });
+                       });
+  }
+}
+
+void Cluster::Impl::Serve(const RecoveryAction& action) {
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    StepStream::Handlers handlers;
+    handlers.on_result = [this, i, round = action.round](v1::StepResult result) {
+      OnStepResult(round, i, result);
+    };
+    handlers.on_end = [this, i, round = action.round] {
+      Post([this, i, round](absl::Duration now) {
+        coordinator_.OnStreamBroken(
+            round, i, absl::UnavailableError("the connection to the worker broke"), now);
+      });
+    };
+    links_[i]->OpenSteps(std::move(handlers));
+    for (const v1::EdgeDescription& edge : known_[i].connected.edges()) {
+      if (edge.from() == links_[i]->name())
+        metrics_.Edge(edge.id(), edge.from(), edge.to(), edge.kind());
+    }
+  }
+  if (action.generation > 1)
+    spdlog::info("cluster serving again, generation {}", action.generation);
+  if (action.generation == 1) spdlog::info("cluster serving");
+  metrics_.Ready(true);
+}
+
+}  // namespace tandem

@@ -1,0 +1,126 @@
+#include "gateway/dispatch/cluster_metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace tandem {
+namespace {
+
+template <typename Builder>
+auto& Family(Builder builder, prometheus::Registry& registry, const char* name, const char* help) {
+  return builder.Name(name).Help(help).Register(registry);
+}
+
+const prometheus::Histogram::BucketBoundaries kStepSeconds = {
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 120};
+
+}  // namespace
+
+struct ClusterMetrics::Families {
+  explicit Families(std::shared_ptr<prometheus::Registry> r)
+      : registry(std::move(r)),
+        steps(Counter("tandem_steps_total", "Steps completed.")),
+        step_seconds(Family(prometheus::BuildHistogram(), *registry, "tandem_step_seconds",
+                            "Time of a step, from sending it to its last answer.")
+                         .Add({}, kStepSeconds)),
+        decode_tokens(Counter("tandem_decode_tokens_total",
+                              "Tokens computed one at a time for a running answer.")),
+        prefill_tokens(Counter("tandem_prefill_tokens_total",
+                               "Tokens of prompts computed, replays included.")),
+        recoveries(Counter("tandem_recoveries_total",
+                           "Times that the cluster had to be brought up again.")),
+        running(Gauge("tandem_requests_running", "Requests that hold a slot.")),
+        waiting(Gauge("tandem_requests_waiting", "Requests in the queue.")),
+        ready(Gauge("tandem_cluster_ready", "1 while steps can run.")),
+        run_seconds(Family(prometheus::BuildCounter(), *registry, "tandem_worker_run_seconds_total",
+                           "Time of a worker's stages on its device.")),
+        wait_seconds(Family(prometheus::BuildCounter(), *registry,
+                            "tandem_worker_wait_seconds_total",
+                            "Time that a worker waited for its neighbours.")),
+        edge_info(Family(prometheus::BuildGauge(), *registry, "tandem_edge_info",
+                         "1 for each open edge between two workers.")) {}
+
+  prometheus::Counter& Counter(const char* name, const char* help) {
+    return Family(prometheus::BuildCounter(), *registry, name, help).Add({});
+  }
+  prometheus::Gauge& Gauge(const char* name, const char* help) {
+    return Family(prometheus::BuildGauge(), *registry, name, help).Add({});
+  }
+
+  std::shared_ptr<prometheus::Registry> registry;
+  prometheus::Counter& steps;
+  prometheus::Histogram& step_seconds;
+  prometheus::Counter& decode_tokens;
+  prometheus::Counter& prefill_tokens;
+  prometheus::Counter& recoveries;
+  prometheus::Gauge& running;
+  prometheus::Gauge& waiting;
+  prometheus::Gauge& ready;
+  prometheus::Family<prometheus::Counter>& run_seconds;
+  prometheus::Family<prometheus::Counter>& wait_seconds;
+  prometheus::Family<prometheus::Gauge>& edge_info;
+  std::mutex mutex;
+  std::vector<prometheus::Gauge*> edges;  // guarded
+};
+
+ClusterMetrics::ClusterMetrics(std::shared_ptr<prometheus::Registry> registry) {
+  if (registry != nullptr) families_ = std::make_unique<Families>(std::move(registry));
+}
+ClusterMetrics::~ClusterMetrics() = default;
+
+void ClusterMetrics::Step(absl::Duration seconds, std::int32_t decode_tokens,
+                          std::int32_t prefill_tokens) {
+  if (families_ == nullptr) return;
+  families_->steps.Increment();
+  families_->step_seconds.Observe(absl::ToDoubleSeconds(seconds));
+  families_->decode_tokens.Increment(decode_tokens);
+  families_->prefill_tokens.Increment(prefill_tokens);
+}
+
+void ClusterMetrics::Requests(std::int32_t running, std::int32_t waiting) {
+  if (families_ == nullptr) return;
+  families_->running.Set(running);
+  families_->waiting.Set(waiting);
+}
+
+void ClusterMetrics::Ready(bool ready) {
+  if (families_ != nullptr) families_->ready.Set(ready ? 1 : 0);
+}
+
+void ClusterMetrics::Recovery() {
+  if (families_ != nullptr) families_->recoveries.Increment();
+}
+
+void ClusterMetrics::Worker(const std::string& worker, const std::string& device,
+                            double run_seconds, double wait_seconds) {
+  if (families_ == nullptr) return;
+  const prometheus::Labels labels = {{"worker", worker}, {"device", device}};
+  families_->run_seconds.Add(labels).Increment(run_seconds);
+  families_->wait_seconds.Add(labels).Increment(wait_seconds);
+}
+
+void ClusterMetrics::ClearEdges() {
+  if (families_ == nullptr) return;
+  const std::lock_guard<std::mutex> lock(families_->mutex);
+  for (prometheus::Gauge* edge : families_->edges) families_->edge_info.Remove(edge);
+  families_->edges.clear();
+}
+
+void ClusterMetrics::Edge(const std::string& id, const std::string& from, const std::string& to,
+                          const std::string& kind) {
+  if (families_ == nullptr) return;
+  const std::lock_guard<std::mutex> lock(families_->mutex);
+  prometheus::Gauge& edge =
+      families_->edge_info.Add({{"id", id}, {"from", from}, {"to", to}, {"kind", kind}});
+  edge.Set(1);
+  families_->edges.push_back(&edge);
+}
+
+}  // namespace tandem

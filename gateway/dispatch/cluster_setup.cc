@@ -1,0 +1,133 @@
+// Checks the options against the model and derives all sizes.
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gateway/dispatch/cluster_impl.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+#include "lib/model/plan.h"
+#include "lib/wire/model_wire.h"
+#include "spdlog/spdlog.h"
+
+namespace tandem {
+namespace {
+
+absl::Status CheckOneOf(const char* option, const std::string& value,
+                        const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) != known.end()) return absl::OkStatus();
+  std::string list;
+  for (const std::string& name : known)
+    absl::StrAppend(&list, list.empty() ? "" : ", ", name.empty() ? "nothing" : name);
+  return absl::InvalidArgumentError(
+      absl::StrCat(option, ": expected one of ", list, "; found '", value, "'"));
+}
+
+absl::Status CheckOptions(const ClusterOptions& options) {
+  if (options.workers.empty())
+    return absl::InvalidArgumentError("workers: expected at least one, found none");
+  std::set<std::string> names;
+  for (const ClusterWorker& worker : options.workers) {
+    TANDEM_RETURN_IF_ERROR(
+        CheckOneOf(("role of worker " + worker.name).c_str(), worker.role, {"gpu", "npu"}));
+    if (worker.name.empty() || worker.address.empty() || !names.insert(worker.name).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("workers: expected different names, each with an address; found '",
+                       worker.name, "' at '", worker.address, "'"));
+    }
+  }
+  if (options.edge_kinds.empty())
+    return absl::InvalidArgumentError("edge kinds: expected at least one, found none");
+  for (const std::string& kind : options.edge_kinds) {
+    TANDEM_RETURN_IF_ERROR(CheckOneOf("edge kinds", kind, {"dma-buf", "host-pointer", "inline"}));
+  }
+  if (options.edge_slots < 1 || options.edge_slots > 32) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("edge slots: expected 1 to 32, found ", options.edge_slots));
+  }
+  TANDEM_RETURN_IF_ERROR(CheckOneOf("activations", options.activations, {"float32", "int8"}));
+  return CheckOneOf("kv type", options.kv_type, {"", "float32", "float16"});
+}
+
+absl::StatusOr<ServedModel> ReadModel(const v1::Model& message) {
+  ServedModel model;
+  TANDEM_ASSIGN_OR_RETURN(model.config, FromProto(message.config()));
+  TANDEM_ASSIGN_OR_RETURN(model.vocabulary, FromProto(message.vocabulary()));
+  model.weight_format = message.weight_format();
+  model.weight_bytes = message.weight_bytes();
+  model.files.assign(message.files().begin(), message.files().end());
+  model.fingerprint = message.fingerprint();
+  return model;
+}
+
+absl::Status TakePlan(ClusterSetup* setup) {
+  std::vector<PlanWorker> workers;
+  for (const ClusterWorker& worker : setup->options.workers)
+    workers.push_back({worker.name, worker.role});
+  TANDEM_ASSIGN_OR_RETURN(setup->model.plan,
+                          MakePlan(setup->options.plan, setup->model.config, workers));
+  const Plan& plan = setup->model.plan;
+  std::set<std::string> regions;
+  for (const ClusterWorker& worker : setup->options.workers) {
+    const std::vector<std::string> own = RegionsOf(plan, worker.name);
+    if (own.empty()) {
+      spdlog::warn("worker {} has no part in plan {}", worker.name, plan.name);
+      continue;
+    }
+    if (worker.name == plan.stages.back().worker) setup->head = setup->workers.size();
+    setup->workers.push_back(worker);
+    setup->recovery.workers.push_back(worker.name);
+    regions.insert(own.begin(), own.end());
+  }
+  setup->regions.assign(regions.begin(), regions.end());
+  return absl::OkStatus();
+}
+
+absl::Status TakeSizes(ClusterSetup* setup) {
+  const ClusterOptions& options = setup->options;
+  const ModelConfig& config = setup->model.config;
+  KvPlanRequest request;
+  request.context_tokens =
+      options.context_tokens > 0 ? options.context_tokens : kDefaultContextTokens;
+  request.limits = options.limits;
+  request.memory_bytes =
+      options.kv_memory_bytes > 0 ? options.kv_memory_bytes : kDefaultKvMemoryBytes;
+  request.memory_is_hard = options.kv_memory_bytes > 0;
+  request.element_bytes = options.kv_type == "float16" ? 2 : 4;
+  TANDEM_ASSIGN_OR_RETURN(setup->kv, PlanKvCache(config, request));
+
+  SchedulerOptions& scheduler = setup->scheduler;
+  scheduler.limits = options.limits;
+  scheduler.limits.max_blocks_per_sequence = static_cast<std::int32_t>(
+      CeilDiv(static_cast<std::uint64_t>(setup->kv.context_tokens), kKvBlockTokens));
+  scheduler.context_tokens = setup->kv.context_tokens;
+  scheduler.vocab_size = config.vocab_size;
+  scheduler.sliding_window = config.sliding_window;
+  scheduler.global_blocks = setup->kv.global_blocks;
+  scheduler.window_blocks = setup->kv.window_blocks;
+  scheduler.max_waiting = options.max_waiting;
+  scheduler.mixed_prefill_tokens = options.mixed_prefill_tokens;
+  scheduler.eos_ids = config.eos_ids;
+  setup->model.context_tokens = setup->kv.context_tokens;
+  return ValidateSchedulerOptions(scheduler);
+}
+
+}  // namespace
+
+absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& message) {
+  TANDEM_RETURN_IF_ERROR(CheckOptions(options));
+  ClusterSetup setup;
+  setup.options = std::move(options);
+  TANDEM_ASSIGN_OR_RETURN(setup.model, ReadModel(message));
+  setup.config = message.config();
+  TANDEM_RETURN_IF_ERROR(TakePlan(&setup));
+  TANDEM_RETURN_IF_ERROR(TakeSizes(&setup));
+  setup.recovery.recovery_timeout = setup.options.recovery_timeout;
+  setup.recovery.step_timeout = setup.options.step_timeout;
+  setup.recovery.prepare_timeout = setup.options.prepare_timeout;
+  setup.recovery.connect_timeout = setup.options.connect_timeout;
+  return setup;
+}
+
+}  // namespace tandem
