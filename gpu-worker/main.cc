@@ -29,16 +29,13 @@ int ListDevices() {
 
 int Main(const std::vector<std::string>& arguments) {
   absl::StatusOr<WorkerFlags> flags = ParseWorkerFlags("gpu", arguments);
-  if (!flags.ok()) {
-    PrepareWorkerProcess({.role = "gpu"});
-    return FailStart(flags.status());
-  }
+  PrepareWorkerProcess("gpu", flags.ok() ? flags->log_level : "info");
+  if (!flags.ok()) return FailStart(flags.status());
   if (flags->help) {
     std::fputs(WorkerUsage("tandem-gpu-worker", kDevices).c_str(), stdout);
     return 0;
   }
   if (flags->list_devices) return ListDevices();
-  PrepareWorkerProcess(*flags);
   VulkanDeviceOptions options;
   options.device = flags->device;
   absl::StatusOr<std::unique_ptr<Device>> device = CreateVulkanDevice(options);
