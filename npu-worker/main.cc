@@ -31,16 +31,13 @@ int ListDevices() {
 
 int Main(const std::vector<std::string>& arguments) {
   absl::StatusOr<WorkerFlags> flags = ParseWorkerFlags("npu", arguments);
-  if (!flags.ok()) {
-    PrepareWorkerProcess({.role = "npu"});
-    return FailStart(flags.status());
-  }
+  PrepareWorkerProcess("npu", flags.ok() ? flags->log_level : "info");
+  if (!flags.ok()) return FailStart(flags.status());
   if (flags->help) {
     std::fputs(WorkerUsage("tandem-npu-worker", kDevices).c_str(), stdout);
     return 0;
   }
   if (flags->list_devices) return ListDevices();
-  PrepareWorkerProcess(*flags);
   absl::StatusOr<std::unique_ptr<Device>> device = CreateDevice(*flags);
   if (!device.ok()) return FailStart(device.status());
   return RunWorker(*flags, *std::move(device));

@@ -100,8 +100,8 @@ std::unique_ptr<grpc::Server> StartServer(const std::string& listen, WorkerServi
 
 }  // namespace
 
-void PrepareWorkerProcess(const WorkerFlags& options) {
-  InitLogging(absl::StrCat(options.role, "-worker"), options.log_level);
+void PrepareWorkerProcess(const std::string& role, const std::string& log_level) {
+  InitLogging(absl::StrCat(role, "-worker"), log_level);
   ::umask(0077);
   const sigset_t stop = StopSignals();
   ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);

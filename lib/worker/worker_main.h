@@ -13,7 +13,7 @@ inline constexpr int kExitBadStart = 2;    // flags, a device that is not there,
 inline constexpr int kExitDeviceLost = 3;  // the device failed while serving: nothing may be served from it again
 
 // Before the device is created: log, file mode mask (sockets are private), SIGINT and SIGTERM blocked in all threads to come.
-void PrepareWorkerProcess(const WorkerFlags& options);
+void PrepareWorkerProcess(const std::string& role, const std::string& log_level);
 // Logs one line and returns kExitBadStart.
 int FailStart(const absl::Status& status);
 
