@@ -48,7 +48,7 @@ function(tandem_kernels)
   endforeach()
   list(REMOVE_DUPLICATES includes)
   list(JOIN includes "\n" includes)
-  set(table "${CMAKE_CURRENT_BINARY_DIR}/kernel_table.cc")
+  set(table "${CMAKE_CURRENT_BINARY_DIR}/kernel_spirv.cc")
   file(CONFIGURE OUTPUT "${table}" @ONLY CONTENT [[
 // Generated from the list of kernels; do not edit.
 #include "@here@/kernel_table.h"

@@ -1,0 +1,227 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "gpu-worker/kernels/attention/attention_params.h"
+#include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
+#include "lib/base/numeric.h"
+#include "tests/unit/gpu-worker/kernel_twins.h"
+
+namespace tandem {
+namespace {
+
+struct Heads {
+  std::size_t heads;
+  std::size_t kv_heads;
+  std::size_t head_dim;
+  std::vector<std::uint32_t> Constants() const {
+    return {static_cast<std::uint32_t>(heads), static_cast<std::uint32_t>(kv_heads),
+            static_cast<std::uint32_t>(head_dim)};
+  }
+};
+
+constexpr float kEpsilon = 1e-6f;
+constexpr std::size_t kBlock = kernels::kBlockTokens;
+
+bool IsHalf(const std::string& kernel) { return kernel.ends_with("_f16"); }
+
+Bytes PackCache(const std::vector<float>& values, bool half) {
+  if (!half) return ToBytes(values);
+  std::vector<std::uint16_t> halves;
+  for (const float value : values) halves.push_back(FloatToHalf(value));
+  return ToBytes(halves);
+}
+
+std::vector<float> UnpackCache(const Bytes& bytes, bool half) {
+  if (!half) return FromBytes<float>(bytes);
+  std::vector<float> values;
+  for (const std::uint16_t value : FromBytes<std::uint16_t>(bytes)) {
+    values.push_back(HalfToFloat(value));
+  }
+  return values;
+}
+
+// First element of a position's head in a cache plane.
+std::size_t CacheRow(const Heads& shape, const TestStep& step, std::size_t sequence,
+                     std::size_t position, std::size_t kv_head) {
+  const auto block =
+      static_cast<std::size_t>(step.blocks[sequence * step.blocks_per_table + position / kBlock]);
+  return ((block * shape.kv_heads + kv_head) * kBlock + position % kBlock) * shape.head_dim;
+}
+
+std::vector<float> NormAndTurn(std::span<const float> head, std::span<const float> weight,
+                               std::span<const float> frequencies, std::int32_t position,
+                               double scale) {
+  double squares = 0;
+  for (const float value : head) squares += static_cast<double>(value) * static_cast<double>(value);
+  const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(head.size()) + kEpsilon);
+  const std::size_t pairs = head.size() / 2;
+  std::vector<float> out(head.size());
+  for (std::size_t i = 0; i < pairs; ++i) {
+    const double a = static_cast<double>(head[i]) * inverse * static_cast<double>(weight[i]);
+    const double b =
+        static_cast<double>(head[i + pairs]) * inverse * static_cast<double>(weight[i + pairs]);
+    const float angle =
+        static_cast<float>(position) * frequencies[i];  // rounded, as the reference's
+    const double c = std::cos(static_cast<double>(angle));
+    const double s = std::sin(static_cast<double>(angle));
+    out[i] = static_cast<float>((a * c - b * s) * scale);
+    out[i + pairs] = static_cast<float>((b * c + a * s) * scale);
+  }
+  return out;
+}
+
+void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads& shape) {
+  TestRandom random(21);
+  const bool half = IsHalf(kernel);
+  TestStep step;
+  step.tokens = {0, 0, 0, 0};
+  // Far positions: the angle of the first pair is the position itself, in radians.
+  step.positions = {0, 17, 131071, 99999};
+  step.sequences = {0, 0, 1, 2};
+  step.blocks_per_table = 131072 / kBlock;
+  step.blocks.assign(3 * step.blocks_per_table, 0);
+  step.blocks[1] = 4;
+  step.blocks[step.blocks_per_table + 131071 / kBlock] = 2;
+  step.blocks[2 * step.blocks_per_table + 99999 / kBlock] = 3;
+  const std::size_t all = shape.heads + 2 * shape.kv_heads;
+  const std::vector<float> qkv = random.Floats(6 * all * shape.head_dim, -4, 4);
+  const std::vector<float> query_norm = random.Floats(shape.head_dim, 0.5f, 2);
+  const std::vector<float> key_norm = random.Floats(shape.head_dim, 0.5f, 2);
+  std::vector<float> frequencies;
+  for (std::size_t i = 0; i < shape.head_dim / 2; ++i) {
+    frequencies.push_back(static_cast<float>(
+        std::pow(1e4, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim))));
+  }
+  const std::vector<float> empty(5 * shape.kv_heads * kBlock * shape.head_dim, 0);
+  const kernels::QkvRopeParams params = {kEpsilon, 0.25f, 16};
+  std::vector<Bytes> bindings = {
+      step.Pack(),          ToBytes(qkv),           ToBytes(query_norm),   ToBytes(key_norm),
+      ToBytes(frequencies), PackCache(empty, half), PackCache(empty, half)};
+  ASSERT_TRUE(runner
+                  .Run(kernel, shape.Constants(), std::as_bytes(std::span(&params, 1)),
+                       {static_cast<std::uint32_t>(all), 6, 1}, &bindings)
+                  .ok());
+
+  std::vector<float> queries = qkv;
+  std::vector<float> keys = empty;
+  std::vector<float> values = empty;
+  for (std::size_t t = 0; t < step.tokens.size(); ++t) {
+    const auto sequence = static_cast<std::size_t>(step.sequences[t]);
+    const auto position = static_cast<std::size_t>(step.positions[t]);
+    for (std::size_t h = 0; h < all; ++h) {
+      const std::size_t at = (t * all + h) * shape.head_dim;
+      const auto head = std::span(qkv).subspan(at, shape.head_dim);
+      const bool query = h < shape.heads;
+      const bool value = h >= shape.heads + shape.kv_heads;
+      const auto turned = NormAndTurn(head, query ? query_norm : key_norm, frequencies,
+                                      step.positions[t], query ? 0.25 : 1.0);
+      if (query) {
+        std::copy(turned.begin(), turned.end(), queries.begin() + static_cast<std::ptrdiff_t>(at));
+        continue;
+      }
+      const std::size_t row =
+          CacheRow(shape, step, sequence, position, (h - shape.heads) % shape.kv_heads);
+      std::vector<float>& plane = value ? values : keys;
+      for (std::size_t i = 0; i < shape.head_dim; ++i) plane[row + i] = value ? head[i] : turned[i];
+    }
+  }
+  ExpectNear(FromBytes<float>(bindings[1]), queries, 2e-6, kernel + " queries");
+  const double tolerance = half ? 1e-3 : 2e-6;
+  ExpectNear(UnpackCache(bindings[5], half), keys, tolerance, kernel + " keys");
+  ExpectNear(UnpackCache(bindings[6], half), values, half ? 1e-3 : 0, kernel + " values");
+}
+
+void CheckQkvRope(KernelRunner& runner, const std::string& kernel) {
+  CheckQkvRopeOf(runner, kernel, {3, 1, 256});
+  CheckQkvRopeOf(runner, kernel, {4, 2, 32});
+}
+
+std::vector<float> Attend(const Heads& shape, const TestStep& step, std::size_t t, std::size_t head,
+                          const std::vector<float>& qkv, const std::vector<float>& keys,
+                          const std::vector<float>& values, std::size_t window) {
+  const auto sequence = static_cast<std::size_t>(step.sequences[t]);
+  const auto position = static_cast<std::size_t>(step.positions[t]);
+  const std::size_t kv_head = head / (shape.heads / shape.kv_heads);
+  const std::size_t first = window != 0 && position >= window ? position - window + 1 : 0;
+  const float* query = &qkv[(t * (shape.heads + 2 * shape.kv_heads) + head) * shape.head_dim];
+  std::vector<double> scores;
+  for (std::size_t p = first; p <= position; ++p) {
+    const float* key = &keys[CacheRow(shape, step, sequence, p, kv_head)];
+    double score = 0;
+    for (std::size_t i = 0; i < shape.head_dim; ++i) {
+      score += static_cast<double>(query[i]) * static_cast<double>(key[i]);
+    }
+    scores.push_back(score);
+  }
+  const double most = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  std::vector<double> sum(shape.head_dim, 0);
+  for (std::size_t p = first; p <= position; ++p) {
+    const double weight = std::exp(scores[p - first] - most);
+    total += weight;
+    const float* value = &values[CacheRow(shape, step, sequence, p, kv_head)];
+    for (std::size_t i = 0; i < shape.head_dim; ++i)
+      sum[i] += weight * static_cast<double>(value[i]);
+  }
+  std::vector<float> out;
+  for (const double value : sum) out.push_back(static_cast<float>(value / total));
+  return out;
+}
+
+void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
+                      std::size_t window) {
+  TestRandom random(22);
+  const bool half = IsHalf(kernel);
+  TestStep step;
+  step.tokens = {0, 0, 0, 0};
+  step.positions = {0, 63, 64, 150};  // one key, a round, a round and one, several
+  step.sequences = {1, 0, 0, 1};
+  step.blocks_per_table = 10;
+  for (std::int32_t i = 0; i < 20; ++i) step.blocks.push_back(i * 7 % 20);  // scattered
+  if (window != 0) step.blocks[10 + 1] = -1;  // left behind by the query at 150
+  if (window != 0) step.positions[0] = 140;
+  const std::size_t all = shape.heads + 2 * shape.kv_heads;
+  const std::vector<float> qkv = random.Floats(5 * all * shape.head_dim, -2, 2);
+  const std::size_t cache = 20 * shape.kv_heads * kBlock * shape.head_dim;
+  const Bytes key_bytes = PackCache(random.Floats(cache), half);
+  const Bytes value_bytes = PackCache(random.Floats(cache), half);
+  const std::vector<float> keys = UnpackCache(key_bytes, half);
+  const std::vector<float> values = UnpackCache(value_bytes, half);
+  const std::size_t row = shape.heads * shape.head_dim;
+  std::vector<float> expected(5 * row, 0);
+  for (std::size_t t = 0; t < step.tokens.size(); ++t) {
+    for (std::size_t h = 0; h < shape.heads; ++h) {
+      const auto out = Attend(shape, step, t, h, qkv, keys, values, window);
+      std::copy(out.begin(), out.end(),
+                expected.begin() + static_cast<std::ptrdiff_t>(t * row + h * shape.head_dim));
+    }
+  }
+  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window)};
+  std::vector<Bytes> bindings = {step.Pack(), ToBytes(qkv), key_bytes, value_bytes,
+                                 ToBytes(std::vector<float>(5 * row, 0))};
+  ASSERT_TRUE(runner
+                  .Run(kernel, shape.Constants(), std::as_bytes(std::span(&params, 1)),
+                       {static_cast<std::uint32_t>(shape.heads), 5, 1}, &bindings)
+                  .ok());
+  ExpectNear(FromBytes<float>(bindings[4]), expected, 1e-5, kernel);
+}
+
+void CheckAttention(KernelRunner& runner, const std::string& kernel) {
+  CheckAttentionOf(runner, kernel, {4, 1, 256}, 0);
+  CheckAttentionOf(runner, kernel, {4, 2, 128}, 33);
+  CheckAttentionOf(runner, kernel, {2, 2, 32}, 100);
+  CheckAttentionOf(runner, kernel, {2, 1, 96}, 0);  // lanes are left over
+}
+
+}  // namespace
+
+std::map<std::string, KernelTwin> AttentionTwins() {
+  return {{"qkv_rope_f32", CheckQkvRope},
+          {"qkv_rope_f16", CheckQkvRope},
+          {"attention_f32", CheckAttention},
+          {"attention_f16", CheckAttention}};
+}
+
+}  // namespace tandem
