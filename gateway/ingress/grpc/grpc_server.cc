@@ -1,0 +1,162 @@
+#include "gateway/ingress/grpc/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "gateway/ingress/grpc/grpc_service.h"
+#include "lib/base/unix_socket.h"
+#include "lib/text/cat.h"
+
+namespace tandem {
+namespace {
+
+constexpr absl::Duration kHealthPeriod = absl::Milliseconds(200);
+constexpr const char* kServiceName = "tandem.v1.Inference";
+
+// One thread: runs what is posted, and looks at the health now and then. What waits is bounded by
+// the number of calls: each posts again only after it was run.
+class Pump {
+ public:
+  explicit Pump(std::function<void()> every_period) : every_period_(std::move(every_period)) {
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~Pump() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+      changed_.notify_all();
+    }
+    thread_.join();
+  }
+
+  void Post(std::function<void()> work) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    work_.push_back(std::move(work));
+    changed_.notify_all();
+  }
+
+ private:
+  void Run() {
+    absl::Time next = absl::Now();
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!stopping_) {
+      if (!work_.empty()) {
+        std::function<void()> work = std::move(work_.front());
+        work_.pop_front();
+        lock.unlock();
+        work();
+        lock.lock();
+        continue;
+      }
+      const absl::Time now = absl::Now();
+      if (now >= next) {
+        next = now + kHealthPeriod;
+        lock.unlock();
+        every_period_();
+        lock.lock();
+        continue;
+      }
+      changed_.wait_for(lock, absl::ToChronoNanoseconds(next - now));
+    }
+  }
+
+  const std::function<void()> every_period_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> work_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+struct GrpcServer::Impl {
+  explicit Impl(GrpcBackend given)
+      : backend(std::move(given)),
+        service(backend, [this](std::function<void()> work) { pump->Post(std::move(work)); }) {}
+
+  void UpdateHealth();
+
+  const GrpcBackend backend;
+  InferenceService service;
+  ListenAddress address;
+  std::unique_ptr<grpc::Server> server;
+  std::atomic<grpc::Server*> listening = nullptr;  // for the pump, which starts first
+  std::optional<bool> healthy;                     // as last reported
+  std::unique_ptr<Pump> pump;
+};
+
+void GrpcServer::Impl::UpdateHealth() {
+  grpc::Server* const live = listening;
+  if (live == nullptr) return;
+  const auto serving = backend.serving->Get();
+  const bool now = serving.ok() && (*serving)->engine->Ready().ok();
+  if (healthy == now) return;
+  healthy = now;
+  grpc::HealthCheckServiceInterface* health = live->GetHealthCheckService();
+  if (health == nullptr) return;
+  health->SetServingStatus(now);
+  health->SetServingStatus(kServiceName, now);
+}
+
+GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+GrpcServer::~GrpcServer() { Shutdown(absl::ZeroDuration()); }
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddress& address,
+                                                              const GrpcServerOptions& options,
+                                                              GrpcBackend backend) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  if (address.is_unix() && ConnectUnix(address.unix_path, absl::Seconds(1)).ok()) {
+    return absl::AlreadyExistsError(
+        Cat("cannot listen on ", address.ToString(), " for gRPC: somebody else does"));
+  }
+  auto impl = std::make_unique<Impl>(std::move(backend));
+  impl->address = address;
+  impl->pump = std::make_unique<Pump>([raw = impl.get()] { raw->UpdateHealth(); });
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&impl->service);
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  // Two servers on one port would share the calls between them.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  impl->server = builder.BuildAndStart();
+  if (impl->server == nullptr || (!address.is_unix() && port == 0)) {
+    return absl::UnavailableError(
+        Cat("cannot listen on ", address.ToString(), " for gRPC: is it in use?"));
+  }
+  if (address.is_unix()) {
+    chmod(address.unix_path.c_str(), 0600);
+  } else {
+    impl->address.port = static_cast<std::uint16_t>(port);
+  }
+  impl->listening = impl->server.get();
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
+}
+
+std::string GrpcServer::address() const { return impl_->address.ToString(); }
+
+void GrpcServer::Shutdown(absl::Duration grace) {
+  if (impl_->server == nullptr) return;
+  impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
+  impl_->server->Wait();
+  impl_->pump.reset();
+  impl_->server.reset();
+  if (impl_->address.is_unix()) unlink(impl_->address.unix_path.c_str());
+}
+
+}  // namespace tandem

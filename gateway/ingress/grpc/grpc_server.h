@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gateway/dispatch/model_info.h"
+#include "gateway/ingress/auth.h"
+#include "gateway/ingress/listen_address.h"
+#include "gateway/ingress/metrics.h"
+#include "gateway/ingress/serving.h"
+
+namespace tandem {
+
+// What GetStatus answers. Any thread; must not block.
+using ClusterStatusSource = std::function<ClusterStatus()>;
+
+struct GrpcServerOptions {
+  int max_message_bytes = 8 << 20;  // received
+};
+
+// What the service needs; all outlive the server.
+struct GrpcBackend {
+  const ServingSlot* serving = nullptr;
+  const ApiKeys* keys = nullptr;
+  IngressMetrics* metrics = nullptr;
+  ClusterStatusSource status;
+};
+
+// tandem.v1.Inference with health and reflection on one address. The health of "" and of
+// "tandem.v1.Inference" follows Engine::Ready.
+class GrpcServer {
+ public:
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const ListenAddress& address,
+                                                           const GrpcServerOptions& options,
+                                                           GrpcBackend backend);
+  // Shutdown without grace.
+  ~GrpcServer();
+
+  // The actual address: "127.0.0.1:41233" or "unix:/path".
+  std::string address() const;
+  // Accepts nothing more; calls that run longer than `grace` are cancelled.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  struct Impl;
+  explicit GrpcServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem

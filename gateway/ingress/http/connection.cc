@@ -1,0 +1,310 @@
+#include "gateway/ingress/http/connection.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "gateway/ingress/http/reply_text.h"
+
+namespace tandem {
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+
+constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+constexpr std::size_t kMaxPipelinedBytes = 64 << 10;
+constexpr std::size_t kMaxLingerBytes = 64 << 20;
+constexpr std::chrono::seconds kLingerTime{2};
+
+std::chrono::nanoseconds Nanos(absl::Duration duration) {
+  return absl::ToChronoNanoseconds(duration);
+}
+
+bool IsSyntaxError(const boost::system::error_code& error) {
+  return error.category() == http::make_error_code(http::error::bad_method).category() &&
+         error != http::error::end_of_stream && error != http::error::partial_message;
+}
+
+std::string Field(const http::fields& fields, http::field name) {
+  const auto value = fields[name];
+  return std::string(value.data(), value.size());
+}
+
+}  // namespace
+
+Connection::Connection(Socket socket, const HttpServerOptions& options, HttpHandler& handler,
+                       std::function<void()> on_close)
+    : stream_(std::move(socket)),
+      options_(options),
+      handler_(handler),
+      on_close_(std::move(on_close)),
+      buffer_(options.max_header_bytes + kMaxPipelinedBytes + 4096),
+      news_timer_(stream_.get_executor()) {}
+
+Connection::~Connection() { on_close_(); }
+
+void Connection::Start() {
+  asio::co_spawn(
+      stream_.get_executor(), [self = shared_from_this()] { return self->Run(); }, asio::detached);
+}
+
+void Connection::StartRefusal() {
+  asio::co_spawn(
+      stream_.get_executor(), [self = shared_from_this()] { return self->Refuse(); },
+      asio::detached);
+}
+
+void Connection::Drain() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+    self->draining_ = true;
+    if (self->idle_) self->stream_.cancel();
+  });
+}
+
+void Connection::Cut(absl::Status why) {
+  asio::post(stream_.get_executor(), [self = shared_from_this(), why = std::move(why)] {
+    self->draining_ = true;
+    if (self->idle_) self->stream_.cancel();
+    self->cut_ = why;
+    self->Notify();
+  });
+}
+
+void Connection::Close() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+    self->gone_ = true;
+    self->stream_.close();
+    self->Notify();
+  });
+}
+
+void Connection::Notify() {
+  news_ = true;
+  news_timer_.cancel();
+}
+
+std::function<void()> Connection::MakeWake() {
+  return [weak = weak_from_this(), executor = stream_.get_executor()] {
+    asio::post(executor, [weak] {
+      if (const auto self = weak.lock()) self->Notify();
+    });
+  };
+}
+
+asio::awaitable<void> Connection::WaitForNews() {
+  while (!news_) {
+    news_timer_.expires_at(asio::steady_timer::time_point::max());
+    co_await news_timer_.async_wait(kToken);
+  }
+  news_ = false;
+}
+
+asio::awaitable<void> Connection::Run() {
+  bool more = true;
+  while (more && !closing()) more = co_await ServeOne();
+  if (!gone_) co_await Linger();
+  stream_.close();
+}
+
+asio::awaitable<void> Connection::Refuse() {
+  HttpReply reply = handler_.ErrorReply(503, "too many connections");
+  reply.headers.emplace_back("Retry-After", "1");
+  co_await WriteReply(std::move(reply), Framing{});
+  if (!gone_) co_await Linger();
+  stream_.close();
+}
+
+// The first byte of a request, which may take long to come on an idle connection.
+asio::awaitable<bool> Connection::WaitForRequest() {
+  if (buffer_.size() > 0) co_return true;
+  idle_ = true;
+  stream_.expires_after(Nanos(options_.idle_timeout));
+  const auto space = buffer_.prepare(4096);
+  const auto [error, count] = co_await stream_.async_read_some(space, kToken);
+  idle_ = false;
+  if (error) co_return false;
+  buffer_.commit(count);
+  co_return !closing();
+}
+
+asio::awaitable<bool> Connection::ServeOne() {
+  if (!co_await WaitForRequest()) {
+    gone_ = true;
+    co_return false;
+  }
+  Parser parser;
+  parser.header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
+  parser.body_limit(options_.max_body_bytes);
+  stream_.expires_after(Nanos(options_.header_timeout));
+  const auto [error, count] = co_await http::async_read_header(stream_, buffer_, parser, kToken);
+  if (error == http::error::body_limit) co_return co_await ReplyToBadHead(413, "");
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+    co_return co_await ReplyToBadHead(431, "the request's head is too long");
+  }
+  if (error && IsSyntaxError(error)) {
+    co_return co_await ReplyToBadHead(400, "bad HTTP request: " + error.message());
+  }
+  if (error) {
+    gone_ = true;
+    co_return false;
+  }
+  HttpRequest head = MakeRequest(parser);
+  Framing framing{.http10 = parser.get().version() < 11,
+                  .head_only = parser.get().method() == http::verb::head,
+                  .keep_alive = parser.keep_alive()};
+  if (std::optional<HttpReply> refusal = handler_.Refuse(head)) {
+    // A body that nobody reads would be taken for the next request.
+    framing.keep_alive = framing.keep_alive && parser.is_done();
+    co_return co_await WriteReply(*std::move(refusal), framing) && framing.keep_alive;
+  }
+  if (!co_await ReadBody(parser)) co_return false;
+  head.body = std::move(parser.get().body());
+  HttpResult result = handler_.Handle(std::move(head), MakeWake());
+  if (result.reply.has_value()) {
+    co_return co_await WriteReply(*std::move(result.reply), framing) && framing.keep_alive;
+  }
+  co_return co_await RunJob(*result.job, framing) && framing.keep_alive;
+}
+
+HttpRequest Connection::MakeRequest(Parser& parser) {
+  const auto& message = parser.get();
+  const auto method = message.method_string();
+  const auto target = message.target();
+  HttpRequest request;
+  request.method = message.method() == http::verb::head ? std::string("GET")
+                                                        : std::string(method.data(), method.size());
+  request.target = std::string(target.data(), target.size());
+  request.authorization = Field(message, http::field::authorization);
+  request.content_type = Field(message, http::field::content_type);
+  return request;
+}
+
+asio::awaitable<bool> Connection::ReadBody(Parser& parser) {
+  if (parser.is_done()) co_return true;
+  if (absl::EqualsIgnoreCase(Field(parser.get(), http::field::expect), "100-continue")) {
+    if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
+  }
+  stream_.expires_after(Nanos(options_.body_timeout));
+  const auto [error, count] = co_await http::async_read(stream_, buffer_, parser, kToken);
+  if (!error) co_return true;
+  if (error == http::error::body_limit) co_return co_await ReplyToBadHead(413, "");
+  if (IsSyntaxError(error)) {
+    co_return co_await ReplyToBadHead(400, "bad HTTP request: " + error.message());
+  }
+  gone_ = true;
+  co_return false;
+}
+
+asio::awaitable<bool> Connection::ReplyToBadHead(int status, std::string message) {
+  if (status == 413) {
+    message = "the body is over the limit of " + std::to_string(options_.max_body_bytes) + " bytes";
+  }
+  co_await WriteReply(handler_.ErrorReply(status, message), Framing{});
+  co_return false;
+}
+
+asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
+  if (draining_) framing.keep_alive = false;
+  std::string bytes =
+      ReplyHead(reply, reply.body.size(), /*chunked=*/false, framing.keep_alive);
+  if (!framing.head_only) bytes.append(reply.body);
+  co_return co_await Write(std::move(bytes));
+}
+
+asio::awaitable<bool> Connection::Write(std::string bytes) {
+  stream_.expires_after(Nanos(options_.write_timeout));
+  const auto buffer = asio::buffer(bytes);
+  const auto [error, count] = co_await asio::async_write(stream_, buffer, kToken);
+  if (error) gone_ = true;
+  co_return !error;
+}
+
+// Reads on while an answer is being made: learns that the client has left, and keeps what it
+// pipelines. With a full buffer it stops looking; a failing write tells it then.
+asio::awaitable<void> Connection::Watch() {
+  while (watching_ && buffer_.size() < kMaxPipelinedBytes) {
+    stream_.expires_never();
+    const auto space = buffer_.prepare(4096);
+    const auto [error, count] = co_await stream_.async_read_some(space, kToken);
+    buffer_.commit(count);
+    if (error) {
+      if (watching_) gone_ = true;
+      break;
+    }
+  }
+  watcher_running_ = false;
+  Notify();
+}
+
+asio::awaitable<void> Connection::StopWatching() {
+  watching_ = false;
+  if (watcher_running_) stream_.cancel();
+  while (watcher_running_) co_await WaitForNews();
+  news_ = false;
+}
+
+asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
+  watching_ = true;
+  watcher_running_ = true;
+  asio::co_spawn(
+      stream_.get_executor(), [self = shared_from_this()] { return self->Watch(); },
+      asio::detached);
+  bool streaming = false;
+  bool done = false;
+  const bool chunked = !framing.http10;
+  while (!done && !gone_) {
+    if (cut_.has_value()) job.Abort(*std::exchange(cut_, std::nullopt));
+    HttpJob::Progress progress = job.Poll();
+    done = progress.done;
+    std::string bytes;
+    if (progress.head.has_value() && done) {
+      progress.head->body.append(progress.bytes);
+      co_await WriteReply(*std::move(progress.head), framing);
+      break;
+    }
+    if (progress.head.has_value()) {
+      streaming = true;
+      framing.keep_alive = framing.keep_alive && chunked && !draining_;
+      bytes = ReplyHead(*progress.head, std::nullopt, chunked, framing.keep_alive);
+      progress.bytes.insert(0, progress.head->body);
+    }
+    if (!progress.bytes.empty()) {
+      bytes.append(chunked ? ChunkOf(progress.bytes) : progress.bytes);
+    }
+    if (done && streaming && chunked) bytes.append(kLastChunk);
+    if (!bytes.empty()) {
+      co_await Write(std::move(bytes));
+    } else if (!done) {
+      co_await WaitForNews();
+    }
+  }
+  co_await StopWatching();
+  co_return !gone_ && (!streaming || chunked);
+}
+
+// Lets the client read the last answer: closing while it still sends would reset the connection.
+asio::awaitable<void> Connection::Linger() {
+  boost::system::error_code ignored;
+  stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
+  stream_.expires_after(kLingerTime);
+  std::size_t total = 0;
+  buffer_.clear();
+  while (total < kMaxLingerBytes) {
+    const auto space = buffer_.prepare(16384);
+    const auto [error, count] = co_await stream_.async_read_some(space, kToken);
+    if (error) break;
+    total += count;
+  }
+}
+
+}  // namespace tandem

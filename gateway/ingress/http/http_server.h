@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gateway/ingress/http/http_types.h"
+#include "gateway/ingress/listen_address.h"
+
+namespace tandem {
+
+struct HttpServerOptions {
+  int threads = 2;
+  std::size_t max_connections = 256;  // further ones get 503
+  std::size_t max_header_bytes = 32 << 10;
+  std::size_t max_body_bytes = 8 << 20;
+  absl::Duration header_timeout = absl::Seconds(30);  // from its first byte to the end of a head
+  absl::Duration idle_timeout = absl::Seconds(75);    // between requests
+  absl::Duration body_timeout = absl::Seconds(60);
+  absl::Duration write_timeout = absl::Seconds(60);   // for a client that does not read
+};
+
+// HTTP/1.0 and 1.1 on one TCP or Unix-socket address. Keep-alive and pipelining: requests of a
+// connection are answered one after another. While an answer is being made the connection is
+// watched, and a client that leaves destroys its job at once.
+class HttpServer {
+ public:
+  // Listens and serves at once. `handler` must outlive the server. Errors name the address.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const ListenAddress& address,
+                                                           const HttpServerOptions& options,
+                                                           HttpHandler& handler);
+  // Shutdown without grace.
+  ~HttpServer();
+
+  // The actual address, with the port the system chose: "127.0.0.1:41233" or "unix:/path".
+  std::string address() const;
+  // Accepts nothing more, lets running answers finish for `grace`, then ends them with an error and
+  // closes all. Returns when every connection is gone.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  struct Impl;
+  explicit HttpServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tandem

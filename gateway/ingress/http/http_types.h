@@ -1,0 +1,66 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace tandem {
+
+// HTTP as its handlers see it: no sockets, no framing. The server (http_server.h) does those.
+
+struct HttpRequest {
+  std::string method;         // "GET"; a HEAD request arrives as GET
+  std::string target;         // as sent: path and query, percent-encoded
+  std::string authorization;  // values of these headers, "" when absent
+  std::string content_type;
+  std::string body;           // empty in Refuse
+};
+
+struct HttpReply {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers;  // further ones
+  std::string body;
+};
+
+// An answer that takes time. All calls come from one thread at a time; destroying it cancels it.
+class HttpJob {
+ public:
+  struct Progress {
+    // In exactly one Progress. Together with `done` it makes a reply of known length, else it opens
+    // a stream.
+    std::optional<HttpReply> head;
+    std::string bytes;  // more of the body
+    bool done = false;
+  };
+  virtual ~HttpJob() = default;
+  // What is new; called after each wake, and once at the beginning.
+  virtual Progress Poll() = 0;
+  // Ends the job with an error, which the next Poll gives; `status` must not be OK.
+  virtual void Abort(const absl::Status& status) = 0;
+};
+
+// Exactly one of the two.
+struct HttpResult {
+  std::optional<HttpReply> reply;
+  std::unique_ptr<HttpJob> job;
+};
+
+// Thread-safe.
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  // Looks at the head of a request before its body is read: a reply here ends it.
+  virtual std::optional<HttpReply> Refuse(const HttpRequest& head) = 0;
+  // `wake` may be called from any thread until the job is destroyed. It never blocks.
+  virtual HttpResult Handle(HttpRequest request, std::function<void()> wake) = 0;
+  // For what the server itself refuses: bad syntax (400), 413, 431, 503.
+  virtual HttpReply ErrorReply(int status, const std::string& message) = 0;
+};
+
+}  // namespace tandem

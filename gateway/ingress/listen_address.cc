@@ -1,0 +1,111 @@
+#include "gateway/ingress/listen_address.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/numbers.h"
+#include "lib/base/status_macros.h"
+#include "lib/text/cat.h"
+
+namespace tandem {
+namespace {
+
+bool IsLoopback(const sockaddr* address) {
+  if (address->sa_family == AF_INET) {
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(address);
+    return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
+  }
+  if (address->sa_family != AF_INET6) return false;
+  const in6_addr& v6 = reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
+  if (IN6_IS_ADDR_V4MAPPED(&v6)) return v6.s6_addr[12] == 127;
+  return IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+absl::Status Resolve(ListenAddress& address) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(address.host.c_str(), nullptr, &hints, &found);
+  if (error != 0) {
+    return absl::NotFoundError(
+        Cat("host '", address.host, "' does not resolve: ", gai_strerror(error)));
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
+  address.loopback = true;
+  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+    address.loopback = address.loopback && IsLoopback(entry->ai_addr);
+  }
+  char text[NI_MAXHOST];
+  const int failed = getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof(text), nullptr, 0,
+                                 NI_NUMERICHOST);
+  if (failed != 0) {
+    return absl::NotFoundError(Cat("host '", address.host, "': ", gai_strerror(failed)));
+  }
+  address.ip = text;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string ListenAddress::ToString() const {
+  if (is_unix()) return Cat("unix:", unix_path);
+  const std::string& name = ip.empty() ? host : ip;
+  if (name.find(':') != std::string::npos) return Cat("[", name, "]:", port);
+  return Cat(name, ":", port);
+}
+
+absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
+  const auto bad = [&] {
+    return absl::InvalidArgumentError(
+        Cat("expected host:port, [ipv6]:port or unix:/path, found '", text, "'"));
+  };
+  ListenAddress address;
+  if (text.starts_with("unix:")) {
+    std::string_view path = text.substr(5);
+    if (path.starts_with("//")) path.remove_prefix(2);  // unix:///path
+    if (path.empty() || path.front() != '/') return bad();
+    address.unix_path = std::string(path);
+    address.loopback = true;
+    return address;
+  }
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return bad();
+  std::string_view host = text.substr(0, colon);
+  std::uint32_t port = 0;
+  const std::string_view digits = text.substr(colon + 1);
+  if (digits.empty() || digits.front() == '+' || !absl::SimpleAtoi(AbslView(digits), &port) || port > 65535) {
+    return bad();
+  }
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string_view::npos) {
+    return bad();
+  }
+  if (host.empty()) return bad();
+  address.host = std::string(host);
+  address.port = static_cast<std::uint16_t>(port);
+  TANDEM_RETURN_IF_ERROR(Resolve(address));
+  return address;
+}
+
+absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::string_view text,
+                                                   bool has_api_key) {
+  absl::StatusOr<ListenAddress> address = ParseListenAddress(text);
+  if (!address.ok()) return Annotate(address.status(), flag);
+  if (!address->loopback && !has_api_key) {
+    return absl::PermissionDeniedError(
+        Cat(flag, ": refusing to listen on ", text,
+                     ", which other machines can reach, without an API key: set --api_key_file, or "
+                     "listen on 127.0.0.1 or a Unix socket"));
+  }
+  return address;
+}
+
+}  // namespace tandem

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace tandem {
+
+// Where a public port listens: "host:port" (port 0: any free one), "[ipv6]:port" or "unix:/path".
+struct ListenAddress {
+  std::string unix_path;   // set: a Unix socket, and the rest is empty
+  std::string host;        // as written, without brackets
+  std::uint16_t port = 0;
+  std::string ip;          // the first address that `host` resolves to, numeric
+  bool loopback = false;   // every address that `host` resolves to is a loopback one
+
+  bool is_unix() const { return !unix_path.empty(); }
+  // "127.0.0.1:8080", "[::1]:8080" or "unix:/path".
+  std::string ToString() const;
+};
+
+// InvalidArgument, naming the text, when it is none of the three forms; NotFound when the host does
+// not resolve. Resolving may block.
+absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
+
+// Parses, and refuses (PermissionDenied) an address that other machines can reach while no API key
+// is set. `flag` ("--http") names the setting in the error.
+absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::string_view text,
+                                                   bool has_api_key);
+
+}  // namespace tandem

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace tandem {
+
+// An error as OpenAI's API answers it:
+//   {"error": {"message": ..., "type": ..., "param": ... or null, "code": ... or null}}
+struct ApiError {
+  int http_status = 500;
+  std::string message;
+  std::string type;
+  std::string param;  // empty: null
+  std::string code;   // empty: null
+};
+
+// InvalidArgument about the request's field `param` ("messages[2].content"; "" for none), with an
+// optional machine-readable code. Param and code travel as payloads of the status.
+absl::Status InvalidField(std::string_view param, std::string_view message,
+                          std::string_view code = "");
+// NotFound with code model_not_found.
+absl::Status ModelNotFound(std::string_view model);
+
+// What a failed request is answered with. `status` must not be OK.
+ApiError ToApiError(const absl::Status& status);
+std::string ErrorJson(const ApiError& error);
+
+}  // namespace tandem

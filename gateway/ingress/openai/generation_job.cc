@@ -1,0 +1,176 @@
+#include "gateway/ingress/openai/generation_job.h"
+
+#include <utility>
+
+#include "gateway/ingress/metrics.h"
+#include "gateway/ingress/openai/error.h"
+#include "lib/base/status_macros.h"
+#include "lib/text/cat.h"
+
+namespace tandem {
+namespace {
+
+constexpr int kClientClosed = 499;  // what proxies log for a client that left
+
+double SecondsSince(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+HttpReply ErrorReplyFor(const absl::Status& status) {
+  const ApiError error = ToApiError(status);
+  HttpReply reply{.status = error.http_status,
+                  .content_type = "application/json",
+                  .headers = {},
+                  .body = ErrorJson(error)};
+  if (error.http_status == 429 || error.http_status == 503) {
+    reply.headers.emplace_back("Retry-After", "1");
+  }
+  if (error.http_status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return reply;
+}
+
+GenerationJob::GenerationJob(GenerationJobSpec spec, std::function<void()> wake)
+    : spec_(std::move(spec)), wake_(std::move(wake)), begin_(std::chrono::steady_clock::now()) {}
+
+GenerationJob::~GenerationJob() { Record(kClientClosed); }
+
+absl::StatusOr<std::unique_ptr<GenerationJob>> GenerationJob::Start(GenerationJobSpec spec,
+                                                                    std::function<void()> wake) {
+  std::unique_ptr<GenerationJob> job(new GenerationJob(std::move(spec), std::move(wake)));
+  job->recorded_ = true;  // until it runs, a failure is the caller's to record
+  TANDEM_RETURN_IF_ERROR(job->CreateChoices());
+  TANDEM_RETURN_IF_ERROR(job->StartChoices());
+  job->recorded_ = false;
+  return job;
+}
+
+absl::Status GenerationJob::CreateChoices() {
+  for (GenerationSpec& choice_spec : spec_.choices) {
+    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Generation> generation,
+                            Generation::Create(*spec_.serving->engine,
+                                               spec_.serving->model.tokenizer,
+                                               std::move(choice_spec)));
+    Choice& choice = choices_.emplace_back();
+    choice.part.index = static_cast<int>(choices_.size()) - 1;
+    choice.generation = std::move(generation);
+  }
+  spec_.choices.clear();
+  return absl::OkStatus();
+}
+
+// A full queue is an error only while nothing of ours runs: else the rest waits for its turn.
+absl::Status GenerationJob::StartChoices() {
+  while (next_to_start_ < choices_.size() && running_ < kInFlight) {
+    const absl::Status status = choices_[next_to_start_].generation->Start(wake_);
+    if (absl::IsResourceExhausted(status) && running_ > 0) return absl::OkStatus();
+    TANDEM_RETURN_IF_ERROR(status);
+    ++next_to_start_;
+    ++running_;
+  }
+  return absl::OkStatus();
+}
+
+void GenerationJob::AddEvent(const std::string& json, std::string& events) {
+  if (!json.empty()) events.append(Cat("data: ", json, "\n\n"));
+}
+
+void GenerationJob::TakeUpdate(Choice& choice, std::string& events) {
+  Generation::Update update = choice.generation->Take();
+  if (!update.begun && !update.finished) return;
+  if (!choice.opened && spec_.metrics != nullptr) {
+    spec_.metrics->ObserveFirstToken(SecondsSince(begin_));
+  }
+  if (update.finished) {
+    choice.finished = true;
+    --running_;
+    ++finished_;
+    if (!update.status.ok()) {
+      error_ = std::move(update.status);
+      return;
+    }
+  }
+  AnswerPart& part = choice.part;
+  if (update.finished) part.finish = update.reason;
+  if (!spec_.stream) {
+    choice.opened = true;
+    part.text.append(update.text);
+    std::move(update.tokens.begin(), update.tokens.end(), std::back_inserter(part.tokens));
+    return;
+  }
+  if (!std::exchange(choice.opened, true)) AddEvent(spec_.format->Opening(part.index), events);
+  part.text = std::move(update.text);
+  part.tokens = std::move(update.tokens);
+  if (part.text.empty() && part.tokens.empty() && !part.finish.has_value()) return;
+  AddEvent(spec_.format->Chunk(part), events);
+}
+
+AnswerUsage GenerationJob::Usage() const {
+  AnswerUsage usage{.prompt_tokens = spec_.prompt_tokens, .completion_tokens = 0};
+  for (const Choice& choice : choices_) {
+    usage.completion_tokens += choice.generation->completion_tokens();
+  }
+  return usage;
+}
+
+void GenerationJob::Record(int http_status) {
+  if (std::exchange(recorded_, true) || spec_.metrics == nullptr) return;
+  const AnswerUsage usage = Usage();
+  spec_.metrics->CountRequest(spec_.endpoint, http_status);
+  spec_.metrics->CountTokens(usage.prompt_tokens, usage.completion_tokens);
+  spec_.metrics->ObserveDuration(spec_.endpoint, SecondsSince(begin_));
+}
+
+HttpJob::Progress GenerationJob::Fail(Progress progress) {
+  choices_.clear();  // cancels what runs
+  progress.done = true;
+  if (head_sent_ || progress.head.has_value()) {
+    AddEvent(ErrorJson(ToApiError(error_)), progress.bytes);
+    return progress;
+  }
+  progress.head = ErrorReplyFor(error_);
+  progress.bytes.clear();
+  return progress;
+}
+
+HttpJob::Progress GenerationJob::Poll() {
+  Progress progress;
+  for (std::size_t i = 0; i < next_to_start_ && error_.ok(); ++i) {
+    if (!choices_[i].finished) TakeUpdate(choices_[i], progress.bytes);
+  }
+  if (error_.ok()) error_ = StartChoices();
+  if (!error_.ok()) {
+    Record(ToApiError(error_).http_status);
+    return Fail(std::move(progress));
+  }
+  progress.done = finished_ == choices_.size();
+  if (!spec_.stream) {
+    if (!progress.done) return progress;
+    std::vector<AnswerPart> parts;
+    for (Choice& choice : choices_) parts.push_back(std::move(choice.part));
+    progress.head.emplace();
+    progress.head->body = spec_.format->Whole(parts, Usage());
+    Record(200);
+    return progress;
+  }
+  if (!head_sent_ && (progress.done || !progress.bytes.empty())) {
+    head_sent_ = true;
+    progress.head.emplace();
+    progress.head->content_type = "text/event-stream; charset=utf-8";
+    progress.head->headers.emplace_back("Cache-Control", "no-cache");
+    progress.head->headers.emplace_back("X-Accel-Buffering", "no");
+  }
+  if (progress.done) {
+    if (spec_.include_usage) AddEvent(spec_.format->UsageChunk(Usage()), progress.bytes);
+    progress.bytes.append("data: [DONE]\n\n");
+    Record(200);
+  }
+  return progress;
+}
+
+void GenerationJob::Abort(const absl::Status& status) {
+  if (error_.ok()) error_ = status;
+}
+
+}  // namespace tandem
