@@ -58,7 +58,8 @@ std::string Tokenizer::BytesOf(int32_t id) const {
   TANDEM_CHECK(id >= 0 && static_cast<size_t>(id) < size());
   const Piece& piece = vocabulary_.pieces[id];
   if (piece.type == PieceType::kControl) return {};
-  if (piece.type == PieceType::kByte) return std::string(1, static_cast<char>(ByteOfPiece(piece.text)));
+  if (piece.type == PieceType::kByte)
+    return std::string(1, static_cast<char>(ByteOfPiece(piece.text)));
   if (piece.type == PieceType::kUnknown) return vocabulary_.unk_surface;
   std::string bytes;
   std::string_view text = piece.text;
