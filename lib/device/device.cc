@@ -49,7 +49,8 @@ std::string StageSpecName(const StageSpec& spec) {
     absl::StrAppend(&name, name.empty() ? "" : "+", part);
   };
   std::int32_t half = spec.first_half;
-  if (half < spec.last_half && half % 2 == 1) append(LayersName("ffn", half / 2, half / 2 + 1)), ++half;
+  if (half < spec.last_half && half % 2 == 1)
+    append(LayersName("ffn", half / 2, half / 2 + 1)), ++half;
   const std::int32_t whole_end = spec.last_half / 2;
   if (half / 2 < whole_end) {
     append(LayersName("layer", half / 2, whole_end));

@@ -22,7 +22,8 @@ absl::Status CheckSpec(const ModelConfig& config, const StageSpec& spec) {
                                   spec.first_half, ", ", spec.last_half, ")"));
   }
   if (spec.embed && spec.first_half != 0) {
-    return Bad(spec, absl::StrCat("a stage that embeds starts at half layer 0, found ", spec.first_half));
+    return Bad(spec,
+               absl::StrCat("a stage that embeds starts at half layer 0, found ", spec.first_half));
   }
   if (spec.head && spec.last_half != halves) {
     return Bad(spec, absl::StrCat("a stage with the head ends at half layer ", halves, ", found ",
@@ -37,10 +38,10 @@ absl::Status CheckSpec(const ModelConfig& config, const StageSpec& spec) {
 absl::Status CheckLimits(const StageSpec& spec, const StepLimits& limits) {
   if (limits.max_tokens < 1 || limits.max_sequences < 1 || limits.max_logit_rows < 0 ||
       limits.max_blocks_per_sequence < 1) {
-    return Bad(spec, absl::StrCat("expected positive step limits, found max_tokens ", limits.max_tokens,
-                                  ", max_sequences ", limits.max_sequences, ", max_logit_rows ",
-                                  limits.max_logit_rows, ", max_blocks_per_sequence ",
-                                  limits.max_blocks_per_sequence));
+    return Bad(spec, absl::StrCat("expected positive step limits, found max_tokens ",
+                                  limits.max_tokens, ", max_sequences ", limits.max_sequences,
+                                  ", max_logit_rows ", limits.max_logit_rows,
+                                  ", max_blocks_per_sequence ", limits.max_blocks_per_sequence));
   }
   return absl::OkStatus();
 }
@@ -76,25 +77,29 @@ absl::Status CheckKvCache(const ModelConfig& config, const StageSpec& spec, cons
     }
     const bool global = config.layer_is_global[static_cast<std::size_t>(layer)];
     if ((global ? cache->spec().global_blocks : cache->spec().window_blocks) < 1) {
-      return Bad(spec, absl::StrCat("the KV cache has no blocks for ", global ? "global" : "sliding-window",
-                                    " layer ", layer));
+      return Bad(spec, absl::StrCat("the KV cache has no blocks for ",
+                                    global ? "global" : "sliding-window", " layer ", layer));
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckResidual(const ModelConfig& config, const StageSpec& spec, const StepLimits& limits,
-                           const ResidualBuffer* buffer, bool wanted, absl::string_view which) {
+absl::Status CheckResidual(const ModelConfig& config, const StageSpec& spec,
+                           const StepLimits& limits, const ResidualBuffer* buffer, bool wanted,
+                           absl::string_view which) {
   if (!wanted) {
     if (buffer == nullptr) return absl::OkStatus();
     return Bad(spec, absl::StrCat("expected no ", which, " residual, found one"));
   }
-  if (buffer == nullptr) return Bad(spec, absl::StrCat("expected an ", which, " residual, found none"));
+  if (buffer == nullptr)
+    return Bad(spec, absl::StrCat("expected an ", which, " residual, found none"));
   const ResidualLayout& layout = buffer->layout();
-  if (layout.hidden_size != config.hidden_size || layout.max_tokens < limits.max_tokens || layout.slots < 1) {
-    return Bad(spec, absl::StrCat("expected an ", which, " residual of at least ", limits.max_tokens,
-                                  " tokens x ", config.hidden_size, ", found ", layout.slots, " slots of ",
-                                  layout.max_tokens, " x ", layout.hidden_size));
+  if (layout.hidden_size != config.hidden_size || layout.max_tokens < limits.max_tokens ||
+      layout.slots < 1) {
+    return Bad(
+        spec, absl::StrCat("expected an ", which, " residual of at least ", limits.max_tokens,
+                           " tokens x ", config.hidden_size, ", found ", layout.slots, " slots of ",
+                           layout.max_tokens, " x ", layout.hidden_size));
   }
   return absl::OkStatus();
 }

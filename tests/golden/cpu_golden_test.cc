@@ -13,9 +13,9 @@
 namespace tandem {
 namespace {
 
-constexpr double kBound = 0.01;            // float32 activations, any weights
-constexpr double kReferenceBound = 1e-3;   // our own float32 reference model
-constexpr double kMeanKlBound = 0.05;      // int8 activations: reported, and far from this
+constexpr double kBound = 0.01;           // float32 activations, any weights
+constexpr double kReferenceBound = 1e-3;  // our own float32 reference model
+constexpr double kMeanKlBound = 0.05;     // int8 activations: reported, and far from this
 
 class CpuGolden : public testing::TestWithParam<std::filesystem::path> {
  protected:
@@ -54,11 +54,13 @@ TEST_P(CpuGolden, ReferenceModelEqualsTransformers) {
   ASSERT_TRUE(reference.ok()) << reference.status();
   GoldenDifference difference;
   for (const GoldenPrompt& prompt : set_.prompts) {
-    AddDifference(prompt.logits, reference->Logits(prompt.ids), set_.config.vocab_size, &difference);
+    AddDifference(prompt.logits, reference->Logits(prompt.ids), set_.config.vocab_size,
+                  &difference);
   }
   FinishDifference(&difference);
-  std::printf("golden device=reference set=%s positions=%d max_top10=%.6f mean_kl=%.3e\n", set_.name.c_str(),
-              static_cast<int>(difference.positions), difference.max_top10, difference.mean_kl);
+  std::printf("golden device=reference set=%s positions=%d max_top10=%.6f mean_kl=%.3e\n",
+              set_.name.c_str(), static_cast<int>(difference.positions), difference.max_top10,
+              difference.mean_kl);
   EXPECT_GT(difference.positions, 0);
   EXPECT_LE(difference.max_top10, kReferenceBound);
 }
@@ -73,7 +75,8 @@ TEST_P(CpuGolden, Bf16StageForEachHalf) { ExpectEqual({.stages = OneStagePerHalf
 
 TEST_P(CpuGolden, Int8Activations) {
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
-    const GoldenDifference difference = Run({.format = format, .activations = ActivationType::kInt8});
+    const GoldenDifference difference =
+        Run({.format = format, .activations = ActivationType::kInt8});
     EXPECT_LT(difference.mean_kl, kMeanKlBound);
   }
 }

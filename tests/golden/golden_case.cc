@@ -38,9 +38,11 @@ struct TensorBytes {
 absl::Status ReadSafetensors(const fs::path& path, std::map<std::string, TensorBytes>* out) {
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   std::uint64_t header = 0;
-  if (text.size() < sizeof(header)) return absl::DataLossError(absl::StrCat(path.string(), ": no header"));
+  if (text.size() < sizeof(header))
+    return absl::DataLossError(absl::StrCat(path.string(), ": no header"));
   std::memcpy(&header, text.data(), sizeof(header));
-  if (header > text.size() - sizeof(header)) return absl::DataLossError(absl::StrCat(path.string(), ": short"));
+  if (header > text.size() - sizeof(header))
+    return absl::DataLossError(absl::StrCat(path.string(), ": short"));
   const Json json = Json::parse(text.substr(sizeof(header), header), nullptr, false);
   if (!json.is_object()) return absl::DataLossError(absl::StrCat(path.string(), ": broken header"));
   const std::size_t base = sizeof(header) + header;
@@ -49,7 +51,8 @@ absl::Status ReadSafetensors(const fs::path& path, std::map<std::string, TensorB
     const auto begin = entry["data_offsets"][0].get<std::size_t>();
     const auto end = entry["data_offsets"][1].get<std::size_t>();
     if (begin > end || base + end > text.size()) {
-      return absl::DataLossError(absl::StrCat(path.string(), ": tensor '", name, "' leaves the file"));
+      return absl::DataLossError(
+          absl::StrCat(path.string(), ": tensor '", name, "' leaves the file"));
     }
     (*out)[name] = {entry["dtype"], entry["shape"].get<std::vector<std::int64_t>>(),
                     text.substr(base + begin, end - begin)};
@@ -122,14 +125,16 @@ absl::StatusOr<GoldenSet> LoadGoldenSet(const fs::path& folder) {
   TANDEM_ASSIGN_OR_RETURN(set.config, ParseConfigJson(config, (folder / "config.json").string()));
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(folder / "cases.json"));
   const Json cases = Json::parse(text, nullptr, false);
-  if (!cases.is_object()) return absl::DataLossError(absl::StrCat(folder.string(), "/cases.json: broken JSON"));
+  if (!cases.is_object())
+    return absl::DataLossError(absl::StrCat(folder.string(), "/cases.json: broken JSON"));
   std::map<std::string, TensorBytes> reference;
   TANDEM_RETURN_IF_ERROR(ReadSafetensors(folder / "reference.safetensors", &reference));
   std::size_t index = 0;
   for (const Json& json : cases["cases"]) {
     const std::string name = absl::StrCat("logits_", index++);
     const auto found = reference.find(name);
-    if (found == reference.end()) return absl::DataLossError(absl::StrCat(folder.string(), ": no ", name));
+    if (found == reference.end())
+      return absl::DataLossError(absl::StrCat(folder.string(), ": no ", name));
     auto prompt = ReadPrompt(json, found->second);
     if (!prompt.ok()) return Annotate(prompt.status(), absl::StrCat(folder.string(), ": ", name));
     set.prompts.push_back(*std::move(prompt));
@@ -137,7 +142,8 @@ absl::StatusOr<GoldenSet> LoadGoldenSet(const fs::path& folder) {
   return set;
 }
 
-absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const GoldenSet& set, WeightFormat format) {
+absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const GoldenSet& set,
+                                                                         WeightFormat format) {
   TANDEM_ASSIGN_OR_RETURN(const auto checkpoint, ReadCheckpoint(set.folder));
   std::string missing;
   const FloatRowSource source = [&](TensorId id, std::int64_t row, std::span<float> out) {
@@ -150,7 +156,8 @@ absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const G
     }
     const auto begin = static_cast<std::size_t>(row) * out.size();
     const float offset = IsMatrix(id.kind) ? 0.0f : 1.0f;  // regions hold norms as 1 + w
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = offset + ValueAt(found->second, begin + i);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = offset + ValueAt(found->second, begin + i);
   };
   std::vector<std::shared_ptr<const Region>> regions;
   const auto add = [&](WeightPart part, std::int32_t layer) -> absl::Status {

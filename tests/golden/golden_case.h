@@ -12,31 +12,33 @@
 
 namespace tandem {
 
-// A golden set: a small checkpoint, prompts, and the logits and greedy tokens that the reference implementation gives for them.
+// A golden set: a small checkpoint, prompts, and the logits and greedy tokens that the reference
+// implementation gives for them.
 
 struct GoldenPrompt {
   std::string text;
   std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> greedy;         // the tokens that follow
-  std::vector<double> greedy_margin;        // between the two best logits at each of them
-  std::vector<float> logits;                // (ids, vocab)
+  std::vector<std::int32_t> greedy;   // the tokens that follow
+  std::vector<double> greedy_margin;  // between the two best logits at each of them
+  std::vector<float> logits;          // (ids, vocab)
 };
 
 struct GoldenSet {
-  std::string name;   // "data_tiny", "full_like1b": the collection and the folder
+  std::string name;  // "data_tiny", "full_like1b": the collection and the folder
   std::filesystem::path folder;
   ModelConfig config;
   std::vector<GoldenPrompt> prompts;
 };
 
-// Folders of golden sets: all in tests/golden/data, and all in ../shared/golden where that is there. Paths are relative to the
-// repository's root, where the tests run.
+// Folders of golden sets: all in tests/golden/data, and all in ../shared/golden where that is
+// there. Paths are relative to the repository's root, where the tests run.
 std::vector<std::filesystem::path> FindGoldenSets();
 // A test name for a folder: "data_tiny".
 std::string GoldenSetName(const std::filesystem::path& folder);
 
 absl::StatusOr<GoldenSet> LoadGoldenSet(const std::filesystem::path& folder);
 // All regions of the set's checkpoint, its matrices in `format`.
-absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const GoldenSet& set, WeightFormat format);
+absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const GoldenSet& set,
+                                                                         WeightFormat format);
 
 }  // namespace tandem

@@ -24,8 +24,8 @@ std::vector<double> LogSoftmax(std::span<const float> logits) {
   return out;
 }
 
-absl::Status AddGreedy(ModelRunner* runner, const GoldenPrompt& prompt, std::span<const float> last_row,
-                       GoldenDifference* difference) {
+absl::Status AddGreedy(ModelRunner* runner, const GoldenPrompt& prompt,
+                       std::span<const float> last_row, GoldenDifference* difference) {
   std::vector<float> logits(last_row.begin(), last_row.end());
   for (std::size_t i = 0; i < prompt.greedy.size(); ++i) {
     const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
@@ -42,8 +42,8 @@ absl::Status AddGreedy(ModelRunner* runner, const GoldenPrompt& prompt, std::spa
 
 }  // namespace
 
-void AddDifference(std::span<const float> expected, std::span<const float> found, std::int32_t vocab,
-                   GoldenDifference* difference) {
+void AddDifference(std::span<const float> expected, std::span<const float> found,
+                   std::int32_t vocab, GoldenDifference* difference) {
   TANDEM_CHECK(expected.size() == found.size());
   const auto width = static_cast<std::size_t>(vocab);
   for (std::size_t at = 0; at < expected.size(); at += width) {
@@ -56,7 +56,8 @@ void AddDifference(std::span<const float> expected, std::span<const float> found
     for (int i = 0; i < 10; ++i) {
       const double delta = std::abs(p[order[i]] - q[order[i]]);
       // A NaN must not pass for a small difference.
-      difference->max_top10 = std::isfinite(delta) ? std::max(difference->max_top10, delta) : INFINITY;
+      difference->max_top10 =
+          std::isfinite(delta) ? std::max(difference->max_top10, delta) : INFINITY;
     }
     double kl = 0;
     for (std::size_t i = 0; i < width; ++i) kl += std::exp(p[i]) * (p[i] - q[i]);
@@ -69,7 +70,8 @@ void FinishDifference(GoldenDifference* difference) {
   if (difference->positions > 0) difference->mean_kl /= static_cast<double>(difference->positions);
 }
 
-absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set, const GoldenVariant& variant) {
+absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
+                                           const GoldenVariant& variant) {
   TANDEM_ASSIGN_OR_RETURN(const auto regions, GoldenRegions(set, variant.format));
   std::optional<ReferenceModel> reference;
   if (variant.format != WeightFormat::kBf16) {
@@ -77,11 +79,14 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
   }
   RunnerOptions options;
   options.stages = variant.stages;
-  options.limits = {.max_tokens = variant.chunk, .max_sequences = 2, .max_logit_rows = variant.chunk,
+  options.limits = {.max_tokens = variant.chunk,
+                    .max_sequences = 2,
+                    .max_logit_rows = variant.chunk,
                     .max_blocks_per_sequence = 32};
   options.activations = variant.activations;
   options.kv_type = variant.kv_type;
-  TANDEM_ASSIGN_OR_RETURN(const auto runner, ModelRunner::Make(device, set.config, regions, options));
+  TANDEM_ASSIGN_OR_RETURN(const auto runner,
+                          ModelRunner::Make(device, set.config, regions, options));
   GoldenDifference difference;
   for (const GoldenPrompt& prompt : set.prompts) {
     TANDEM_ASSIGN_OR_RETURN(const auto found, runner->Prefill(0, prompt.ids, variant.chunk));
@@ -100,13 +105,15 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
 std::string DescribeGolden(const Device& device, const GoldenSet& set, const GoldenVariant& variant,
                            const GoldenDifference& difference) {
   return absl::StrFormat(
-      "golden device=%s set=%s weights=%s activations=%s kv=%s stages=%d positions=%d max_top10=%.6f mean_kl=%.3e "
+      "golden device=%s set=%s weights=%s activations=%s kv=%s stages=%d positions=%d "
+      "max_top10=%.6f mean_kl=%.3e "
       "greedy_different=%d/%d",
       device.info().kind, set.name, std::string(WeightFormatName(variant.format)),
       variant.activations == ActivationType::kInt8 ? "int8" : "float32",
       variant.kv_type == KvType::kFloat16 ? "float16" : "float32",
-      variant.stages.empty() ? 1 : static_cast<int>(variant.stages.size()), difference.positions, difference.max_top10,
-      difference.mean_kl, difference.greedy_different, difference.greedy_compared);
+      variant.stages.empty() ? 1 : static_cast<int>(variant.stages.size()), difference.positions,
+      difference.max_top10, difference.mean_kl, difference.greedy_different,
+      difference.greedy_compared);
 }
 
 }  // namespace tandem

@@ -14,17 +14,19 @@ namespace tandem {
 
 // How far logits are from expected ones, over all positions.
 struct GoldenDifference {
-  double max_top10 = 0;   // largest |difference of log-probability| over the ten best tokens of the expected distribution
-  double mean_kl = 0;     // mean over positions of KL(expected || found), in nats
+  double max_top10 = 0;  // largest |difference of log-probability| over the ten best tokens of the
+                         // expected distribution
+  double mean_kl = 0;    // mean over positions of KL(expected || found), in nats
   std::int64_t positions = 0;
   std::int64_t greedy_compared = 0;  // greedy tokens whose margin is over kClearMargin
   std::int64_t greedy_different = 0;
 };
 inline constexpr double kClearMargin = 0.05;
 
-// `found` and `expected`: (positions, vocab). Adds to *difference; mean_kl is a sum until FinishDifference.
-void AddDifference(std::span<const float> expected, std::span<const float> found, std::int32_t vocab,
-                   GoldenDifference* difference);
+// `found` and `expected`: (positions, vocab). Adds to *difference; mean_kl is a sum until
+// FinishDifference.
+void AddDifference(std::span<const float> expected, std::span<const float> found,
+                   std::int32_t vocab, GoldenDifference* difference);
 void FinishDifference(GoldenDifference* difference);
 
 struct GoldenVariant {
@@ -32,15 +34,18 @@ struct GoldenVariant {
   ActivationType activations = ActivationType::kFloat32;
   KvType kv_type = KvType::kFloat32;
   std::vector<StageSpec> stages = {};  // empty: one stage
-  std::int32_t chunk = 64;        // tokens of a prefill step
+  std::int32_t chunk = 64;             // tokens of a prefill step
 };
 
-// Runs every prompt of the set on the device: all positions of the prompt, then (bf16 only, where the reference's greedy tokens hold) the greedy
-// continuation, fed with the reference's tokens. bf16 is compared with the set's own logits; int8 and int4 with the float32 reference model on
-// the dequantised weights.
-absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set, const GoldenVariant& variant);
+// Runs every prompt of the set on the device: all positions of the prompt, then (bf16 only, where
+// the reference's greedy tokens hold) the greedy continuation, fed with the reference's tokens.
+// bf16 is compared with the set's own logits; int8 and int4 with the float32 reference model on the
+// dequantised weights.
+absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
+                                           const GoldenVariant& variant);
 
-// One line for people and scripts: "golden device=... set=... weights=... activations=... max_top10=... mean_kl=... greedy=...".
+// One line for people and scripts: "golden device=... set=... weights=... activations=...
+// max_top10=... mean_kl=... greedy=...".
 std::string DescribeGolden(const Device& device, const GoldenSet& set, const GoldenVariant& variant,
                            const GoldenDifference& difference);
 

@@ -11,8 +11,9 @@
 
 namespace tandem {
 
-// The suite that every device passes: equal to the float32 reference (lib/device/reference) on small random models, and faithful to the
-// contract of lib/device. A test program of its own registers it:
+// The suite that every device passes: equal to the float32 reference (lib/device/reference) on
+// small random models, and faithful to the contract of lib/device. A test program of its own
+// registers it:
 //
 //   int main(int argc, char** argv) {
 //     testing::InitGoogleTest(&argc, argv);
@@ -20,29 +21,36 @@ namespace tandem {
 //     return RUN_ALL_TESTS();
 //   }
 //
-// Tests are called "<target.name>Conformance.<case>_<variant>". One device is made for all of them, at the first test; where that
-// fails every test fails with the reason.
+// Tests are called "<target.name>Conformance.<case>_<variant>". One device is made for all of them,
+// at the first test; where that fails every test fails with the reason.
 
-// Differences are |found - expected| / rms(expected) over all values of an answer (logits, or rows of the residual stream); the largest counts.
+// Differences are |found - expected| / rms(expected) over all values of an answer (logits, or rows
+// of the residual stream); the largest counts.
 struct ConformanceTolerances {
-  double bf16 = 2e-3;           // against the reference on the dequantised weights, float32 activations
+  double bf16 = 2e-3;  // against the reference on the dequantised weights, float32 activations
   double int8 = 2e-3;
   double int4 = 2e-3;
-  double int8_activations = 0.35;  // largest; activations are rounded to 8 bits per group of 32 before each product
-  double int8_activations_mean = 0.06;  // root mean square of the differences instead of the largest
-  double float16_kv = 2e-2;     // with KvType::kFloat16
-  double batch = 0;             // the same sequence in another batch, chunking or split: 0 asks for equal bits
+  double int8_activations =
+      0.35;  // largest; activations are rounded to 8 bits per group of 32 before each product
+  double int8_activations_mean =
+      0.06;                  // root mean square of the differences instead of the largest
+  double float16_kv = 2e-2;  // with KvType::kFloat16
+  double batch = 0;  // the same sequence in another batch, chunking or split: 0 asks for equal bits
 };
 
 struct ConformanceTarget {
   std::string name;  // [A-Za-z][A-Za-z0-9]*
   std::function<absl::StatusOr<std::unique_ptr<Device>>()> make_device;
-  std::vector<WeightFormat> formats = {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4};
-  bool int8_activations = false;  // ActivationType::kInt8 with int8 and int4 weights; with bf16 it must be UNIMPLEMENTED
+  std::vector<WeightFormat> formats = {WeightFormat::kBf16, WeightFormat::kInt8,
+                                       WeightFormat::kInt4};
+  bool int8_activations = false;  // ActivationType::kInt8 with int8 and int4 weights; with bf16 it
+                                  // must be UNIMPLEMENTED
   bool float16_kv = false;
-  // Kinds by which the device imports a sealed memfd of ours as a residual buffer. Kinds not named here must be UNIMPLEMENTED.
+  // Kinds by which the device imports a sealed memfd of ours as a residual buffer. Kinds not named
+  // here must be UNIMPLEMENTED.
   std::vector<HandleKind> memfd_imports = {HandleKind::kHostPointer};
-  bool exports_dma_buf = false;   // ExportResidual(kDmaBuf) gives a descriptor that the same device imports; else UNIMPLEMENTED
+  bool exports_dma_buf = false;  // ExportResidual(kDmaBuf) gives a descriptor that the same device
+                                 // imports; else UNIMPLEMENTED
   ConformanceTolerances tolerances;
 };
 

@@ -30,18 +30,20 @@ std::vector<StageSpec> OneStagePerHalf(const ModelConfig& config) {
   for (std::int32_t half = 0; half < 2 * config.num_layers; ++half) {
     stages.push_back({.first_half = half, .last_half = half + 1});
   }
-  stages.push_back({.first_half = 2 * config.num_layers, .last_half = 2 * config.num_layers, .head = true});
+  stages.push_back(
+      {.first_half = 2 * config.num_layers, .last_half = 2 * config.num_layers, .head = true});
   return stages;
 }
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
-    Device* device, const ModelConfig& config, const std::vector<std::shared_ptr<const Region>>& regions,
-    const RunnerOptions& options) {
+    Device* device, const ModelConfig& config,
+    const std::vector<std::shared_ptr<const Region>>& regions, const RunnerOptions& options) {
   auto runner = std::unique_ptr<ModelRunner>(new ModelRunner());
   runner->config_ = config;
   runner->options_ = options;
   if (runner->options_.stages.empty()) {
-    runner->options_.stages = {{.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = true}};
+    runner->options_.stages = {
+        {.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = true}};
   }
   for (const auto& region : regions) {
     TANDEM_ASSIGN_OR_RETURN(auto weights, device->Import(region, config));
@@ -65,27 +67,29 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
     bindings.kv_cache = specs[i].HasAttention() ? runner->cache_.get() : nullptr;
     bindings.input = i == 0 ? nullptr : runner->residuals_[i - 1].get();
     bindings.output = i + 1 == specs.size() ? nullptr : runner->residuals_[i].get();
-    TANDEM_ASSIGN_OR_RETURN(
-        auto stage, device->Compile(config, specs[i], bindings, {options.limits, options.activations}));
+    TANDEM_ASSIGN_OR_RETURN(auto stage, device->Compile(config, specs[i], bindings,
+                                                        {options.limits, options.activations}));
     runner->stages_.push_back(std::move(stage));
   }
   return runner;
 }
 
 absl::Status ModelRunner::MakeResiduals(Device* device) {
-  const ResidualLayout layout = MakeResidualLayout(2, options_.limits.max_tokens, config_.hidden_size);
+  const ResidualLayout layout =
+      MakeResidualLayout(2, options_.limits.max_tokens, config_.hidden_size);
   for (std::size_t i = 0; i + 1 < options_.stages.size(); ++i) {
     if (!options_.import_residuals) {
       TANDEM_ASSIGN_OR_RETURN(auto residual, device->CreateResidual(layout));
       residuals_.push_back(std::move(residual));
       continue;
     }
-    TANDEM_ASSIGN_OR_RETURN(SharedMemory memory, SharedMemory::Create("conformance", layout.total_bytes()));
+    TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
+                            SharedMemory::Create("conformance", layout.total_bytes()));
     TANDEM_RETURN_IF_ERROR(SealSize(memory.fd.get()));
     UniqueFd fd(::fcntl(memory.fd.get(), F_DUPFD_CLOEXEC, 0));
     if (!fd.valid()) return absl::ErrnoToStatus(errno, "duplicating a memfd");
-    TANDEM_ASSIGN_OR_RETURN(auto residual,
-                            device->ImportResidual(*options_.import_residuals, std::move(fd), layout));
+    TANDEM_ASSIGN_OR_RETURN(
+        auto residual, device->ImportResidual(*options_.import_residuals, std::move(fd), layout));
     residuals_.push_back(std::move(residual));
     shared_.push_back(std::move(memory));
   }
@@ -100,11 +104,12 @@ void ModelRunner::GrowTables(Sequence* sequence, std::int32_t end) {
     sequence->window_blocks.push_back(free_window_.back());
     free_window_.pop_back();
   }
-  // Blocks that no query from here on sees go back, so that a device that reads them finds another sequence's.
+  // Blocks that no query from here on sees go back and are given out next: a device that reads them
+  // finds another sequence there.
   const std::int32_t seen = std::max(0, sequence->length - config_.sliding_window + 1);
   for (std::int32_t i = 0; i < seen / kKvBlockTokens; ++i) {
     std::int32_t& block = sequence->window_blocks[static_cast<std::size_t>(i)];
-    if (block != kNoBlock) free_window_.insert(free_window_.begin(), std::exchange(block, kNoBlock));
+    if (block != kNoBlock) free_window_.push_back(std::exchange(block, kNoBlock));
   }
 }
 
@@ -131,7 +136,8 @@ const tandem::Step& ModelRunner::Prepare(std::span<const RunnerShare> shares) {
 }
 
 void ModelRunner::Commit() {
-  for (const StepSequence& share : step_sequences_) sequences_[share.slot].length += share.num_tokens;
+  for (const StepSequence& share : step_sequences_)
+    sequences_[share.slot].length += share.num_tokens;
 }
 
 void ModelRunner::Rewind(std::int32_t slot, std::int32_t tokens) {
@@ -168,12 +174,14 @@ absl::StatusOr<std::vector<float>> ModelRunner::Step(std::span<const RunnerShare
   return logits;
 }
 
-absl::StatusOr<std::vector<float>> ModelRunner::Prefill(std::int32_t slot, std::span<const std::int32_t> tokens,
+absl::StatusOr<std::vector<float>> ModelRunner::Prefill(std::int32_t slot,
+                                                        std::span<const std::int32_t> tokens,
                                                         std::int32_t chunk) {
   std::vector<float> logits;
   while (!tokens.empty()) {
     const std::size_t count = std::min(tokens.size(), static_cast<std::size_t>(chunk));
-    const RunnerShare share{slot, {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count)}};
+    const RunnerShare share{slot,
+                            {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count)}};
     TANDEM_RETURN_IF_ERROR(RunStages(Prepare({&share, 1}), &logits));
     Commit();
     tokens = tokens.subspan(count);

@@ -15,11 +15,14 @@
 
 namespace tandem {
 
-// Runs a whole model on one device, its stages one after another, for tests: what a scheduler, workers and edges do in the real thing.
+// Runs a whole model on one device, its stages one after another, for tests: what a scheduler,
+// workers and edges do in the real thing.
 
 struct RunnerOptions {
-  std::vector<StageSpec> stages = {};  // the whole model, in order; empty: one stage that does it all
-  StepLimits limits = {.max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
+  std::vector<StageSpec> stages =
+      {};  // the whole model, in order; empty: one stage that does it all
+  StepLimits limits = {
+      .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
   ActivationType activations = ActivationType::kFloat32;
   KvType kv_type = KvType::kFloat32;
   // Residual buffers between stages: the device's own, or memfds imported in this way.
@@ -38,23 +41,28 @@ struct RunnerShare {
 
 class ModelRunner {
  public:
-  static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(Device* device, const ModelConfig& config,
-                                                           const std::vector<std::shared_ptr<const Region>>& regions,
-                                                           const RunnerOptions& options);
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(
+      Device* device, const ModelConfig& config,
+      const std::vector<std::shared_ptr<const Region>>& regions, const RunnerOptions& options);
 
   // Runs a step and returns the logits of all its tokens, (tokens, vocab), share by share.
   absl::StatusOr<std::vector<float>> Step(std::span<const RunnerShare> shares);
   // The same for one sequence of any length, in chunks of at most `chunk` tokens.
-  absl::StatusOr<std::vector<float>> Prefill(std::int32_t slot, std::span<const std::int32_t> tokens, std::int32_t chunk);
+  absl::StatusOr<std::vector<float>> Prefill(std::int32_t slot,
+                                             std::span<const std::int32_t> tokens,
+                                             std::int32_t chunk);
   // Takes back the last `tokens` positions of a slot: the next step writes them again.
   void Rewind(std::int32_t slot, std::int32_t tokens);
   // Forgets a sequence; its blocks go to others.
   void End(std::int32_t slot);
 
-  // Lower level: the next step of these shares, whose spans live until the next call; and the stages themselves.
+  // Lower level: the next step of these shares, whose spans live until the next call; and the
+  // stages themselves.
   const tandem::Step& Prepare(std::span<const RunnerShare> shares);
   Stage* stage(std::size_t index) { return stages_[index].get(); }
-  ResidualBuffer* residual(std::size_t index) { return residuals_[index].get(); }  // behind stage `index`
+  ResidualBuffer* residual(std::size_t index) {
+    return residuals_[index].get();
+  }  // behind stage `index`
   // The memory of an imported residual, as another process would map it.
   std::span<const float> residual_memory(std::size_t index) const;
   // After stages have run: lengths grow by the shares of the last Prepare.

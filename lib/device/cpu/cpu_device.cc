@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/match.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_memory.h"
@@ -47,11 +47,11 @@ DeviceInfo MakeInfo(int threads) {
   const std::string brand = CpuBrand();
   DeviceInfo info;
   info.kind = "cpu";
-  info.name = absl::StrCat("CPU ", brand, brand.empty() ? "" : " ", "(", CpuTargetName(), ", ", threads,
-                           threads == 1 ? " thread)" : " threads)");
+  info.name = absl::StrCat("CPU ", brand, brand.empty() ? "" : " ", "(", CpuTargetName(), ", ",
+                           threads, threads == 1 ? " thread)" : " threads)");
   info.driver = absl::StrCat("tandem, ", CpuTargetName());
-  info.memory_bytes =
-      static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  info.memory_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   info.unified_memory = true;
   return info;
 }
@@ -70,26 +70,30 @@ class CpuDevice final : public Device {
 
   absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
                                                         const ModelConfig& config) override {
-    if (region == nullptr) return absl::InvalidArgumentError("CPU device: the region of weights is null");
+    if (region == nullptr)
+      return absl::InvalidArgumentError("CPU device: the region of weights is null");
     TANDEM_RETURN_IF_ERROR(ValidateManifest(region->manifest(), config));
     return std::make_shared<const CpuWeights>(std::move(region));
   }
 
-  absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config, const KvCacheSpec& spec) override {
+  absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config,
+                                                         const KvCacheSpec& spec) override {
     return CpuKvCache::Make(config, spec, &shared_.counters);
   }
 
-  absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(const ResidualLayout& layout) override {
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(
+      const ResidualLayout& layout) override {
     return CpuResidual::Make(layout, &shared_.counters);
   }
 
-  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(HandleKind kind, UniqueFd fd,
-                                                                 const ResidualLayout& layout) override {
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(
+      HandleKind kind, UniqueFd fd, const ResidualLayout& layout) override {
     if (kind == HandleKind::kInline) return NoSuchKind(kind, "import");
     return CpuResidual::Import(layout, fd.get(), kind == HandleKind::kDmaBuf);
   }
 
-  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind kind, const ResidualLayout& layout,
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind kind,
+                                                                 const ResidualLayout& layout,
                                                                  UniqueFd* fd) override {
     if (kind != HandleKind::kDmaBuf) return NoSuchKind(kind, "export");
     return CpuResidual::Export(layout, &shared_.counters, fd);
@@ -106,15 +110,16 @@ class CpuDevice final : public Device {
 
  private:
   static absl::Status NoSuchKind(HandleKind kind, absl::string_view verb) {
-    return absl::UnimplementedError(
-        absl::StrCat("CPU device: cannot ", verb, " a residual as '", std::string(HandleKindName(kind)), "'"));
+    return absl::UnimplementedError(absl::StrCat("CPU device: cannot ", verb, " a residual as '",
+                                                 std::string(HandleKindName(kind)), "'"));
   }
 
   DeviceInfo info_;
   CpuShared shared_;
 };
 
-// Multiplies a small matrix by a vector on the executor and the pool; every value of the answer is known and exact.
+// Multiplies a small matrix by a vector on the executor and the pool; every value of the answer is
+// known and exact.
 class ProbeJob final : public CpuJob {
  public:
   static constexpr std::int64_t kRows = 64;
@@ -128,8 +133,8 @@ class ProbeJob final : public CpuJob {
   }
 
   void Run() override {
-    const MatrixView view{WeightFormat::kBf16, kRows, kCols, reinterpret_cast<const std::uint8_t*>(matrix_.data()),
-                          nullptr};
+    const MatrixView view{WeightFormat::kBf16, kRows, kCols,
+                          reinterpret_cast<const std::uint8_t*>(matrix_.data()), nullptr};
     const FloatRows x{vector_.data(), kCols, 1};
     pool_->ParallelFor(kRows, 16, [&](std::int64_t begin, std::int64_t end, int) {
       FloatProduct(view, begin, end, x, nullptr, out_.data(), kRows);
@@ -148,8 +153,9 @@ class ProbeJob final : public CpuJob {
         expected += static_cast<float>((row % 8 - (row * kCols + c) % 4) * (c % 16));
       }
       if (const float found = out_[static_cast<std::size_t>(row)]; found != expected) {
-        return absl::UnavailableError(absl::StrCat("CPU device: probe: row ", row, " of a small product: expected ",
-                                                   expected, ", found ", found));
+        return absl::UnavailableError(absl::StrCat("CPU device: probe: row ", row,
+                                                   " of a small product: expected ", expected,
+                                                   ", found ", found));
       }
     }
     return absl::OkStatus();
@@ -175,8 +181,8 @@ absl::Status CpuDevice::Probe() {
 
 absl::StatusOr<std::unique_ptr<Device>> CreateCpuDevice(const CpuDeviceOptions& options) {
   if (options.threads < 0 || options.threads > kMaxThreads) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("CPU device: expected 0 to ", kMaxThreads, " threads, found ", options.threads));
+    return absl::InvalidArgumentError(absl::StrCat("CPU device: expected 0 to ", kMaxThreads,
+                                                   " threads, found ", options.threads));
   }
   return std::make_unique<CpuDevice>(options.threads == 0 ? UsableCpus() : options.threads);
 }

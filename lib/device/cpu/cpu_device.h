@@ -7,24 +7,27 @@
 
 namespace tandem {
 
-// The CPU as a device: every stage of the model on SIMD instructions and a pool of threads. It is chosen by name only and never
-// stands in for a device that is missing.
+// The CPU as a device: every stage of the model on SIMD instructions and a pool of threads. It is
+// chosen by name only and never stands in for a device that is missing.
 //
-// Products accumulate in float32. With ActivationType::kFloat32 weights are dequantised on the way into the product; a token's
-// answer has the same bits in every batch. With kInt8 (int8 and int4 weights only; bf16 is UNIMPLEMENTED) activations are quantised per group of
-// 32 to absmax / 127, groups are summed in integers and combined in one fixed order, so that every instruction set gives the same bits
-// for the product.
+// Products accumulate in float32. With ActivationType::kFloat32 weights are dequantised on the way
+// into the product; a token's answer has the same bits in every batch. With kInt8 (int8 and int4
+// weights only; bf16 is UNIMPLEMENTED) activations are quantised per group of 32 to absmax / 127,
+// groups are summed in integers and combined in one fixed order, so that every instruction set
+// gives the same bits for the product.
 //
-// Weights are used where the loader mapped them. kHostPointer and kDmaBuf both take a descriptor that can be mapped: a memfd, or a dma-buf whose
-// exporter allows it. ExportResidual(kDmaBuf) gives a dma-buf made by /dev/udmabuf where that device file is, and else the sealed memfd
-// itself: drivers that import a dma-buf by mapping it (lavapipe from Mesa 25 on) take that too, and one that refuses lets the edge
-// fall through to host-pointer.
+// Weights are used where the loader mapped them. kHostPointer and kDmaBuf both take a descriptor
+// that can be mapped: a memfd, or a dma-buf whose exporter allows it. ExportResidual(kDmaBuf) gives
+// a dma-buf made by /dev/udmabuf where that device file is, and else the sealed memfd itself:
+// drivers that import a dma-buf by mapping it (lavapipe from Mesa 25 on) take that too, and one
+// that refuses lets the edge fall through to host-pointer.
 struct CpuDeviceOptions {
   int threads = 0;  // 0: one for each CPU this process may run on
 };
 
-// INVALID_ARGUMENT for a negative or absurd number of threads. The device must outlive everything it made. Any thread may call it, one thread
-// at a time may call a stage; steps of several stages run one after another on the device's own thread.
+// INVALID_ARGUMENT for a negative or absurd number of threads. The device must outlive everything
+// it made. Any thread may call it, one thread at a time may call a stage; steps of several stages
+// run one after another on the device's own thread.
 absl::StatusOr<std::unique_ptr<Device>> CreateCpuDevice(const CpuDeviceOptions& options);
 
 }  // namespace tandem

@@ -6,7 +6,8 @@
 
 namespace tandem {
 
-// Work that the executor's thread runs once for each Enqueue. Owned by the caller, queued at most once at a time.
+// Work that the executor's thread runs once for each Enqueue. Owned by the caller, queued at most
+// once at a time.
 class CpuJob {
  public:
   virtual ~CpuJob() = default;
@@ -17,7 +18,8 @@ class CpuJob {
   CpuJob* next_ = nullptr;
 };
 
-// The device's own thread: runs jobs one after another, in the order in which they came. Enqueue allocates nothing.
+// The device's own thread: runs jobs one after another, in the order in which they came. Enqueue
+// allocates nothing.
 class CpuExecutor {
  public:
   CpuExecutor();

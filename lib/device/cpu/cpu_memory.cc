@@ -20,10 +20,12 @@ constexpr std::size_t kCacheLine = 64;
 
 absl::Status CheckLayout(const ResidualLayout& layout) {
   if (layout.slots < 1 || layout.max_tokens < 1 || layout.hidden_size < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("residual: expected a positive shape, found ", layout.slots,
-                                                   " slots of ", layout.max_tokens, " x ", layout.hidden_size));
+    return absl::InvalidArgumentError(absl::StrCat("residual: expected a positive shape, found ",
+                                                   layout.slots, " slots of ", layout.max_tokens,
+                                                   " x ", layout.hidden_size));
   }
-  const ResidualLayout expected = MakeResidualLayout(layout.slots, layout.max_tokens, layout.hidden_size);
+  const ResidualLayout expected =
+      MakeResidualLayout(layout.slots, layout.max_tokens, layout.hidden_size);
   if (layout.slot_bytes < expected.slot_bytes || layout.slot_bytes % PageSize() != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("residual: expected slots of whole pages and at least ", expected.slot_bytes,
@@ -54,7 +56,8 @@ absl::Status CpuBuffer::Reserve(std::size_t bytes, CpuCounters* counters) {
   const std::size_t rounded = RoundUp(bytes, kCacheLine);
   data_ = std::aligned_alloc(kCacheLine, rounded);
   if (data_ == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("CPU device: cannot allocate ", rounded, " bytes"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("CPU device: cannot allocate ", rounded, " bytes"));
   }
   std::memset(data_, 0, rounded);
   bytes_ = rounded;
@@ -62,27 +65,31 @@ absl::Status CpuBuffer::Reserve(std::size_t bytes, CpuCounters* counters) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Make(const ModelConfig& config, const KvCacheSpec& spec,
+absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Make(const ModelConfig& config,
+                                                             const KvCacheSpec& spec,
                                                              CpuCounters* counters) {
   auto cache = std::unique_ptr<CpuKvCache>(new CpuKvCache());
   cache->spec_ = spec;
   const std::uint64_t element = spec.type == KvType::kFloat32 ? 4 : 2;
-  const std::uint64_t block_bytes = static_cast<std::uint64_t>(config.num_kv_heads) * kKvBlockTokens *
-                                    static_cast<std::uint64_t>(config.head_dim) * element;
+  const std::uint64_t block_bytes = static_cast<std::uint64_t>(config.num_kv_heads) *
+                                    kKvBlockTokens * static_cast<std::uint64_t>(config.head_dim) *
+                                    element;
   std::vector<std::uint64_t> plane_bytes;
   std::uint64_t total = 0;
   std::int32_t before = -1;
   for (const std::int32_t layer : spec.layers) {
     if (layer <= before || layer >= config.num_layers) {
       return absl::InvalidArgumentError(absl::StrCat("KV cache: expected ascending layers in [0, ",
-                                                     config.num_layers, "), found ", layer, " after ", before));
+                                                     config.num_layers, "), found ", layer,
+                                                     " after ", before));
     }
     before = layer;
     const bool global = config.layer_is_global[static_cast<std::size_t>(layer)];
     const std::int32_t blocks = global ? spec.global_blocks : spec.window_blocks;
     if (blocks < 1) {
       return absl::InvalidArgumentError(absl::StrCat("KV cache: expected at least one ",
-                                                     global ? "global" : "window", " block, found ", blocks));
+                                                     global ? "global" : "window", " block, found ",
+                                                     blocks));
     }
     plane_bytes.push_back(RoundUp(block_bytes * static_cast<std::uint64_t>(blocks), kCacheLine));
     total += 2 * plane_bytes.back();
@@ -102,7 +109,8 @@ CpuKvCache::Layer CpuKvCache::layer(std::int32_t layer) const {
   return layers_[static_cast<std::size_t>(found - spec_.layers.begin())];
 }
 
-absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Make(const ResidualLayout& layout, CpuCounters* counters) {
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Make(const ResidualLayout& layout,
+                                                               CpuCounters* counters) {
   TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
   auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
   TANDEM_RETURN_IF_ERROR(residual->memory_.Reserve(layout.total_bytes(), counters));
@@ -110,7 +118,8 @@ absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Make(const ResidualLay
   return residual;
 }
 
-absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Import(const ResidualLayout& layout, int fd, bool dma_buf) {
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Import(const ResidualLayout& layout,
+                                                                 int fd, bool dma_buf) {
   TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
   const absl::Status sealed = CheckSealedSize(fd, layout.total_bytes());
   // A dma-buf has no seals: its size is fixed by its nature, and what cannot seal is not a file.
@@ -124,11 +133,13 @@ absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Import(const ResidualL
   return residual;
 }
 
-absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Export(const ResidualLayout& layout, CpuCounters* counters,
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Export(const ResidualLayout& layout,
+                                                                 CpuCounters* counters,
                                                                  UniqueFd* fd) {
   TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
   auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
-  TANDEM_ASSIGN_OR_RETURN(residual->shared_, SharedMemory::Create("tandem-residual", layout.total_bytes()));
+  TANDEM_ASSIGN_OR_RETURN(residual->shared_,
+                          SharedMemory::Create("tandem-residual", layout.total_bytes()));
   counters->allocations.fetch_add(1, std::memory_order_relaxed);
   TANDEM_RETURN_IF_ERROR(SealSize(residual->shared_.fd.get()));
   *fd = MakeUdmabuf(residual->shared_.fd.get(), layout.total_bytes());

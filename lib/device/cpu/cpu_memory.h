@@ -24,7 +24,8 @@ struct CpuCounters {
 class CpuBuffer {
  public:
   CpuBuffer() = default;
-  CpuBuffer(CpuBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  CpuBuffer(CpuBuffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
   CpuBuffer& operator=(CpuBuffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
@@ -61,7 +62,8 @@ class CpuWeights final : public Weights {
 // Keys, then values, of every layer; each (blocks, kv_heads, kKvBlockTokens, head_dim).
 class CpuKvCache final : public KvCache {
  public:
-  static absl::StatusOr<std::unique_ptr<CpuKvCache>> Make(const ModelConfig& config, const KvCacheSpec& spec,
+  static absl::StatusOr<std::unique_ptr<CpuKvCache>> Make(const ModelConfig& config,
+                                                          const KvCacheSpec& spec,
                                                           CpuCounters* counters);
   const KvCacheSpec& spec() const override { return spec_; }
   std::uint64_t bytes() const override { return memory_.bytes(); }
@@ -83,12 +85,15 @@ class CpuKvCache final : public KvCache {
 // Memory of our own, or pages that several processes share.
 class CpuResidual final : public ResidualBuffer {
  public:
-  static absl::StatusOr<std::unique_ptr<CpuResidual>> Make(const ResidualLayout& layout, CpuCounters* counters);
-  // `fd` is a sealed memfd, or with `dma_buf` also a dma-buf that can be mapped. It may be closed afterwards.
-  static absl::StatusOr<std::unique_ptr<CpuResidual>> Import(const ResidualLayout& layout, int fd, bool dma_buf);
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Make(const ResidualLayout& layout,
+                                                           CpuCounters* counters);
+  // `fd` is a sealed memfd, or with `dma_buf` also a dma-buf that can be mapped. It may be closed
+  // afterwards.
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Import(const ResidualLayout& layout, int fd,
+                                                             bool dma_buf);
   // A dma-buf over new pages where the system can make one, else a sealed memfd, in *fd.
-  static absl::StatusOr<std::unique_ptr<CpuResidual>> Export(const ResidualLayout& layout, CpuCounters* counters,
-                                                             UniqueFd* fd);
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Export(const ResidualLayout& layout,
+                                                             CpuCounters* counters, UniqueFd* fd);
   const ResidualLayout& layout() const override { return layout_; }
   float* slot(std::int32_t slot) const {
     return reinterpret_cast<float*>(base_ + layout_.slot_bytes * static_cast<std::uint64_t>(slot));

@@ -10,8 +10,8 @@ namespace tandem {
 namespace {
 
 std::int64_t PaddedCols(std::int64_t cols) {
-  return static_cast<std::int64_t>(
-      RoundUp(static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(kGroupSize * kChunkGroups)));
+  return static_cast<std::int64_t>(RoundUp(static_cast<std::uint64_t>(cols),
+                                           static_cast<std::uint64_t>(kGroupSize * kChunkGroups)));
 }
 
 }  // namespace
@@ -27,7 +27,8 @@ void CpuScratchSizes::Cover(const CpuScratchSizes& other) {
   tile = std::max(tile, other.tile);
 }
 
-absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads, CpuCounters* counters) {
+absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads,
+                                 CpuCounters* counters) {
   sizes.Cover(wanted);
   const auto floats = [&](CpuBuffer& buffer, std::int64_t width) {
     return buffer.Reserve(static_cast<std::size_t>(sizes.tokens * width) * sizeof(float), counters);
@@ -47,7 +48,8 @@ absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads, Cpu
   TANDEM_RETURN_IF_ERROR(quant_split.Reserve(quants, counters));
   TANDEM_RETURN_IF_ERROR(quant_scales.Reserve(quants / kGroupSize * sizeof(float), counters));
   TANDEM_RETURN_IF_ERROR(quant_sums.Reserve(quants / kGroupSize * sizeof(std::int32_t), counters));
-  return tiles.Reserve(static_cast<std::size_t>(threads * kTileRows * sizes.tile) * sizeof(float), counters);
+  return tiles.Reserve(static_cast<std::size_t>(threads * kTileRows * sizes.tile) * sizeof(float),
+                       counters);
 }
 
 void CpuProducts::Begin(ActivationType activations, const std::atomic<bool>* cancelled) {
@@ -69,7 +71,8 @@ void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
   });
 }
 
-void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_t last_row, int worker) {
+void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_t last_row,
+                       int worker) {
   const MatrixView& w = *output.weights;
   last_row = std::min(last_row, w.rows);
   if (first_row >= last_row) return;
@@ -80,7 +83,8 @@ void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_
   FloatProduct(w, first_row, last_row, input_, tile, output.out, w.rows);
 }
 
-// Blocks are small enough to share out evenly and large enough to be worth the hand-out; whole tiles.
+// Blocks are small enough to share out evenly and large enough to be worth the hand-out; whole
+// tiles.
 std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
   const std::int64_t even = rows / (8 * pool_->threads()) / kTileRows * kTileRows;
   return std::clamp<std::int64_t>(even, 4 * kTileRows, 32 * kTileRows);

@@ -12,16 +12,17 @@
 
 namespace tandem {
 
-// Memory that every stage of the device works in; one step runs at a time. Sizes are the largest that any stage asked for.
+// Memory that every stage of the device works in; one step runs at a time. Sizes are the largest
+// that any stage asked for.
 struct CpuScratchSizes {
   std::int64_t tokens = 0;
-  std::int64_t hidden = 0;      // widths in floats
-  std::int64_t queries = 0;     // heads * head_dim
-  std::int64_t keys = 0;        // kv_heads * head_dim
+  std::int64_t hidden = 0;   // widths in floats
+  std::int64_t queries = 0;  // heads * head_dim
+  std::int64_t keys = 0;     // kv_heads * head_dim
   std::int64_t ffn = 0;
   std::int64_t head_dim = 0;
-  std::int64_t quantized = 0;   // widest input of an int8 product; 0 for none
-  std::int64_t tile = 0;        // widest input of a float product
+  std::int64_t quantized = 0;  // widest input of an int8 product; 0 for none
+  std::int64_t tile = 0;       // widest input of a float product
   void Cover(const CpuScratchSizes& other);
 };
 
@@ -29,18 +30,18 @@ struct CpuScratch {
   absl::Status Reserve(const CpuScratchSizes& sizes, int threads, CpuCounters* counters);
 
   CpuScratchSizes sizes;
-  CpuBuffer residual;    // (tokens, hidden): where neither neighbour takes it
-  CpuBuffer normed;      // (tokens, hidden)
-  CpuBuffer projected;   // (tokens, hidden)
-  CpuBuffer queries;     // (tokens, queries)
-  CpuBuffer keys;        // (tokens, keys)
-  CpuBuffer values;      // (tokens, keys)
-  CpuBuffer attended;    // (tokens, queries)
-  CpuBuffer gate;        // (tokens, ffn)
-  CpuBuffer up;          // (tokens, ffn)
-  CpuBuffer rope;        // four planes (tokens, head_dim / 2): cosines, sines; local, global
+  CpuBuffer residual;   // (tokens, hidden): where neither neighbour takes it
+  CpuBuffer normed;     // (tokens, hidden)
+  CpuBuffer projected;  // (tokens, hidden)
+  CpuBuffer queries;    // (tokens, queries)
+  CpuBuffer keys;       // (tokens, keys)
+  CpuBuffer values;     // (tokens, keys)
+  CpuBuffer attended;   // (tokens, queries)
+  CpuBuffer gate;       // (tokens, ffn)
+  CpuBuffer up;         // (tokens, ffn)
+  CpuBuffer rope;       // four planes (tokens, head_dim / 2): cosines, sines; local, global
   CpuBuffer quant_plain, quant_split, quant_scales, quant_sums;
-  CpuBuffer tiles;       // (threads, kTileRows * tile)
+  CpuBuffer tiles;  // (threads, kTileRows * tile)
 };
 
 // Matrix products over the pool. Allocates nothing. One thread at a time.
@@ -52,8 +53,8 @@ class CpuProducts {
   void Begin(ActivationType activations, const std::atomic<bool>* cancelled);
   bool cancelled() const { return cancelled_->load(std::memory_order_relaxed); }
 
-  // x becomes the input of the products that follow: `cols` values of each row, which must stay until then. Where activations are int8, its
-  // quantised form is made too.
+  // x becomes the input of the products that follow: `cols` values of each row, which must stay
+  // until then. Where activations are int8, its quantised form is made too.
   void SetInput(const FloatRows& x, std::int64_t cols);
 
   struct Output {

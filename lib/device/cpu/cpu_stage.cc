@@ -36,8 +36,10 @@ void CpuStepCopy::Assign(const Step& step) {
   logit_rows_.assign(step.logit_rows.begin(), step.logit_rows.end());
 }
 
-absl::StatusOr<std::unique_ptr<CpuStage>> CpuStage::Make(CpuShared* shared, const ModelConfig& config,
-                                                         const StageSpec& spec, const StageBindings& bindings,
+absl::StatusOr<std::unique_ptr<CpuStage>> CpuStage::Make(CpuShared* shared,
+                                                         const ModelConfig& config,
+                                                         const StageSpec& spec,
+                                                         const StageBindings& bindings,
                                                          const CompileOptions& options) {
   auto stage = std::unique_ptr<CpuStage>(new CpuStage(shared, config, spec, options));
   stage->bindings_ = bindings;
@@ -47,8 +49,8 @@ absl::StatusOr<std::unique_ptr<CpuStage>> CpuStage::Make(CpuShared* shared, cons
   stage->output_ = dynamic_cast<const CpuResidual*>(bindings.output);
   if ((bindings.input != nullptr && stage->input_ == nullptr) ||
       (bindings.output != nullptr && stage->output_ == nullptr)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("stage '", StageSpecName(spec), "': a residual buffer was made by another device"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stage '", StageSpecName(spec), "': a residual buffer was made by another device"));
   }
   if (spec.head) {
     const std::size_t logits = static_cast<std::size_t>(options.limits.max_logit_rows) *
@@ -70,14 +72,16 @@ CpuStage::~CpuStage() {
 absl::Status CpuStage::CheckSlots(std::int32_t input_slot, std::int32_t output_slot) const {
   const auto check = [&](const CpuResidual* buffer, std::int32_t slot, absl::string_view which) {
     if (buffer == nullptr || (slot >= 0 && slot < buffer->layout().slots)) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_), "': expected an ", which,
-                                                   " slot in [0, ", buffer->layout().slots, "), found ", slot));
+    return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_),
+                                                   "': expected an ", which, " slot in [0, ",
+                                                   buffer->layout().slots, "), found ", slot));
   };
   TANDEM_RETURN_IF_ERROR(check(input_, input_slot, "input"));
   return check(output_, output_slot, "output");
 }
 
-absl::StatusOr<Ticket> CpuStage::Submit(const Step& step, std::int32_t input_slot, std::int32_t output_slot) {
+absl::StatusOr<Ticket> CpuStage::Submit(const Step& step, std::int32_t input_slot,
+                                        std::int32_t output_slot) {
   if (in_flight_) {
     return absl::FailedPreconditionError(
         absl::StrCat("stage '", StageSpecName(spec_), "': a step is in flight already"));
@@ -101,26 +105,29 @@ absl::StatusOr<Ticket> CpuStage::Submit(const Step& step, std::int32_t input_slo
 
 absl::Status CpuStage::Wait(Ticket ticket, absl::Time deadline) {
   if (ticket.value == 0 || ticket.value != ticket_) {
-    return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_), "': expected ticket ", ticket_,
-                                                   ", found ", ticket.value));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stage '", StageSpecName(spec_), "': expected ticket ", ticket_, ", found ", ticket.value));
   }
   std::unique_lock lock(mutex_);
   const auto finished = [this] { return state_ == State::kDone; };
   if (deadline == absl::InfiniteFuture()) {
     done_.wait(lock, finished);
   } else if (!done_.wait_until(lock, absl::ToChronoTime(deadline), finished)) {
-    return absl::DeadlineExceededError(absl::StrCat("stage '", StageSpecName(spec_), "': the step still runs"));
+    return absl::DeadlineExceededError(
+        absl::StrCat("stage '", StageSpecName(spec_), "': the step still runs"));
   }
   in_flight_ = false;
   if (was_cancelled_) {
-    return absl::CancelledError(absl::StrCat("stage '", StageSpecName(spec_), "': the step was cancelled"));
+    return absl::CancelledError(
+        absl::StrCat("stage '", StageSpecName(spec_), "': the step was cancelled"));
   }
   return absl::OkStatus();
 }
 
 std::span<const float> CpuStage::logits() const {
   if (!spec_.head) return {};
-  return {logits_.as<float>(), step_.logit_rows().size() * static_cast<std::size_t>(config_.vocab_size)};
+  return {logits_.as<float>(),
+          step_.logit_rows().size() * static_cast<std::size_t>(config_.vocab_size)};
 }
 
 }  // namespace tandem

@@ -41,7 +41,8 @@ class CpuStepCopy {
   std::span<const Token> tokens() const { return tokens_; }
   std::span<const std::int32_t> logit_rows() const { return logit_rows_; }
   const std::int32_t* blocks(std::int32_t sequence, bool global) const {
-    return tables_.data() + (2 * static_cast<std::size_t>(sequence) + (global ? 0 : 1)) * table_size_;
+    return tables_.data() +
+           (2 * static_cast<std::size_t>(sequence) + (global ? 0 : 1)) * table_size_;
   }
 
  private:
@@ -54,12 +55,15 @@ class CpuStepCopy {
 class CpuStage final : public Stage, private CpuJob {
  public:
   // Reserves the memory that its steps need. The bindings were validated.
-  static absl::StatusOr<std::unique_ptr<CpuStage>> Make(CpuShared* shared, const ModelConfig& config,
-                                                        const StageSpec& spec, const StageBindings& bindings,
+  static absl::StatusOr<std::unique_ptr<CpuStage>> Make(CpuShared* shared,
+                                                        const ModelConfig& config,
+                                                        const StageSpec& spec,
+                                                        const StageBindings& bindings,
                                                         const CompileOptions& options);
   ~CpuStage() override;  // cancels and waits
 
-  absl::StatusOr<Ticket> Submit(const Step& step, std::int32_t input_slot, std::int32_t output_slot) override;
+  absl::StatusOr<Ticket> Submit(const Step& step, std::int32_t input_slot,
+                                std::int32_t output_slot) override;
   absl::Status Wait(Ticket ticket, absl::Time deadline) override;
   void Cancel() override { cancelled_.store(true, std::memory_order_relaxed); }
   std::span<const float> logits() const override;
@@ -67,7 +71,8 @@ class CpuStage final : public Stage, private CpuJob {
  private:
   enum class State { kIdle, kRunning, kDone };
 
-  CpuStage(CpuShared* shared, const ModelConfig& config, const StageSpec& spec, const CompileOptions& options)
+  CpuStage(CpuShared* shared, const ModelConfig& config, const StageSpec& spec,
+           const CompileOptions& options)
       : shared_(shared), config_(config), spec_(spec), options_(options), step_(options.limits) {}
   absl::Status CheckSlots(std::int32_t input_slot, std::int32_t output_slot) const;
 

@@ -10,7 +10,8 @@ namespace tandem {
 void CpuStage::Run() {
   shared_->products.Begin(options_.activations, &cancelled_);
   RunHalves();
-  // Cancelled after the last half, the step is still whole; where work was skipped the flag was seen before.
+  // Cancelled after the last half, the step is still whole; where work was skipped the flag was
+  // seen before.
   std::lock_guard lock(mutex_);
   was_cancelled_ = shared_->products.cancelled();
   state_ = State::kDone;
@@ -38,13 +39,14 @@ void CpuStage::RunHalves() {
 void CpuStage::Embed() {
   const std::int64_t hidden = config_.hidden_size;
   shared_->products.ForEach(tokens(), [&](std::int64_t t, int) {
-    ScaledRow(plan_.embedding, step_.tokens()[static_cast<std::size_t>(t)].id, plan_.embedding_scale,
-              target_ + t * hidden);
+    ScaledRow(plan_.embedding, step_.tokens()[static_cast<std::size_t>(t)].id,
+              plan_.embedding_scale, target_ + t * hidden);
   });
   base_ = target_;
 }
 
-// Planes of the buffer: cosines and sines of the local layers, then of the global ones; each (tokens, head_dim / 2).
+// Planes of the buffer: cosines and sines of the local layers, then of the global ones; each
+// (tokens, head_dim / 2).
 void CpuStage::FillRope() {
   const std::int64_t plane = tokens() * (config_.head_dim / 2);
   auto* rope = shared_->scratch.rope.as<float>();
@@ -94,7 +96,8 @@ void CpuStage::AttentionHalf(const CpuAttentionHalf& half) {
   products.Run(inputs);
   products.ForEach(tokens(), [&](std::int64_t t, int) { StoreToken(half, t); });
   const std::int64_t heads = config_.num_heads;
-  products.ForEach(tokens() * heads, [&](std::int64_t i, int) { AttendToken(half, i / heads, i % heads); });
+  products.ForEach(tokens() * heads,
+                   [&](std::int64_t i, int) { AttendToken(half, i / heads, i % heads); });
   const std::int64_t width = heads * config_.head_dim;
   products.SetInput({scratch.attended.as<float>(), width, tokens()}, width);
   const CpuProducts::Output output[] = {{&half.output, scratch.projected.as<float>()}};
@@ -108,7 +111,8 @@ void CpuStage::StoreToken(const CpuAttentionHalf& half, std::int64_t token) {
   const std::int64_t kv_heads = config_.num_kv_heads;
   const float eps = config_.rms_norm_eps;
   const std::int64_t plane = tokens() * (dim / 2);
-  const float* cosines = shared_->scratch.rope.as<float>() + (half.global ? 2 * plane : 0) + token * (dim / 2);
+  const float* cosines =
+      shared_->scratch.rope.as<float>() + (half.global ? 2 * plane : 0) + token * (dim / 2);
   const float* sines = cosines + plane;
   float* query = shared_->scratch.queries.as<float>() + token * config_.num_heads * dim;
   for (std::int64_t h = 0; h < config_.num_heads; ++h, query += dim) {
@@ -151,8 +155,10 @@ void CpuStage::AttendToken(const CpuAttentionHalf& half, std::int64_t token, std
 void CpuStage::FfnHalf(const CpuFfnHalf& half) {
   CpuScratch& scratch = shared_->scratch;
   Norm(half.norm);
-  shared_->products.RunGated({&half.gate, scratch.gate.as<float>()}, {&half.up, scratch.up.as<float>()});
-  shared_->products.SetInput({scratch.gate.as<float>(), config_.ffn_size, tokens()}, config_.ffn_size);
+  shared_->products.RunGated({&half.gate, scratch.gate.as<float>()},
+                             {&half.up, scratch.up.as<float>()});
+  shared_->products.SetInput({scratch.gate.as<float>(), config_.ffn_size, tokens()},
+                             config_.ffn_size);
   const CpuProducts::Output output[] = {{&half.down, scratch.projected.as<float>()}};
   shared_->products.Run(output);
   AddNormed(half.post_norm);

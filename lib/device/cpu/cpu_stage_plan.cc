@@ -23,7 +23,8 @@ class Resolver {
       if (weights->manifest().name != region) continue;
       const auto* ours = dynamic_cast<const CpuWeights*>(weights.get());
       if (ours == nullptr) {
-        return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_), "': region '", region,
+        return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_),
+                                                       "': region '", region,
                                                        "' was imported by another device"));
       }
       return ours->region().Find(id);
@@ -52,9 +53,9 @@ class Resolver {
 
  private:
   absl::Status BadFormat(TensorId id, WeightFormat found, absl::string_view expected) const {
-    return absl::UnimplementedError(absl::StrCat("stage '", StageSpecName(spec_), "' on the CPU device: tensor '",
-                                                 TensorName(id), "': expected ", expected, ", found ",
-                                                 std::string(WeightFormatName(found))));
+    return absl::UnimplementedError(absl::StrCat(
+        "stage '", StageSpecName(spec_), "' on the CPU device: tensor '", TensorName(id),
+        "': expected ", expected, ", found ", std::string(WeightFormatName(found))));
   }
 
   const StageSpec& spec_;
@@ -62,8 +63,8 @@ class Resolver {
   ActivationType activations_;
 };
 
-absl::Status ResolveAttention(const Resolver& resolver, const ModelConfig& config, std::int32_t layer,
-                              const CpuKvCache& cache, CpuStagePlan* plan) {
+absl::Status ResolveAttention(const Resolver& resolver, const ModelConfig& config,
+                              std::int32_t layer, const CpuKvCache& cache, CpuStagePlan* plan) {
   CpuAttentionHalf half;
   half.layer = layer;
   half.global = config.layer_is_global[static_cast<std::size_t>(layer)];
@@ -91,11 +92,13 @@ absl::Status ResolveFfn(const Resolver& resolver, std::int32_t layer, CpuStagePl
   return absl::OkStatus();
 }
 
-// Rotary embedding as transformers computes it in float32: 1 / theta^(2 i / head_dim), divided by the scaling factor.
+// Rotary embedding as transformers computes it in float32: 1 / theta^(2 i / head_dim), divided by
+// the scaling factor.
 std::vector<float> Frequencies(std::int32_t head_dim, float theta, float factor) {
   std::vector<float> out(static_cast<std::size_t>(head_dim / 2));
   for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i] = 1.0f / std::pow(theta, static_cast<float>(2 * i) / static_cast<float>(head_dim)) / factor;
+    out[i] =
+        1.0f / std::pow(theta, static_cast<float>(2 * i) / static_cast<float>(head_dim)) / factor;
   }
   return out;
 }
@@ -112,8 +115,8 @@ void AddRope(const ModelConfig& config, CpuStagePlan* plan) {
   }
 }
 
-CpuScratchSizes SizesOf(const ModelConfig& config, const StageSpec& spec, const CompileOptions& options,
-                        const CpuStagePlan& plan) {
+CpuScratchSizes SizesOf(const ModelConfig& config, const StageSpec& spec,
+                        const CompileOptions& options, const CpuStagePlan& plan) {
   CpuScratchSizes sizes;
   sizes.tokens = std::max(options.limits.max_tokens, options.limits.max_logit_rows);
   sizes.hidden = config.hidden_size;
@@ -135,13 +138,15 @@ CpuScratchSizes SizesOf(const ModelConfig& config, const StageSpec& spec, const 
 }  // namespace
 
 absl::StatusOr<CpuStagePlan> MakeCpuStagePlan(const ModelConfig& config, const StageSpec& spec,
-                                              const StageBindings& bindings, const CompileOptions& options) {
+                                              const StageBindings& bindings,
+                                              const CompileOptions& options) {
   CpuStagePlan plan;
   const Resolver resolver(spec, bindings, options.activations);
   if (spec.HasAttention() && config.head_dim % 16 != 0) {
-    return absl::UnimplementedError(absl::StrCat("stage '", StageSpecName(spec),
-                                                 "' on the CPU device: expected a head_dim that is a multiple of 16, found ",
-                                                 config.head_dim));
+    return absl::UnimplementedError(
+        absl::StrCat("stage '", StageSpecName(spec),
+                     "' on the CPU device: expected a head_dim that is a multiple of 16, found ",
+                     config.head_dim));
   }
   const auto* cache = dynamic_cast<const CpuKvCache*>(bindings.kv_cache);
   if (spec.HasAttention() && cache == nullptr) {
@@ -149,13 +154,15 @@ absl::StatusOr<CpuStagePlan> MakeCpuStagePlan(const ModelConfig& config, const S
         absl::StrCat("stage '", StageSpecName(spec), "': the KV cache was made by another device"));
   }
   for (std::int32_t half = spec.first_half; half < spec.last_half; ++half) {
-    TANDEM_RETURN_IF_ERROR(half % 2 == 0 ? ResolveAttention(resolver, config, half / 2, *cache, &plan)
-                                         : ResolveFfn(resolver, half / 2, &plan));
+    TANDEM_RETURN_IF_ERROR(half % 2 == 0
+                               ? ResolveAttention(resolver, config, half / 2, *cache, &plan)
+                               : ResolveFfn(resolver, half / 2, &plan));
   }
   if (spec.embed || spec.head) {
     TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kEmbedding, -1, spec.head, &plan.embedding));
   }
-  if (spec.head) TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kFinalNorm, -1, &plan.final_norm));
+  if (spec.head)
+    TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kFinalNorm, -1, &plan.final_norm));
   // Gemma3TextScaledWordEmbedding rounds the scale to the type it computes in: float32 here.
   plan.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   plan.query_scale = 1.0f / std::sqrt(config.query_pre_attn_scalar);

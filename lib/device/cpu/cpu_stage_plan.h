@@ -46,6 +46,7 @@ struct CpuStagePlan {
 
 // Of a stage that ValidateCompile accepted. UNIMPLEMENTED names what the CPU device does not do.
 absl::StatusOr<CpuStagePlan> MakeCpuStagePlan(const ModelConfig& config, const StageSpec& spec,
-                                              const StageBindings& bindings, const CompileOptions& options);
+                                              const StageBindings& bindings,
+                                              const CompileOptions& options);
 
 }  // namespace tandem

@@ -11,7 +11,8 @@
 #include "hwy/highway.h"
 #include "lib/device/cpu/int8_row-inl.h"
 
-// This file is compiled without contraction of a * b + c: the product's bits must not depend on the instruction set.
+// This file is compiled without contraction of a * b + c: the product's bits must not depend on the
+// instruction set.
 HWY_BEFORE_NAMESPACE();
 namespace tandem {
 namespace HWY_NAMESPACE {
@@ -20,8 +21,8 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 template <bool kInt4>
-void ProductOf(const MatrixView& w, std::int64_t first_row, std::int64_t last_row, const QuantizedRows& x, float* out,
-               std::int64_t out_stride) {
+void ProductOf(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+               const QuantizedRows& x, float* out, std::int64_t out_stride) {
   // Activations of a block of tokens stay in the first-level cache while the rows go by.
   constexpr std::int64_t kBlockBytes = 24 * 1024;
   const std::int64_t block = std::clamp<std::int64_t>(kBlockBytes / x.cols_padded / 4 * 4, 4, 64);
@@ -36,36 +37,42 @@ void ProductOf(const MatrixView& w, std::int64_t first_row, std::int64_t last_ro
       const std::uint16_t* scales = w.scales + row * groups;
       std::int64_t t = begin;
       const auto inputs = [&] {
-        return RowInputs{quants + t * x.cols_padded, x.scales + t * scale_stride, x.sums + t * scale_stride,
-                         x.cols_padded, scale_stride};
+        return RowInputs{quants + t * x.cols_padded, x.scales + t * scale_stride,
+                         x.sums + t * scale_stride, x.cols_padded, scale_stride};
       };
       for (; t + 4 <= end; t += 4) {
-        RowTimesTokens<kInt4, 4>(values, scales, groups, inputs(), out + t * out_stride + row, out_stride);
+        RowTimesTokens<kInt4, 4>(values, scales, groups, inputs(), out + t * out_stride + row,
+                                 out_stride);
       }
       for (; t + 2 <= end; t += 2) {
-        RowTimesTokens<kInt4, 2>(values, scales, groups, inputs(), out + t * out_stride + row, out_stride);
+        RowTimesTokens<kInt4, 2>(values, scales, groups, inputs(), out + t * out_stride + row,
+                                 out_stride);
       }
       for (; t < end; ++t) {
-        RowTimesTokens<kInt4, 1>(values, scales, groups, inputs(), out + t * out_stride + row, out_stride);
+        RowTimesTokens<kInt4, 1>(values, scales, groups, inputs(), out + t * out_stride + row,
+                                 out_stride);
       }
     }
   }
 }
 
-void Int8ProductImpl(const MatrixView& w, std::int64_t first_row, std::int64_t last_row, const QuantizedRows& x,
-                     float* out, std::int64_t out_stride) {
-  if (w.format == WeightFormat::kInt4) return ProductOf<true>(w, first_row, last_row, x, out, out_stride);
+void Int8ProductImpl(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+                     const QuantizedRows& x, float* out, std::int64_t out_stride) {
+  if (w.format == WeightFormat::kInt4)
+    return ProductOf<true>(w, first_row, last_row, x, out, out_stride);
   ProductOf<false>(w, first_row, last_row, x, out, out_stride);
 }
 
 // 32 values to int8, rounded to nearest, ties to even.
-HWY_INLINE void QuantizeGroup(const float* x, std::int8_t* quants, float* scale, std::int32_t* sum) {
+HWY_INLINE void QuantizeGroup(const float* x, std::int8_t* quants, float* scale,
+                              std::int32_t* sum) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<std::int8_t, decltype(d)> d8;
   constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(d));
   auto most = hn::Zero(d);
-  for (std::int64_t i = 0; i < kGroupSize; i += kLanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, x + i)));
+  for (std::int64_t i = 0; i < kGroupSize; i += kLanes)
+    most = hn::Max(most, hn::Abs(hn::LoadU(d, x + i)));
   const float absmax = hn::GetLane(hn::MaxOfLanes(d, most));
   // Below this, 127 / absmax would overflow; such a group is all but zero.
   const bool zero = !(absmax > 1e-36f);
@@ -80,7 +87,8 @@ HWY_INLINE void QuantizeGroup(const float* x, std::int8_t* quants, float* scale,
   *sum = hn::GetLane(hn::SumOfLanes(di, total));
 }
 
-void QuantizeActivationsImpl(const float* x, std::int64_t cols, std::int64_t row, const QuantizedRows& out) {
+void QuantizeActivationsImpl(const float* x, std::int64_t cols, std::int64_t row,
+                             const QuantizedRows& out) {
   std::int8_t* plain = out.plain + row * out.cols_padded;
   std::int8_t* split = out.split + row * out.cols_padded;
   float* scales = out.scales + row * (out.cols_padded / kGroupSize);
@@ -111,12 +119,13 @@ namespace tandem {
 HWY_EXPORT(Int8ProductImpl);
 HWY_EXPORT(QuantizeActivationsImpl);
 
-void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row, const QuantizedRows& x, float* out,
-                 std::int64_t out_stride) {
+void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+                 const QuantizedRows& x, float* out, std::int64_t out_stride) {
   HWY_DYNAMIC_DISPATCH(Int8ProductImpl)(w, first_row, last_row, x, out, out_stride);
 }
 
-void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row, const QuantizedRows& out) {
+void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,
+                         const QuantizedRows& out) {
   HWY_DYNAMIC_DISPATCH(QuantizeActivationsImpl)(x, cols, row, out);
 }
 

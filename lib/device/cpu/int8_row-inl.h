@@ -1,6 +1,7 @@
-// One row of int8 or int4 weights times a few rows of quantised activations, for each instruction set. Highway 1.0.3 has no int8 dot
-// product, so AVX-512 with VNNI and AVX2 are written with intrinsics; everything else takes the portable path. All give the same bits
-// (kernels.h, Int8Product).
+// One row of int8 or int4 weights times a few rows of quantised activations, for each instruction
+// set. Highway 1.0.3 has no int8 dot product, so AVX-512 with VNNI and AVX2 are written with
+// intrinsics; everything else takes the portable path. All give the same bits (kernels.h,
+// Int8Product).
 
 #if defined(TANDEM_INT8_ROW_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TANDEM_INT8_ROW_INL_H_

@@ -1,12 +1,13 @@
-// Any instruction set: plain C++. Included by int8_row-inl.h alone, once for each instruction set it is for:
-// no guard.
+// Any instruction set: plain C++. Included by int8_row-inl.h alone, once for each instruction set
+// it is for: no guard.
 
 HWY_BEFORE_NAMESPACE();
 namespace tandem {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Sum of q_w * q_x of one group. `x`: plain columns for int8; for int4 the group's first half, its second half 64 bytes further.
+// Sum of q_w * q_x of one group. `x`: plain columns for int8; for int4 the group's first half, its
+// second half 64 bytes further.
 template <bool kInt4>
 HWY_INLINE std::int32_t GroupSum(const std::uint8_t* w, const std::int8_t* x) {
   std::int32_t sum = 0;
@@ -20,7 +21,7 @@ HWY_INLINE std::int32_t GroupSum(const std::uint8_t* w, const std::int8_t* x) {
 
 template <bool kInt4, int kTokens>
 void RowTimesTokens(const std::uint8_t* w, const std::uint16_t* w_scales, std::int64_t groups,
-                               const RowInputs& x, float* out, std::int64_t out_stride) {
+                    const RowInputs& x, float* out, std::int64_t out_stride) {
   for (int t = 0; t < kTokens; ++t) {
     float lanes[kChunkGroups] = {};
     for (std::int64_t g = 0; g < groups; ++g) {

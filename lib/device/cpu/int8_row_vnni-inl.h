@@ -1,5 +1,5 @@
-// AVX-512 with VNNI: 16 groups a chunk, one lane each. Included by int8_row-inl.h alone, once for each instruction set it is for:
-// no guard.
+// AVX-512 with VNNI: 16 groups a chunk, one lane each. Included by int8_row-inl.h alone, once for
+// each instruction set it is for: no guard.
 
 #include <immintrin.h>
 
@@ -51,7 +51,8 @@ struct ChunkWeights<true> {
   HWY_INLINE __m512i Sums(const std::int8_t* split) const {
     __m512i s[4];
     for (int v = 0; v < 4; ++v) {
-      s[v] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low[v], _mm512_loadu_si512(split + v * 128));
+      s[v] =
+          _mm512_dpbusd_epi32(_mm512_setzero_si512(), low[v], _mm512_loadu_si512(split + v * 128));
       s[v] = _mm512_dpbusd_epi32(s[v], high[v], _mm512_loadu_si512(split + v * 128 + 64));
     }
     // Lane L, element v is group 4 v + L.
@@ -75,12 +76,14 @@ struct ChunkWeights<false> {
   HWY_INLINE __m512i Sums(const std::int8_t* plain) const {
     __m512i s[8];
     for (int v = 0; v < 8; ++v) {
-      s[v] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes[v], _mm512_loadu_si512(plain + v * 64));
+      s[v] =
+          _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes[v], _mm512_loadu_si512(plain + v * 64));
     }
     const __m512i a = SumLanes(s[0], s[1], s[2], s[3]);
     const __m512i b = SumLanes(s[4], s[5], s[6], s[7]);
     // Vector v holds group 2 v in lanes 0 and 1, group 2 v + 1 in lanes 2 and 3.
-    const __m512i sums = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
+    const __m512i sums =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
     const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     return _mm512_permutexvar_epi32(order, sums);
   }
@@ -96,24 +99,26 @@ HWY_INLINE float SumTree(__m512 v) {
 
 // Adds chunk `g / 16` of one row to the sums of each token; `left`: groups that the row still has.
 template <bool kInt4, int kTokens>
-HWY_INLINE void AddChunk(const std::uint8_t* w, __m512 w_scales, std::int64_t g, std::int64_t left, const RowInputs& x,
-                         __m512* sums) {
+HWY_INLINE void AddChunk(const std::uint8_t* w, __m512 w_scales, std::int64_t g, std::int64_t left,
+                         const RowInputs& x, __m512* sums) {
   ChunkWeights<kInt4> weights;
   weights.Load(w + g * (kInt4 ? 16 : 32), left);
   for (int t = 0; t < kTokens; ++t) {
-    const __m512i offset =
-        _mm512_slli_epi32(_mm512_loadu_si512(x.sums + t * x.scale_stride + g), ChunkWeights<kInt4>::kShift);
+    const __m512i offset = _mm512_slli_epi32(_mm512_loadu_si512(x.sums + t * x.scale_stride + g),
+                                             ChunkWeights<kInt4>::kShift);
     const __m512i raw = weights.Sums(x.quants + t * x.quant_stride + g * kGroupSize);
     const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(raw, offset));
-    const __m512 scale = _mm512_mul_ps(w_scales, _mm512_loadu_ps(x.scales + t * x.scale_stride + g));
+    const __m512 scale =
+        _mm512_mul_ps(w_scales, _mm512_loadu_ps(x.scales + t * x.scale_stride + g));
     sums[t] = _mm512_add_ps(sums[t], _mm512_mul_ps(scale, exact));
   }
 }
 
 // Not inlined: its callers are compiled without VNNI.
 template <bool kInt4, int kTokens>
-HWY_NOINLINE void RowTimesTokens(const std::uint8_t* w, const std::uint16_t* w_scales, std::int64_t groups,
-                                 const RowInputs& x, float* out, std::int64_t out_stride) {
+HWY_NOINLINE void RowTimesTokens(const std::uint8_t* w, const std::uint16_t* w_scales,
+                                 std::int64_t groups, const RowInputs& x, float* out,
+                                 std::int64_t out_stride) {
   __m512 sums[kTokens];
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
   std::int64_t g = 0;

@@ -9,8 +9,9 @@
 
 namespace tandem {
 
-// The arithmetic of the CPU device. Each function is compiled for several instruction sets (Highway) and the best one that the
-// machine has is called. All are reentrant, allocate nothing and check nothing: shapes are the caller's promise.
+// The arithmetic of the CPU device. Each function is compiled for several instruction sets
+// (Highway) and the best one that the machine has is called. All are reentrant, allocate nothing
+// and check nothing: shapes are the caller's promise.
 
 // The instruction set in use: "AVX3_DL", "AVX2", "SSE4", "EMU128".
 std::string CpuTargetName();
@@ -32,28 +33,33 @@ struct FloatRows {
   std::int64_t rows = 0;
 };
 
-// out[t * out_stride + r] = sum over c of w[r][c] * x[t][c], for r in [first_row, last_row). The bits of a value depend on its row of w and its row
-// of x alone, not on how many others are computed with it. `tile`: kTileRows * cols floats of scratch.
+// out[t * out_stride + r] = sum over c of w[r][c] * x[t][c], for r in [first_row, last_row). The
+// bits of a value depend on its row of w and its row of x alone, not on how many others are
+// computed with it. `tile`: kTileRows * cols floats of scratch.
 inline constexpr std::int64_t kTileRows = 4;
-void FloatProduct(const MatrixView& w, std::int64_t first_row, std::int64_t last_row, const FloatRows& x, float* tile,
-                  float* out, std::int64_t out_stride);
+void FloatProduct(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+                  const FloatRows& x, float* tile, float* out, std::int64_t out_stride);
 
-// Activations quantised per group of 32: value = q * scale, scale = absmax / 127. Rows are padded with zeros to whole chunks of 16 groups.
+// Activations quantised per group of 32: value = q * scale, scale = absmax / 127. Rows are padded
+// with zeros to whole chunks of 16 groups.
 inline constexpr std::int64_t kChunkGroups = 16;
 struct QuantizedRows {
   std::int8_t* plain = nullptr;  // columns in order; rows cols_padded apart
-  std::int8_t* split = nullptr;  // per 4 groups: columns 0-15 of each, then columns 16-31 of each, to meet the nibbles of int4
+  std::int8_t* split = nullptr;  // per 4 groups: columns 0-15 of each, then columns 16-31 of each,
+                                 // to meet the nibbles of int4
   float* scales = nullptr;       // rows cols_padded / 32 apart
   std::int32_t* sums = nullptr;  // sum of a group's q; as scales
   std::int64_t cols_padded = 0;  // a multiple of 32 * kChunkGroups
   std::int64_t rows = 0;
 };
-void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row, const QuantizedRows& out);
+void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,
+                         const QuantizedRows& out);
 
-// The same product with int8 or int4 weights. Group sums are exact integers; group g adds w_scale * x_scale * sum to lane g % 16 (two roundings, no fused
-// multiply-add) and the lanes are added as a tree: every instruction set gives the same bits.
-void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row, const QuantizedRows& x, float* out,
-                 std::int64_t out_stride);
+// The same product with int8 or int4 weights. Group sums are exact integers; group g adds w_scale *
+// x_scale * sum to lane g % 16 (two roundings, no fused multiply-add) and the lanes are added as a
+// tree: every instruction set gives the same bits.
+void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+                 const QuantizedRows& x, float* out, std::int64_t out_stride);
 
 // out = row `row` of w, times `scale`.
 void ScaledRow(const MatrixView& w, std::int64_t row, float scale, float* out);
@@ -61,12 +67,14 @@ void ScaledRow(const MatrixView& w, std::int64_t row, float scale, float* out);
 // out[i] = x[i] / rms(x) * weights[i]; in place is fine.
 void RmsNormRow(const float* x, const float* weights, std::int64_t n, float eps, float* out);
 // out[i] = base[i] + x[i] / rms(x) * weights[i]; out may be base.
-void AddRmsNormRow(const float* base, const float* x, const float* weights, std::int64_t n, float eps, float* out);
+void AddRmsNormRow(const float* base, const float* x, const float* weights, std::int64_t n,
+                   float eps, float* out);
 
 // gate[i] = gelu_tanh(gate[i]) * up[i].
 void GeGluRow(float* gate, const float* up, std::int64_t n);
 
-// Turns (x[i], x[i + n/2]) by the angle i and multiplies by `scale`; cosines and sines hold n / 2 values.
+// Turns (x[i], x[i + n/2]) by the angle i and multiplies by `scale`; cosines and sines hold n / 2
+// values.
 void RotateRow(float* x, const float* cosines, const float* sines, std::int64_t n, float scale);
 
 // Writes n values to row `index` of a cache of `type`.
@@ -76,9 +84,10 @@ void StoreKv(const float* x, std::int64_t n, KvType type, void* cache, std::int6
 struct AttendJob {
   const float* query = nullptr;  // (head_dim), scaled already
   float* out = nullptr;          // (head_dim)
-  const void* keys = nullptr;    // element 0 of the head in block 0: (kKvBlockTokens, head_dim) contiguous
+  const void* keys =
+      nullptr;  // element 0 of the head in block 0: (kKvBlockTokens, head_dim) contiguous
   const void* values = nullptr;
-  std::int64_t block_stride = 0;  // elements from a block to the next
+  std::int64_t block_stride = 0;         // elements from a block to the next
   const std::int32_t* blocks = nullptr;  // the sequence's block table
   std::int64_t first_position = 0;       // keys [first_position, last_position]
   std::int64_t last_position = 0;

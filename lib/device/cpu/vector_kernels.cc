@@ -7,8 +7,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/device/cpu/vector_kernels.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/contrib/math/math-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -48,8 +48,8 @@ void RmsNormRowImpl(const float* x, const float* weights, std::int64_t n, float 
   for (; i < n; ++i) out[i] = x[i] * inverse * weights[i];
 }
 
-void AddRmsNormRowImpl(const float* base, const float* x, const float* weights, std::int64_t n, float eps,
-                       float* out) {
+void AddRmsNormRowImpl(const float* base, const float* x, const float* weights, std::int64_t n,
+                       float eps, float* out) {
   const D d;
   const float inverse = InverseRms(x, n, eps);
   const V scale = hn::Set(d, inverse);
@@ -66,7 +66,8 @@ HWY_INLINE V Gelu(V x) {
   const D d;
   const V cube = hn::Mul(hn::Mul(x, x), x);
   const V y = hn::Mul(hn::Set(d, 0.7978845608f), hn::MulAdd(hn::Set(d, 0.044715f), cube, x));
-  const V exponent = hn::Min(hn::Max(hn::Mul(y, hn::Set(d, -2.0f)), hn::Set(d, -80.0f)), hn::Set(d, 80.0f));
+  const V exponent =
+      hn::Min(hn::Max(hn::Mul(y, hn::Set(d, -2.0f)), hn::Set(d, -80.0f)), hn::Set(d, 80.0f));
   return hn::Div(x, hn::Add(hn::Set(d, 1.0f), hn::Exp(d, exponent)));
 }
 
@@ -83,7 +84,8 @@ void GeGluRowImpl(float* gate, const float* up, std::int64_t n) {
   for (std::int64_t j = i; j < n; ++j) gate[j] = rest[j - i] * up[j];
 }
 
-void RotateRowImpl(float* x, const float* cosines, const float* sines, std::int64_t n, float scale) {
+void RotateRowImpl(float* x, const float* cosines, const float* sines, std::int64_t n,
+                   float scale) {
   const D d;
   const std::int64_t half = n / 2;
   const V factor = hn::Set(d, scale);
@@ -139,11 +141,13 @@ HWY_INLINE float Dot(const float* query, const T* key, std::int64_t n) {
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
 }
 
-// Softmax weights of one block, in place; returns their sum. `best` is the largest score so far and becomes it; *shrink is what earlier sums lose.
+// Softmax weights of one block, in place; returns their sum. `best` is the largest score so far and
+// becomes it; *shrink is what earlier sums lose.
 HWY_INLINE float BlockSoftmax(float* scores, float* best, float* shrink) {
   const D d;
   V most = hn::Set(d, *best);
-  for (std::int64_t i = 0; i < kKvBlockTokens; i += kLanes) most = hn::Max(most, hn::Load(d, scores + i));
+  for (std::int64_t i = 0; i < kKvBlockTokens; i += kLanes)
+    most = hn::Max(most, hn::Load(d, scores + i));
   const V maximum = hn::MaxOfLanes(d, most);
   const V before = hn::Exp(d, hn::Sub(hn::Set(d, *best), maximum));
   *shrink = hn::GetLane(before);
@@ -168,7 +172,8 @@ void AttendOf(const AttendJob& job) {
   std::fill_n(job.out, n, 0.0f);
   for (std::int64_t at = job.first_position; at <= job.last_position;) {
     const std::int64_t first = at % kKvBlockTokens;
-    const std::int64_t end = std::min<std::int64_t>(kKvBlockTokens, first + job.last_position - at + 1);
+    const std::int64_t end =
+        std::min<std::int64_t>(kKvBlockTokens, first + job.last_position - at + 1);
     const std::int64_t offset = job.blocks[at / kKvBlockTokens] * job.block_stride;
     const T* keys = static_cast<const T*>(job.keys) + offset;
     const T* values = static_cast<const T*>(job.values) + offset;
@@ -188,7 +193,8 @@ void AttendOf(const AttendJob& job) {
     at += end - first;
   }
   const V inverse = hn::Set(d, 1.0f / total);
-  for (std::int64_t c = 0; c < n; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, job.out + c), inverse), d, job.out + c);
+  for (std::int64_t c = 0; c < n; c += kLanes)
+    hn::StoreU(hn::Mul(hn::LoadU(d, job.out + c), inverse), d, job.out + c);
 }
 
 void AttendImpl(const AttendJob& job) {
@@ -218,11 +224,14 @@ void RmsNormRow(const float* x, const float* weights, std::int64_t n, float eps,
   HWY_DYNAMIC_DISPATCH(RmsNormRowImpl)(x, weights, n, eps, out);
 }
 
-void AddRmsNormRow(const float* base, const float* x, const float* weights, std::int64_t n, float eps, float* out) {
+void AddRmsNormRow(const float* base, const float* x, const float* weights, std::int64_t n,
+                   float eps, float* out) {
   HWY_DYNAMIC_DISPATCH(AddRmsNormRowImpl)(base, x, weights, n, eps, out);
 }
 
-void GeGluRow(float* gate, const float* up, std::int64_t n) { HWY_DYNAMIC_DISPATCH(GeGluRowImpl)(gate, up, n); }
+void GeGluRow(float* gate, const float* up, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(GeGluRowImpl)(gate, up, n);
+}
 
 void RotateRow(float* x, const float* cosines, const float* sines, std::int64_t n, float scale) {
   HWY_DYNAMIC_DISPATCH(RotateRowImpl)(x, cosines, sines, n, scale);

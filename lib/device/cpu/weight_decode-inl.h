@@ -1,5 +1,5 @@
-// Rows of weights as float32 vectors, for each instruction set. Every value is exact: a quant has at most 8 significant bits and an
-// fp16 scale 11, so their product fits float32.
+// Rows of weights as float32 vectors, for each instruction set. Every value is exact: a quant has
+// at most 8 significant bits and an fp16 scale 11, so their product fits float32.
 
 #if defined(TANDEM_WEIGHT_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TANDEM_WEIGHT_DECODE_INL_H_
@@ -33,7 +33,8 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Reads one row in steps of whole vectors. Start(row), then for each chunk [col, end): StartChunk, Load at ascending columns.
+// Reads one row in steps of whole vectors. Start(row), then for each chunk [col, end): StartChunk,
+// Load at ascending columns.
 template <WeightFormat kFormat>
 class RowDecoder;
 
@@ -104,7 +105,9 @@ class GroupChunks {
   }
 
  protected:
-  HWY_INLINE float Scale(std::int64_t col) const { return chunk_scales_[(col - chunk_) / kGroupSize]; }
+  HWY_INLINE float Scale(std::int64_t col) const {
+    return chunk_scales_[(col - chunk_) / kGroupSize];
+  }
   const std::uint16_t* row_scales_ = nullptr;
   std::int64_t chunk_ = 0;
   float chunk_scales_[kChunkGroups];
@@ -165,7 +168,8 @@ HWY_INLINE void DecodeRowOf(const MatrixView& w, std::int64_t row, float scale, 
   while (col + kLanes <= w.cols) {
     const std::int64_t end = RowDecoder<kFormat>::ChunkEnd(col, w.cols, kLanes);
     decoder.StartChunk(col, end);
-    for (; col < end; col += kLanes) hn::StoreU(hn::Mul(decoder.Load(d, col), factor), d, out + col);
+    for (; col < end; col += kLanes)
+      hn::StoreU(hn::Mul(decoder.Load(d, col), factor), d, out + col);
   }
   for (; col < w.cols; ++col) out[col] = decoder.Scalar(col) * scale;
 }

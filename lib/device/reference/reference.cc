@@ -40,16 +40,17 @@ std::vector<float> RmsNorm(std::span<const float> x, std::span<const float> weig
     const double scale =
         1.0 / std::sqrt(squares / static_cast<double>(weights.size()) + static_cast<double>(eps));
     for (std::size_t i = 0; i < weights.size(); ++i) {
-      y[begin + i] =
-          static_cast<float>(static_cast<double>(x[begin + i]) * scale * static_cast<double>(weights[i]));
+      y[begin + i] = static_cast<float>(static_cast<double>(x[begin + i]) * scale *
+                                        static_cast<double>(weights[i]));
     }
   }
   return y;
 }
 
-// Rotates `heads` vectors of each token: the first half of a vector with its second half. Frequencies are float32, as in the
-// reference implementation.
-void Rope(std::vector<float>* x, std::size_t heads, std::size_t head_dim, float theta, float factor) {
+// Rotates `heads` vectors of each token: the first half of a vector with its second half.
+// Frequencies are float32, as in the reference implementation.
+void Rope(std::vector<float>* x, std::size_t heads, std::size_t head_dim, float theta,
+          float factor) {
   const std::size_t half = head_dim / 2;
   const std::size_t tokens = x->size() / (heads * head_dim);
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -210,7 +211,8 @@ void ReferenceModel::FeedForward(std::int32_t layer, std::vector<float>* residua
   std::vector<float> gate = Product(w_gate.values, w_gate.shape, x);
   const std::vector<float> up = Product(w_up.values, w_up.shape, x);
   for (std::size_t i = 0; i < gate.size(); ++i) {
-    gate[i] = static_cast<float>(GeluTanh(static_cast<double>(gate[i])) * static_cast<double>(up[i]));
+    gate[i] =
+        static_cast<float>(GeluTanh(static_cast<double>(gate[i])) * static_cast<double>(up[i]));
   }
   const std::vector<float> down = Product(w_down.values, w_down.shape, gate);
   AddTo(residual, RmsNorm(down, Get(TensorKind::kPostFfnNorm, layer).values, eps));

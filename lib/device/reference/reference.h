@@ -12,20 +12,24 @@
 
 namespace tandem {
 
-// The slow, obvious twin of every device: Gemma 3 as Hugging Face transformers' Gemma3ForCausalLM computes it in float32, over a whole
-// sequence at once, without a cache. Weights are dequantised to float32; sums are taken in double. Single-threaded, immutable after Make.
+// The slow, obvious twin of every device: Gemma 3 as Hugging Face transformers' Gemma3ForCausalLM
+// computes it in float32, over a whole sequence at once, without a cache. Weights are dequantised
+// to float32; sums are taken in double. Single-threaded, immutable after Make.
 class ReferenceModel {
  public:
-  // `regions`: all regions of the model, any order. INVALID_ARGUMENT names a tensor that is missing.
-  static absl::StatusOr<ReferenceModel> Make(const ModelConfig& config,
-                                             const std::vector<std::shared_ptr<const Region>>& regions);
+  // `regions`: all regions of the model, any order. INVALID_ARGUMENT names a tensor that is
+  // missing.
+  static absl::StatusOr<ReferenceModel> Make(
+      const ModelConfig& config, const std::vector<std::shared_ptr<const Region>>& regions);
 
   const ModelConfig& config() const { return config_; }
 
   // Token embeddings times sqrt(hidden): (tokens, hidden).
   std::vector<float> Embed(std::span<const std::int32_t> tokens) const;
-  // Runs half layers [first_half, last_half) over `residual` (tokens, hidden), the tokens standing at positions 0, 1, ...
-  void RunHalves(std::int32_t first_half, std::int32_t last_half, std::vector<float>* residual) const;
+  // Runs half layers [first_half, last_half) over `residual` (tokens, hidden), the tokens standing
+  // at positions 0, 1, ...
+  void RunHalves(std::int32_t first_half, std::int32_t last_half,
+                 std::vector<float>* residual) const;
   // Final norm and tied head: (tokens, vocab).
   std::vector<float> Head(std::span<const float> residual) const;
   // Logits of every position: (tokens, vocab).

@@ -1,0 +1,80 @@
+#include <cstdio>
+
+#include "gtest/gtest.h"
+#include "lib/device/conformance/conformance_cases.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::size_t kPromptTokens = 45;
+
+void EqualsReference(const ConformanceTarget& target, Device* device, const ModelConfig& config,
+                     WeightFormat format, ActivationType activations, KvType kv_type) {
+  const auto model = MakeConformanceModel(config, format);
+  ASSERT_TRUE(model.ok()) << model.status();
+  RunnerOptions options;
+  options.activations = activations;
+  options.kv_type = kv_type;
+  const auto runner = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  const auto tokens = RandomTokens(config, kPromptTokens, 7);
+  const auto found = (*runner)->Prefill(0, tokens, 20);
+  ASSERT_TRUE(found.ok()) << found.status();
+  const Difference difference = Compare(model->reference->Logits(tokens), *found);
+  std::printf("difference largest %.2e mean %.2e\n", difference.largest, difference.mean);
+  const ConformanceTolerances& tolerances = target.tolerances;
+  if (activations == ActivationType::kInt8) {
+    EXPECT_LE(difference.largest, tolerances.int8_activations);
+    EXPECT_LE(difference.mean, tolerances.int8_activations_mean);
+    EXPECT_GT(difference.largest, 0) << "activations were not rounded at all";
+  } else {
+    EXPECT_LE(difference.largest, kv_type == KvType::kFloat16 ? tolerances.float16_kv
+                                                              : ToleranceOf(tolerances, format));
+  }
+}
+
+// Rounding activations to 8 bits means nothing for bf16 weights.
+void Int8ActivationsRefused(Device* device, const ModelConfig& config, WeightFormat format) {
+  const auto model = MakeConformanceModel(config, format);
+  ASSERT_TRUE(model.ok()) << model.status();
+  RunnerOptions options;
+  options.activations = ActivationType::kInt8;
+  const auto runner = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_FALSE(runner.ok());
+  EXPECT_EQ(runner.status().code(), absl::StatusCode::kUnimplemented) << runner.status();
+  EXPECT_FALSE(runner.status().message().empty());
+}
+
+}  // namespace
+
+std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target) {
+  std::vector<ConformanceCase> cases;
+  const auto add = [&cases](const ConformanceShape& shape, WeightFormat format,
+                            ActivationType activations, KvType kv_type) {
+    cases.push_back(
+        {"EqualsReference_" + shape.name + "_" + VariantName(format, activations, kv_type),
+         [=](const ConformanceTarget& t, Device* device) {
+           EqualsReference(t, device, shape.config, format, activations, kv_type);
+         }});
+  };
+  for (const ConformanceShape& shape : ConformanceShapes()) {
+    for (const WeightFormat format : target.formats) {
+      add(shape, format, ActivationType::kFloat32, KvType::kFloat32);
+      if (target.int8_activations && format != WeightFormat::kBf16) {
+        add(shape, format, ActivationType::kInt8, KvType::kFloat32);
+      }
+    }
+    if (target.float16_kv)
+      add(shape, target.formats.front(), ActivationType::kFloat32, KvType::kFloat16);
+  }
+  for (const WeightFormat format : target.formats) {
+    if (target.int8_activations && format != WeightFormat::kBf16) continue;
+    cases.push_back({"Int8ActivationsRefused_" + std::string(WeightFormatName(format)),
+                     [format](const ConformanceTarget&, Device* device) {
+                       Int8ActivationsRefused(device, ConformanceConfig(), format);
+                     }});
+  }
+  return cases;
+}
+
+}  // namespace tandem

@@ -1,0 +1,183 @@
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "gtest/gtest.h"
+#include "lib/device/conformance/conformance_cases.h"
+
+namespace tandem {
+namespace {
+
+constexpr WeightFormat kFormats[] = {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4};
+
+// The best format that the device takes.
+absl::StatusOr<ConformanceModel> AnyModel(const ConformanceTarget& target) {
+  for (const WeightFormat format : kFormats) {
+    if (std::count(target.formats.begin(), target.formats.end(), format) > 0) {
+      return MakeConformanceModel(ConformanceConfig(), format);
+    }
+  }
+  return absl::InvalidArgumentError("the conformance target names no weight format");
+}
+
+double Tolerance(const ConformanceTarget& target) {
+  return std::max({target.tolerances.bf16, target.tolerances.int8, target.tolerances.int4});
+}
+
+bool Imports(const ConformanceTarget& target, HandleKind kind) {
+  return std::count(target.memfd_imports.begin(), target.memfd_imports.end(), kind) > 0;
+}
+
+// A memfd that could be an edge, with `bytes` and perhaps a seal on its size.
+UniqueFd EdgeFd(std::size_t bytes, bool sealed) {
+  auto memory = SharedMemory::Create("conformance-edge", bytes);
+  EXPECT_TRUE(memory.ok()) << memory.status();
+  if (!memory.ok()) return UniqueFd();
+  if (sealed) {
+    EXPECT_TRUE(SealSize(memory->fd.get()).ok());
+  }
+  return std::move(memory->fd);
+}
+
+// What a stage writes is in the pages that another process maps, in the slot it was told, and
+// nowhere else.
+void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device, HandleKind kind) {
+  const auto model = AnyModel(target);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const ModelConfig& config = model->config;
+  const std::int32_t halves = 2 * config.num_layers;
+  RunnerOptions options;
+  options.stages = {{.embed = true, .first_half = 0, .last_half = 1, .head = false},
+                    {.embed = false, .first_half = 1, .last_half = halves, .head = true}};
+  options.import_residuals = kind;
+  const auto made = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_TRUE(made.ok()) << made.status();
+  ModelRunner* runner = made->get();
+  const auto tokens = RandomTokens(config, 21, 8);
+  const RunnerShare share{0, tokens};
+  const Step& step = runner->Prepare({&share, 1});
+  const auto ticket = runner->stage(0)->Submit(step, 0, 1);
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  const absl::Status done = runner->stage(0)->Wait(*ticket, absl::InfiniteFuture());
+  ASSERT_TRUE(done.ok()) << done;
+
+  std::vector<float> expected = model->reference->Embed(tokens);
+  model->reference->RunHalves(0, 1, &expected);
+  const std::span<const float> memory = runner->residual_memory(0);
+  const std::size_t slot = runner->residual(0)->layout().slot_bytes / sizeof(float);
+  const auto rows = memory.subspan(slot, expected.size());
+  EXPECT_LE(Compare(expected, rows).largest, Tolerance(target));
+  const auto zeros =
+      std::count(memory.begin(), memory.begin() + static_cast<std::ptrdiff_t>(slot), 0.0f);
+  EXPECT_EQ(static_cast<std::size_t>(zeros), slot) << "the other slot was written to";
+}
+
+// What another process writes to the pages is what the next stage reads.
+void InputsAreReadFromTheSharedPages(const ConformanceTarget& target, Device* device,
+                                     HandleKind kind) {
+  const auto model = AnyModel(target);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const ModelConfig& config = model->config;
+  const std::int32_t halves = 2 * config.num_layers;
+  RunnerOptions options;
+  options.stages = {{.embed = true, .first_half = 0, .last_half = halves, .head = false},
+                    {.embed = false, .first_half = halves, .last_half = halves, .head = true}};
+  options.import_residuals = kind;
+  const auto made = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_TRUE(made.ok()) << made.status();
+  ModelRunner* runner = made->get();
+  const std::size_t slot = runner->residual(0)->layout().slot_bytes / sizeof(float);
+  for (std::uint32_t round = 0; round < 3; ++round) {
+    const auto tokens = RandomTokens(config, 9 + round, 9 + round);
+    const RunnerShare share{0, tokens};
+    const std::vector<float> residual =
+        model->reference->Embed(RandomTokens(config, tokens.size(), 90 + round));
+    const std::size_t at = (round % 2) * slot;
+    // The mapping is ours and writable; the span is const for everybody else.
+    std::copy(residual.begin(), residual.end(),
+              const_cast<float*>(runner->residual_memory(0).data()) + at);
+    const auto ticket = runner->stage(1)->Submit(runner->Prepare({&share, 1}),
+                                                 static_cast<std::int32_t>(round % 2), 0);
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    const absl::Status done = runner->stage(1)->Wait(*ticket, absl::InfiniteFuture());
+    ASSERT_TRUE(done.ok()) << done;
+    EXPECT_LE(Compare(model->reference->Head(residual), runner->stage(1)->logits()).largest,
+              Tolerance(target));
+  }
+}
+
+void SplitOverImportedBuffers(const ConformanceTarget& target, Device* device, HandleKind kind) {
+  const auto model = AnyModel(target);
+  ASSERT_TRUE(model.ok()) << model.status();
+  RunnerOptions options;
+  options.stages = OneStagePerHalf(model->config);
+  options.import_residuals = kind;
+  const auto runner = ModelRunner::Make(device, model->config, model->regions, options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  const auto tokens = RandomTokens(model->config, 40, 10);
+  const auto found = (*runner)->Prefill(0, tokens, 7);
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_LE(Compare(model->reference->Logits(tokens), *found).largest, Tolerance(target));
+}
+
+void BadImportsAreRefused(const ConformanceTarget& target, Device* device) {
+  const ResidualLayout layout = MakeResidualLayout(2, 8, ConformanceConfig().hidden_size);
+  for (const HandleKind kind :
+       {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}) {
+    const std::string name(HandleKindName(kind));
+    const auto good = device->ImportResidual(kind, EdgeFd(layout.total_bytes(), true), layout);
+    if (!Imports(target, kind)) {
+      ASSERT_FALSE(good.ok()) << name;
+      EXPECT_EQ(good.status().code(), absl::StatusCode::kUnimplemented)
+          << name << ": " << good.status();
+      continue;
+    }
+    ASSERT_TRUE(good.ok()) << name << ": " << good.status();
+    EXPECT_EQ((*good)->layout(), layout) << name;
+    EXPECT_FALSE(
+        device->ImportResidual(kind, EdgeFd(layout.total_bytes() - PageSize(), true), layout).ok())
+        << name << ": shorter than its layout";
+    EXPECT_FALSE(device->ImportResidual(kind, EdgeFd(layout.total_bytes(), false), layout).ok())
+        << name << ": its size is not sealed";
+    EXPECT_FALSE(device->ImportResidual(kind, UniqueFd(), layout).ok())
+        << name << ": no descriptor";
+  }
+}
+
+// The device takes back what it exports; where it cannot export it says so.
+void Export(const ConformanceTarget& target, Device* device) {
+  const ResidualLayout layout = MakeResidualLayout(1, 4, ConformanceConfig().hidden_size);
+  UniqueFd fd;
+  const auto exported = device->ExportResidual(HandleKind::kDmaBuf, layout, &fd);
+  if (!target.exports_dma_buf) {
+    ASSERT_FALSE(exported.ok());
+    EXPECT_EQ(exported.status().code(), absl::StatusCode::kUnimplemented) << exported.status();
+    return;
+  }
+  ASSERT_TRUE(exported.ok()) << exported.status();
+  ASSERT_TRUE(fd.valid());
+  EXPECT_EQ((*exported)->layout(), layout);
+  const auto imported = device->ImportResidual(HandleKind::kDmaBuf, std::move(fd), layout);
+  EXPECT_TRUE(imported.ok()) << imported.status();
+}
+
+}  // namespace
+
+std::vector<ConformanceCase> ResidualCases(const ConformanceTarget& target) {
+  std::vector<ConformanceCase> cases = {{"BadImportsAreRefused", BadImportsAreRefused},
+                                        {"ExportResidual", Export}};
+  const std::pair<const char*, void (*)(const ConformanceTarget&, Device*, HandleKind)> tests[] = {
+      {"OutputsAreInTheSharedPages", OutputsAreInTheSharedPages},
+      {"InputsAreReadFromTheSharedPages", InputsAreReadFromTheSharedPages},
+      {"SplitOverImportedBuffers", SplitOverImportedBuffers}};
+  for (const HandleKind kind : target.memfd_imports) {
+    const std::string suffix = kind == HandleKind::kDmaBuf ? "_dmabuf" : "_hostpointer";
+    for (const auto& [name, run] : tests) {
+      cases.push_back({name + suffix, [run = run, kind](const ConformanceTarget& t,
+                                                        Device* device) { run(t, device, kind); }});
+    }
+  }
+  return cases;
+}
+
+}  // namespace tandem

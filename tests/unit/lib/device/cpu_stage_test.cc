@@ -1,0 +1,157 @@
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "lib/device/conformance/model_runner.h"
+#include "lib/device/cpu/cpu_device.h"
+#include "lib/weights/random_model.h"
+#include "tests/unit/lib/device/counting_new.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+ModelConfig Config(std::int32_t hidden, std::int32_t ffn) {
+  ModelConfig config;
+  config.name = "test";
+  config.vocab_size = 512;
+  config.hidden_size = hidden;
+  config.ffn_size = ffn;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 1;
+  config.head_dim = 64;
+  config.max_positions = 4096;
+  config.sliding_window = 24;
+  config.query_pre_attn_scalar = 64;
+  config.layer_is_global = {false, true};
+  return config;
+}
+
+struct World {
+  std::unique_ptr<Device> device;
+  std::vector<std::shared_ptr<const Region>> regions;
+  std::unique_ptr<ModelRunner> runner;
+};
+
+void Make(const ModelConfig& config, WeightFormat format, const RunnerOptions& options,
+          World* world) {
+  auto device = CreateCpuDevice({.threads = 2});
+  ASSERT_TRUE(device.ok()) << device.status();
+  world->device = *std::move(device);
+  auto model = MakeRandomModel(config, format, 5);
+  ASSERT_TRUE(model.ok()) << model.status();
+  for (const auto& [name, region] : model->regions) world->regions.push_back(region);
+  auto runner = ModelRunner::Make(world->device.get(), config, world->regions, options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  world->runner = *std::move(runner);
+}
+
+TEST(CpuStage, SubmitAndWaitAllocateNothing) {
+  for (const ActivationType activations : {ActivationType::kFloat32, ActivationType::kInt8}) {
+    World world;
+    ASSERT_NO_FATAL_FAILURE(
+        Make(Config(256, 512), WeightFormat::kInt4, {.activations = activations}, &world));
+    Stage* stage = world.runner->stage(0);
+    for (int round = 0; round < 5; ++round) {
+      const RunnerShare shares[] = {{0, std::vector<std::int32_t>(round == 2 ? 30 : 1, 7)},
+                                    {1, {1, 2, 3}}};
+      const Step& step = world.runner->Prepare(shares);
+      if (round > 0) StartCountingAllocations();
+      const auto ticket = stage->Submit(step, 0, 0);
+      const absl::Status done =
+          ticket.ok() ? stage->Wait(*ticket, absl::Now() + absl::Minutes(1)) : ticket.status();
+      const int allocations = StopCountingAllocations();
+      ASSERT_TRUE(done.ok()) << done;
+      EXPECT_EQ(allocations, 0) << "round " << round;
+      world.runner->Commit();
+    }
+  }
+}
+
+// The counter above counts.
+TEST(CpuStage, TheAllocationCounterWorks) {
+  StartCountingAllocations();
+  const auto made = std::make_unique<std::vector<int>>(100);
+  EXPECT_GE(StopCountingAllocations(), 2);
+}
+
+TEST(CpuStage, CancelStopsALongStepEarly) {
+  World world;
+  const RunnerOptions options{.limits = {.max_tokens = 512,
+                                         .max_sequences = 1,
+                                         .max_logit_rows = 512,
+                                         .max_blocks_per_sequence = 32}};
+  ASSERT_NO_FATAL_FAILURE(Make(Config(1024, 4096), WeightFormat::kInt8, options, &world));
+  Stage* stage = world.runner->stage(0);
+  const RunnerShare share{0, std::vector<std::int32_t>(512, 3)};
+  const Step& step = world.runner->Prepare({&share, 1});
+  const auto ticket = stage->Submit(step, 0, 0);
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  stage->Cancel();
+  const absl::Status done = stage->Wait(*ticket, absl::InfiniteFuture());
+  EXPECT_TRUE(absl::IsCancelled(done)) << done;
+  const RunnerShare small{0, {1}};
+  EXPECT_TRUE(world.runner->Step({&small, 1}).ok());
+}
+
+TEST(CpuStage, DestroyingARunningStageStopsIt) {
+  World world;
+  ASSERT_NO_FATAL_FAILURE(Make(Config(256, 512), WeightFormat::kBf16, {}, &world));
+  const RunnerShare share{0, std::vector<std::int32_t>(64, 3)};
+  ASSERT_TRUE(world.runner->stage(0)->Submit(world.runner->Prepare({&share, 1}), 0, 0).ok());
+  world.runner.reset();
+  EXPECT_TRUE(world.device->Probe().ok());
+}
+
+// Stages of one device submitted at once run one after another, and each gives its own answer.
+TEST(CpuStage, StagesShareTheDevice) {
+  World world;
+  ASSERT_NO_FATAL_FAILURE(Make(Config(256, 512), WeightFormat::kInt8, {}, &world));
+  auto other = ModelRunner::Make(world.device.get(), Config(256, 512), world.regions, {});
+  ASSERT_TRUE(other.ok()) << other.status();
+  const RunnerShare share{0, {1, 2, 3, 4, 5, 6, 7, 8, 9}};
+  const auto expected = world.runner->Step({&share, 1});
+  ASSERT_TRUE(expected.ok());
+  world.runner->End(0);
+  for (int i = 0; i < 20; ++i) {
+    std::thread thread([&] {
+      const auto found = (*other)->Step({&share, 1});
+      EXPECT_TRUE(found.ok() && *found == *expected);
+      (*other)->End(0);
+    });
+    const auto found = world.runner->Step({&share, 1});
+    EXPECT_TRUE(found.ok() && *found == *expected);
+    world.runner->End(0);
+    thread.join();
+  }
+}
+
+TEST(CpuDevice, SaysWhatItIs) {
+  const auto device = CreateCpuDevice({.threads = 3});
+  ASSERT_TRUE(device.ok());
+  EXPECT_EQ((*device)->info().kind, "cpu");
+  EXPECT_THAT((*device)->info().name, HasSubstr("3 threads"));
+  EXPECT_TRUE((*device)->info().unified_memory);
+  EXPECT_EQ(CreateCpuDevice({.threads = -1}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(CpuDevice, RefusesInt8ActivationsForBf16Weights) {
+  auto device = CreateCpuDevice({});
+  auto model = MakeRandomModel(Config(64, 64), WeightFormat::kBf16, 5);
+  ASSERT_TRUE(device.ok() && model.ok());
+  std::vector<std::shared_ptr<const Region>> regions;
+  for (const auto& [name, region] : model->regions) regions.push_back(region);
+  const auto runner = ModelRunner::Make(device->get(), model->config, regions,
+                                        {.activations = ActivationType::kInt8});
+  EXPECT_EQ(runner.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(runner.status().message()), HasSubstr("layers.0.attention.query"));
+  EXPECT_THAT(std::string(runner.status().message()), HasSubstr("bf16"));
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,134 @@
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "lib/base/shared_memory.h"
+#include "lib/device/device.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+ModelConfig Config() {
+  ModelConfig config;
+  config.vocab_size = 100;
+  config.hidden_size = 32;
+  config.ffn_size = 64;
+  config.num_layers = 3;
+  config.num_heads = 2;
+  config.num_kv_heads = 1;
+  config.head_dim = 16;
+  config.sliding_window = 20;
+  config.layer_is_global = {false, true, false};
+  return config;
+}
+
+constexpr StepLimits kLimits = {
+    .max_tokens = 8, .max_sequences = 2, .max_logit_rows = 4, .max_blocks_per_sequence = 8};
+
+TEST(StageSpecName, TellsPeopleWhatRuns) {
+  EXPECT_EQ(StageSpecName({.embed = true, .first_half = 0, .last_half = 6, .head = true}),
+            "embed+layers 0-2+head");
+  EXPECT_EQ(StageSpecName({.first_half = 2, .last_half = 3}), "attention 1");
+  EXPECT_EQ(StageSpecName({.first_half = 3, .last_half = 4}), "ffn 1");
+  EXPECT_EQ(StageSpecName({.first_half = 1, .last_half = 5}), "ffn 0+layer 1+attention 2");
+  EXPECT_EQ(StageSpecName({.embed = true}), "embed");
+  EXPECT_EQ(StageSpecName({.first_half = 6, .last_half = 6, .head = true}), "head");
+}
+
+TEST(StageSpec, KnowsWhetherItHasAttention) {
+  EXPECT_FALSE((StageSpec{.first_half = 1, .last_half = 2}.HasAttention()));
+  EXPECT_TRUE((StageSpec{.first_half = 1, .last_half = 3}.HasAttention()));
+  EXPECT_TRUE((StageSpec{.first_half = 4, .last_half = 5}.HasAttention()));
+  EXPECT_FALSE((StageSpec{.embed = true}.HasAttention()));
+}
+
+TEST(ResidualLayout, SlotsAreWholePages) {
+  const ResidualLayout layout = MakeResidualLayout(3, 10, 1152);
+  EXPECT_EQ(layout.slot_bytes % PageSize(), 0u);
+  EXPECT_GE(layout.slot_bytes, 10u * 1152 * 4);
+  EXPECT_LT(layout.slot_bytes, 10u * 1152 * 4 + PageSize());
+  EXPECT_EQ(layout.total_bytes(), 3 * layout.slot_bytes);
+}
+
+TEST(HandleKind, HasNames) {
+  EXPECT_EQ(HandleKindName(HandleKind::kDmaBuf), "dma-buf");
+  EXPECT_EQ(HandleKindName(HandleKind::kHostPointer), "host-pointer");
+  EXPECT_EQ(HandleKindName(HandleKind::kInline), "inline");
+}
+
+class ValidateStepTest : public testing::Test {
+ protected:
+  absl::Status Validate() {
+    sequence_.global_blocks = global_;
+    sequence_.window_blocks = window_;
+    sequence_.num_tokens = static_cast<std::int32_t>(tokens_.size());
+    const Step step{7, tokens_, {&sequence_, 1}, rows_};
+    return ValidateStep(Config(), spec_, kLimits, &kv_, step);
+  }
+  void ExpectBad(const std::string& part) {
+    const absl::Status status = Validate();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("step 7"));
+  }
+
+  StageSpec spec_{.embed = true, .first_half = 0, .last_half = 6, .head = true};
+  KvCacheSpec kv_{.layers = {0, 1, 2}, .global_blocks = 4, .window_blocks = 3};
+  std::vector<std::int32_t> tokens_ = {1, 2, 3};
+  std::vector<std::int32_t> rows_ = {2};
+  std::vector<std::int32_t> global_ = {3, 0, 1, 2};
+  std::vector<std::int32_t> window_ = {0, 1, 2};
+  StepSequence sequence_;
+};
+
+TEST_F(ValidateStepTest, AcceptsAGoodStep) {
+  EXPECT_TRUE(Validate().ok()) << Validate();
+  sequence_.first_position = 40;  // positions 40 to 42 see keys from 21 on
+  window_ = {kNoBlock, 0, 1};
+  EXPECT_TRUE(Validate().ok()) << Validate();
+}
+
+TEST_F(ValidateStepTest, WindowBlocksMayBeMissingOnlyWhereNoQuerySees) {
+  window_ = {kNoBlock, 1, 2};
+  sequence_.first_position = 34;  // sees keys from 15 on: the last of block 0
+  ExpectBad("window block table");
+  sequence_.first_position = 35;
+  EXPECT_TRUE(Validate().ok()) << Validate();
+}
+
+TEST_F(ValidateStepTest, NamesWhatIsWrong) {
+  global_ = {3, 9, 1};
+  sequence_.first_position = 15;
+  ExpectBad("expected a block in [0, 4) at entry 1 of the global block table, found 9");
+  global_ = {3};
+  ExpectBad("expected at least 2 entries in the global block table, found 1");
+}
+
+TEST_F(ValidateStepTest, TokensMatterOnlyWhereTheyAreEmbedded) {
+  tokens_[1] = -1;
+  ExpectBad("token ids");
+  spec_ = {.first_half = 1, .last_half = 2};
+  EXPECT_TRUE(Validate().ok()) << Validate();
+}
+
+TEST_F(ValidateStepTest, TablesMatterOnlyWhereTheStageAttends) {
+  global_.clear();
+  ExpectBad("global block table");
+  spec_ = {.first_half = 0, .last_half = 2};  // a local layer alone
+  EXPECT_TRUE(Validate().ok()) << Validate();
+  window_.clear();
+  ExpectBad("window block table");
+  spec_ = {.first_half = 1, .last_half = 2};
+  EXPECT_TRUE(Validate().ok()) << Validate();
+}
+
+TEST_F(ValidateStepTest, HugePositionsDoNotOverflow) {
+  sequence_.first_position = 2147483647;
+  ExpectBad("positions");
+}
+
+}  // namespace
+}  // namespace tandem
