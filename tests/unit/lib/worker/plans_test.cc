@@ -1,0 +1,197 @@
+// Two workers over real gRPC: every plan and every kind of edge gives the answers of one worker alone.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/unit/lib/worker/test_cluster.h"
+
+namespace tandem {
+namespace {
+
+const std::vector<std::string> kHostPointer = {"host-pointer"};
+
+struct Answers {
+  std::vector<std::int32_t> tokens;  // sampled, both slots in turn
+  std::vector<float> logprobs;       // of scored prompt tokens, then of sampled ones and their best five
+};
+
+void Collect(const v1::StepResult& result, Answers* answers) {
+  ASSERT_EQ(result.code(), 0) << result.error();
+  for (const v1::SequenceResult& sequence : result.sequences()) {
+    for (const v1::SampledToken& token : sequence.scored()) {
+      answers->logprobs.push_back(token.logprob());
+      for (const v1::TokenLogprob& top : token.top()) answers->logprobs.push_back(top.logprob());
+    }
+    if (!sequence.has_sampled()) continue;
+    answers->tokens.push_back(sequence.sampled().token());
+    answers->logprobs.push_back(sequence.sampled().logprob());
+    for (const v1::TokenLogprob& top : sequence.sampled().top()) answers->logprobs.push_back(top.logprob());
+  }
+}
+
+// The workers of the plan, with a stream each; a step goes to all of them.
+class Streams {
+ public:
+  Streams(TestCluster& cluster, const Plan& plan) : head_(plan.stages.back().worker) {
+    for (const StagePlacement& stage : plan.stages) {
+      if (!clients_.contains(stage.worker)) clients_[stage.worker] = std::make_unique<StepsClient>(cluster.worker(stage.worker));
+    }
+  }
+  void Send(const v1::StepPlan& step) {
+    for (auto& [name, client] : clients_) ASSERT_TRUE(client->Send(step));
+  }
+  v1::StepResult Receive() {
+    v1::StepResult head;
+    for (auto& [name, client] : clients_) {
+      v1::StepResult result = client->Receive();
+      EXPECT_EQ(result.code(), 0) << name << ": " << result.error();
+      if (name == head_) {
+        head = result;
+      } else {
+        EXPECT_EQ(result.sequences_size(), 0);
+      }
+    }
+    return head;
+  }
+
+ private:
+  std::string head_;
+  std::map<std::string, std::unique_ptr<StepsClient>> clients_;
+};
+
+// A prompt of 37 tokens in two chunks with scores, a second sequence that joins it, then ten greedy tokens each; steps are sent two ahead.
+void Generate(TestCluster& cluster, const Plan& plan, std::uint64_t generation, Answers* answers) {
+  Streams streams(cluster, plan);
+  SlotPlanner first(cluster.config(), 0, 0);
+  SlotPlanner second(cluster.config(), 2, 10);
+  std::vector<std::int32_t> prompt;
+  for (std::int32_t i = 0; i < 37; ++i) prompt.push_back((i * 31 + 7) % cluster.config().vocab_size);
+
+  std::uint64_t id = 5;
+  v1::StepPlan step = NewStep(id++, generation);
+  first.Start(&step);
+  v1::SequenceShare* share = first.Add(&step, {prompt.begin(), prompt.begin() + 20});
+  share->set_score(true);
+  share->set_next_token(prompt[20]);
+  streams.Send(step);
+
+  step = NewStep(id++, generation);
+  second.Start(&step)->mutable_sampling()->set_temperature(0.8f);
+  share = first.Add(&step, {prompt.begin() + 20, prompt.end()});
+  share->set_score(true);
+  share->set_sample(true);
+  second.Add(&step, {3, 1, 4, 1, 5})->set_sample(true);
+  streams.Send(step);
+  ASSERT_NO_FATAL_FAILURE(Collect(streams.Receive(), answers));
+  for (int i = 0; i < 10; ++i) {
+    step = NewStep(id++, generation);
+    first.Add(&step, {-1})->set_sample(true);
+    second.Add(&step, {-1})->set_sample(true);
+    streams.Send(step);
+    ASSERT_NO_FATAL_FAILURE(Collect(streams.Receive(), answers));
+  }
+  ASSERT_NO_FATAL_FAILURE(Collect(streams.Receive(), answers));
+}
+
+struct PlanCase {
+  std::string plan;
+  std::vector<std::string> kinds;
+  std::string kind_found;
+};
+
+class PlansTest : public testing::TestWithParam<PlanCase> {};
+
+TEST_P(PlansTest, EqualsOneWorkerAlone) {
+  TestCluster cluster;
+  const Plan alone = cluster.PlanOf("npu");
+  const grpc::Status first = cluster.Start(alone, 1, {});
+  ASSERT_TRUE(first.ok()) << first.error_message();
+  Answers expected;
+  ASSERT_NO_FATAL_FAILURE(Generate(cluster, alone, 1, &expected));
+  ASSERT_EQ(expected.tokens.size(), 22u);
+  ASSERT_EQ(expected.logprobs.size(), (36u + 22u) * 6u);
+
+  const Plan plan = cluster.PlanOf(GetParam().plan);
+  const grpc::Status second = cluster.Start(plan, 2, GetParam().kinds);
+  ASSERT_TRUE(second.ok()) << second.error_message();
+  Answers found;
+  ASSERT_NO_FATAL_FAILURE(Generate(cluster, plan, 2, &found));
+  EXPECT_EQ(found.tokens, expected.tokens);
+  ASSERT_EQ(found.logprobs.size(), expected.logprobs.size());
+  for (std::size_t i = 0; i < found.logprobs.size(); ++i) EXPECT_NEAR(found.logprobs[i], expected.logprobs[i], 1e-4) << i;
+
+  const v1::WorkerDescription npu = cluster.worker("npu0").Describe();
+  const v1::WorkerDescription gpu = cluster.worker("gpu0").Describe();
+  EXPECT_EQ(npu.generation(), 2u);
+  EXPECT_EQ(npu.plan(), GetParam().plan);
+  EXPECT_EQ(npu.steps_done(), 12u);
+  ASSERT_EQ(npu.edges_size(), 2);
+  ASSERT_EQ(gpu.edges_size(), 2);
+  for (const v1::EdgeDescription& mine : npu.edges()) {
+    for (const v1::EdgeDescription& theirs : gpu.edges()) {
+      if (mine.id() != theirs.id()) continue;
+      EXPECT_EQ(mine.kind(), GetParam().kind_found);
+      EXPECT_EQ(mine.kind(), theirs.kind());
+      EXPECT_EQ(mine.sequence(), theirs.sequence());
+      // 12 steps; a hand-over for each layer of `split`, one of `layers`.
+      EXPECT_EQ(mine.sequence(), GetParam().plan == "split" ? 36u : 12u);
+      const bool same_file = mine.inode() == theirs.inode() && mine.device() == theirs.device();
+      EXPECT_EQ(same_file, mine.kind() != "inline");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PlansTest,
+                         testing::Values(PlanCase{"split", {"host-pointer"}, "host-pointer"}, PlanCase{"split", {"inline"}, "inline"},
+                                         PlanCase{"split", {"dma-buf", "host-pointer"}, "dma-buf"},
+                                         PlanCase{"layers", {"host-pointer", "inline"}, "host-pointer"}, PlanCase{"layers", {"inline"}, "inline"}),
+                         [](const auto& info) {
+                           std::string name = info.param.plan;
+                           for (const std::string& kind : info.param.kinds) {
+                             name += "_";
+                             for (const char c : kind) name += c == '-' ? '_' : c;
+                           }
+                           return name;
+                         });
+
+TEST(RegionsTest, AreKeptFromOnePrepareToTheNext) {
+  TestCluster cluster;
+  const Plan plan = cluster.PlanOf("npu");
+  ASSERT_TRUE(cluster.Start(plan, 1, {}).ok());
+  EXPECT_EQ(cluster.worker("npu0").Describe().weights_size(), 7);
+  cluster.StopRegionServer();
+  const grpc::Status again = cluster.Start(plan, 2, {});
+  EXPECT_TRUE(again.ok()) << again.error_message();
+
+  grpc::ClientContext context;
+  v1::PrepareRequest other = cluster.PrepareRequestFor("npu0", plan, 3);
+  other.set_fingerprint("another model");
+  v1::PrepareResponse response;
+  const grpc::Status status = cluster.worker("npu0").stub().Prepare(&context, other, &response);
+  EXPECT_FALSE(status.ok());
+  EXPECT_NE(status.error_message().find("region 'embedding'"), std::string::npos) << status.error_message();
+  EXPECT_EQ(cluster.worker("npu0").lost(), 0);
+}
+
+TEST(DescribeTest, SaysWhatTheWorkerIs) {
+  TestCluster cluster;
+  const v1::WorkerDescription fresh = cluster.worker("gpu0").Describe();
+  EXPECT_EQ(fresh.name(), "gpu0");
+  EXPECT_EQ(fresh.role(), "gpu");
+  EXPECT_EQ(fresh.device().kind(), "cpu");
+  EXPECT_EQ(fresh.generation(), 0u);
+  EXPECT_FALSE(fresh.host().empty());
+  EXPECT_EQ(fresh.edge_kinds_size(), 3);
+  const Plan plan = cluster.PlanOf("split");
+  ASSERT_TRUE(cluster.Start(plan, 9, kHostPointer).ok());
+  const v1::WorkerDescription gpu = cluster.worker("gpu0").Describe();
+  std::vector<std::string> stages;
+  for (const v1::StageDescription& stage : gpu.stages()) stages.push_back(stage.name());
+  EXPECT_EQ(stages.size(), 4u);
+  EXPECT_EQ(stages.front(), "embed");
+  EXPECT_EQ(gpu.kv_cache_bytes(), 0u);
+  EXPECT_GT(cluster.worker("npu0").Describe().kv_cache_bytes(), 0u);
+}
+
+}  // namespace
+}  // namespace tandem
