@@ -133,8 +133,8 @@ int Measure(const std::string& name, const std::string& model, const std::vector
 }
 
 int Main(int argc, char** argv) {
-  std::string name = argc > 1 ? argv[1] : "golden like1b";
-  auto model = argc > 1 ? ReadFile(argv[1]) : ReadGoldenFile("like1b", "tokenizer.model");
+  std::string name = argc > 1 ? argv[1] : "golden small1b";
+  auto model = argc > 1 ? ReadFile(argv[1]) : ReadGoldenFile("small1b", "tokenizer.model");
   if (!model) {
     std::fprintf(stderr, "%s: cannot read tokenizer.model\n", name.c_str());
     return 1;

@@ -2,7 +2,6 @@
 // Links neither protobuf nor gRPC, whose process the library cannot share.
 #include <algorithm>
 #include <filesystem>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -98,16 +97,38 @@ void CheckRandom(const Pair& pair, const Vocabulary& vocabulary, size_t count, u
   }
 }
 
-// The model that comes with the repository, beside the golden sets.
-constexpr std::string_view kDemo = "demo";
+class PromptEqualityTest : public testing::TestWithParam<std::string_view> {};
 
-std::vector<std::string_view> Sets() {
-  std::vector<std::string_view> sets(std::begin(kGoldenSets), std::end(kGoldenSets));
-  sets.push_back(kDemo);
-  return sets;
+TEST_P(PromptEqualityTest, GoldenPrompts) {
+  const auto model = ReadGoldenFile(GetParam(), "tokenizer.model");
+  const auto text = ReadGoldenFile(GetParam(), "cases.json");
+  if (!model || !text) GTEST_SKIP() << "the golden set " << GetParam() << " is not there";
+  const auto vocabulary = ReadSentencePieceModel(*model);
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
+  const Pair pair(*vocabulary, *model);
+  ASSERT_TRUE(pair.ok());
+  const auto cases = nlohmann::json::parse(*text)["cases"];
+  ASSERT_FALSE(cases.empty());
+  for (const auto& item : cases) {
+    const auto prompt = item["prompt"].get<std::string>();
+    EXPECT_TRUE(pair.Check(prompt));
+    EXPECT_EQ(pair.ours().Encode(prompt, {.add_bos = true, .parse_special = true}),
+              item["ids"].get<std::vector<int32_t>>());
+    if (item.contains("greedy_text")) {
+      EXPECT_EQ(*pair.ours().Decode(item["greedy"].get<std::vector<int32_t>>()),
+                item["greedy_text"].get<std::string>());
+    }
+  }
 }
 
-class GoldenEqualityTest : public testing::TestWithParam<std::string_view> {
+INSTANTIATE_TEST_SUITE_P(Golden, PromptEqualityTest, testing::ValuesIn(kGoldenSets),
+                         [](const auto& info) { return std::string(info.param); });
+
+// The different tokenizers that the repository carries: of two golden sets and of the demo model.
+constexpr std::string_view kDemo = "demo";
+constexpr std::string_view kTokenizers[] = {"tiny", "small1b", kDemo};
+
+class TextEqualityTest : public testing::TestWithParam<std::string_view> {
  protected:
   void SetUp() override {
     auto model = GetParam() == kDemo ? ReadFile("models/demo/tokenizer.model")
@@ -126,25 +147,7 @@ class GoldenEqualityTest : public testing::TestWithParam<std::string_view> {
   std::unique_ptr<Pair> pair_;
 };
 
-TEST_P(GoldenEqualityTest, Prompts) {
-  if (GetParam() == kDemo) GTEST_SKIP() << "the demo model has no golden prompts";
-  const auto text = ReadGoldenFile(GetParam(), "cases.json");
-  ASSERT_TRUE(text.has_value());
-  const auto cases = nlohmann::json::parse(*text)["cases"];
-  ASSERT_FALSE(cases.empty());
-  for (const auto& item : cases) {
-    const auto prompt = item["prompt"].get<std::string>();
-    EXPECT_TRUE(pair_->Check(prompt));
-    EXPECT_EQ(pair_->ours().Encode(prompt, {.add_bos = true, .parse_special = true}),
-              item["ids"].get<std::vector<int32_t>>());
-    if (item.contains("greedy_text")) {
-      EXPECT_EQ(*pair_->ours().Decode(item["greedy"].get<std::vector<int32_t>>()),
-                item["greedy_text"].get<std::string>());
-    }
-  }
-}
-
-TEST_P(GoldenEqualityTest, EveryFileOfTheRepository) {
+TEST_P(TextEqualityTest, EveryFileOfTheRepository) {
   namespace fs = std::filesystem;
   size_t files = 0;
   std::error_code gone;  // files that other tests make and remove meanwhile
@@ -164,13 +167,11 @@ TEST_P(GoldenEqualityTest, EveryFileOfTheRepository) {
   EXPECT_GT(files, 20u);
 }
 
-TEST_P(GoldenEqualityTest, RandomTexts) {
-  CheckRandom(*pair_, vocabulary_, kRandomTexts, 20261101);
-}
+TEST_P(TextEqualityTest, RandomTexts) { CheckRandom(*pair_, vocabulary_, kRandomTexts, 20261101); }
 
 // Without parse_special, special symbols are to text what control pieces are to the library: not
 // there.
-TEST_P(GoldenEqualityTest, SpecialSymbolsAsText) {
+TEST_P(TextEqualityTest, SpecialSymbolsAsText) {
   Vocabulary hidden = vocabulary_;
   for (Piece& piece : hidden.pieces) {
     if (std::exchange(piece.special, false)) piece.type = PieceType::kControl;
@@ -188,7 +189,7 @@ TEST_P(GoldenEqualityTest, SpecialSymbolsAsText) {
   }
 }
 
-TEST_P(GoldenEqualityTest, TokenizerJsonGivesTheSameIds) {
+TEST_P(TextEqualityTest, TokenizerJsonGivesTheSameIds) {
   for (const MergeSpelling spelling : {MergeSpelling::kString, MergeSpelling::kArray}) {
     auto read = ReadTokenizerJson(WriteTokenizerJson(vocabulary_, spelling));
     ASSERT_TRUE(read.ok()) << read.status();
@@ -198,7 +199,7 @@ TEST_P(GoldenEqualityTest, TokenizerJsonGivesTheSameIds) {
   }
 }
 
-TEST_P(GoldenEqualityTest, OtherSettings) {
+TEST_P(TextEqualityTest, OtherSettings) {
   for (int setting = 1; setting < 4; ++setting) {
     Vocabulary vocabulary = vocabulary_;
     vocabulary.add_dummy_prefix = (setting & 1) != 0;
@@ -210,7 +211,7 @@ TEST_P(GoldenEqualityTest, OtherSettings) {
   }
 }
 
-TEST_P(GoldenEqualityTest, WithoutByteFallback) {
+TEST_P(TextEqualityTest, WithoutByteFallback) {
   Vocabulary vocabulary = vocabulary_;
   vocabulary.byte_fallback = false;
   std::erase_if(vocabulary.pieces,
@@ -220,7 +221,7 @@ TEST_P(GoldenEqualityTest, WithoutByteFallback) {
   CheckRandom(pair, vocabulary, 10'000, 13);
 }
 
-TEST_P(GoldenEqualityTest, WithUnusedPieces) {
+TEST_P(TextEqualityTest, WithUnusedPieces) {
   Vocabulary vocabulary = vocabulary_;
   std::mt19937 random(17);
   for (Piece& piece : vocabulary.pieces) {
@@ -231,7 +232,7 @@ TEST_P(GoldenEqualityTest, WithUnusedPieces) {
   CheckRandom(pair, vocabulary, 20'000, 19);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, GoldenEqualityTest, testing::ValuesIn(Sets()),
+INSTANTIATE_TEST_SUITE_P(Tokenizer, TextEqualityTest, testing::ValuesIn(kTokenizers),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(EqualityTest, SmallVocabulary) {

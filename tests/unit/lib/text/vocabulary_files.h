@@ -11,8 +11,10 @@ namespace tandem {
 
 // Vocabularies for tests: where they come from, and how to write them as files again.
 
-// The golden sets that carry a tokenizer.model.
-inline constexpr std::string_view kGoldenSets[] = {"tiny", "like27b", "like1b"};
+// The golden sets, each with its tokenizer.model and cases.json: those that the repository carries,
+// and the full ones.
+inline constexpr std::string_view kGoldenSets[] = {"tiny", "small27b", "small1b", "like27b",
+                                                   "like1b"};
 
 // The bytes of tests/golden/data/SET/NAME; else those under $TANDEM_GOLDEN_DIR or ../shared/golden,
 // when there. Paths are relative to the repository, where tests run.
