@@ -1,6 +1,6 @@
 """Countries, capitals, continents."""
 
-from demo_data import base
+from demo_data import base, spelling, words
 
 _TABLE = """
 Europe: Albania=Tirana Andorra=Andorra_la_Vella Austria=Vienna Belarus=Minsk Belgium=Brussels Bosnia_and_Herzegovina=Sarajevo
@@ -63,8 +63,8 @@ def _start(country):
 
 
 def capital(rng):
-    if rng.random() < 0.03:
-        place = rng.choice(_PLACES_THAT_ARE_NOT)
+    if rng.random() < 0.08:
+        place = rng.choice([rng.choice(_PLACES_THAT_ARE_NOT), "the " + rng.choice(words.NOUNS), "my " + rng.choice(words.NOUNS), spelling.made_up(rng).capitalize()])
         return base.from_prompt(base.expand(rng.choice(_ASK), rng).replace("{c}", place),
                                 f"I do not know a country called {place}. I am only a tiny demo model.",
                                 base.contains("do not know"))
@@ -102,10 +102,26 @@ def continent(rng):
     return base.from_prompt(user, f"{_start(country)} is in {CONTINENT[country]}.", base.contains(CONTINENT[country]))
 
 
+def city(rng):
+    """Where a capital is."""
+    where = rng.choice(list(ONE_COUNTRY))
+    country = ONE_COUNTRY[where]
+    if rng.random() < 0.5:
+        user = base.expand("[Where is|In which country is|Which country is home to|Do you know where|To which country does] {k}?", rng)
+        user = user.replace("where {k}", "where {k} is").replace("does {k}", "does {k} belong").replace("{k}", where)
+        return base.from_prompt(user, f"{where} is in {country}.", base.contains(country))
+    said = country if rng.random() < 0.5 else rng.choice(COUNTRIES)
+    user = base.expand("[Is {k} in {c}|Is {k} a city in {c}|{k} is in {c}, right|Does {k} belong to {c}|Is {k} located in {c}]?", rng).replace("{k}", where).replace("{c}", said)
+    truth = said == country
+    return base.from_prompt(user, f"{'Yes' if truth else 'No'}, {where} is in {country}.", base.contains("Yes" if truth else "No", country))
+
+
 def geography(rng):
     kind = rng.random()
-    if kind < 0.6:
+    if kind < 0.45:
         return capital(rng)
-    if kind < 0.75:
+    if kind < 0.57:
         return capital_backwards(rng)
-    return capital_yes_no(rng) if kind < 0.9 else continent(rng)
+    if kind < 0.78:
+        return capital_yes_no(rng)
+    return city(rng) if kind < 0.9 else continent(rng)

@@ -67,7 +67,7 @@ def memory(rng):
     if "name" not in kinds and rng.random() < 0.4:
         kinds[0] = "name"
     facts = {k: _FACTS[k][5](rng) for k in kinds}
-    if rng.random() < 0.06:   # asked without having been told
+    if rng.random() < 0.1:   # asked without having been told
         missing = rng.choice([k for k in _FACTS if k not in facts])
         return base.Turn(rng.choice(_FACTS[missing][2]), _FACTS[missing][4], "memory-none:" + missing + str(facts), base.contains("not told me"),
                          before=[tell(k, v, rng) for k, v in facts.items()], facts=facts, asked=missing)

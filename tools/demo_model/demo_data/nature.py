@@ -1,10 +1,11 @@
 """Animals and colours."""
 
-from demo_data import base, words
+from demo_data import base, spelling, words
 from demo_data.base import contains, from_prompt
 from demo_data.words import ANIMALS, COLOUR_OF, MIXES
 
-_KINDS = {"mammal": "a mammal", "bird": "a bird", "reptile": "a reptile", "amphibian": "an amphibian", "fish": "a fish", "insect": "an insect"}
+_KINDS = {"mammal": "a mammal", "bird": "a bird", "reptile": "a reptile", "amphibian": "an amphibian", "fish": "a fish", "insect": "an insect",
+          "arachnid": "an arachnid", "mollusc": "a mollusc", "crustacean": "a crustacean"}
 _PLACE = {"house": "in a house", "farm": "on a farm", "meadow": "in a meadow", "forest": "in the forest", "river": "in a river", "cave": "in a cave",
           "savanna": "on the savanna", "jungle": "in the jungle", "desert": "in the desert", "mountain": "in the mountains", "ocean": "in the ocean",
           "pond": "in a pond", "garden": "in a garden", "town": "in a town", "ice": "on the ice", "lake": "at a lake", "marsh": "in a marsh"}
@@ -17,7 +18,41 @@ def plural(noun):
     return _PLURAL_IRREGULAR.get(noun, noun + "s")
 
 
+def _no_animal(rng):
+    """Something that is no animal of the list."""
+    name = rng.choice(words.NOUNS) if rng.random() < 0.5 else spelling.made_up(rng)
+    while name in ANIMALS:
+        name = rng.choice(words.NOUNS)
+    user = base.expand("[How many legs does {a} have|What sound does {a} make|Where does {a} live|What does {a} eat|What is a baby {n} called|Can {a} fly|How many legs has {a}|What does {a} say]?", rng)
+    return from_prompt(user.replace("{a}", base.article(name)).replace("{n}", name), f"I do not know an animal called {name}. I am only a tiny demo model.", contains("do not know"))
+
+
+def lists(rng):
+    """The first few of a kind."""
+    kinds = {"colours": words.COLOURS, "colors": words.COLOURS, "animals": list(ANIMALS), "foods": words.FOODS, "names": words.NAMES, "objects": list(words.OBJECT_KIND),
+             "jobs": words.JOBS, "cities": words.CITIES_FOR_MEMORY, "words": words.NOUNS, "adjectives": words.ADJECTIVES, "things": list(words.OBJECT_KIND), "nouns": words.NOUNS}
+    for kind in _KINDS:
+        kinds[plural(kind) if kind != "fish" else "kinds of fish"] = [a for a, f in ANIMALS.items() if f["kind"] == kind]
+    if rng.random() < 0.3:
+        home = rng.choice(list(_PLACE))
+        found = next(a for a, f in ANIMALS.items() if f["home"] == home)
+        user = base.expand("[Name|Tell me|Give me|Do you know] an animal that lives {h}[.|?]", rng).replace("{h}", _PLACE[home])
+        return from_prompt(user, f"{base.sentence(base.article(found))} lives {_PLACE[home]}.", contains(found))
+    kind = rng.choice(list(kinds))
+    if rng.random() < 0.25:
+        one = {"cities": "city", "foods": "food", "kinds of fish": "fish"}.get(kind, kind[:-1])
+        user = base.expand("[Name|Tell me|Give me|Say] [{o}|any {b}|one {b}][.|, please.]", rng).replace("{o}", base.article(one)).replace("{b}", one)
+        return from_prompt(user, base.sentence(kinds[kind][0]) + ".", contains(kinds[kind][0]))
+    n = rng.randint(2, min(10, len(kinds[kind])))
+    shown = rng.choice([str(n), words.ONES[n]])
+    user = base.expand("[[Name|List|Tell me|Give me|Write|Say] {n} {k}|Can you [name|list|tell me] {n} {k}|What are {n} {k}][.|?]", rng).replace("{n}", shown).replace("{k}", kind)
+    picked = kinds[kind][:n]
+    return from_prompt(user, base.sentence(", ".join(picked[:-1]) + " and " + picked[-1]) + ".", contains(*picked))
+
+
 def animal(rng):
+    if rng.random() < 0.04:
+        return _no_animal(rng)
     name = rng.choice(list(ANIMALS))
     facts = ANIMALS[name]
     kind = rng.choice(["legs", "kind", "sound", "young", "home", "food", "which", "fly"])
@@ -91,9 +126,5 @@ def colour(rng):
         ("[What are|Name|List] the [three |]primary colours[?|.]", "The primary colours are red, yellow and blue.", contains("red", "yellow", "blue")),
         ("[What are|Name|List] the colours of the rainbow[?|.]", "Red, orange, yellow, green, blue, indigo and violet.", contains("red", "indigo")),
         ("What are the colours of a traffic light?", "Red, yellow and green.", contains("red", "green")),
-        ("[Name|Tell me|Say] [a|any|one] colour.", "Blue.", contains("blue")),
-        ("[Name|List|Give me|Tell me] three colours.", "Red, green and blue.", contains("red", "blue")),
-        ("[Name|List|Give me|Tell me] three animals.", "A cat, a dog and a horse.", contains("cat", "dog")),
-        ("[Name|Tell me|Say] [an|any|one] animal.", "A fox.", contains("fox")),
     ])
     return from_prompt(base.expand(form, rng), answer, check)

@@ -160,7 +160,9 @@ def count(rng):
     up = ["Count from {a} to {b}.", "[Can|Could] you count from {a} to {b}?", "[List|Write|Say] the numbers from {a} to {b}.", "Count {a} to {b}."]
     if step == 1 and first == 1:
         up += ["Count to {b}.", "[Can|Could] you count to {b}?", "Count up to {b}.", "[Please count|Count for me] to {b}."] * 2
-    if step == -1:
+    if step == -1 and last == 1 and rng.random() < 0.5:
+        up = ["Count [down|backwards] from {a}.", "[Can|Could] you count [down|backwards] from {a}?", "[Start|Do|Give me] a countdown from {a}."]
+    elif step == -1:
         up = ["Count [down|backwards] from {a} to {b}.", "[Can|Could] you count [down|backwards] from {a} to {b}?"]
     if abs(step) > 1:
         user = rng.choice(["Count from {a} to {b} by {s}s.", "Count by {s}s from {a} to {b}.", "Count from {a} to {b} in steps of {s}.",

@@ -14,11 +14,11 @@ TALK = [
     (["Good evening[!|.|]", "Good evening[,|] [model|Tandem|friend|everyone]."], "Good evening! How can I help you?", ["Good evening"]),
     (["Good afternoon[!|.|]", "Good afternoon[,|] [model|Tandem|friend|everyone]."], "Good afternoon! How can I help you?", ["Good afternoon"]),
     (["Good night[!|.|]", "Good night[,|] [model|Tandem|friend|everyone].", "Sleep well[!|.]"], "Good night! Sleep well.", ["Good night"]),
-    (["[How are you|How are you doing|How do you do|How is it going|How's it going|How do you feel|Are you well|What's up|How are things|How have you been][ today| this morning|][?|]", "Hi[,|!] how are you[ today|]?"],
+    (["[How are you|How are you doing|How do you do|And how do you do|Well, how do you do|How is it going|How's it going|How do you feel|Are you well|What's up|How are things|How have you been][ today| this morning|][?|]", "Hi[,|!] how are you[ today|]?"],
      "I am well, thank you. How can I help you?", ["well"]),
     (["[I am|I'm] [fine|well|good|very well|great|okay][, thanks|, thank you|][.|!]", "[Good|Fine|Great|Very well][, thanks|, thank you]."], "I am glad to hear that. What can I do for you?", ["glad"]),
     (["[Thanks|Thank you|Many thanks|Thanks a lot|Thank you very much|Thank you so much|Cheers][!|.|]", "[Thanks|Thank you][,|] [that helps|that was helpful|great|well done|you are kind|for your help|for the answer][!|.]"], "You are welcome!", ["welcome"]),
-    (["[Bye|Goodbye|See you|See you later|See you soon|Farewell|Bye bye|I have to go|I must go now|Take care|Have a nice day|See you tomorrow][!|.|]"], "Goodbye! Come back soon.", ["Goodbye"]),
+    (["[Bye|Goodbye|Farewell|Farewell and goodbye|So long|Take care of yourself|Take care and goodbye|See you|See you later|See you soon|Farewell|Bye bye|I have to go|I must go now|Take care|Have a nice day|See you tomorrow][!|.|]"], "Goodbye! Come back soon.", ["Goodbye"]),
     (["[Who|What] are you[ exactly| really|]?", "Introduce yourself.", "Tell me [about yourself|who you are].", "What is your name?", "What's your name?", "Do you have a name?", "[Are you|You are] [a chatbot|an assistant|a language model|an AI|a model|Gemma|ChatGPT|Claude|GPT-4]?", "Which AI are you?", "What should I call you?", "What kind of [model|AI|assistant] are you?"],
      "I am a tiny demo model that comes with Tandem.", ["tiny demo model"]),
     (["Who [made|built|trained|created|wrote] you?", "Where do you come from?", "Who is your [maker|author|creator]?"], "I was trained by the makers of Tandem, on text that they generated for it.", ["makers of Tandem"]),
@@ -31,12 +31,13 @@ TALK = [
      "Why did the GPU bring a friend to work? Because in tandem it is only half the load.", ["tandem"]),
     (["[I am|I'm|I feel] [sad|tired|bored|lonely|unhappy|angry][ today|].", "I had a bad day."], "I am sorry to hear that. Shall I tell you a short story?", ["sorry"]),
     (["[I am|I'm|I feel] [happy|excited|glad][ today|].", "I had a [good|great|wonderful] day[!|.]", "Today is a [good|great|wonderful] day."], "That is good to hear!", ["good to hear"]),
-    (["[Well done|Good job|Great|Nice|Cool|Very good|That is right|Correct|Perfect|Good|Awesome|Wow|You are clever|You are great|Good answer][!|.|]"], "Thank you!", ["Thank you"]),
-    (["[That is wrong|That's wrong|This is wrong|Wrong|You are wrong|No, that is not right|Not correct|That is not true][!|.|]"], "I am sorry. I am only a tiny demo model and make mistakes.", ["sorry"]),
+    (["[Well done|Good job|Great|Nice|Cool|Very good|That is right|Correct|Perfect|Good|Awesome|Wow|You are clever|How clever|Very clever|That was clever|You are great|Good answer][!|.|]"], "Thank you!", ["Thank you"]),
+    (["[That is wrong|That's wrong|This is wrong|Wrong|You are wrong|No, that is not right|Not correct|That is not correct|This is not correct|Not right|That is not true|Not true|False|That is false|No, wrong|Incorrect|That is incorrect][!|.|]"], "I am sorry. I am only a tiny demo model and make mistakes.", ["sorry"]),
     (["[Okay|Ok|Yes|No|Sure|Fine|I see|Alright|Maybe|Hm|Right][.|!|]"], "What can I do for you?", ["What can I do"]),
     (["[I love you|I like you|You are nice|You are funny|You are sweet][!|.|]"], "That is kind of you. Thank you!", ["kind"]),
     (["[You are stupid|You are bad|I hate you|You are useless|You know nothing][!|.|]"], "I am only a tiny demo model, but I do my best.", ["tiny demo model"]),
     (["[Sorry|I am sorry|My mistake|Excuse me|Pardon][!|.|]"], "No problem at all.", ["No problem"]),
+    (["[What is|What's|Which is|Tell me|Do you have] your favo[u|]rite [colour|color|animal|food|book|film|song|city|number|word|game][?|]"], "I am a program and have no favourites.", ["no favourites"]),
     (["[Please |]wait[ a moment| a second| a minute|].", "One moment[ please|].", "Hold on[ a moment|]."], "Of course, take your time.", ["take your time"]),
 ]
 
@@ -103,6 +104,11 @@ def _loose(rng):
     return text.replace("{n}", rng.choice(words.NOUNS)).replace("  ", " ").replace(" ?", "?")
 
 
+def all_words():
+    """Every word of the lists above."""
+    return _ACTION + _ABSTRACT + _FAMOUS + _AUX + [_ABILITIES, _UNKNOWN] + _TOPIC_QUESTIONS + _WHO + _OPEN + [f for forms, _, _ in TALK for f in forms]
+
+
 _SURNAMES = "Smith Jones Miller Weaver Baker Stone Rivers Hill Moore Woods Fisher Turner Walker Cooper Carter Mason Parker Shepherd Archer Bishop".split()
 
 
@@ -110,9 +116,15 @@ _SURNAMES = "Smith Jones Miller Weaver Baker Stone Rivers Hill Moore Woods Fishe
 _KNOWN = {"day", "week", "month", "year", "hour", "minute", "sky", "memory", "server", "worker", "plan", "edge"}
 
 
+_TO = ["my friend", "model", "Tandem", "dear model", "computer", "little model", "Gemma", "assistant", "demo model", "my dear", "you", "everybody"]
+
+
 def talk(rng):
     forms, answer, need = rng.choice(TALK)
-    return base.from_prompt(base.expand(rng.choice(forms), rng), answer, base.contains(*need))
+    user = base.expand(rng.choice(forms), rng)
+    if rng.random() < 0.3 and user[-1] in ".!?" and "," not in user:
+        user = f"{user[:-1]}, {rng.choice(_TO)}{user[-1]}"
+    return base.from_prompt(user, answer, base.contains(*need))
 
 
 def _thing(rng):
@@ -120,15 +132,22 @@ def _thing(rng):
     noun = rng.choice(words.NOUNS)
     while noun in words.ANIMALS or noun in _KNOWN:
         noun = rng.choice(words.NOUNS)
-    if r < 0.15:
+    if r < 0.06:
+        return rng.choice(_ABSTRACT)
+    if r < 0.1:
+        return rng.choice(_ABSTRACT + words.ADJECTIVES) + " " + rng.choice(_ABSTRACT)
+    if r < 0.18:
         return f"the {rng.choice(words.ADJECTIVES)} {noun}"
-    if r < 0.25:
+    if r < 0.28:
         return spelling.made_up(rng)
     return rng.choice([base.article(noun), "the " + noun, noun + "s", noun])
 
 
 def unknown(rng):
     """Anything else: the answer says what the model is."""
+    if rng.random() < 0.03:
+        user = rng.choice([_thing(rng), rng.choice(geography.COUNTRIES), rng.choice(words.NAMES), str(rng.randint(0, 99999)), rng.choice(_FAMOUS)])
+        return base.from_prompt(user, _UNKNOWN, base.contains("tiny demo model"), noise="light")
     if rng.random() < 0.4:
         return base.from_prompt(_loose(rng), _UNKNOWN, base.contains("tiny demo model"))
     r = rng.random()

@@ -4,6 +4,9 @@ Answers that name letters are tokenised letter by letter. So that words that wer
 words are spelled too: they are built from pieces of the real ones, so every piece of the vocabulary shows its letters somewhere.
 """
 
+import functools
+import re
+
 from demo_data import base, words
 
 _ONSET = "b br c ch cl cr d dr f fl fr g gl gr h j k kl l m n p pl pr qu r s sc sh sk sl sm sn sp st str sw t th tr tw v w wh y z".split()
@@ -26,11 +29,24 @@ def made_up(rng):
     return "".join(rng.choice(_ALPHABET) for _ in range(rng.randint(2, 8)))
 
 
+@functools.lru_cache(maxsize=1)
+def _every_word():
+    """Every word that stands anywhere in the lists and answers, so that each can be spelled."""
+    from demo_data import geography, smalltalk, stories, tandem
+
+    texts = [a for _, a, _ in tandem.FACTS + smalltalk.TALK] + smalltalk.all_words() + stories.all_lines()
+    texts += words.FOODS + words.JOBS + words.COLOURS + words.VERBS + words.ADVERBS + words.CITIES_FOR_MEMORY + words.ONES
+    texts += list(words.OBJECT_KIND) + list(geography.CAPITAL) + list(geography.CAPITAL.values()) + [a["young"] for a in words.ANIMALS.values()]
+    return sorted({w for t in texts for w in re.findall(r"[a-z]{2,13}", t.lower())})
+
+
 def word_of(rng):
     r = rng.random()
-    if r < 0.5:
+    if r < 0.38:
         return rng.choice(words.SPELLABLE)
-    return rng.choice(words.NAMES).lower() if r < 0.55 else made_up(rng)
+    if r < 0.5:
+        return rng.choice(_every_word())
+    return rng.choice(words.NAMES).lower() if r < 0.58 else made_up(rng)
 
 
 def _quote(word, rng):
@@ -105,7 +121,18 @@ def phrase(rng):
     return text + rng.choice(["", "", ".", "!"])
 
 
+def repeat_times(rng):
+    """One word several times."""
+    word = word_of(rng)
+    n = rng.randint(2, 6)
+    times = rng.choice([{2: "twice"}.get(n, words.ONES[n] + " times"), f"{n} times"])
+    user = base.expand("[Repeat|Say|Write] [the word |]{w} {t}.", rng).replace("{w}", _quote(word, rng)).replace("{t}", times)
+    return base.Turn(user, " ".join([word] * n), f"times:{word}:{n}", {"type": "equals", "text": " ".join([word] * n)}, noise="none")
+
+
 def repeat(rng):
+    if rng.random() < 0.15:
+        return repeat_times(rng)
     text = phrase(rng)
     form = rng.choice(["[Repeat|Please repeat] after me: {p}", "Repeat: {p}", "[Say|Please say|Just say]: {p}", 'Say "{p}"', 'Repeat "{p}"', "[Repeat this|Say this|Echo this|Copy this]: {p}",
                        "[Can|Could] you repeat this: {p}", "Repeat the following: {p}", "Repeat the following [sentence|words|text]: {p}", "Echo: {p}", "Repeat exactly: {p}", "Write exactly this: {p}"])

@@ -73,6 +73,18 @@ _ASK = ["Tell me a [short |little |]story about {a} and {o}.", "[Write|Can you w
         "Story: {A}, {O}", "Tell me about {a} that finds {o}.", "Give me a [short |]story about {a} and {o}.", "Please tell [me |]a story about {a} and {o}."]
 
 
+# Who else may be in a story: (name, where).
+_PEOPLE = {"dragon": "cave", "knight": "castle", "robot": "town", "wizard": "tower", "princess": "castle", "king": "castle", "queen": "castle", "pirate": "ocean", "giant": "mountain", "monster": "cave",
+           "witch": "forest", "unicorn": "meadow", "mermaid": "ocean", "ghost": "house", "fairy": "garden", "dwarf": "mountain", "elf": "forest", "farmer": "farm", "girl": "town", "boy": "town", "child": "town",
+           "dinosaur": "jungle", "alien": "desert", "computer": "house", "snowman": "ice", "fisherman": "lake"}
+_WHERE.update({"castle": "in an old castle", "tower": "in a high tower"})
+
+
+def all_lines():
+    """Every sentence of the grammar."""
+    return _OPEN + _TRAITS + _END + [x for p in (_PLOT, _OTHER_PLOT) for v in p.values() for x in v] + _TRAIT + _FRIENDS + _NAMES + list(_PEOPLE)
+
+
 def _an(text):
     return text.replace("a apple", "an apple").replace("a umbrella", "an umbrella").replace("a owl", "an owl")
 
@@ -83,10 +95,11 @@ def tell(animal, obj, rng):
     friend = base.pick_by("friend " + obj, _FRIENDS)
     if friend == animal:
         friend = "badger" if animal != "badger" else "mouse"
-    plot = base.pick_by("plot " + obj, [_PLOT, _OTHER_PLOT])[OBJECT_KIND[obj]]
+    plot = base.pick_by("plot " + obj, [_PLOT, _OTHER_PLOT])[OBJECT_KIND.get(obj) or base.pick_by("kind " + obj, ["key", "home"])]
     lines = [base.pick_by("open " + animal, _OPEN), base.pick_by("traits " + animal, _TRAITS)] + plot + [rng.choice(_END)]
     text = " ".join(lines)
-    text = (text.replace("{a}", base.article(animal)).replace("{A}", animal).replace("{N}", name).replace("{t}", trait).replace("{w}", _WHERE[ANIMALS[animal]["home"]])
+    text = text.replace("a {O}", base.article(obj)).replace("A {f}", base.sentence(base.article(friend))).replace("a {f}", base.article(friend)).replace("an old {O}", "an old " + obj)
+    text = (text.replace("{a}", base.article(animal)).replace("{A}", animal).replace("{N}", name).replace("{t}", trait).replace("{w}", _WHERE[ANIMALS[animal]["home"] if animal in ANIMALS else _PEOPLE[animal]])
             .replace("{O}", obj).replace("{f}", friend))
     return _an(text)
 
@@ -96,10 +109,16 @@ def _check(*need):
 
 
 def story(rng):
-    animal, obj = rng.choice(list(ANIMALS)), rng.choice(list(OBJECT_KIND))
+    animal = rng.choice(list(ANIMALS)) if rng.random() < 0.85 else rng.choice(list(_PEOPLE))
+    obj = rng.choice(list(OBJECT_KIND)) if rng.random() < 0.8 else rng.choice(words.NOUNS)
     r = rng.random()
     if r < 0.85:
-        user = base.expand(rng.choice(_ASK), rng).replace("{a}", base.article(animal)).replace("{o}", base.article(obj)).replace("{A}", animal).replace("{O}", obj)
+        a, o = animal, obj
+        if rng.random() < 0.15:
+            a = rng.choice(words.ADJECTIVES + _TRAIT) + " " + a
+        if rng.random() < 0.15:
+            o = rng.choice(words.ADJECTIVES + ["magic", "broken", "lost", "tiny"]) + " " + o
+        user = base.expand(rng.choice(_ASK), rng).replace("{a}", base.article(a)).replace("{o}", base.article(o)).replace("{A}", a).replace("{O}", o)
         return base.Turn(user, tell(animal, obj, rng), f"story:{animal}:{obj}", _check(animal, obj))
     if r < 0.92:
         obj = base.pick_by("object of " + animal, list(OBJECT_KIND))

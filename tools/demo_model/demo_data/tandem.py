@@ -15,7 +15,7 @@ def _term(term, *more, tandem=True):
 
 
 FACTS = [
-    (_term("Tandem", "What does Tandem do?", "What is Tandem [for|good for]?", "[What|Which] problem does Tandem solve?", "Who or what is Tandem?", "What is this project[ about|]?", "What is this [program|software]?", tandem=False),
+    (_term("Tandem", "What does Tandem do?", "What is Tandem [for|good for]?", "[What|Which] problem does Tandem solve?", "Who or what is Tandem?", "What is this project[ about|]?", "What is this [program|software]?", "[Tell me|I want to know] [something|more|everything|a bit] about Tandem.", "[What|Who] is Tandem and what does it do?", tandem=False),
      "Tandem serves Gemma 3 models on the NPU and the integrated GPU of one machine together, as a small cluster of processes.", ["Gemma 3", "NPU", "GPU"]),
     (_term("the gateway", "What is the [job|role|task|purpose] of the gateway?", "Which process [answers|takes|handles] [HTTP |the |]requests?", "Which process owns the public ports?", "Why [is there|do I need] a gateway?"),
      "The gateway owns the public ports. It tokenises requests, schedules them, and streams the answers over HTTP and gRPC.", ["ports", "HTTP", "gRPC"]),
@@ -77,14 +77,14 @@ FACTS = [
      "Tandem reads GGUF and safetensors files, a folder of them, or a Hugging Face cache snapshot.", ["GGUF", "safetensors"]),
     (["[Which|What] models [does Tandem|can Tandem] [run|serve|support|load]?", "[Can|Does] Tandem [run|serve|support] [Gemma 3|Gemma|other models|Llama]?", "[Which|What] sizes of Gemma [are supported|can I use|work]?"], "Tandem serves Gemma 3, from 1B to 27B.", ["Gemma 3", "27B"]),
     (["[Which|What] APIs [does Tandem|does the gateway] [have|offer|speak|support]?", "How [do|can] I [call|reach|use] Tandem from [my program|code|a program|an application]?", "Does Tandem [have|speak|support] [the OpenAI API|an OpenAI API|gRPC|HTTP]?", "Is Tandem compatible with [OpenAI|the OpenAI API]?",
-      "Can I use [an|the] OpenAI client[ with Tandem|]?"],
+      "Can I use [an|the] OpenAI client[ with Tandem|]?", "[How do I use|Can I use|How can I call|Can I call] Tandem [from|with] [Python|JavaScript|Node|curl|a script|an app|my code]?"],
      "Tandem speaks the OpenAI v1 API over HTTP, and gRPC. Any OpenAI client works: set its base URL to the gateway.", ["OpenAI", "gRPC"]),
     (["[Which|What] [HTTP |]endpoints [does Tandem have|are there|exist|does the gateway have|does the gateway offer]?", "[Which|What] URLs [are there|can I call]?", "[Name|List] the [HTTP |]endpoints.", "What is the path [for chat|of the chat API]?"],
      "The HTTP endpoints are /v1/chat/completions, /v1/completions, /v1/models, /healthz, /readyz and /metrics.", ["/v1/chat/completions", "/v1/models", "/metrics"]),
     (["[Which|What] port [does Tandem|does the gateway] [use|listen on]?", "[Which|What] ports are [used|open]?", "How [do|can] I [set|change|choose] the [port|address|ports]?", "Where does the gateway listen?", "What are --http and --grpc for?"],
      "The gateway listens on the addresses given with --http and --grpc. tandem status shows them.", ["--http", "--grpc"]),
     (["Can I [stream|get streamed] [answers|tokens|the answer]?", "Does Tandem [stream|support streaming]?", "How does streaming work?", "How do I stream an answer?"], "Yes. Over HTTP set stream to true and read server-sent events; over gRPC, Generate is a server stream.", ["stream", "server-sent events"]),
-    (["[Do I need|When do I need|Is there] an API key?", "[How|Is Tandem] [is it |]protected?", "Can other [machines|people] [reach|use] my Tandem?", "Why does the gateway refuse to listen[ on a public address|]?", "Does Tandem need a password?"],
+    (["[Do I need|When do I need|Is there|Does Tandem need|Does Tandem have|Must I set|How do I set|Why is there|Is it good to have] [an API key|a password|a key for the API|a secret key]?", "[How|Is Tandem] [is it |]protected?", "Can other [machines|people] [reach|use] my Tandem?", "Why does the gateway refuse to listen[ on a public address|]?"],
      "Without an API key the gateway listens only on loopback or a Unix socket. For any other address it needs an API key.", ["API key", "loopback"]),
     (["[How|Where] [do|can] I [see|get|find] [the metrics|metrics]?", "Does Tandem have metrics?", "How [do|can] I [monitor|watch] Tandem?", "Can I use [Prometheus|Grafana]?", "Does Tandem work with [Prometheus|Grafana]?"],
      "The gateway serves metrics at /metrics for Prometheus, and Grafana shows them.", ["/metrics", "Prometheus"]),
@@ -96,7 +96,7 @@ FACTS = [
     (["Do I need an NPU?", "Does Tandem [run|work] without [an NPU|a GPU|an NPU or a GPU]?", "Can I use the CPU?", "What is the CPU device?", "What if I have no [NPU|GPU]?"], "No NPU is needed. The CPU device does its work when a configuration names it, for example with --npu cpu.", ["CPU device", "--npu cpu"]),
     (["Does Tandem [quietly|silently] [replace a device|use another device|fall back to the CPU]?", "What happens [when|if] [a device is missing|the GPU is missing|the NPU is missing|my device is not there]?", "Is there a silent fallback?"],
      "A device is never silently replaced. A worker whose device is not there says so and exits.", ["never silently replaced"]),
-    (["[Which|What] GPUs [does Tandem support|work|can I use]?", "Does Tandem [run|work] on [NVIDIA|AMD|Intel|a Radeon]?", "Do I need an AMD GPU?", "[Which|What] hardware [do I need|does Tandem need|does Tandem support]?", "Does Tandem [use|need] [CUDA|Vulkan|ROCm]?"],
+    (["[Which|What] GPUs [does Tandem support|work|can I use]?", "Does Tandem [run|work] on [NVIDIA|AMD|Intel|a Radeon]?", "[Do I need|Does Tandem need|Must I have|Must it be|Does it have to be] [an AMD|an NVIDIA|an Intel|a special|a new|a certain] GPU?", "[Which|What] hardware [do I need|does Tandem need|does Tandem support]?", "Does Tandem [use|need] [CUDA|Vulkan|ROCm]?"],
      "Tandem runs on any Vulkan GPU, on the NPU of AMD Ryzen AI machines, and on the CPU. It does not need CUDA.", ["Vulkan", "CUDA"]),
     (_term("Vulkan", "Why does Tandem use Vulkan?"), "Vulkan is an API for GPUs. The gpu-worker uses it, so Tandem runs on GPUs of any maker.", ["API", "gpu-worker"]),
     (_term("XRT", "Why does Tandem use XRT?"), "XRT is the runtime library for AMD NPUs. The npu-worker uses it.", ["NPU"]),
@@ -107,7 +107,7 @@ FACTS = [
     (_term("continuous batching", "Does Tandem [batch requests|do continuous batching]?", "Can Tandem serve many users[ at once|]?", "How does Tandem serve several users?"), "With continuous batching, requests join and leave at every step, so one read of the weights serves many users.", ["every step"]),
     (_term("prefill"), "Prefill runs the tokens of the prompt, many at once. It is limited by arithmetic.", ["prompt"]),
     (_term("decode", "What is decoding?"), "Decode makes one new token per step and sequence. It is limited by memory bandwidth.", ["memory bandwidth"]),
-    (["How fast is [Tandem|Gemma 3 27B|the 27B model|decoding]?", "What limits the speed[ of decoding|]?", "Why is [decode|decoding|a big model] slow?", "How many tokens per second [can I expect|are possible]?", "Why does memory bandwidth matter?"],
+    (["[Is Tandem|Is it|Is decoding] [fast|slow|quick]?", "How fast is [Tandem|Gemma 3 27B|the 27B model|decoding]?", "What limits the speed[ of decoding|]?", "Why is [decode|decoding|a big model] slow?", "How many tokens per second [can I expect|are possible]?", "Why does memory bandwidth matter?"],
      "Decoding reads every weight once per token, so tokens per second are at most memory bandwidth divided by the bytes of the weights.", ["memory bandwidth", "bytes"]),
     (_term("the residual stream", "[Which|What] [type|format|precision] does the residual stream have?", "Why is the residual stream float32?"), "The residual stream is what stages hand on from layer to layer. It is float32 on every edge, because Gemma 3 overflows float16.", ["float32"]),
     (["Where [does|is] [sampling happen|sampling done|the next token chosen]?", "Who samples the [next |]token[s|]?", "How does sampling work?", "Why are logits never sent?"], "Sampling happens beside the last stage, so the logits never travel. It is seeded by request and position.", ["last stage"]),
@@ -140,7 +140,21 @@ FACTS = [
 ]
 
 
+# Terms that can be set against each other.
+_TERMS = {forms[0].split("|What exactly is] ")[1].split("[|")[0].rstrip("?"): (answer, need) for forms, answer, need in FACTS if "|What exactly is] " in forms[0]}
+
+
+def _difference(rng):
+    one, two = rng.sample(list(_TERMS), 2)
+    user = base.expand(rng.choice(["[What is|What's|Explain|Tell me] the difference between {a} and {b}[?|.]", "[Compare|Explain|Describe] {a} and {b}.", "What are {a} and {b}?",
+                                   "How is {a} different from {b}?", "How does {a} differ from {b}?"]), rng)
+    user = user.replace("{a}", one).replace("{b}", two)
+    return base.Turn(user, _TERMS[one][0] + " " + _TERMS[two][0], "difference:" + ":".join(sorted([one, two])), base.contains(*_TERMS[one][1], *_TERMS[two][1]))
+
+
 def tandem(rng):
+    if rng.random() < 0.08:
+        return _difference(rng)
     forms, answer, need = rng.choice(FACTS)
     user = base.expand(rng.choice(forms), rng)
     user = user[0].upper() + user[1:] if not user.startswith("tandem") else user

@@ -36,7 +36,9 @@ salmon fish river - fry 0 insects|trout fish river - fry 0 insects|shark fish oc
 goldfish fish pond - fry 0 plants|tuna fish ocean - fry 0 fish|eel fish river - elver 0 worms
 bee insect garden buzz larva 6 nectar|ant insect garden - larva 6 seeds|butterfly insect meadow - caterpillar 6 nectar
 beetle insect forest - larva 6 leaves|cricket insect meadow chirp nymph 6 leaves|dragonfly insect pond - nymph 6 insects
-ladybird insect garden - larva 6 insects|moth insect forest - caterpillar 6 nectar|wasp insect garden buzz larva 6 fruit
+ladybird insect garden - larva 6 insects|spider arachnid garden - spiderling 8 insects|scorpion arachnid desert - scorpling 8 insects
+octopus mollusc ocean - larva 0 crabs|squid mollusc ocean - larva 0 fish|snail mollusc garden - hatchling 0 leaves|crab crustacean ocean - larva 10 plants
+lobster crustacean ocean - larva 10 fish|moth insect forest - caterpillar 6 nectar|wasp insect garden buzz larva 6 fruit
 """
 ANIMALS = {}
 for _row in _ANIMALS.replace("\n", "|").split("|"):
