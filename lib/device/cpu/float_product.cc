@@ -6,7 +6,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/device/cpu/float_product.cc"
+// Before what it includes again for each target.
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+
 #include "hwy/highway.h"
 #include "lib/device/cpu/weight_decode-inl.h"
 

@@ -7,7 +7,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lib/device/cpu/int8_product.cc"
+// Before what it includes again for each target.
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+
 #include "hwy/highway.h"
 #include "lib/device/cpu/int8_row-inl.h"
 
