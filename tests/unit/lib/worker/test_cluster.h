@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "lib/device/device.h"
 #include "lib/model/plan.h"
 #include "lib/weights/random_model.h"
@@ -23,7 +24,7 @@ class TemporaryFolder {
  public:
   TemporaryFolder();
   ~TemporaryFolder();
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  std::string operator/(const std::string& name) const { return absl::StrCat(path_, "/", name); }
 
  private:
   std::string path_;
