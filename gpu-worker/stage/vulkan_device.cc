@@ -110,7 +110,8 @@ VulkanDeviceSummary Summarise(const vulkan::PhysicalDevice& device) {
   summary.memory_bytes = device.memory_bytes();
   summary.unified_memory = device.unified_memory();
   summary.zero_copy_weights = device.host_pointer_alignment != 0;
-  summary.dma_buf = device.dma_buf;
+  summary.dma_buf = device.dma_buf_import;
+  summary.dma_buf_export = device.dma_buf_export;
   summary.unusable = device.unusable;
   return summary;
 }

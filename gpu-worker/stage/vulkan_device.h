@@ -39,8 +39,9 @@ struct VulkanDeviceSummary {
   std::uint64_t memory_bytes = 0;  // the largest device-local heap
   bool unified_memory = false;
   bool zero_copy_weights = false;  // VK_EXT_external_memory_host
-  bool dma_buf = false;            // VK_EXT_external_memory_dma_buf
-  std::string unusable;            // why Tandem cannot use it; empty when it can
+  bool dma_buf = false;            // imports by VK_EXT_external_memory_dma_buf, for storage buffers
+  bool dma_buf_export = false;
+  std::string unusable;  // why Tandem cannot use it; empty when it can
 };
 
 // Every Vulkan device of this machine, in the order in which "auto" would take them. Empty when no

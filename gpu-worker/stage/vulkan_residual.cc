@@ -1,5 +1,8 @@
 #include "gpu-worker/stage/vulkan_residual.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <string_view>
 #include <utility>
 
@@ -34,6 +37,17 @@ absl::Status Unknown(const vulkan::LogicalDevice& device, std::string_view verb,
                                               HandleKindName(kind)));
 }
 
+// A dma-buf knows its size and keeps it. Some drivers take a memfd for one: that must be sealed.
+absl::Status CheckDmaBuf(int fd, std::uint64_t bytes) {
+  if (fcntl(fd, F_GET_SEALS) >= 0) return CheckSealedSize(fd, bytes);
+  const off_t size = lseek(fd, 0, SEEK_END);
+  if (size < 0 || static_cast<std::uint64_t>(size) < bytes) {
+    return absl::InvalidArgumentError(
+        vulkan::Cat(kWhat, ": expected a dma-buf of at least ", bytes, " bytes, found ", size));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<VulkanResidual>> VulkanResidual::Create(
@@ -54,6 +68,8 @@ absl::StatusOr<std::unique_ptr<VulkanResidual>> VulkanResidual::Import(
   auto residual =
       std::unique_ptr<VulkanResidual>(new VulkanResidual(layout, kind == HandleKind::kDmaBuf));
   if (kind == HandleKind::kDmaBuf) {
+    if (!device.physical().dma_buf_import) return Unknown(device, "import", kind);
+    TANDEM_RETURN_IF_ERROR(CheckDmaBuf(fd.get(), layout.total_bytes()));
     TANDEM_ASSIGN_OR_RETURN(
         residual->buffer_,
         vulkan::Buffer::ImportDmaBuf(device, std::move(fd), layout.total_bytes(), kWhat));

@@ -12,10 +12,6 @@
 namespace tandem::vulkan {
 namespace {
 
-constexpr VkBufferUsageFlags kUsage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
-                                      VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
-                                      VK_BUFFER_USAGE_TRANSFER_DST_BIT;
-
 struct MemoryWish {
   VkMemoryPropertyFlags required;
   VkMemoryPropertyFlags preferred;
@@ -35,28 +31,9 @@ MemoryWish WishOf(Placement placement) {
   TANDEM_CHECK(false);
 }
 
-VkExternalMemoryProperties DmaBufProperties(const LogicalDevice& device) {
-  auto info = Structure<VkPhysicalDeviceExternalBufferInfo>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO);
-  info.usage = kUsage;
-  info.handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT;
-  auto properties =
-      Structure<VkExternalBufferProperties>(VK_STRUCTURE_TYPE_EXTERNAL_BUFFER_PROPERTIES);
-  vkGetPhysicalDeviceExternalBufferProperties(device.physical().handle, &info, &properties);
-  return properties.externalMemoryProperties;
-}
-
-absl::Status CheckDmaBuf(const LogicalDevice& device, VkExternalMemoryFeatureFlags feature,
-                         std::string_view verb) {
-  if (!device.physical().dma_buf) {
-    return absl::UnimplementedError(
-        Cat("device \"", device.physical().name, "\" has no VK_EXT_external_memory_dma_buf"));
-  }
-  if ((DmaBufProperties(device).externalMemoryFeatures & feature) == 0) {
-    return absl::UnimplementedError(Cat("device \"", device.physical().name, "\" cannot ", verb,
-                                        " storage buffers as dma-bufs"));
-  }
-  return absl::OkStatus();
+absl::Status NoDmaBuf(const LogicalDevice& device, std::string_view verb) {
+  return absl::UnimplementedError(
+      Cat("device \"", device.physical().name, "\" cannot ", verb, " storage buffers as dma-bufs"));
 }
 
 }  // namespace
@@ -82,7 +59,7 @@ absl::StatusOr<Buffer> Buffer::CreateUnbound(const LogicalDevice& device, std::u
   auto info = Structure<VkBufferCreateInfo>(VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO);
   if (external != 0) info.pNext = &external_info;
   info.size = bytes;
-  info.usage = kUsage;
+  info.usage = kBufferUsage;
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
   Buffer buffer;
   buffer.device_ = &device;
@@ -158,7 +135,7 @@ absl::StatusOr<Buffer> Buffer::ImportHost(const LogicalDevice& device, void* dat
 
 absl::StatusOr<Buffer> Buffer::ImportDmaBuf(const LogicalDevice& device, UniqueFd fd,
                                             std::uint64_t bytes, std::string_view what) {
-  TANDEM_RETURN_IF_ERROR(CheckDmaBuf(device, VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT, "import"));
+  if (!device.physical().dma_buf_import) return NoDmaBuf(device, "import");
   constexpr auto kHandle = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT;
   auto properties = Structure<VkMemoryFdPropertiesKHR>(VK_STRUCTURE_TYPE_MEMORY_FD_PROPERTIES_KHR);
   TANDEM_RETURN_IF_ERROR(
@@ -186,7 +163,7 @@ absl::StatusOr<Buffer> Buffer::ImportDmaBuf(const LogicalDevice& device, UniqueF
 
 absl::StatusOr<Buffer> Buffer::ExportDmaBuf(const LogicalDevice& device, std::uint64_t bytes,
                                             std::string_view what, UniqueFd* fd) {
-  TANDEM_RETURN_IF_ERROR(CheckDmaBuf(device, VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT, "export"));
+  if (!device.physical().dma_buf_export) return NoDmaBuf(device, "export");
   constexpr auto kHandle = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT;
   TANDEM_ASSIGN_OR_RETURN(Buffer buffer, CreateUnbound(device, bytes, kHandle, what));
   const VkMemoryRequirements requirements = buffer.Requirements();

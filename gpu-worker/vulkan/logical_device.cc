@@ -16,7 +16,9 @@ std::vector<const char*> WantedExtensions(const PhysicalDevice& physical) {
     names.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
   }
   if (physical.external_fd) names.push_back(VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
-  if (physical.dma_buf) names.push_back(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+  if (physical.dma_buf_import || physical.dma_buf_export) {
+    names.push_back(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+  }
   if (physical.foreign_queue) names.push_back(VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
   return names;
 }

@@ -62,6 +62,20 @@ std::optional<std::uint32_t> ComputeFamily(VkPhysicalDevice handle) {
   return best;
 }
 
+void ReadDmaBuf(PhysicalDevice* device) {
+  auto info = Structure<VkPhysicalDeviceExternalBufferInfo>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO);
+  info.usage = kBufferUsage;
+  info.handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT;
+  auto properties =
+      Structure<VkExternalBufferProperties>(VK_STRUCTURE_TYPE_EXTERNAL_BUFFER_PROPERTIES);
+  vkGetPhysicalDeviceExternalBufferProperties(device->handle, &info, &properties);
+  const VkExternalMemoryFeatureFlags features =
+      properties.externalMemoryProperties.externalMemoryFeatures;
+  device->dma_buf_import = (features & VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT) != 0;
+  device->dma_buf_export = (features & VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT) != 0;
+}
+
 void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* device) {
   auto host = Structure<VkPhysicalDeviceExternalMemoryHostPropertiesEXT>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT);
@@ -83,8 +97,9 @@ void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* dev
   device->max_allocation_bytes = v11.maxMemoryAllocationSize;
   if (host_import) device->host_pointer_alignment = host.minImportedHostPointerAlignment;
   device->external_fd = extensions.contains(VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME);
-  device->dma_buf =
-      device->external_fd && extensions.contains(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+  if (device->external_fd && extensions.contains(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME)) {
+    ReadDmaBuf(device);
+  }
   device->foreign_queue = extensions.contains(VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
 }
 

@@ -11,6 +11,11 @@
 
 namespace tandem::vulkan {
 
+// What every buffer of ours may be used for.
+inline constexpr VkBufferUsageFlags kBufferUsage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
+                                                   VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                                                   VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+
 // What Tandem needs to know of one device, read once.
 struct PhysicalDevice {
   VkPhysicalDevice handle = VK_NULL_HANDLE;
@@ -26,9 +31,11 @@ struct PhysicalDevice {
   std::uint64_t max_allocation_bytes = 0;
   std::uint64_t host_pointer_alignment = 0;  // 0: no VK_EXT_external_memory_host
   bool external_fd = false;                  // VK_KHR_external_memory_fd
-  bool dma_buf = false;                      // VK_EXT_external_memory_dma_buf, with external_fd
-  bool foreign_queue = false;                // VK_EXT_queue_family_foreign
-  std::string unusable;                      // what is missing; empty when the device can be used
+  // What VK_EXT_external_memory_dma_buf can do with storage buffers.
+  bool dma_buf_import = false;
+  bool dma_buf_export = false;
+  bool foreign_queue = false;  // VK_EXT_queue_family_foreign
+  std::string unusable;        // what is missing; empty when the device can be used
 
   // Memory that the processor and the device share: integrated GPUs and software rasterisers.
   bool unified_memory() const;

@@ -1,0 +1,33 @@
+#include <cstdio>
+
+#include "gpu-worker/stage/vulkan_device.h"
+#include "gtest/gtest.h"
+#include "lib/device/conformance/conformance.h"
+#include "tests/unit/gpu-worker/test_device.h"
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  const auto devices = tandem::ListVulkanDevices();
+  if (!devices.ok() || devices->empty()) {
+    std::fprintf(stderr, "no Vulkan device is there\n");
+    return 1;
+  }
+  const tandem::VulkanDeviceSummary& summary = devices->front();
+  std::printf("Vulkan device: %s, %s\n", summary.name.c_str(), summary.driver.c_str());
+  tandem::ConformanceTarget target;
+  target.name = "Vulkan";
+  target.make_device = tandem::MakeTestDevice;
+  target.float16_kv = true;
+  target.memfd_imports.clear();
+  // Software rasterisers take a memfd for a dma-buf; a GPU's driver wants a real one.
+  if (summary.dma_buf && summary.type == "cpu") {
+    target.memfd_imports.push_back(tandem::HandleKind::kDmaBuf);
+  }
+  if (summary.zero_copy_weights) target.memfd_imports.push_back(tandem::HandleKind::kHostPointer);
+  target.exports_dma_buf = summary.dma_buf_export;
+  // Sums run in another order in the kernels for few and for many tokens.
+  target.tolerances = {.bf16 = 1e-4, .int8 = 1e-4, .int4 = 1e-4, .float16_kv = 1e-2, .batch = 1e-4};
+  tandem::RegisterConformance(target);
+  tandem::CheckValidationAtEnd();
+  return RUN_ALL_TESTS();
+}

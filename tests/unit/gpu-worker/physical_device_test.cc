@@ -1,0 +1,56 @@
+#include "gpu-worker/vulkan/physical_device.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem::vulkan {
+namespace {
+
+using testing::HasSubstr;
+
+PhysicalDevice Named(std::string name, VkPhysicalDeviceType type, std::string unusable = "") {
+  PhysicalDevice device;
+  device.name = std::move(name);
+  device.type = type;
+  device.unusable = std::move(unusable);
+  return device;
+}
+
+// As ListPhysicalDevices orders them.
+std::vector<PhysicalDevice> Devices() {
+  return {Named("AMD Radeon 780M", VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU),
+          Named("NVIDIA H200", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU),
+          Named("llvmpipe (LLVM 15)", VK_PHYSICAL_DEVICE_TYPE_CPU),
+          Named("Old Card", VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, "Vulkan 1.2 is needed")};
+}
+
+TEST(ChooseDevice, AutoTakesTheFirst) { EXPECT_EQ(*ChooseDevice(Devices(), "auto"), 0u); }
+
+TEST(ChooseDevice, ByPartOfTheNameInAnyCase) {
+  EXPECT_EQ(*ChooseDevice(Devices(), "h200"), 1u);
+  EXPECT_EQ(*ChooseDevice(Devices(), "LLVM"), 2u);
+}
+
+TEST(ChooseDevice, MissingOneListsWhatIsThere) {
+  const auto chosen = ChooseDevice(Devices(), "GeForce");
+  ASSERT_EQ(chosen.status().code(), absl::StatusCode::kNotFound);
+  const std::string text(chosen.status().message());
+  EXPECT_THAT(text, HasSubstr("GeForce"));
+  EXPECT_THAT(text, HasSubstr("\"AMD Radeon 780M\" (integrated)"));
+  EXPECT_THAT(text, HasSubstr("\"llvmpipe (LLVM 15)\" (cpu)"));
+}
+
+TEST(ChooseDevice, NamedButUnusable) {
+  const auto chosen = ChooseDevice(Devices(), "old");
+  ASSERT_EQ(chosen.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(chosen.status().message()), HasSubstr("Vulkan 1.2 is needed"));
+}
+
+TEST(ChooseDevice, NothingUsable) {
+  EXPECT_EQ(ChooseDevice({}, "auto").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ChooseDevice({Devices().back()}, "auto").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ChooseDevice(Devices(), "").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace tandem::vulkan

@@ -1,0 +1,60 @@
+#include "tests/unit/gpu-worker/test_device.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <mutex>
+
+#include "gpu-worker/vulkan/instance.h"
+
+namespace tandem {
+namespace {
+
+struct Messages {
+  std::mutex mutex;
+  std::vector<std::string> texts;
+};
+
+Messages& AllMessages() {
+  static Messages messages;
+  return messages;
+}
+
+class ValidationCheck final : public testing::Environment {
+ public:
+  void TearDown() override {
+    if (!HasValidationLayer()) {
+      std::printf("VK_LAYER_KHRONOS_validation is not installed: validation was not checked\n");
+    }
+    EXPECT_THAT(ValidationMessages(), testing::IsEmpty());
+  }
+};
+
+}  // namespace
+
+bool HasValidationLayer() {
+  static const bool found = vulkan::Instance::Create(/*validation=*/true, nullptr).ok();
+  return found;
+}
+
+absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice() {
+  VulkanDeviceOptions options;
+  options.validation = HasValidationLayer();
+  options.on_validation_message = [](std::string_view text) {
+    Messages& messages = AllMessages();
+    const std::lock_guard lock(messages.mutex);
+    messages.texts.emplace_back(text);
+  };
+  return CreateVulkanDevice(options);
+}
+
+std::vector<std::string> ValidationMessages() {
+  Messages& messages = AllMessages();
+  const std::lock_guard lock(messages.mutex);
+  return messages.texts;
+}
+
+void CheckValidationAtEnd() { testing::AddGlobalTestEnvironment(new ValidationCheck); }
+
+}  // namespace tandem

@@ -1,0 +1,147 @@
+// What is the Vulkan device's own; the contract is tested by tests/conformance.
+#include "gpu-worker/stage/vulkan_device.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "lib/device/conformance/model_runner.h"
+#include "lib/device/reference/reference.h"
+#include "lib/weights/random_model.h"
+#include "tests/unit/gpu-worker/test_device.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.name = "small";
+  config.vocab_size = 200;
+  config.hidden_size = 64;
+  config.ffn_size = 96;
+  config.num_layers = 2;
+  config.num_heads = 2;
+  config.num_kv_heads = 1;
+  config.head_dim = 32;
+  config.max_positions = 4096;
+  config.sliding_window = 16;
+  config.query_pre_attn_scalar = 32;
+  config.layer_is_global = {false, true};
+  return config;
+}
+
+std::vector<std::shared_ptr<const Region>> RegionsOf(const RandomModel& model) {
+  std::vector<std::shared_ptr<const Region>> regions;
+  for (const auto& [name, region] : model.regions) regions.push_back(region);
+  return regions;
+}
+
+TEST(VulkanDevice, IsListedAsItReportsItself) {
+  const auto device = MakeTestDevice();
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto list = ListVulkanDevices();
+  ASSERT_TRUE(list.ok()) << list.status();
+  ASSERT_FALSE(list->empty());
+  EXPECT_EQ((*device)->info().kind, "vulkan");
+  EXPECT_EQ((*device)->info().name, list->front().name);
+  EXPECT_EQ((*device)->info().driver, list->front().driver);
+  EXPECT_GT((*device)->info().memory_bytes, 0u);
+}
+
+TEST(VulkanDevice, MissingDeviceIsNotFound) {
+  VulkanDeviceOptions options;
+  options.device = "no such device";
+  const auto device = CreateVulkanDevice(options);
+  ASSERT_EQ(device.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(device.status().message()), HasSubstr("no such device"));
+  EXPECT_THAT(std::string(device.status().message()), HasSubstr(ListVulkanDevices()->front().name));
+}
+
+TEST(VulkanDevice, ImportKindTellsHowWeightsCame) {
+  const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kBf16, 1);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto device = MakeTestDevice();
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto weights = (*device)->Import(model->regions.begin()->second, model->config);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ((*weights)->import_kind(),
+            (*device)->info().unified_memory ? "zero-copy" : "staged upload");
+}
+
+TEST(VulkanDevice, UploadedWeightsGiveTheSameAnswer) {
+  const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt4, 2);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto regions = RegionsOf(*model);
+  VulkanDeviceOptions options;
+  options.weight_import = WeightImport::kUpload;
+  std::vector<std::vector<float>> answers;
+  for (const bool upload : {false, true}) {
+    const auto device = upload ? CreateVulkanDevice(options) : MakeTestDevice();
+    ASSERT_TRUE(device.ok()) << device.status();
+    const auto weights = (*device)->Import(regions.front(), model->config);
+    ASSERT_TRUE(weights.ok()) << weights.status();
+    if (upload) {
+      EXPECT_EQ((*weights)->import_kind(), "staged upload");
+    }
+    const auto runner = ModelRunner::Make(device->get(), model->config, regions, {});
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    const std::vector<std::int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6};
+    auto answer = (*runner)->Prefill(0, tokens, 8);
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    answers.push_back(*std::move(answer));
+  }
+  EXPECT_EQ(answers[0], answers[1]);
+}
+
+TEST(VulkanDevice, RefusesWhatItCannotDo) {
+  const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt8, 3);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto device = MakeTestDevice();
+  ASSERT_TRUE(device.ok()) << device.status();
+  RunnerOptions options;
+  options.activations = ActivationType::kInt8;
+  const auto int8 = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), options);
+  EXPECT_EQ(int8.status().code(), absl::StatusCode::kUnimplemented) << int8.status();
+  const auto huge = (*device)->CreateKvCache(
+      model->config, {.layers = {1}, .global_blocks = 1 << 30, .window_blocks = 1});
+  EXPECT_EQ(huge.status().code(), absl::StatusCode::kUnimplemented) << huge.status();
+  const auto unordered = (*device)->CreateKvCache(
+      model->config, {.layers = {1, 0}, .global_blocks = 1, .window_blocks = 1});
+  EXPECT_EQ(unordered.status().code(), absl::StatusCode::kInvalidArgument) << unordered.status();
+}
+
+TEST(VulkanDevice, FarContextEqualsTheReference) {
+  // Several rounds of keys in attention, and a window that has long left its first blocks.
+  const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kBf16, 4);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto regions = RegionsOf(*model);
+  const auto device = MakeTestDevice();
+  ASSERT_TRUE(device.ok()) << device.status();
+  RunnerOptions options;
+  options.limits.max_blocks_per_sequence = 32;
+  const auto runner = ModelRunner::Make(device->get(), model->config, regions, options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  std::vector<std::int32_t> tokens;
+  for (std::int32_t i = 0; i < 300; ++i) tokens.push_back((i * 31 + 7) % 200);
+  const auto found = (*runner)->Prefill(0, tokens, 64);
+  ASSERT_TRUE(found.ok()) << found.status();
+  const auto reference = ReferenceModel::Make(model->config, regions);
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  const std::vector<float> expected = reference->Logits(tokens);
+  ASSERT_EQ(found->size(), expected.size());
+  float largest = 0;
+  for (const float value : expected) largest = std::max(largest, std::abs(value));
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_NEAR((*found)[i], expected[i], 1e-4 * static_cast<double>(largest)) << i;
+  }
+}
+
+}  // namespace
+}  // namespace tandem
+
+int main(int argc, char** argv) {
+  testing::InitGoogleMock(&argc, argv);
+  tandem::CheckValidationAtEnd();
+  return RUN_ALL_TESTS();
+}
