@@ -37,7 +37,7 @@ std::vector<T> FromBytes(const Bytes& bytes) {
   return values;
 }
 
-// Runs single kernels on the device that is there, with validation. One thread.
+// Runs single kernels on the device that is there, with validation wherever the layer is installed. One thread.
 class KernelRunner {
  public:
   static absl::StatusOr<std::unique_ptr<KernelRunner>> Create();

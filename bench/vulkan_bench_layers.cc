@@ -1,0 +1,180 @@
+#include "bench/vulkan_bench_layers.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "gpu-worker/stage/vulkan_device.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+#include "lib/device/device.h"
+#include "lib/weights/make_region.h"
+#include "lib/weights/region.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::int32_t kContext = 512;
+constexpr std::int32_t kSequences = 32;
+constexpr std::int32_t kBlocks = kContext / kKvBlockTokens + 1;  // of a sequence
+
+ModelConfig ConfigOf(bool small) {
+  ModelConfig config;
+  config.name = "bench";
+  config.vocab_size = 1024;
+  config.hidden_size = small ? 256 : 5376;
+  config.ffn_size = small ? 1024 : 21504;
+  config.num_layers = small ? 2 : 6;
+  config.num_heads = small ? 4 : 32;
+  config.num_kv_heads = small ? 2 : 16;
+  config.head_dim = small ? 64 : 128;
+  config.max_positions = 131072;
+  config.sliding_window = 1024;
+  config.query_pre_attn_scalar = 168;
+  config.rope_factor_global = 8;
+  config.layer_is_global.assign(static_cast<std::size_t>(config.num_layers), false);
+  config.layer_is_global.back() = true;
+  return config;
+}
+
+// Random bits repeated, quick to make: values whose products stay finite.
+absl::StatusOr<std::shared_ptr<const Region>> RandomRegion(const ModelConfig& config,
+                                                           WeightPart part, std::int32_t layer,
+                                                           WeightFormat format) {
+  const std::vector<TensorId> tensors = TensorsOf(config, part, layer);
+  std::vector<WeightFormat> formats;
+  for (const TensorId id : tensors) {
+    formats.push_back(IsMatrix(id.kind) ? format : WeightFormat::kF32);
+  }
+  TANDEM_ASSIGN_OR_RETURN(RegionManifest manifest,
+                          LayOutRegion(RegionName(part, layer), config, tensors, formats));
+  TANDEM_ASSIGN_OR_RETURN(RegionBuilder builder, RegionBuilder::Create(std::move(manifest), false));
+  std::mt19937 random(static_cast<std::uint32_t>(layer + 2));
+  std::vector<std::uint16_t> small_bf16(1 << 19);
+  for (std::uint16_t& value : small_bf16) {
+    value = FloatToBf16(std::uniform_real_distribution<float>(-0.02f, 0.02f)(random));
+  }
+  const auto repeat = [&](std::span<std::byte> to) {
+    for (std::size_t at = 0; at < to.size(); at += small_bf16.size() * 2) {
+      std::memcpy(to.data() + at, small_bf16.data(),
+                  std::min(small_bf16.size() * 2, to.size() - at));
+    }
+  };
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (formats[i] == WeightFormat::kF32) {
+      auto* const values = reinterpret_cast<float*>(builder.values(i).data());
+      std::fill_n(values, builder.values(i).size() / sizeof(float), 1.0f);
+      continue;
+    }
+    repeat(builder.values(i));
+    auto* const scales = reinterpret_cast<std::uint16_t*>(builder.scales(i).data());
+    std::fill_n(scales, builder.scales(i).size() / 2, FloatToHalf(0.001f));
+  }
+  TANDEM_ASSIGN_OR_RETURN(SealedRegion sealed, std::move(builder).Finish());
+  return Region::Open(std::move(sealed.fd), std::move(sealed.manifest), config, false);
+}
+
+// The layers compiled as one stage that embeds.
+struct Rig {
+  ModelConfig config;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<ResidualBuffer> output;
+  std::unique_ptr<Stage> stage;
+  std::uint64_t layer_bytes = 0;
+};
+
+absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, Rig* rig) {
+  rig->config = ConfigOf(small);
+  const ModelConfig& config = rig->config;
+  VulkanDeviceOptions options;
+  options.device = name;
+  TANDEM_ASSIGN_OR_RETURN(rig->device, CreateVulkanDevice(options));
+  StageBindings bindings;
+  const auto add = [&](WeightPart part, std::int32_t layer) -> absl::Status {
+    TANDEM_ASSIGN_OR_RETURN(auto region, RandomRegion(config, part, layer, format));
+    if (part != WeightPart::kEmbedding) rig->layer_bytes += region->manifest().bytes;
+    TANDEM_ASSIGN_OR_RETURN(auto weights, rig->device->Import(region, config));
+    bindings.weights.push_back(std::move(weights));
+    return absl::OkStatus();
+  };
+  KvCacheSpec spec;
+  spec.global_blocks = spec.window_blocks = kSequences * kBlocks;
+  TANDEM_RETURN_IF_ERROR(add(WeightPart::kEmbedding, -1));
+  for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
+    TANDEM_RETURN_IF_ERROR(add(WeightPart::kAttention, layer));
+    TANDEM_RETURN_IF_ERROR(add(WeightPart::kFfn, layer));
+    spec.layers.push_back(layer);
+  }
+  TANDEM_ASSIGN_OR_RETURN(rig->cache, rig->device->CreateKvCache(config, spec));
+  TANDEM_ASSIGN_OR_RETURN(
+      rig->output, rig->device->CreateResidual(MakeResidualLayout(1, 512, config.hidden_size)));
+  bindings.kv_cache = rig->cache.get();
+  bindings.output = rig->output.get();
+  TANDEM_ASSIGN_OR_RETURN(
+      rig->stage,
+      rig->device->Compile(
+          config,
+          {.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
+          bindings, {}));
+  rig->layer_bytes /= static_cast<std::uint64_t>(config.num_layers);
+  return absl::OkStatus();
+}
+
+// Median seconds of a step of `sequences` sequences with `tokens` tokens each, ending at the
+// context's end.
+absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t tokens) {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> blocks(static_cast<std::size_t>(kSequences * kBlocks));
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::int32_t>(i);
+  std::vector<StepSequence> list;
+  for (std::int32_t s = 0; s < sequences; ++s) {
+    const auto table = std::span<const std::int32_t>(blocks).subspan(
+        static_cast<std::size_t>(s * kBlocks), static_cast<std::size_t>(kBlocks));
+    list.push_back({s, s * tokens, tokens, kContext - tokens, table, table});
+    for (std::int32_t t = 0; t < tokens; ++t) ids.push_back((s * 131 + t * 17) % 1024);
+  }
+  Step step;
+  step.tokens = ids;
+  step.sequences = list;
+  std::vector<double> seconds;
+  for (int i = 0; i < 7; ++i) {
+    const absl::Time start = absl::Now();
+    TANDEM_ASSIGN_OR_RETURN(const Ticket ticket, rig.stage->Submit(step, 0, 0));
+    TANDEM_RETURN_IF_ERROR(rig.stage->Wait(ticket, absl::InfiniteFuture()));
+    if (i >= 2) seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+}  // namespace
+
+absl::Status BenchLayers(const std::string& device_name, WeightFormat format, bool small) {
+  Rig rig;
+  TANDEM_RETURN_IF_ERROR(MakeRig(device_name, format, small, &rig));
+  const double bytes = static_cast<double>(rig.layer_bytes);
+  std::printf("layers: %s, hidden %d, ffn %d, %.1f MB of weights a layer, %d layers a step\n",
+              std::string(WeightFormatName(format)).c_str(), rig.config.hidden_size,
+              rig.config.ffn_size, bytes / 1e6, rig.config.num_layers);
+  const std::pair<std::int32_t, std::int32_t> decode_and_prefill[] = {
+      {1, 1}, {2, 1}, {4, 1}, {8, 1}, {16, 1}, {32, 1}, {1, 128}, {1, 512}};
+  for (const auto& [sequences, tokens] : decode_and_prefill) {
+    if (small && sequences * tokens > 32) continue;
+    TANDEM_ASSIGN_OR_RETURN(double seconds, TimeStep(rig, sequences, tokens));
+    seconds /= rig.config.num_layers;
+    std::printf(
+        "  %2d sequences x %3d tokens: %9.1f us a layer, %7.1f GB/s of weights, %6.2f ms for 62 "
+        "layers, %8.0f tokens/s\n",
+        sequences, tokens, seconds * 1e6, bytes / seconds / 1e9, seconds * 62e3,
+        sequences * tokens / (seconds * 62));
+    std::fflush(stdout);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tandem
