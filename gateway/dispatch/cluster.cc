@@ -18,7 +18,8 @@ constexpr absl::Duration kLoaderAttempt = absl::Seconds(1);  // how soon Start s
 absl::StatusOr<v1::Model> WaitForModel(LoaderLink& loader, const ClusterOptions& options) {
   const absl::Duration end = Clock::Real().Uptime() + options.start_timeout;
   while (true) {
-    absl::StatusOr<v1::Model> model = loader.GetModel(kLoaderAttempt);
+    const absl::Duration left = end - Clock::Real().Uptime();
+    absl::StatusOr<v1::Model> model = loader.GetModel(std::clamp(left, absl::ZeroDuration(), kLoaderAttempt));
     if (model.ok() ||
         !(absl::IsUnavailable(model.status()) || absl::IsDeadlineExceeded(model.status())))
       return model;

@@ -28,8 +28,11 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, int max_m
 
 void SetDeadline(grpc::ClientContext& context, absl::Duration timeout);
 
-// Calls under way, so that they can be cancelled together and waited for. Thread-safe. Cancelling
-// may run a call's callback in the calling thread: hold no lock that it takes.
+// Calls under way, so that they can be cancelled together and waited for. A callback lets go of its
+// context and then of its ticket: the set holds the last reference, so the context, which keeps the
+// channel, is gone before Finish returns. (gRPC aborts when one of its callback threads destroys
+// the last channel.) Thread-safe. Cancelling may run a call's callback in the calling thread: hold
+// no lock that it takes.
 class CallSet {
  public:
   CallSet() = default;

@@ -66,6 +66,7 @@ void StepStream::OnDone(const grpc::Status& status) {
   if (!status.ok() && status.error_code() != grpc::StatusCode::CANCELLED) {
     spdlog::info("step stream to {} ended: {}", context_->peer(), status.error_message());
   }
+  context_.reset();
   ticket_.reset();
   const std::shared_ptr<StepStream> self = std::move(self_);  // dies at the end of this function
 }

@@ -16,7 +16,7 @@ struct Call {
   Request request;
   Response response;
   WorkerLink::Done<Response> done;
-  std::unique_ptr<CallSet::Ticket> ticket;  // goes first: destroyed last in the set's eyes
+  std::unique_ptr<CallSet::Ticket> ticket;
 };
 
 // `start(context, request, response, callback)` is the stub's asynchronous method.
@@ -30,6 +30,7 @@ void StartCall(CallSet& calls, absl::Duration timeout, Request request,
   call->ticket = calls.Add(call->context);
   start(call->context.get(), &call->request, &call->response, [call](grpc::Status status) {
     call->done(FromGrpc(status), call->response);
+    call->context.reset();
     call->ticket.reset();
   });
 }

@@ -1,0 +1,344 @@
+// The cluster over real gRPC on Unix sockets, against workers and a loader in this process.
+#include "gateway/dispatch/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <thread>
+
+#include "tests/unit/gateway/dispatch/fake_cluster.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+constexpr absl::Duration kLong = absl::Seconds(30);
+
+class ClusterTest : public ::testing::Test {
+ protected:
+  ClusterTest() {
+    options_.loader_address = folder_.Address("loader");
+    options_.workers = {{"gpu0", "gpu", folder_.Address("gpu0")},
+                        {"npu0", "npu", folder_.Address("npu0")}};
+    options_.plan = "split";
+    options_.limits = {
+        .max_tokens = 16, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 0};
+    options_.context_tokens = 256;
+    options_.max_waiting = 2;
+    options_.mixed_prefill_tokens = 8;
+    options_.step_timeout = absl::Seconds(20);
+  }
+
+  void StartWorkers() {
+    gpu_ = std::make_unique<FakeWorker>("gpu0", "gpu", options_.workers[0].address, true);
+    npu_ = std::make_unique<FakeWorker>("npu0", "npu", options_.workers[1].address, false);
+  }
+
+  void StartCluster() {
+    absl::StatusOr<std::unique_ptr<Cluster>> cluster = Cluster::Start(options_, registry_);
+    ASSERT_TRUE(cluster.ok()) << cluster.status();
+    cluster_ = *std::move(cluster);
+  }
+
+  void StartAll() {
+    loader_.SetState(v1::LoadProgress::READY);
+    StartWorkers();
+    StartCluster();
+    ASSERT_TRUE(WaitReady());
+  }
+
+  // Polls a condition that has no event of its own.
+  template <typename Condition>
+  static bool WaitFor(Condition condition) {
+    const absl::Time end = absl::Now() + kLong;
+    while (!condition()) {
+      if (absl::Now() > end) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+  bool WaitReady() {
+    return WaitFor([this] { return cluster_->Ready().ok(); });
+  }
+
+  static GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens,
+                                   std::uint64_t seed = 1) {
+    GenerationRequest request;
+    for (std::int32_t i = 0; i < prompt_tokens; ++i) request.prompt.push_back(2 + i);
+    request.max_tokens = max_tokens;
+    request.sampling.seed = seed;
+    request.ignore_eos = true;
+    return request;
+  }
+
+  std::shared_ptr<CollectingSink> Submit(const GenerationRequest& request,
+                                         std::uint64_t* handle = nullptr) {
+    auto sink = std::make_shared<CollectingSink>();
+    const absl::StatusOr<std::uint64_t> submitted = cluster_->Submit(request, sink);
+    EXPECT_TRUE(submitted.ok()) << submitted.status();
+    if (handle != nullptr && submitted.ok()) *handle = *submitted;
+    return sink;
+  }
+
+  void ExpectText(CollectingSink& sink, const GenerationRequest& request) {
+    ASSERT_TRUE(sink.WaitFinished());
+    const FakeText expected = Expect(FakeModel(), request);
+    EXPECT_TRUE(sink.status().ok()) << sink.status();
+    EXPECT_EQ(sink.text().tokens, expected.tokens);
+    EXPECT_EQ(sink.text().reason, expected.reason);
+  }
+
+  SocketFolder folder_;
+  ClusterOptions options_;
+  FakeLoader loader_{folder_.Address("loader")};
+  std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
+  std::unique_ptr<FakeWorker> gpu_;
+  std::unique_ptr<FakeWorker> npu_;
+  std::unique_ptr<Cluster> cluster_;
+};
+
+TEST_F(ClusterTest, SeveralRequestsGetTheirText) {
+  StartAll();
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  std::vector<GenerationRequest> requests;
+  for (std::uint64_t seed = 0; seed < 6; ++seed) {
+    requests.push_back(Request(5 + 9 * static_cast<std::int32_t>(seed), 40, seed));
+    requests.back().ignore_eos = seed % 2 == 0;
+    sinks.push_back(Submit(requests.back()));
+  }
+  for (std::size_t i = 0; i < sinks.size(); ++i) ExpectText(*sinks[i], requests[i]);
+  EXPECT_GT(npu_->steps(), 0);
+}
+
+TEST_F(ClusterTest, StatusAndMetricsTellPlanDevicesAndEdges) {
+  StartAll();
+  const GenerationRequest request = Request(5, 20);
+  ExpectText(*Submit(request), request);
+  const ClusterStatus status = cluster_->Status();
+  EXPECT_EQ(status.state, "ready");
+  EXPECT_EQ(status.plan, "split");
+  ASSERT_THAT(status.workers, SizeIs(2));
+  EXPECT_TRUE(status.workers[0].connected);
+  EXPECT_EQ(status.workers[0].device_name, "fake device");
+  EXPECT_THAT(status.workers[1].weight_imports,
+              ElementsAre("layer.0.attention: zero-copy", "layer.1.attention: zero-copy"));
+  ASSERT_THAT(status.edges, SizeIs(2));
+  EXPECT_EQ(status.edges[0].kind, "host-pointer");
+  EXPECT_THAT(status.stages, SizeIs(2));
+  EXPECT_EQ(status.requests_total, 1u);
+  EXPECT_EQ(status.tokens_total, 20u);
+  EXPECT_GT(status.decode_tokens_per_second, 0);
+
+  const std::string text = prometheus::TextSerializer().Serialize(registry_->Collect());
+  EXPECT_THAT(text, HasSubstr("tandem_steps_total 20"));
+  EXPECT_THAT(text, HasSubstr("tandem_cluster_ready 1"));
+  EXPECT_THAT(
+      text, HasSubstr("tandem_worker_run_seconds_total{device=\"fake device\",worker=\"gpu0\"} 5"));
+  EXPECT_THAT(text, HasSubstr("tandem_edge_info{"));
+}
+
+TEST_F(ClusterTest, PrepareCarriesSizesAndRegions) {
+  options_.kv_type = "float16";
+  options_.activations = "int8";
+  StartAll();
+  const v1::PrepareRequest request = gpu_->prepared();
+  EXPECT_EQ(request.worker(), "gpu0");
+  EXPECT_EQ(request.fingerprint(), "one");
+  EXPECT_EQ(request.region_socket(), "regions.sock");
+  EXPECT_EQ(request.limits().max_blocks_per_sequence(), 16);
+  EXPECT_EQ(request.global_blocks(), 4 * 16);
+  EXPECT_EQ(request.activations(), "int8");
+  EXPECT_EQ(request.kv_type(), "float16");
+  EXPECT_EQ(request.regions_size(), 3);  // embedding and two feed-forward halves
+  EXPECT_EQ(cluster_->model().context_tokens, 256);
+  EXPECT_EQ(cluster_->limits().vocab_size, FakeModel().vocab_size);
+}
+
+TEST_F(ClusterTest, PromptScoresComeFirst) {
+  StartAll();
+  GenerationRequest request = Request(30, 3);
+  request.score_prompt = true;
+  const auto sink = Submit(request);
+  ExpectText(*sink, request);
+  const FakeText expected = Expect(FakeModel(), request);
+  ASSERT_THAT(sink->text().scores, SizeIs(29));
+  for (std::size_t i = 0; i < 29; ++i)
+    EXPECT_EQ(sink->text().scores[i].logprob, expected.scores[i].logprob);
+}
+
+TEST_F(ClusterTest, CancelEndsARunningAndAWaitingRequest) {
+  options_.limits.max_sequences = 1;
+  StartAll();
+  gpu_->CloseGate();
+  std::uint64_t running = 0;
+  std::uint64_t waiting = 0;
+  const auto first = Submit(Request(5, 100), &running);
+  const auto second = Submit(Request(5, 100), &waiting);
+  gpu_->WaitUntilAStepWaits();
+  cluster_->Cancel(waiting);
+  ASSERT_TRUE(second->WaitFinished());
+  EXPECT_EQ(second->text().reason, FinishReason::kCancelled);
+  cluster_->Cancel(running);
+  ASSERT_TRUE(first->WaitFinished());
+  EXPECT_EQ(first->text().reason, FinishReason::kCancelled);
+  cluster_->Cancel(running);  // once more: nothing
+  gpu_->OpenGate();
+  const GenerationRequest request = Request(7, 9);
+  ExpectText(*Submit(request), request);
+}
+
+TEST_F(ClusterTest, AFullQueueRefuses) {
+  StartAll();
+  gpu_->CloseGate();
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (int i = 0; i < 6; ++i) sinks.push_back(Submit(Request(5, 5)));
+  EXPECT_EQ(cluster_->Submit(Request(5, 5), std::make_shared<CollectingSink>()).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(cluster_->Submit(Request(255, 5), std::make_shared<CollectingSink>()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  gpu_->OpenGate();
+  for (const auto& sink : sinks) EXPECT_TRUE(sink->WaitFinished());
+}
+
+TEST_F(ClusterTest, ABrokenStreamIsAPauseAndNotAnError) {
+  StartAll();
+  for (const auto fault : {FakeWorker::Fault::kBreakStream, FakeWorker::Fault::kFail}) {
+    npu_->Inject(fault, 12);
+    const GenerationRequest request = Request(20, 60);
+    const auto sink = Submit(request);
+    const auto other = Submit(Request(3, 30, 7));
+    ExpectText(*sink, request);
+    ExpectText(*other, Request(3, 30, 7));
+  }
+  EXPECT_EQ(cluster_->Status().recoveries, 2u);
+}
+
+TEST_F(ClusterTest, AWorkerThatDiesAndComesBackIsAPause) {
+  StartAll();
+  const GenerationRequest request = Request(20, 200);
+  gpu_->Inject(FakeWorker::Fault::kHang, 7);
+  const auto sink = Submit(request);
+  gpu_->WaitUntilAStepWaits();
+  gpu_->Kill();
+  ASSERT_TRUE(WaitFor([this] { return cluster_->Status().state == "recovering"; }));
+  EXPECT_FALSE(sink->finished());
+  const auto late = Submit(Request(4, 4));  // taken while the cluster recovers
+  gpu_->OpenGate();
+  gpu_->Start();
+  ExpectText(*sink, request);
+  ExpectText(*late, Request(4, 4));
+}
+
+TEST_F(ClusterTest, AHungWorkerIsLeftBehindAfterTheStepTimeout) {
+  options_.step_timeout = absl::Milliseconds(100);
+  StartAll();
+  gpu_->Inject(FakeWorker::Fault::kHang, 5);
+  const GenerationRequest request = Request(5, 40);
+  const auto sink = Submit(request);
+  ASSERT_TRUE(WaitFor([this] { return cluster_->Status().recoveries == 1; }));
+  gpu_->OpenGate();
+  ExpectText(*sink, request);
+}
+
+TEST_F(ClusterTest, ARefusedStepEndsItsRequestAndTheNextOneWorks) {
+  StartAll();
+  gpu_->Inject(FakeWorker::Fault::kRefuse, 3);
+  const auto sink = Submit(Request(5, 40));
+  ASSERT_TRUE(sink->WaitFinished());
+  EXPECT_EQ(sink->text().reason, FinishReason::kError);
+  EXPECT_EQ(sink->status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(sink->status().message()), HasSubstr("injected"));
+  const GenerationRequest request = Request(6, 10);
+  ExpectText(*Submit(request), request);
+}
+
+TEST_F(ClusterTest, AfterTheRecoveryTimeoutRequestsEndAndTheClusterStillComesBack) {
+  options_.recovery_timeout = absl::Milliseconds(200);
+  StartAll();
+  npu_->Inject(FakeWorker::Fault::kHang, 7);
+  const auto sink = Submit(Request(20, 200));
+  npu_->WaitUntilAStepWaits();
+  npu_->Kill();
+  ASSERT_TRUE(sink->WaitFinished());
+  EXPECT_EQ(sink->text().reason, FinishReason::kError);
+  EXPECT_EQ(sink->status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(cluster_->Status().state, "failed");
+  EXPECT_EQ(cluster_->Submit(Request(1, 1), std::make_shared<CollectingSink>()).status().code(),
+            absl::StatusCode::kUnavailable);
+  npu_->OpenGate();
+  npu_->Start();
+  ASSERT_TRUE(WaitReady());
+  const GenerationRequest request = Request(6, 10);
+  ExpectText(*Submit(request), request);
+}
+
+TEST_F(ClusterTest, ReadyTellsHowFarTheStartIs) {
+  StartWorkers();
+  StartCluster();
+  ASSERT_TRUE(WaitFor([this] { return cluster_->Ready().message() == "loading 42 %"; }));
+  EXPECT_EQ(cluster_->Submit(Request(1, 1), std::make_shared<CollectingSink>()).status().code(),
+            absl::StatusCode::kUnavailable);
+  loader_.SetState(v1::LoadProgress::FAILED, "model.safetensors: bad");
+  ASSERT_TRUE(WaitFor([this] {
+    return cluster_->Ready().message().find("model.safetensors: bad") != std::string::npos;
+  }));
+  loader_.SetState(v1::LoadProgress::READY);
+  EXPECT_TRUE(WaitReady());
+}
+
+TEST_F(ClusterTest, AnotherModelIsNotServed) {
+  StartAll();
+  loader_.SetFingerprint("two");
+  gpu_->Inject(FakeWorker::Fault::kFail, 0);
+  const auto sink = Submit(Request(5, 5));
+  ASSERT_TRUE(WaitFor(
+      [this] { return cluster_->Ready().message().find("another model") != std::string::npos; }));
+  loader_.SetFingerprint("one");
+  ExpectText(*sink, Request(5, 5));
+}
+
+TEST_F(ClusterTest, AStrangerAtAWorkersAddressIsNamed) {
+  loader_.SetState(v1::LoadProgress::READY);
+  gpu_ = std::make_unique<FakeWorker>("gpu7", "gpu", options_.workers[0].address, true);
+  npu_ = std::make_unique<FakeWorker>("npu0", "npu", options_.workers[1].address, false);
+  StartCluster();
+  EXPECT_TRUE(WaitFor([this] {
+    return cluster_->Ready().message().find("found gpu-worker 'gpu7'") != std::string::npos;
+  }));
+}
+
+TEST_F(ClusterTest, StoppingEndsWhatRuns) {
+  StartAll();
+  gpu_->CloseGate();
+  const auto sink = Submit(Request(5, 5));
+  gpu_->WaitUntilAStepWaits();
+  cluster_.reset();
+  ASSERT_TRUE(sink->finished());
+  EXPECT_EQ(sink->status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(ClusterTest, StartRefusesWhatCannotWork) {
+  options_.workers.pop_back();
+  EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()), HasSubstr("npu"));
+  options_.plan = "gpu";
+  options_.kv_memory_bytes = 1000;
+  EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
+              HasSubstr("KV cache"));
+  options_.kv_memory_bytes = 0;
+  options_.edge_kinds = {"pigeon"};
+  EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
+              HasSubstr("pigeon"));
+  options_.loader_address = folder_.Address("nobody");
+  options_.start_timeout = absl::Milliseconds(10);
+  EXPECT_EQ(Cluster::Start(options_, nullptr).status().code(), absl::StatusCode::kUnavailable);
+  options_.cancelled = [] { return true; };
+  EXPECT_EQ(Cluster::Start(options_, nullptr).status().code(), absl::StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace tandem

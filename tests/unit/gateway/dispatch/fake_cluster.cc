@@ -1,0 +1,332 @@
+#include "tests/unit/gateway/dispatch/fake_cluster.h"
+
+#include <stdlib.h>
+
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gateway/dispatch/step_wire.h"
+#include "lib/base/status_macros.h"
+#include "lib/wire/model_wire.h"
+
+namespace tandem {
+namespace {
+
+std::unique_ptr<grpc::Server> Serve(grpc::Service* service, const std::string& address) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+  builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  TANDEM_CHECK(server != nullptr);
+  return server;
+}
+
+}  // namespace
+
+SocketFolder::SocketFolder() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "tandem-test-XXXXXX").string();
+  TANDEM_CHECK(mkdtemp(pattern.data()) != nullptr);
+  path_ = pattern;
+}
+
+SocketFolder::~SocketFolder() { std::filesystem::remove_all(path_); }
+
+v1::Model MakeTestModel() {
+  const FakeModel fake;
+  ModelConfig config;
+  config.name = "fake";
+  config.vocab_size = fake.vocab_size;
+  config.hidden_size = 64;
+  config.ffn_size = 128;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 32;
+  config.max_positions = 256;
+  config.sliding_window = 24;
+  config.query_pre_attn_scalar = 32;
+  config.layer_is_global = {false, true};
+  config.eos_ids = {fake.eos_id};
+  Vocabulary vocabulary;
+  vocabulary.byte_fallback = false;
+  for (std::int32_t i = 0; i < fake.vocab_size; ++i) {
+    vocabulary.pieces.push_back(
+        {absl::StrCat("piece", i), 0.0f, i == 3 ? PieceType::kUnknown : PieceType::kNormal, false});
+  }
+  vocabulary.unk_id = 3;
+  vocabulary.bos_id = 2;
+  vocabulary.eos_id = 1;
+  v1::Model model;
+  *model.mutable_config() = ToProto(config);
+  *model.mutable_vocabulary() = ToProto(vocabulary);
+  model.set_weight_format("bf16");
+  model.set_weight_bytes(1 << 20);
+  model.set_fingerprint("one");
+  model.set_region_socket("regions.sock");
+  return model;
+}
+
+FakeLoader::FakeLoader(const std::string& address) : model_(MakeTestModel()) {
+  progress_.set_state(v1::LoadProgress::LOADING);
+  progress_.set_bytes_done(42);
+  progress_.set_bytes_total(100);
+  server_ = Serve(this, address);
+}
+
+FakeLoader::~FakeLoader() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  server_->Shutdown(std::chrono::system_clock::now());
+}
+
+void FakeLoader::SetState(v1::LoadProgress::State state, std::string error) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  progress_.set_state(state);
+  progress_.set_error(std::move(error));
+  changed_.notify_all();
+}
+
+void FakeLoader::SetFingerprint(std::string fingerprint) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  model_.set_fingerprint(std::move(fingerprint));
+}
+
+grpc::Status FakeLoader::GetModel(grpc::ServerContext*, const v1::GetModelRequest*,
+                                  v1::Model* model) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  *model = model_;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeLoader::Watch(grpc::ServerContext* context, const v1::WatchRequest*,
+                               grpc::ServerWriter<v1::LoadProgress>* writer) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  writer->Write(progress_);
+  while (progress_.state() == v1::LoadProgress::LOADING && !stopping_) {
+    if (context->IsCancelled()) return grpc::Status::CANCELLED;
+    changed_.wait_for(lock, std::chrono::milliseconds(20));
+  }
+  writer->Write(progress_);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeLoader::GetRegions(grpc::ServerContext*, const v1::GetRegionsRequest* request,
+                                    v1::GetRegionsResponse* response) {
+  for (const std::string& name : request->names()) response->add_regions()->set_name(name);
+  return grpc::Status::OK;
+}
+
+FakeWorker::FakeWorker(std::string name, std::string role, std::string address, bool head)
+    : name_(std::move(name)), role_(std::move(role)), address_(std::move(address)), head_(head) {
+  Start();
+}
+
+void FakeWorker::Start() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    killed_ = false;
+    state_.reset();
+    prepared_.Clear();
+  }
+  server_ = Serve(this, address_);
+}
+
+void FakeWorker::Kill() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    killed_ = true;
+  }
+  changed_.notify_all();
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_.reset();
+}
+
+void FakeWorker::Inject(Fault fault, int in) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  fault_ = fault;
+  fault_in_ = in;
+}
+
+void FakeWorker::CloseGate() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  gate_closed_ = true;
+}
+
+void FakeWorker::OpenGate() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  gate_closed_ = false;
+  changed_.notify_all();
+}
+
+void FakeWorker::WaitUntilAStepWaits() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return waiting_ > 0; });
+}
+
+int FakeWorker::steps() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return steps_;
+}
+
+v1::PrepareRequest FakeWorker::prepared() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return prepared_;
+}
+
+grpc::Status FakeWorker::Describe(grpc::ServerContext*, const v1::DescribeRequest*,
+                                  v1::WorkerDescription* description) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  description->set_name(name_);
+  description->set_role(role_);
+  description->set_pid(4711);
+  description->mutable_device()->set_kind("cpu");
+  description->mutable_device()->set_name("fake device");
+  description->set_fd_socket(name_ + ".fd");
+  description->add_edge_kinds("host-pointer");
+  description->set_host("here");
+  description->set_generation(prepared_.generation());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeWorker::Prepare(grpc::ServerContext*, const v1::PrepareRequest* request,
+                                 v1::PrepareResponse* response) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (request->generation() <= prepared_.generation())
+    return {grpc::StatusCode::FAILED_PRECONDITION, "an old generation"};
+  prepared_ = *request;
+  const absl::StatusOr<StepLimits> limits = FromProto(request->limits());
+  if (!limits.ok())
+    return {grpc::StatusCode::INVALID_ARGUMENT, std::string(limits.status().message())};
+  state_ =
+      std::make_unique<FakeWorkerState>(FakeModel(), *limits, request->config().sliding_window(),
+                                        request->global_blocks(), request->window_blocks());
+  for (const v1::RegionManifest& region : request->regions()) {
+    v1::WeightsDescription& weights = *response->add_weights();
+    weights.set_region(region.name());
+    weights.set_import_kind("zero-copy");
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeWorker::Connect(grpc::ServerContext*, const v1::ConnectRequest* request,
+                                 v1::ConnectResponse* response) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (request->generation() != prepared_.generation())
+    return {grpc::StatusCode::FAILED_PRECONDITION, "not prepared"};
+  for (const v1::EdgeSpec& spec : request->edges()) {
+    v1::EdgeDescription& edge = *response->add_edges();
+    edge.set_id(spec.id());
+    edge.set_from(spec.from());
+    edge.set_to(spec.to());
+    edge.set_kind(spec.kinds(0));
+  }
+  response->add_stages()->set_name("all of it");
+  return grpc::Status::OK;
+}
+
+std::optional<FakeWorker::Fault> FakeWorker::TakeFault() {
+  if (!fault_.has_value() || fault_in_-- > 0) return std::nullopt;
+  return std::exchange(fault_, std::nullopt);
+}
+
+v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault> fault) {
+  v1::StepResult refusal;
+  refusal.set_step_id(plan.step_id());
+  refusal.set_generation(plan.generation());
+  if (fault == Fault::kRefuse || fault == Fault::kFail) {
+    refusal.set_code(static_cast<int>(fault == Fault::kRefuse ? absl::StatusCode::kInvalidArgument
+                                                              : absl::StatusCode::kUnavailable));
+    refusal.set_error("injected");
+    return refusal;
+  }
+  if (plan.generation() != prepared_.generation()) {
+    refusal.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+    return refusal;
+  }
+  absl::StatusOr<StepResult> result = state_->Run(FromProto(plan));
+  if (!result.ok()) {
+    refusal.set_code(static_cast<int>(result.status().code()));
+    refusal.set_error(std::string(result.status().message()));
+    return refusal;
+  }
+  ++steps_;
+  if (!head_) result->sequences.clear();
+  v1::StepResult message = ToProto(*result, plan.generation());
+  message.set_run_seconds(0.25);
+  return message;
+}
+
+void FakeWorker::WaitAtGate(std::unique_lock<std::mutex>& lock, grpc::ServerContext* context) {
+  ++waiting_;
+  changed_.notify_all();
+  while (gate_closed_ && !killed_ && !context->IsCancelled())
+    changed_.wait_for(lock, std::chrono::milliseconds(10));
+  --waiting_;
+}
+
+grpc::Status FakeWorker::Steps(grpc::ServerContext* context,
+                               grpc::ServerReaderWriter<v1::StepResult, v1::StepRequest>* stream) {
+  v1::StepRequest request;
+  while (stream->Read(&request)) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const std::optional<Fault> fault = TakeFault();
+    if (fault == Fault::kHang) gate_closed_ = true;
+    if (gate_closed_) WaitAtGate(lock, context);
+    if (killed_ || fault == Fault::kBreakStream) return {grpc::StatusCode::UNAVAILABLE, "injected"};
+    if (context->IsCancelled()) return grpc::Status::CANCELLED;
+    const v1::StepResult result = RunStep(request.step(), fault);
+    lock.unlock();
+    stream->Write(result);
+  }
+  return grpc::Status::OK;
+}
+
+void CollectingSink::OnPromptScores(std::vector<SampledToken> scores) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  TANDEM_CHECK(!finished_ && text_.tokens.empty() && text_.scores.empty());
+  text_.scores = std::move(scores);
+}
+
+void CollectingSink::OnToken(const SampledToken& token) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  TANDEM_CHECK(!finished_);
+  text_.tokens.push_back(token.token);
+  changed_.notify_all();
+}
+
+void CollectingSink::OnFinish(FinishReason reason, const absl::Status& status) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  TANDEM_CHECK(!finished_);
+  finished_ = true;
+  text_.reason = reason;
+  status_ = status;
+  changed_.notify_all();
+}
+
+bool CollectingSink::WaitFinished(absl::Duration timeout) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return changed_.wait_for(lock, absl::ToChronoMilliseconds(timeout), [this] { return finished_; });
+}
+
+FakeText CollectingSink::text() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return text_;
+}
+
+absl::Status CollectingSink::status() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return status_;
+}
+
+bool CollectingSink::finished() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return finished_;
+}
+
+}  // namespace tandem

@@ -1,0 +1,66 @@
+#include "gateway/dispatch/kv_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem {
+namespace {
+
+ModelConfig Config() {
+  ModelConfig config;
+  config.num_layers = 6;
+  config.num_kv_heads = 2;
+  config.head_dim = 64;
+  config.max_positions = 4096;
+  config.sliding_window = 64;
+  config.layer_is_global = {false, false, false, false, false, true};
+  return config;
+}
+
+KvPlanRequest Request() {
+  KvPlanRequest request;
+  request.context_tokens = 1024;
+  request.limits.max_tokens = 32;
+  request.limits.max_sequences = 8;
+  request.memory_bytes = 64 << 20;
+  return request;
+}
+
+TEST(KvPlan, CountsBlocksAndBytes) {
+  const absl::StatusOr<KvPlan> plan = PlanKvCache(Config(), Request());
+  ASSERT_TRUE(plan.ok());
+  // A block of one layer: 2 x 16 tokens x 2 heads x 64 x 4 bytes = 16 KiB. A context: 64 blocks in
+  // one layer, 8 in five.
+  const std::uint64_t unit = 16384 * (64 * 1 + 8 * 5);
+  EXPECT_EQ(plan->context_tokens, 1024);
+  EXPECT_EQ(plan->global_blocks, 8 * 64);  // max_sequences contexts fit
+  EXPECT_EQ(plan->window_blocks, 8 * 8);
+  EXPECT_EQ(plan->bytes, 8 * unit);
+}
+
+TEST(KvPlan, MemoryBoundsTheNumberOfContexts) {
+  KvPlanRequest request = Request();
+  request.memory_bytes = std::uint64_t{16384} * (64 + 40) * 3 + 1;
+  EXPECT_EQ(PlanKvCache(Config(), request)->global_blocks, 3 * 64);
+  request.element_bytes = 2;
+  EXPECT_EQ(PlanKvCache(Config(), request)->global_blocks, 6 * 64);
+}
+
+TEST(KvPlan, OneContextIsGrantedUnlessTheLimitIsHard) {
+  KvPlanRequest request = Request();
+  request.memory_bytes = 1000;
+  EXPECT_EQ(PlanKvCache(Config(), request)->global_blocks, 64);
+  request.memory_is_hard = true;
+  EXPECT_EQ(PlanKvCache(Config(), request).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(KvPlan, TheContextIsNeverLongerThanTheModels) {
+  KvPlanRequest request = Request();
+  request.context_tokens = 100000;
+  EXPECT_EQ(PlanKvCache(Config(), request)->context_tokens, 4096);
+  request.context_tokens = 0;
+  EXPECT_FALSE(PlanKvCache(Config(), request).ok());
+}
+
+}  // namespace
+}  // namespace tandem

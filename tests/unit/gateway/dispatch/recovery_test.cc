@@ -1,0 +1,162 @@
+#include "gateway/dispatch/recovery.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Kind = RecoveryAction::Kind;
+
+class RecoveryTest : public ::testing::Test {
+ protected:
+  RecoveryTest() : recovery_(Options()) {}
+
+  static RecoveryOptions Options() {
+    RecoveryOptions options;
+    options.workers = {"gpu0", "npu0"};
+    options.min_backoff = absl::Milliseconds(100);
+    options.max_backoff = absl::Milliseconds(300);
+    return options;
+  }
+
+  std::vector<Kind> Kinds() {
+    std::vector<Kind> kinds;
+    for (const RecoveryAction& action : recovery_.TakeActions()) kinds.push_back(action.kind);
+    return kinds;
+  }
+
+  void AllReply(ClusterPhase phase) {
+    recovery_.OnReply(recovery_.round(), phase, 0, absl::OkStatus(), now_);
+    recovery_.OnReply(recovery_.round(), phase, 1, absl::OkStatus(), now_);
+  }
+
+  void BringUp() {
+    recovery_.OnLoaded(recovery_.round(), absl::OkStatus(), now_);
+    AllReply(ClusterPhase::kDescribing);
+    AllReply(ClusterPhase::kPreparing);
+    AllReply(ClusterPhase::kConnecting);
+  }
+
+  void AdvanceToDeadline() {
+    now_ = *recovery_.next_deadline();
+    recovery_.OnTime(now_);
+  }
+
+  Recovery recovery_;
+  absl::Duration now_ = absl::Seconds(1000);
+};
+
+TEST_F(RecoveryTest, ComesUpPhaseByPhase) {
+  recovery_.Start(now_);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kLoad));
+  EXPECT_FALSE(recovery_.accepting());
+  recovery_.OnLoaded(1, absl::OkStatus(), now_);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kDescribe));
+  recovery_.RaiseGeneration(8);
+  recovery_.OnReply(1, ClusterPhase::kDescribing, 1, absl::OkStatus(), now_);
+  EXPECT_EQ(recovery_.Pending(), "gpu0");
+  recovery_.OnReply(1, ClusterPhase::kDescribing, 0, absl::OkStatus(), now_);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kPrepare));
+  EXPECT_EQ(recovery_.generation(), 9u);
+  AllReply(ClusterPhase::kPreparing);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kConnect));
+  AllReply(ClusterPhase::kConnecting);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kServe));
+  EXPECT_TRUE(recovery_.serving());
+  EXPECT_TRUE(recovery_.accepting());
+  EXPECT_FALSE(recovery_.next_deadline().has_value());
+}
+
+TEST_F(RecoveryTest, FailuresBackOffFurtherAndFurther) {
+  recovery_.Start(now_);
+  std::vector<absl::Duration> pauses;
+  for (int i = 0; i < 4; ++i) {
+    recovery_.OnLoaded(recovery_.round(), absl::UnavailableError("no loader"), now_);
+    pauses.push_back(*recovery_.next_deadline() - now_);
+    AdvanceToDeadline();
+  }
+  EXPECT_THAT(pauses, ElementsAre(absl::Milliseconds(100), absl::Milliseconds(200),
+                                  absl::Milliseconds(300), absl::Milliseconds(300)));
+  EXPECT_EQ(recovery_.round(), 5u);
+  EXPECT_THAT(std::string(recovery_.last_failure().message()), HasSubstr("loader: no loader"));
+}
+
+TEST_F(RecoveryTest, AnAnswerOfAnAbandonedRoundIsIgnored) {
+  recovery_.Start(now_);
+  recovery_.OnLoaded(1, absl::OkStatus(), now_);
+  recovery_.OnReply(1, ClusterPhase::kDescribing, 0, absl::UnavailableError("refused"), now_);
+  EXPECT_THAT(std::string(recovery_.last_failure().message()),
+              HasSubstr("gpu0: describing: refused"));
+  AdvanceToDeadline();
+  recovery_.OnLoaded(1, absl::OkStatus(), now_);
+  EXPECT_EQ(recovery_.phase(), ClusterPhase::kLoading);
+  recovery_.OnLoaded(2, absl::OkStatus(), now_);
+  recovery_.OnReply(1, ClusterPhase::kDescribing, 0, absl::OkStatus(), now_);
+  recovery_.OnReply(2, ClusterPhase::kPreparing, 0, absl::OkStatus(), now_);
+  recovery_.OnReply(2, ClusterPhase::kDescribing, 1, absl::OkStatus(), now_);
+  EXPECT_EQ(recovery_.phase(), ClusterPhase::kDescribing);
+}
+
+TEST_F(RecoveryTest, SilenceEndsAPhase) {
+  recovery_.Start(now_);
+  recovery_.OnLoaded(1, absl::OkStatus(), now_);
+  Kinds();
+  AdvanceToDeadline();
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kAbandon));
+  EXPECT_THAT(std::string(recovery_.last_failure().message()),
+              HasSubstr("no answer in time from gpu0, npu0"));
+}
+
+TEST_F(RecoveryTest, AStepNeedsEveryAnswer) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.StepStarted(1, now_);
+  EXPECT_EQ(recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_), Recovery::StepState::kPending);
+  EXPECT_EQ(recovery_.OnStepReply(7, 1, 1, absl::OkStatus(), now_), Recovery::StepState::kIgnored);
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), Recovery::StepState::kComplete);
+  EXPECT_FALSE(recovery_.step_running());
+  recovery_.StepStarted(2, now_);
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), Recovery::StepState::kFailed);
+  EXPECT_FALSE(recovery_.serving());
+  EXPECT_EQ(recovery_.recoveries(), 1u);
+}
+
+TEST_F(RecoveryTest, AStepThatIsNotAnsweredIsAFailure) {
+  recovery_.Start(now_);
+  BringUp();
+  Kinds();
+  recovery_.StepStarted(1, now_);
+  recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_);
+  AdvanceToDeadline();
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kAbandon));
+  EXPECT_THAT(std::string(recovery_.last_failure().message()),
+              HasSubstr("step 1: no answer in time from npu0"));
+}
+
+TEST_F(RecoveryTest, GivesUpOnceAndComesBack) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.OnStreamBroken(1, 1, absl::UnavailableError("reset"), now_);
+  Kinds();
+  EXPECT_TRUE(recovery_.accepting());
+  int gave_up = 0;
+  for (int i = 0; i < 300 && now_ < absl::Seconds(1100); ++i) {
+    AdvanceToDeadline();
+    for (const Kind kind : Kinds()) gave_up += kind == Kind::kGiveUp ? 1 : 0;
+    if (recovery_.phase() == ClusterPhase::kLoading) {
+      recovery_.OnLoaded(recovery_.round(), absl::UnavailableError("gone"), now_);
+    }
+  }
+  EXPECT_EQ(gave_up, 1);
+  EXPECT_FALSE(recovery_.accepting());
+  while (recovery_.phase() != ClusterPhase::kLoading) AdvanceToDeadline();
+  BringUp();
+  EXPECT_TRUE(recovery_.accepting());
+  EXPECT_EQ(recovery_.generation(), 2u);
+}
+
+}  // namespace
+}  // namespace tandem

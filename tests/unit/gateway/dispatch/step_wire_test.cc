@@ -1,0 +1,84 @@
+#include "gateway/dispatch/step_wire.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tandem/v1/worker.pb.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+TEST(StepWire, PlanThereAndBack) {
+  StepPlan plan;
+  plan.step_id = 9;
+  plan.ends = {1, 2};
+  SequenceStart start;
+  start.slot = 3;
+  start.sampling.seed = 77;
+  start.sampling.logit_bias = {{4, 1.5f}};
+  start.generated = {5, 6};
+  plan.starts.push_back(start);
+  plan.sequences.push_back({.slot = 3,
+                            .first_position = 16,
+                            .tokens = {8, -1},
+                            .new_global_blocks = {10},
+                            .new_window_blocks = {11, 12},
+                            .window_blocks_left = 1,
+                            .sample = true,
+                            .score = true,
+                            .next_token = 13});
+  const v1::StepPlan message = ToProto(plan, 5, absl::Seconds(3));
+  EXPECT_EQ(message.generation(), 5u);
+  EXPECT_EQ(message.timeout_seconds(), 3);
+  const StepPlan back = FromProto(message);
+  EXPECT_EQ(back.step_id, 9u);
+  EXPECT_THAT(back.ends, ElementsAre(1, 2));
+  ASSERT_THAT(back.starts, SizeIs(1));
+  EXPECT_EQ(back.starts[0].sampling.seed, 77u);
+  EXPECT_EQ(back.starts[0].sampling.logit_bias, start.sampling.logit_bias);
+  EXPECT_THAT(back.starts[0].generated, ElementsAre(5, 6));
+  ASSERT_THAT(back.sequences, SizeIs(1));
+  const SequenceShare& share = back.sequences[0];
+  EXPECT_EQ(share.first_position, 16);
+  EXPECT_THAT(share.tokens, ElementsAre(8, -1));
+  EXPECT_THAT(share.new_global_blocks, ElementsAre(10));
+  EXPECT_THAT(share.new_window_blocks, ElementsAre(11, 12));
+  EXPECT_EQ(share.window_blocks_left, 1);
+  EXPECT_TRUE(share.sample && share.score);
+  EXPECT_EQ(share.next_token, 13);
+}
+
+TEST(StepWire, ResultThereAndBack) {
+  StepResult result;
+  result.step_id = 4;
+  SequenceResult sequence;
+  sequence.slot = 2;
+  sequence.sampled = SampledToken{7, -0.5f, {{7, -0.5f}, {8, -1.0f}}};
+  sequence.scored = {SampledToken{9, -2.0f, {}}};
+  result.sequences.push_back(sequence);
+  const absl::StatusOr<StepResult> back = FromProto(ToProto(result, 1), 100);
+  ASSERT_TRUE(back.ok()) << back.status();
+  ASSERT_THAT(back->sequences, SizeIs(1));
+  EXPECT_EQ(back->sequences[0].sampled->token, 7);
+  EXPECT_THAT(back->sequences[0].sampled->top, SizeIs(2));
+  EXPECT_EQ(back->sequences[0].scored[0].logprob, -2.0f);
+  EXPECT_THAT(std::string(FromProto(ToProto(result, 1), 9).status().message()),
+              HasSubstr("sequences[0]: SampledToken.token"));
+}
+
+TEST(StepWire, StatusOfAResult) {
+  v1::StepResult message;
+  EXPECT_TRUE(StatusOf(message).ok());
+  message.set_code(14);
+  message.set_error("gone");
+  EXPECT_EQ(StatusOf(message), absl::UnavailableError("gone"));
+  message.set_code(99);
+  EXPECT_EQ(StatusOf(message).code(), absl::StatusCode::kUnknown);
+}
+
+}  // namespace
+}  // namespace tandem
