@@ -54,7 +54,7 @@ TEST_P(CpuGolden, ReferenceModelEqualsTransformers) {
   ASSERT_TRUE(reference.ok()) << reference.status();
   GoldenDifference difference;
   for (const GoldenPrompt& prompt : set_.prompts) {
-    AddDifference(prompt.logits, reference->Logits(prompt.ids), set_.config.vocab_size,
+    AddDifference(prompt.expected, reference->Logits(prompt.ids), set_.config.vocab_size,
                   &difference);
   }
   FinishDifference(&difference);

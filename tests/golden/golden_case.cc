@@ -1,9 +1,11 @@
 #include "tests/golden/golden_case.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <numeric>
 #include <sstream>
 #include <utility>
 
@@ -82,21 +84,82 @@ float ValueAt(const TensorBytes& tensor, std::size_t index) {
   return tensor.dtype == "BF16" ? Bf16ToFloat(value) : HalfToFloat(value);
 }
 
-absl::StatusOr<GoldenPrompt> ReadPrompt(const Json& json, const TensorBytes& logits) {
+std::vector<float> Floats(const TensorBytes& tensor, std::size_t count) {
+  std::vector<float> out(count);
+  for (std::size_t i = 0; i < count; ++i) out[i] = ValueAt(tensor, i);
+  return out;
+}
+
+// The full sets have logits_<n>, the trimmed ones top_ids_<n> and top_logprobs_<n>.
+absl::StatusOr<GoldenRows> ReadRows(const std::map<std::string, TensorBytes>& reference,
+                                    std::size_t index, std::size_t rows, std::int32_t vocab) {
+  const auto find = [&](const std::string& name, std::int64_t cols) -> const TensorBytes* {
+    const auto found = reference.find(absl::StrCat(name, "_", index));
+    if (found == reference.end()) return nullptr;
+    const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(rows), cols};
+    return found->second.shape == shape ? &found->second : nullptr;
+  };
+  if (const TensorBytes* logits = find("logits", vocab)) {
+    return RowsOfLogits(Floats(*logits, rows * static_cast<std::size_t>(vocab)), vocab);
+  }
+  const TensorBytes* ids = find("top_ids", kGoldenTop);
+  const TensorBytes* logprobs = find("top_logprobs", kGoldenTop);
+  if (ids == nullptr || logprobs == nullptr || ids->dtype != "I32") {
+    return absl::DataLossError(absl::StrCat("case ", index,
+                                            ": expected logits or top_ids and top_logprobs with ",
+                                            rows, " rows, found none"));
+  }
+  GoldenRows out;
+  out.top_ids.resize(rows * kGoldenTop);
+  std::memcpy(out.top_ids.data(), ids->data.data(), out.top_ids.size() * sizeof(std::int32_t));
+  const std::vector<float> values = Floats(*logprobs, rows * kGoldenTop);
+  out.top_logprobs.assign(values.begin(), values.end());
+  return out;
+}
+
+absl::StatusOr<GoldenPrompt> ReadPrompt(const Json& json,
+                                        const std::map<std::string, TensorBytes>& reference,
+                                        std::size_t index, std::int32_t vocab) {
   GoldenPrompt prompt;
   prompt.text = json.value("prompt", "");
   prompt.ids = json["ids"].get<std::vector<std::int32_t>>();
   prompt.greedy = json["greedy"].get<std::vector<std::int32_t>>();
   prompt.greedy_margin = json["greedy_margin"].get<std::vector<double>>();
-  if (logits.shape.size() != 2 || logits.shape[0] != static_cast<std::int64_t>(prompt.ids.size())) {
-    return absl::DataLossError("the reference's logits do not have one row for each token");
-  }
-  prompt.logits.resize(static_cast<std::size_t>(logits.shape[0] * logits.shape[1]));
-  for (std::size_t i = 0; i < prompt.logits.size(); ++i) prompt.logits[i] = ValueAt(logits, i);
+  TANDEM_ASSIGN_OR_RETURN(prompt.expected, ReadRows(reference, index, prompt.ids.size(), vocab));
   return prompt;
 }
 
 }  // namespace
+
+std::vector<double> LogSoftmax(std::span<const float> logits) {
+  const double best = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float v : logits) sum += std::exp(v - best);
+  const double log_sum = best + std::log(sum);
+  std::vector<double> out(logits.size());
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = logits[i] - log_sum;
+  return out;
+}
+
+GoldenRows RowsOfLogits(std::vector<float> logits, std::int32_t vocab) {
+  GoldenRows rows;
+  const auto width = static_cast<std::size_t>(vocab);
+  std::vector<std::int32_t> order(width);
+  for (std::size_t at = 0; at < logits.size(); at += width) {
+    const std::vector<double> p = LogSoftmax(std::span(logits).subspan(at, width));
+    std::iota(order.begin(), order.end(), 0);
+    std::partial_sort(order.begin(), order.begin() + kGoldenTop, order.end(),
+                      [&](std::int32_t a, std::int32_t b) {
+                        return p[static_cast<std::size_t>(a)] > p[static_cast<std::size_t>(b)];
+                      });
+    for (std::size_t i = 0; i < kGoldenTop; ++i) {
+      rows.top_ids.push_back(order[i]);
+      rows.top_logprobs.push_back(p[static_cast<std::size_t>(order[i])]);
+    }
+  }
+  rows.logits = std::move(logits);
+  return rows;
+}
 
 std::vector<fs::path> FindGoldenSets() {
   std::vector<fs::path> found;
@@ -131,12 +194,8 @@ absl::StatusOr<GoldenSet> LoadGoldenSet(const fs::path& folder) {
   TANDEM_RETURN_IF_ERROR(ReadSafetensors(folder / "reference.safetensors", &reference));
   std::size_t index = 0;
   for (const Json& json : cases["cases"]) {
-    const std::string name = absl::StrCat("logits_", index++);
-    const auto found = reference.find(name);
-    if (found == reference.end())
-      return absl::DataLossError(absl::StrCat(folder.string(), ": no ", name));
-    auto prompt = ReadPrompt(json, found->second);
-    if (!prompt.ok()) return Annotate(prompt.status(), absl::StrCat(folder.string(), ": ", name));
+    auto prompt = ReadPrompt(json, reference, index++, set.config.vocab_size);
+    if (!prompt.ok()) return Annotate(prompt.status(), folder.string());
     set.prompts.push_back(*std::move(prompt));
   }
   return set;

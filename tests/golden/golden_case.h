@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,24 @@ namespace tandem {
 // A golden set: a small checkpoint, prompts, and the logits and greedy tokens that the reference
 // implementation gives for them.
 
+inline constexpr std::size_t kGoldenTop = 10;
+
+// What is expected at some positions.
+struct GoldenRows {
+  // The ten best tokens, best first, and their natural log-probabilities: (rows, kGoldenTop).
+  std::vector<std::int32_t> top_ids;
+  std::vector<double> top_logprobs;
+  std::vector<float> logits;  // (rows, vocab); empty in the trimmed sets
+};
+GoldenRows RowsOfLogits(std::vector<float> logits, std::int32_t vocab);
+std::vector<double> LogSoftmax(std::span<const float> logits);
+
 struct GoldenPrompt {
   std::string text;
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> greedy;   // the tokens that follow
   std::vector<double> greedy_margin;  // between the two best logits at each of them
-  std::vector<float> logits;          // (ids, vocab)
+  GoldenRows expected;                // a row for each of ids
 };
 
 struct GoldenSet {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numeric>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -13,16 +12,6 @@
 
 namespace tandem {
 namespace {
-
-std::vector<double> LogSoftmax(std::span<const float> logits) {
-  const double best = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float v : logits) sum += std::exp(v - best);
-  const double log_sum = best + std::log(sum);
-  std::vector<double> out(logits.size());
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = logits[i] - log_sum;
-  return out;
-}
 
 absl::Status AddGreedy(ModelRunner* runner, const GoldenPrompt& prompt,
                        std::span<const float> last_row, GoldenDifference* difference) {
@@ -42,32 +31,32 @@ absl::Status AddGreedy(ModelRunner* runner, const GoldenPrompt& prompt,
 
 }  // namespace
 
-void AddDifference(std::span<const float> expected, std::span<const float> found,
-                   std::int32_t vocab, GoldenDifference* difference) {
-  TANDEM_CHECK(expected.size() == found.size());
+void AddDifference(const GoldenRows& expected, std::span<const float> found, std::int32_t vocab,
+                   GoldenDifference* difference) {
   const auto width = static_cast<std::size_t>(vocab);
-  for (std::size_t at = 0; at < expected.size(); at += width) {
-    const std::vector<double> p = LogSoftmax(expected.subspan(at, width));
-    const std::vector<double> q = LogSoftmax(found.subspan(at, width));
-    std::vector<std::size_t> order(width);
-    std::iota(order.begin(), order.end(), 0);
-    std::partial_sort(order.begin(), order.begin() + 10, order.end(),
-                      [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
-    for (int i = 0; i < 10; ++i) {
-      const double delta = std::abs(p[order[i]] - q[order[i]]);
+  TANDEM_CHECK(expected.top_ids.size() / kGoldenTop * width == found.size());
+  for (std::size_t row = 0; row < found.size() / width; ++row) {
+    const std::vector<double> q = LogSoftmax(found.subspan(row * width, width));
+    for (std::size_t i = row * kGoldenTop; i < (row + 1) * kGoldenTop; ++i) {
+      const double delta =
+          std::abs(expected.top_logprobs[i] - q[static_cast<std::size_t>(expected.top_ids[i])]);
       // A NaN must not pass for a small difference.
       difference->max_top10 =
           std::isfinite(delta) ? std::max(difference->max_top10, delta) : INFINITY;
     }
-    double kl = 0;
-    for (std::size_t i = 0; i < width; ++i) kl += std::exp(p[i]) * (p[i] - q[i]);
-    difference->mean_kl += kl;
     ++difference->positions;
+    if (expected.logits.empty()) continue;
+    const std::vector<double> p =
+        LogSoftmax(std::span(expected.logits).subspan(row * width, width));
+    for (std::size_t i = 0; i < width; ++i) difference->mean_kl += std::exp(p[i]) * (p[i] - q[i]);
+    ++difference->kl_positions;
   }
 }
 
 void FinishDifference(GoldenDifference* difference) {
-  if (difference->positions > 0) difference->mean_kl /= static_cast<double>(difference->positions);
+  difference->mean_kl = difference->kl_positions == 0
+                            ? NAN
+                            : difference->mean_kl / static_cast<double>(difference->kl_positions);
 }
 
 absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
@@ -90,7 +79,9 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
   GoldenDifference difference;
   for (const GoldenPrompt& prompt : set.prompts) {
     TANDEM_ASSIGN_OR_RETURN(const auto found, runner->Prefill(0, prompt.ids, variant.chunk));
-    const std::vector<float> expected = reference ? reference->Logits(prompt.ids) : prompt.logits;
+    const GoldenRows expected =
+        reference ? RowsOfLogits(reference->Logits(prompt.ids), set.config.vocab_size)
+                  : prompt.expected;
     AddDifference(expected, found, set.config.vocab_size, &difference);
     if (!reference && variant.activations == ActivationType::kFloat32) {
       const auto row = std::span(found).last(static_cast<std::size_t>(set.config.vocab_size));

@@ -16,17 +16,18 @@ namespace tandem {
 struct GoldenDifference {
   double max_top10 = 0;  // largest |difference of log-probability| over the ten best tokens of the
                          // expected distribution
-  double mean_kl = 0;    // mean over positions of KL(expected || found), in nats
+  double mean_kl =
+      0;  // mean over positions of KL(expected || found), in nats; NaN for a trimmed set
   std::int64_t positions = 0;
+  std::int64_t kl_positions = 0;     // those with a whole distribution to compare with
   std::int64_t greedy_compared = 0;  // greedy tokens whose margin is over kClearMargin
   std::int64_t greedy_different = 0;
 };
 inline constexpr double kClearMargin = 0.05;
 
-// `found` and `expected`: (positions, vocab). Adds to *difference; mean_kl is a sum until
-// FinishDifference.
-void AddDifference(std::span<const float> expected, std::span<const float> found,
-                   std::int32_t vocab, GoldenDifference* difference);
+// `found`: (rows, vocab). Adds to *difference; mean_kl is a sum until FinishDifference.
+void AddDifference(const GoldenRows& expected, std::span<const float> found, std::int32_t vocab,
+                   GoldenDifference* difference);
 void FinishDifference(GoldenDifference* difference);
 
 struct GoldenVariant {
