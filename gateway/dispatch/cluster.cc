@@ -19,7 +19,8 @@ absl::StatusOr<v1::Model> WaitForModel(LoaderLink& loader, const ClusterOptions&
   const absl::Duration end = Clock::Real().Uptime() + options.start_timeout;
   while (true) {
     const absl::Duration left = end - Clock::Real().Uptime();
-    absl::StatusOr<v1::Model> model = loader.GetModel(std::clamp(left, absl::ZeroDuration(), kLoaderAttempt));
+    absl::StatusOr<v1::Model> model =
+        loader.GetModel(std::clamp(left, absl::ZeroDuration(), kLoaderAttempt));
     if (model.ok() ||
         !(absl::IsUnavailable(model.status()) || absl::IsDeadlineExceeded(model.status())))
       return model;
