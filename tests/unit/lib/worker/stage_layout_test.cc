@@ -1,0 +1,92 @@
+#include "lib/worker/stage_layout.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/lib/worker/test_cluster.h"
+
+namespace tandem {
+namespace {
+
+const std::vector<PlanWorker> kWorkers = {{"npu0", "npu"}, {"gpu0", "gpu"}};
+
+StageLayout LayOut(const std::string& plan, const std::string& worker) {
+  const ModelConfig config = SmallConfig();
+  absl::StatusOr<StageLayout> layout = LayOutStages(*MakePlan(plan, config, kWorkers), config, worker);
+  EXPECT_TRUE(layout.ok()) << layout.status();
+  return *layout;
+}
+
+TEST(StageLayoutTest, OneWorkerIsOneStage) {
+  const StageLayout layout = LayOut("gpu", "gpu0");
+  ASSERT_EQ(layout.stages.size(), 1u);
+  EXPECT_EQ(layout.stages[0].spec, (StageSpec{true, 0, 6, true}));
+  EXPECT_EQ(layout.stages[0].input_edge, kNoEdge);
+  EXPECT_EQ(layout.stages[0].output_edge, kNoEdge);
+  EXPECT_TRUE(layout.edges.empty());
+  EXPECT_TRUE(layout.has_head);
+  EXPECT_EQ(layout.attention_layers, (std::vector<std::int32_t>{0, 1, 2}));
+}
+
+TEST(StageLayoutTest, SplitOnTheGpu) {
+  const StageLayout layout = LayOut("split", "gpu0");
+  ASSERT_EQ(layout.stages.size(), 4u);
+  EXPECT_EQ(layout.stages[0].spec, (StageSpec{true, 0, 0, false}));
+  EXPECT_EQ(layout.stages[1].spec, (StageSpec{false, 1, 2, false}));
+  EXPECT_EQ(layout.stages[2].spec, (StageSpec{false, 3, 4, false}));
+  EXPECT_EQ(layout.stages[3].spec, (StageSpec{false, 5, 6, true}));
+  ASSERT_EQ(layout.edges.size(), 2u);
+  EXPECT_EQ(layout.edges[0].ends, (PlanEdge{"gpu0", "npu0"}));
+  EXPECT_EQ(layout.edges[0].hops, 3);
+  EXPECT_EQ(layout.edges[1].hops, 3);
+  for (std::int32_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].output_edge, 0);
+    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].output_hop, i);
+    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i) + 1].input_edge, 1);
+    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i) + 1].input_hop, i);
+  }
+  EXPECT_TRUE(layout.attention_layers.empty());
+}
+
+TEST(StageLayoutTest, SplitOnTheNpu) {
+  const StageLayout layout = LayOut("split", "npu0");
+  ASSERT_EQ(layout.stages.size(), 3u);
+  for (std::int32_t i = 0; i < 3; ++i) EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].spec, (StageSpec{false, 2 * i, 2 * i + 1, false}));
+  EXPECT_FALSE(layout.has_head);
+  EXPECT_EQ(layout.attention_layers, (std::vector<std::int32_t>{0, 1, 2}));
+}
+
+TEST(StageLayoutTest, LayersPutTheEmbeddingBesideTheHead) {
+  const StageLayout first = LayOut("layers:2,1", "npu0");
+  ASSERT_EQ(first.stages.size(), 1u);
+  EXPECT_EQ(first.stages[0].spec, (StageSpec{false, 0, 4, false}));
+  const StageLayout last = LayOut("layers:2,1", "gpu0");
+  ASSERT_EQ(last.stages.size(), 2u);
+  EXPECT_EQ(last.stages[0].spec, (StageSpec{true, 0, 0, false}));
+  EXPECT_EQ(last.stages[1].spec, (StageSpec{false, 4, 6, true}));
+  EXPECT_EQ(last.attention_layers, (std::vector<std::int32_t>{2}));
+}
+
+TEST(StageLayoutTest, NeighboursOnOneWorkerMerge) {
+  const ModelConfig config = SmallConfig();
+  Plan plan{"own", {{"a", StagePart::kEmbed, 0, 0}, {"a", StagePart::kAttention, 0, 1}, {"b", StagePart::kFfn, 0, 1}, {"b", StagePart::kBoth, 1, 2},
+                    {"b", StagePart::kAttention, 2, 3}, {"a", StagePart::kFfn, 2, 3}, {"a", StagePart::kHead, 0, 0}}};
+  const absl::StatusOr<StageLayout> b = LayOutStages(plan, config, "b");
+  ASSERT_TRUE(b.ok()) << b.status();
+  ASSERT_EQ(b->stages.size(), 1u);
+  EXPECT_EQ(b->stages[0].spec, (StageSpec{false, 1, 5, false}));
+  EXPECT_EQ(b->attention_layers, (std::vector<std::int32_t>{1, 2}));
+  const absl::StatusOr<StageLayout> a = LayOutStages(plan, config, "a");
+  ASSERT_EQ(a->stages.size(), 2u);
+  EXPECT_EQ(a->stages[0].spec, (StageSpec{true, 0, 1, false}));
+  EXPECT_EQ(a->stages[1].spec, (StageSpec{false, 5, 6, true}));
+}
+
+TEST(StageLayoutTest, AStrangerHasNoPart) {
+  const ModelConfig config = SmallConfig();
+  const absl::Status status = LayOutStages(*MakePlan("gpu", config, kWorkers), config, "npu0").status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  EXPECT_NE(std::string(status.message()).find("npu0"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tandem
