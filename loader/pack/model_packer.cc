@@ -195,4 +195,11 @@ absl::StatusOr<std::vector<SealedRegion>> ModelPacker::Pack(ThreadPool& pool,
   return regions;
 }
 
+absl::Status ModelPacker::Check(ThreadPool& pool, const PackOptions& options) const {
+  for (const RegionManifest& layout : layouts_) {
+    TANDEM_RETURN_IF_ERROR(PackRegion(layout, pool, options).status());
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace tandem

@@ -48,6 +48,10 @@ class ModelPacker {
   absl::StatusOr<std::vector<SealedRegion>> Pack(ThreadPool& pool,
                                                  const PackOptions& options) const;
 
+  // Reads and packs all of it as Pack does, but keeps no region: finds what only the data can show
+  // (values that are not finite, a truncated file) in the memory of the largest region.
+  absl::Status Check(ThreadPool& pool, const PackOptions& options) const;
+
  private:
   explicit ModelPacker(const ModelSource& source) : source_(&source) {}
   absl::StatusOr<SealedRegion> PackRegion(const RegionManifest& layout, ThreadPool& pool,

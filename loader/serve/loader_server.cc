@@ -1,0 +1,185 @@
+#include "loader/serve/loader_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "lib/base/checksum.h"
+#include "lib/base/status_macros.h"
+#include "lib/weights/region_socket.h"
+#include "lib/wire/model_wire.h"
+#include "lib/wire/weights_wire.h"
+#include "loader/serve/listen_check.h"
+#include "loader/serve/watch_hub.h"
+#include "tandem/v1/loader.grpc.pb.h"
+
+namespace tandem {
+namespace {
+
+constexpr char kServiceName[] = "tandem.v1.Loader";
+
+std::string Fingerprint(const ModelSource& source, std::string_view quant) {
+  const std::string identity = absl::StrCat(source.fingerprint(), "|", AbslView(quant));
+  return absl::StrCat(absl::Hex(Checksum(std::as_bytes(std::span(identity))), absl::kZeroPad16));
+}
+
+v1::Model MakeModel(const LoaderServerOptions& options, const ModelSource& source,
+                    const ModelPacker& packer, std::string_view quant) {
+  v1::Model model;
+  *model.mutable_config() = ToProto(source.config());
+  *model.mutable_vocabulary() = ToProto(source.vocabulary());
+  model.set_chat_template(source.chat_template());
+  for (const std::string& name : source.file_names()) model.add_files(name);
+  model.set_weight_format(std::string(packer.weight_format()));
+  std::uint64_t bytes = 0;
+  for (const RegionManifest& layout : packer.layouts()) bytes += layout.bytes;
+  model.set_weight_bytes(bytes);
+  model.set_region_socket(options.region_socket);
+  model.set_fingerprint(Fingerprint(source, quant));
+  return model;
+}
+
+class LoaderService final : public v1::Loader::CallbackService {
+ public:
+  LoaderService(v1::Model model, ProgressTracker& tracker)
+      : model_(std::move(model)), hub_(tracker) {}
+
+  void SetRegions(std::map<std::string, v1::RegionManifest> regions) {
+    const std::lock_guard lock(mutex_);
+    regions_ = std::move(regions);
+  }
+
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest*, v1::Model* response) override {
+    *response = model_;
+    return Done(context, grpc::Status::OK);
+  }
+
+  grpc::ServerWriteReactor<v1::LoadProgress>* Watch(grpc::CallbackServerContext*,
+                                                    const v1::WatchRequest*) override {
+    return hub_.NewWatcher();
+  }
+
+  grpc::ServerUnaryReactor* GetRegions(grpc::CallbackServerContext* context,
+                                       const v1::GetRegionsRequest* request,
+                                       v1::GetRegionsResponse* response) override {
+    const std::lock_guard lock(mutex_);
+    if (regions_.empty()) {
+      return Done(context, {grpc::StatusCode::FAILED_PRECONDITION,
+                            "the regions are not loaded yet: Watch says when they are"});
+    }
+    if (request->names().empty()) {
+      for (const auto& [name, region] : regions_) *response->add_regions() = region;
+    }
+    for (const std::string& name : request->names()) {
+      const auto it = regions_.find(name);
+      if (it == regions_.end()) {
+        return Done(context, {grpc::StatusCode::NOT_FOUND,
+                              absl::StrCat("region '", name, "': expected one of ", regions_.size(),
+                                           " regions")});
+      }
+      *response->add_regions() = it->second;
+    }
+    return Done(context, grpc::Status::OK);
+  }
+
+ private:
+  static grpc::ServerUnaryReactor* Done(grpc::CallbackServerContext* context,
+                                        const grpc::Status& status) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(status);
+    return reactor;
+  }
+
+  const v1::Model model_;
+  WatchHub hub_;
+  std::mutex mutex_;
+  std::map<std::string, v1::RegionManifest> regions_;  // guarded by mutex_
+};
+
+}  // namespace
+
+struct LoaderServer::Impl {
+  Impl(v1::Model model, ProgressTracker& progress)
+      : tracker(progress), service(std::move(model), progress) {}
+
+  void SetHealth(bool serving) {
+    grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService();
+    health->SetServingStatus(serving);
+    health->SetServingStatus(kServiceName, serving);
+  }
+
+  ProgressTracker& tracker;
+  std::string address;
+  std::unique_ptr<RegionServer> region_server;
+  LoaderService service;
+  std::unique_ptr<grpc::Server> server;
+};
+
+LoaderServer::LoaderServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LoaderServer::~LoaderServer() { Shutdown(absl::ZeroDuration()); }
+
+absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
+    const LoaderServerOptions& options, const ModelSource& source, const ModelPacker& packer,
+    std::string_view quant, ProgressTracker& tracker) {
+  TANDEM_RETURN_IF_ERROR(CheckListenAddress(options.listen));
+  auto impl = std::make_unique<Impl>(MakeModel(options, source, packer, quant), tracker);
+  absl::StatusOr<std::unique_ptr<RegionServer>> region_server =
+      RegionServer::Listen(options.region_socket);
+  if (!region_server.ok()) return Annotate(region_server.status(), "--region_socket");
+  impl->region_server = *std::move(region_server);
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&impl->service);
+  // A vocabulary of 262,144 pieces is about 6 MB; clients raise their receive limit to
+  // kMaxModelMessageBytes too.
+  builder.SetMaxSendMessageSize(kMaxModelMessageBytes);
+  // Two programs on one port would answer in turns.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  impl->server = builder.BuildAndStart();
+  if (impl->server == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("--listen: cannot listen at ", options.listen, ": is it in use?"));
+  }
+  impl->SetHealth(false);
+  impl->address = WithPort(options.listen, port);
+  return std::unique_ptr<LoaderServer>(new LoaderServer(std::move(impl)));
+}
+
+const std::string& LoaderServer::address() const { return impl_->address; }
+
+absl::Status LoaderServer::Publish(std::vector<SealedRegion> regions) {
+  std::map<std::string, v1::RegionManifest> messages;
+  for (SealedRegion& region : regions) {
+    messages.emplace(region.manifest.name, ToProto(region.manifest));
+    TANDEM_RETURN_IF_ERROR(impl_->region_server->Publish(region.manifest, std::move(region.fd)));
+  }
+  impl_->service.SetRegions(std::move(messages));
+  impl_->SetHealth(true);
+  impl_->tracker.SetReady();
+  return absl::OkStatus();
+}
+
+void LoaderServer::Fail(const absl::Status& status) { impl_->tracker.SetFailed(status); }
+
+void LoaderServer::Shutdown(absl::Duration grace) {
+  if (impl_->server == nullptr) return;
+  impl_->SetHealth(false);
+  impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
+  impl_->server->Wait();
+  impl_->server.reset();
+  impl_->region_server.reset();
+}
+
+}  // namespace tandem
