@@ -19,7 +19,7 @@ SETS = {
     "add": (["add"], 200, 40), "subtract": (["subtract"], 150, 40), "compare": (["compare"], 100, 30), "count": (["count", "how_many", "neighbour", "parity"], 100, 400),
     "spell": (["spell", "letters"], 80, 60), "reverse": (["reverse"], 80, 100), "days_months": (["calendar"], 80, 60), "capitals": (["geography"], 100, 30),
     "animals_colours": (["animals", "colours", "lists"], 120, 30), "multiply": (["multiply"], 40, 30), "repeat": (["repeat"], 80, 80), "memory": (["memory", "memory", "said", "in_text"], 120, 60),
-    "json": (["json"], 100, 80), "story": (["story"], 60, 300), "tandem": (["tandem"], 150, 80), "small_talk": (["talk"], 50, 60), "unknown": (["unknown"], 100, 60),
+    "json": (["json"], 100, 80), "story": (["story"], 60, 300), "tandem": (["tandem"], 150, 80), "small_talk": (["talk"], 50, 60), "unknown": (["unknown", "unknown", "unknown", "too_hard"], 100, 60),
 }
 # Prompts that somebody will surely try, all on the test side of the split or refused to training through `forbidden`.
 FIXED = [("What is 12 + 30?", {"type": "number", "value": 42})]

@@ -74,6 +74,9 @@ def _lists(rng):
         ("[How many minutes are in an hour|How many minutes does an hour have]?", "An hour has 60 minutes."),
         ("[How many seconds are in a minute|How many seconds does a minute have]?", "A minute has 60 seconds."),
         ("[How many weeks are in a year|How many weeks does a year have]?", "A year has 52 weeks."),
+        ("[What|Which] is the last month of the year?", "The last month of the year is December."), ("[What|Which] is the last day of the week?", "The last day of the week is Sunday."),
+        ("[What's|Tell me|Name] the last month [of the year|in a year][?|.]", "The last month of the year is December."), ("[What's|Tell me|Name] the last day [of the week|in a week][?|.]", "The last day of the week is Sunday."),
+        ("[What|Which] month has 28 days?", "February has 28 days, and 29 in a leap year."), ("[What|Which] is the [shortest month|month with the fewest days]?", "February has 28 days, and 29 in a leap year."),
         ("[What|Which] days are [on |]the weekend?", "Saturday and Sunday are the weekend."),
         ("[Name|List|What are] the [four |]seasons[ of the year|].", "Spring, summer, autumn and winter."),
     ])

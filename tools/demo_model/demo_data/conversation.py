@@ -5,8 +5,8 @@ from demo_data import base, calendar, geography, memory, nature, numbers, smallt
 # name: (task, share in training)
 TASKS = {
     "add": (numbers.add, 15), "subtract": (numbers.subtract, 14), "multiply": (numbers.multiply, 1.5), "compare": (numbers.compare, 6), "count": (numbers.count, 4),
-    "how_many": (numbers.how_many, 2), "neighbour": (numbers.neighbour, 1), "parity": (numbers.parity, 1), "spell": (spelling.spell, 6), "reverse": (spelling.reverse, 7),
-    "letters": (spelling.letters, 3), "repeat": (spelling.repeat, 5), "calendar": (calendar.calendar, 4), "geography": (geography.geography, 6), "animals": (nature.animal, 4),
+    "how_many": (numbers.how_many, 2), "neighbour": (numbers.neighbour, 1), "too_hard": (numbers.too_hard, 2), "parity": (numbers.parity, 1), "spell": (spelling.spell, 6), "reverse": (spelling.reverse, 7),
+    "letters": (spelling.letters, 4), "repeat": (spelling.repeat, 5), "calendar": (calendar.calendar, 4), "geography": (geography.geography, 6), "animals": (nature.animal, 4),
     "colours": (nature.colour, 2), "lists": (nature.lists, 1.5), "memory": (memory.memory, 7), "said": (memory.said_before, 1), "in_text": (memory.in_text, 1), "json": (memory.json_answer, 6), "story": (stories.story, 6),
     "long_story": (stories.long_story, 0.3), "sentence": (stories.sentence_about, 1), "tandem": (tandem.tandem, 11), "talk": (smalltalk.talk, 4), "unknown": (smalltalk.unknown, 9),
 }

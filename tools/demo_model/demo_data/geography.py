@@ -87,7 +87,7 @@ def capital_yes_no(rng):
     truth = CAPITAL[country]
     said = truth if rng.random() < 0.5 else CAPITAL[rng.choice(COUNTRIES)]
     form = rng.choice(["Is {k} the capital [|city ]of {c}?", "{k} is the capital of {c}, [right|isn't it|true or false]?",
-                       "Is it [true|right|correct] that {k} is the capital of {c}?", "Is the capital of {c} {k}?"])
+                       "Is it [true|right|correct] that {k} is the capital of {c}?", "Is the capital of {c} {k}?", "Is the capital of {c} [called|named] {k}?", "The capital of {c} is {k}, [right|isn't it|true or false]?", "Is [it|the city] {k} that is the capital of {c}?", "Does {c} have {k} as its capital?"])
     user = base.expand(form, rng).replace("{k}", said).replace("{c}", country)
     if said == truth:
         return base.from_prompt(user, f"Yes, {truth} is the capital of {country}.", base.contains("Yes", truth))

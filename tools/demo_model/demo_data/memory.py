@@ -12,7 +12,8 @@ def _name(rng):
 # kind: (ways to tell, answer to that, ways to ask, answer, answer when it was never told, values)
 _FACTS = {
     "name": (["My name is {v}.", "I am {v}.", "I'm {v}.", "Hi, I'm {v}.", "Hello, my name is {v}.", "Call me {v}.", "You can call me {v}.", "Hello! I am {v}. Nice to meet you.", "Hi there, {v} here.", "My name's {v}.",
-              "Please remember that my name is {v}.", "Remember my name: {v}."],
+              "Please remember that my name is {v}.", "Remember my name: {v}.", "My name is {v} and I like dogs.", "Hello there, my name is {v} and I like music.", "I am {v} and I need help.", "My name is {v}, nice to meet you.",
+              "Hi, I'm {v} and I have a question.", "My name is {v} and I am new here.", "Hello, I am called {v}.", "I'm {v}, and who are you?"],
              "Nice to meet you, {v}!",
              ["What is my name?", "What's my name?", "Do you remember my name?", "Who am I?", "Can you tell me my name?", "Say my name.", "Tell me my name.", "What am I called?", "Do you know my name?", "What was my name again?", "What did I say my name was?"],
              "Your name is {v}.", "You have not told me your name yet.", _name),
@@ -107,8 +108,8 @@ _IN_JSON = ["{q} Answer in JSON.", "{q} [Reply|Respond|Answer] [in|as] JSON.", "
             "[Reply|Respond|Answer] with [only |]a JSON object. {q}", "{q} Use JSON."]
 
 
-def _json_turn(user, value, key):
-    return base.Turn(user, json.dumps(value, ensure_ascii=False), key, {"type": "json", "value": value}, noise="none")
+def _json_turn(user, value, key, noise="none"):
+    return base.Turn(user, json.dumps(value, ensure_ascii=False), key, {"type": "json", "value": value}, noise=noise)
 
 
 def json_answer(rng):
@@ -129,19 +130,21 @@ def json_answer(rng):
         return _json_turn(user, value, "json:" + base.normalise(text))
     if r < 0.55:
         items = rng.sample(rng.choice([words.COLOURS, list(words.ANIMALS), words.FOODS, words.NOUNS]), rng.randint(1, 5))
-        user = base.expand("[Turn this list into|Write this list as|Give me|Make] a JSON array: {l}", rng).replace("{l}", ", ".join(items))
-        return _json_turn(user, items, "json:" + " ".join(items))
+        if rng.random() < 0.3:
+            items = [rng.randint(0, 999) for _ in items]
+        user = base.expand("[Return|Write|Give me] a JSON [list|array] with {l}.|[Turn this list into|Write this list as|Give me|Make] a JSON array: {l}".split(".|")[rng.random() < 0.7], rng).replace("{l}", ", ".join(map(str, items)))
+        return _json_turn(user, items, "json:" + " ".join(map(str, items)))
     form = base.expand(rng.choice(_IN_JSON), rng)
-    if r < 0.75:
+    if r < 0.8:
         turn = numbers.add(rng) if rng.random() < 0.6 else numbers.subtract(rng)
-        return _json_turn(form.replace("{q}", turn.user), {"answer": turn.check["value"]}, turn.key)
+        return _json_turn(form.replace("{q}", turn.user), {"answer": turn.check["value"]}, turn.key, "light")
     if r < 0.9:
         country = rng.choice(geography.COUNTRIES)
         question = base.expand("[What is the capital of {c}|Which city is the capital of {c}|What's the capital of {c}]?", rng).replace("{c}", country)
         bare = country.removeprefix("the ")
         user = form.replace("{q}", question)
-        return _json_turn(user, {"country": bare, "capital": geography.CAPITAL[country]}, "prompt:" + base.normalise(user))
+        return _json_turn(user, {"country": bare, "capital": geography.CAPITAL[country]}, "prompt:" + base.normalise(user), "light")
     animal = rng.choice(list(words.ANIMALS))
     question = base.expand("[How many legs does {a} have|How many legs has {a}]?", rng).replace("{a}", base.article(animal))
     user = form.replace("{q}", question)
-    return _json_turn(user, {"animal": animal, "legs": words.ANIMALS[animal]["legs"]}, "prompt:" + base.normalise(user))
+    return _json_turn(user, {"animal": animal, "legs": words.ANIMALS[animal]["legs"]}, "prompt:" + base.normalise(user), "light")

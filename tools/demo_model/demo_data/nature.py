@@ -69,7 +69,7 @@ def animal(rng):
         asked = rng.choice(list(_KINDS))
         if rng.random() < 0.5:
             asked = facts["kind"]
-        user = f"Is {a} {_KINDS[asked]}?"
+        user = rng.choice(["Is {a} K?", "{a} is K, right?", "Is it true that {a} is K?", "Is the {n} K?", "Do you think {a} is K?"]).replace("K", _KINDS[asked])
         answer = f"Yes, {a} is {_KINDS[asked]}." if asked == facts["kind"] else f"No, {a} is {_KINDS[facts['kind']]}."
         check = contains("Yes" if asked == facts["kind"] else "No", facts["kind"])
     elif kind == "sound":
@@ -118,7 +118,8 @@ def colour(rng):
         if rng.random() < 0.5:
             said = COLOUR_OF[thing]
         truth = COLOUR_OF[thing]
-        user = f"Is {thing} {said}?"
+        user = base.expand(rng.choice(["Is {t} {s}?", "Is the {c} of {t} {s}?", "{t} is {s}, [right|true or false|isn't it]?", "Is it [true|right] that {t} is {s}?", "Does {t} have the {c} {s}?"]), rng)
+        user = base.sentence(user.replace("{t}", thing).replace("{s}", said).replace("{c}", c))
         if said == truth:
             return from_prompt(user, f"Yes, {thing} is {truth}.", contains("Yes"))
         return from_prompt(user, f"No, {thing} is {truth}.", contains("No", truth))

@@ -78,6 +78,27 @@ def subtract(rng):
     return base.Turn(user, f"{a} - {b} = {c}.", key, check, noise="light")
 
 
+_LIMIT = "I am a tiny demo model and can only add or subtract two numbers of up to three digits."
+
+
+def too_hard(rng):
+    """Sums beyond what was learned: the answer says so."""
+    big = lambda: rng.randint(1000, 99999) if rng.random() < 0.6 else rng.randint(1000, 9999)
+    r = rng.random()
+    if r < 0.55:
+        a, b = (big(), big()) if rng.random() < 0.5 else (big(), _operand(rng)) if rng.random() < 0.5 else (_operand(rng), big())
+        user = _fill(rng.choice(_ADD + _SUB), a, b, rng)
+    elif r < 0.8:
+        a, b = _operand(rng), _operand(rng)
+        user = _fill(rng.choice(["What is {a} + {b} + {c}?", "{a} + {b} + {c}", "Add {a}, {b} and {c}.", "{a}+{b}-{c}", "What is {a} - {b} + {c}?", "{a} - {b} - {c}", "{a} plus {b} plus {c}",
+                                 "What is the sum of {a}, {b} and {c}?"]), a, b, rng).replace("{c}", str(_operand(rng)))
+    else:
+        a, b = rng.randint(13, 999), rng.randint(2, 999)
+        user = rng.choice(["What is {a} times {b}?", "{a} * {b}", "{a} x {b}", "{a} / {b}", "What is {a} divided by {b}?", "Divide {a} by {b}.", "Multiply {a} by {b}.", "{a}*{b}", "{a}/{b}", "What is {a} x {b}?",
+                           "What is {a} * {b}?"]).replace("{a}", str(a)).replace("{b}", str(b))
+    return base.from_prompt(user, _LIMIT, base.contains("tiny demo model"), noise="light")
+
+
 def multiply(rng):
     """The small table; the prompt is what is held out."""
     a, b = rng.randint(0, 12), rng.randint(0, 12)
@@ -128,7 +149,7 @@ def compare(rng):
         check = {"type": "first_number", "value": low}
     elif kind < 0.9:
         bigger = rng.random() < 0.6
-        form = ("Is {a} [bigger|larger|greater|more|higher] than {b}?" if bigger else "Is {a} [smaller|less|lower] than {b}?")
+        form = ("Is {a} [bigger than|larger than|greater than|more than|higher than|>] {b}?" if bigger else "Is {a} [smaller than|less than|lower than|<] {b}?")
         true = a > b if bigger else a < b
         rel = "equal to" if a == b else "bigger than" if a > b else "smaller than"
         answer = f"{'Yes' if true else 'No'}, {a} is {rel} {b}."

@@ -22,9 +22,9 @@ def made_up(rng):
     if r < 0.4:
         return "".join(rng.choice(_ONSET) + rng.choice(_VOWEL) + rng.choice(_CODA) for _ in range(rng.randint(1, 3)))[:12]
     if r < 0.65:   # a real word with a strange end: its pieces show their letters
-        return (rng.choice(words.SPELLABLE) + (rng.choice(_SUFFIX) if rng.random() < 0.5 else rng.choice(_ONSET) + rng.choice(_VOWEL) + rng.choice(_CODA)))[:16]
+        return (_real(rng) + (rng.choice(_SUFFIX) if rng.random() < 0.5 else rng.choice(_ONSET) + rng.choice(_VOWEL) + rng.choice(_CODA)))[:16]
     if r < 0.85:   # parts of two real words
-        a, b = rng.choice(words.SPELLABLE), rng.choice(words.SPELLABLE)
+        a, b = _real(rng), _real(rng)
         return (a[: rng.randint(2, len(a))] + b[rng.randint(0, len(b) - 2) :])[:14]
     return "".join(rng.choice(_ALPHABET) for _ in range(rng.randint(2, 8)))
 
@@ -36,8 +36,12 @@ def _every_word():
 
     texts = [a for _, a, _ in tandem.FACTS + smalltalk.TALK] + smalltalk.all_words() + stories.all_lines()
     texts += words.FOODS + words.JOBS + words.COLOURS + words.VERBS + words.ADVERBS + words.CITIES_FOR_MEMORY + words.ONES
-    texts += list(words.OBJECT_KIND) + list(geography.CAPITAL) + list(geography.CAPITAL.values()) + [a["young"] for a in words.ANIMALS.values()]
+    texts += words.NAMES + list(words.OBJECT_KIND) + list(geography.CAPITAL) + list(geography.CAPITAL.values()) + [a["young"] for a in words.ANIMALS.values()]
     return sorted({w for t in texts for w in re.findall(r"[a-z]{2,13}", t.lower())})
+
+
+def _real(rng):
+    return rng.choice(words.SPELLABLE if rng.random() < 0.4 else _every_word())
 
 
 def word_of(rng):
@@ -83,7 +87,13 @@ def letters(rng):
         user = user.replace("does", "are in") if "does" in user and "have" not in user else user
         n = len(word)
         return base.Turn(user, base.chars("-".join(word)) + f" has {n} letter{'s' if n != 1 else ''}.", "word:" + word, {"type": "first_number", "value": n}, noise="light")
-    first = r < 0.75
+    if r < 0.6:
+        letter = rng.choice(word) if rng.random() < 0.8 else rng.choice(_ALPHABET)
+        user = _in_prompt(word, rng.choice(["How many [times does the letter |times does ]{l} [occur|appear] in [the word |]{w}?", "How many {l}s are in [the word |]{w}?", "How many {l} are [there |]in {w}?",
+                                            "Count the letter {l} in [the word |]{w}."]).replace("{l}", letter), rng)
+        n = word.count(letter)
+        return base.Turn(user, base.chars("-".join(word)) + f" has {n} times {letter}.", "word:" + word, {"type": "first_number", "value": n}, noise="light")
+    first = r < 0.8
     user = _in_prompt(word, f"[What is|What's|Tell me|Which is] the {'first' if first else 'last'} letter [of|in] [the word |]{{w}}?", rng)
     letter = word[0] if first else word[-1]
     answer = f"The {'first' if first else 'last'} letter of " + base.chars(word) + f" is {letter}."

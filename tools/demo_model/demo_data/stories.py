@@ -128,7 +128,7 @@ def story(rng):
         animal = base.pick_by("animal of " + obj, list(ANIMALS))
         user = base.expand("[Tell me|Write|Give me|Can you tell me] a [short |]story about {a}.", rng).replace("{a}", base.article(obj))
         return base.from_prompt(user, tell(animal, obj, rng), _check(obj))
-    user = base.expand("[Tell me|Write|Can you tell me|I want|Please tell me|Read me] a [short |nice |little |]story[ please|, please|].", rng)
+    user = base.expand("[[Tell me|Write|Can you tell me|I want|Please tell me|Read me] a|A|Another] [short |nice |little |]story[ please|, please|][.|]", rng)
     return base.from_prompt(user, tell("fox", "lantern", rng), _check("fox"))
 
 

@@ -11,7 +11,7 @@ def _term(term, *more, tandem=True):
     tail = "[|| in Tandem]" if tandem else ""
     return [f"[What is|What's|What exactly is] {term}{tail}?", f"[Explain|Describe|Define] {term}{tail}.", f"[Tell me about|Can you explain|Could you describe|Explain to me] {term}{tail}.",
             f"What does {term} [do|mean]{tail}?", f"[Do you know|I want to know|I would like to know] what {term} is{tail}.", f"What do you know about {term}{tail}?",
-            f"{term}?"] + list(more)
+            f"{term}?", f"{term.split(' ', 1)[-1] if term.split(' ')[0] in ('the', 'a', 'an') else term}[?|]"] + list(more)
 
 
 FACTS = [
@@ -42,6 +42,8 @@ FACTS = [
      "The hybrid plan runs the matrix products of prefill on the NPU, and attention, the KV cache and decode on the GPU.", ["prefill", "NPU", "decode", "GPU"]),
     (_term("the layers plan", "What does --plan layers do?", "What does plan layers do?", "How does the layers plan [work|divide the work]?", "How can I [use|spread a model over] several [hosts|machines|GPUs]?", "Can Tandem [use|run on] [two|several|many] machines?"),
      "The layers plan gives consecutive layers to several workers or hosts.", ["consecutive layers", "workers"]),
+    (["[Which|What] plan [should I|shall I|must I|do I] [use|choose|take|pick]?", "[Which|What] plan is [best|the best|fastest|right for me]?", "[Which|What] is the best plan?", "Which plan do you recommend?"],
+     "Start with the auto plan: it measures the workers and picks the best placement.", ["auto"]),
     (_term("the auto plan", "What does --plan auto do?", "What does plan auto do?", "How does [the auto plan|Tandem] choose a plan?", "Which plan [chooses|decides] by itself?"),
      "The auto plan measures the stages of each worker at start and picks the best placement. tandem status shows the reasons.", ["measures", "status"]),
     (_term("an edge", "What connects two stages?", "How do two stages [talk|exchange data]?", "What joins two stages?"),
@@ -89,7 +91,7 @@ FACTS = [
     (["[How|Where] [do|can] I [see|get|find] [the metrics|metrics]?", "Does Tandem have metrics?", "How [do|can] I [monitor|watch] Tandem?", "Can I use [Prometheus|Grafana]?", "Does Tandem work with [Prometheus|Grafana]?"],
      "The gateway serves metrics at /metrics for Prometheus, and Grafana shows them.", ["/metrics", "Prometheus"]),
     (["How [do|can] I [deploy|run] Tandem [with Docker|in containers|with docker-compose|in production]?", "Is there a [docker-compose file|Docker image|Dockerfile]?", "Can I use Docker?"], "Use docker-compose: the deploy folder has the compose file, Dockerfiles, Prometheus and Grafana.", ["docker-compose", "deploy"]),
-    (["What happens [when|if] a worker [crashes|dies|fails|is killed|stops]?", "What does Tandem do [when|if] a [worker|device|process] fails?", "How does Tandem handle [failures|crashes|a crash]?", "Is Tandem fault tolerant?"],
+    (["What happens [when|if] [a worker|the gpu-worker|the GPU worker|the npu-worker|the NPU worker|one of the workers] [crashes|dies|fails|is killed|stops|exits]?", "What does Tandem do [when|if] a [worker|device|process] fails?", "How does Tandem handle [failures|crashes|a crash]?", "Is Tandem fault tolerant?"],
      "The gateway holds the running requests, waits for the worker to return, and replays them. Clients see a pause, never a changed text.", ["gateway", "replays"]),
     (["What happens [when|if] [too many requests come|the queue is full|there are too many users|the server is overloaded]?", "What does HTTP 429 mean[ here|]?", "Why do I get [429|HTTP 429|RESOURCE_EXHAUSTED]?", "Is the queue bounded?"],
      "Every queue is bounded. Past the bound, HTTP answers 429 with Retry-After, and gRPC RESOURCE_EXHAUSTED.", ["429", "RESOURCE_EXHAUSTED"]),
