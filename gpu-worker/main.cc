@@ -19,9 +19,11 @@ int ListDevices() {
     return kExitBadStart;
   }
   for (const VulkanDeviceSummary& device : *devices) {
-    std::printf("%s\t%s\t%s\tVulkan %s\t%llu MiB%s%s%s\t%s\n", device.name.c_str(), device.driver.c_str(), device.type.c_str(),
-                device.api_version.c_str(), static_cast<unsigned long long>(device.memory_bytes >> 20),
-                device.unified_memory ? ", unified" : "", device.zero_copy_weights ? ", host-pointer" : "", device.dma_buf ? ", dma-buf" : "",
+    std::printf("%s\t%s\t%s\tVulkan %s\t%llu MiB%s%s%s\t%s\n", device.name.c_str(),
+                device.driver.c_str(), device.type.c_str(), device.api_version.c_str(),
+                static_cast<unsigned long long>(device.memory_bytes >> 20),
+                device.unified_memory ? ", unified" : "",
+                device.zero_copy_weights ? ", host-pointer" : "", device.dma_buf ? ", dma-buf" : "",
                 device.unusable.empty() ? "usable" : device.unusable.c_str());
   }
   return 0;

@@ -17,15 +17,18 @@ constexpr char kDevices[] = "cpu, or xrt (an NPU through AMD's XRT)";
 absl::StatusOr<std::unique_ptr<Device>> CreateDevice(const WorkerFlags& flags) {
   if (flags.device == "cpu") return CreateCpuDevice({flags.threads});
   if (flags.device == "xrt") {
-    return absl::UnimplementedError(
-        absl::StrCat("--device=xrt: expected a build with XRT ", kXrtWanted, " or newer, found ", kXrtFound, " when this program was built"));
+    return absl::UnimplementedError(absl::StrCat("--device=xrt: expected a build with XRT ",
+                                                 kXrtWanted, " or newer, found ", kXrtFound,
+                                                 " when this program was built"));
   }
-  return absl::InvalidArgumentError(absl::StrCat("--device: expected cpu or xrt, found '", flags.device, "'"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--device: expected cpu or xrt, found '", flags.device, "'"));
 }
 
 int ListDevices() {
   std::printf("cpu\tthe processor, chosen by name only\n");
-  std::printf("xrt\tnot in this program: built with XRT %s, needs %s or newer\n", kXrtFound, kXrtWanted);
+  std::printf("xrt\tnot in this program: built with XRT %s, needs %s or newer\n", kXrtFound,
+              kXrtWanted);
   return 0;
 }
 

@@ -15,10 +15,12 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int32_t kMaxLogprobs = 20;
 
 absl::Status OutOfRange(std::string_view field, std::string_view expected, double found) {
-  return absl::InvalidArgumentError(absl::StrCat("sampling: ", AbslView(field), ": expected ", AbslView(expected), ", found ", found));
+  return absl::InvalidArgumentError(absl::StrCat("sampling: ", AbslView(field), ": expected ",
+                                                 AbslView(expected), ", found ", found));
 }
 
-absl::Status CheckRange(std::string_view field, float value, float low, float high, std::string_view expected) {
+absl::Status CheckRange(std::string_view field, float value, float low, float high,
+                        std::string_view expected) {
   if (value >= low && value <= high) return absl::OkStatus();  // false for NaN
   return OutOfRange(field, expected, value);
 }
@@ -27,7 +29,8 @@ absl::Status CheckLogits(std::span<const float> logits, const SoftmaxSummary& su
   if (summary.finite) return absl::OkStatus();
   for (std::size_t i = 0; i < logits.size(); ++i) {
     if (std::isnan(logits[i]) || logits[i] == kInfinity) {
-      return absl::InternalError(absl::StrCat("logits: expected numbers, found ", logits[i], " for token ", i));
+      return absl::InternalError(
+          absl::StrCat("logits: expected numbers, found ", logits[i], " for token ", i));
     }
   }
   return absl::InternalError("logits: expected at least one above -infinity, found none");
@@ -42,12 +45,17 @@ std::uint64_t SplitMix64(std::uint64_t x) {
 }  // namespace
 
 absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t vocab_size) {
-  TANDEM_RETURN_IF_ERROR(CheckRange("temperature", params.temperature, 0, std::numeric_limits<float>::max(), "a number >= 0"));
-  if (!(params.top_p > 0 && params.top_p <= 1)) return OutOfRange("top_p", "a number in (0, 1]", params.top_p);
+  TANDEM_RETURN_IF_ERROR(CheckRange("temperature", params.temperature, 0,
+                                    std::numeric_limits<float>::max(), "a number >= 0"));
+  if (!(params.top_p > 0 && params.top_p <= 1))
+    return OutOfRange("top_p", "a number in (0, 1]", params.top_p);
   if (params.top_k < 0) return OutOfRange("top_k", "0 or more", params.top_k);
-  if (!(params.min_p >= 0 && params.min_p < 1)) return OutOfRange("min_p", "a number in [0, 1)", params.min_p);
-  TANDEM_RETURN_IF_ERROR(CheckRange("frequency_penalty", params.frequency_penalty, -2, 2, "a number in [-2, 2]"));
-  TANDEM_RETURN_IF_ERROR(CheckRange("presence_penalty", params.presence_penalty, -2, 2, "a number in [-2, 2]"));
+  if (!(params.min_p >= 0 && params.min_p < 1))
+    return OutOfRange("min_p", "a number in [0, 1)", params.min_p);
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("frequency_penalty", params.frequency_penalty, -2, 2, "a number in [-2, 2]"));
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("presence_penalty", params.presence_penalty, -2, 2, "a number in [-2, 2]"));
   if (params.num_logprobs < -1 || params.num_logprobs > kMaxLogprobs) {
     return OutOfRange("num_logprobs", "a number in [-1, 20]", params.num_logprobs);
   }
@@ -56,7 +64,8 @@ absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t v
     if (token < 0 || token >= vocab_size) {
       return OutOfRange("logit_bias", absl::StrCat("token ids in [0, ", vocab_size, ")"), token);
     }
-    if (token <= previous) return OutOfRange("logit_bias", "token ids in ascending order, each once", token);
+    if (token <= previous)
+      return OutOfRange("logit_bias", "token ids in ascending order, each once", token);
     TANDEM_RETURN_IF_ERROR(CheckRange("logit_bias", bias, -100, 100, "values in [-100, 100]"));
     previous = token;
   }
@@ -64,7 +73,8 @@ absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t v
 }
 
 void TokenCounts::Add(std::int32_t token) {
-  const auto at = std::lower_bound(counts_.begin(), counts_.end(), token, [](const auto& c, std::int32_t t) { return c.first < t; });
+  const auto at = std::lower_bound(counts_.begin(), counts_.end(), token,
+                                   [](const auto& c, std::int32_t t) { return c.first < t; });
   if (at != counts_.end() && at->first == token) {
     ++at->second;
   } else {
@@ -75,21 +85,25 @@ void TokenCounts::Add(std::int32_t token) {
 double UniformAt(std::uint64_t seed, std::int64_t position) {
   constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;
   const std::uint64_t stream = SplitMix64(seed + kGolden);
-  const std::uint64_t bits = SplitMix64(stream + (static_cast<std::uint64_t>(position) + 1) * kGolden);
+  const std::uint64_t bits =
+      SplitMix64(stream + (static_cast<std::uint64_t>(position) + 1) * kGolden);
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-Sampler::Sampler(std::int32_t vocab_size) : vocab_size_(vocab_size), scaled_(static_cast<std::size_t>(vocab_size)) {
+Sampler::Sampler(std::int32_t vocab_size)
+    : vocab_size_(vocab_size), scaled_(static_cast<std::size_t>(vocab_size)) {
   TANDEM_CHECK(vocab_size > 0);
   order_.reserve(static_cast<std::size_t>(vocab_size));
 }
 
-absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits, const SamplingParams& params, const TokenCounts& counts,
-                                             std::int64_t position) {
+absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits,
+                                             const SamplingParams& params,
+                                             const TokenCounts& counts, std::int64_t position) {
   TANDEM_CHECK(static_cast<std::int32_t>(logits.size()) == vocab_size_);
   const SoftmaxSummary raw = Summarize(logits);
   TANDEM_RETURN_IF_ERROR(CheckLogits(logits, raw));
-  const bool penalised = !counts.counts().empty() && (params.frequency_penalty != 0 || params.presence_penalty != 0);
+  const bool penalised =
+      !counts.counts().empty() && (params.frequency_penalty != 0 || params.presence_penalty != 0);
   const bool adjusted = penalised || !params.logit_bias.empty();
 
   SampledToken sampled;
@@ -104,12 +118,14 @@ absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits, cons
       sampled.token = Draw(FindCut(params), UniformAt(params.seed, position));
     }
   }
-  sampled.logprob = static_cast<float>(logits[static_cast<std::size_t>(sampled.token)] - raw.log_sum);
+  sampled.logprob =
+      static_cast<float>(logits[static_cast<std::size_t>(sampled.token)] - raw.log_sum);
   BestLogprobs(logits, params.num_logprobs, raw.log_sum, &sampled.top);
   return sampled;
 }
 
-absl::StatusOr<SampledToken> Sampler::Score(std::span<const float> logits, std::int32_t token, std::int32_t num_logprobs) {
+absl::StatusOr<SampledToken> Sampler::Score(std::span<const float> logits, std::int32_t token,
+                                            std::int32_t num_logprobs) {
   TANDEM_CHECK(static_cast<std::int32_t>(logits.size()) == vocab_size_);
   TANDEM_CHECK(token >= 0 && token < vocab_size_);
   const SoftmaxSummary raw = Summarize(logits);
@@ -121,15 +137,19 @@ absl::StatusOr<SampledToken> Sampler::Score(std::span<const float> logits, std::
   return scored;
 }
 
-void Sampler::Adjust(std::span<const float> logits, const SamplingParams& params, const TokenCounts& counts) {
+void Sampler::Adjust(std::span<const float> logits, const SamplingParams& params,
+                     const TokenCounts& counts) {
   std::copy(logits.begin(), logits.end(), scaled_.begin());
-  for (const auto& [token, bias] : params.logit_bias) scaled_[static_cast<std::size_t>(token)] += bias;
+  for (const auto& [token, bias] : params.logit_bias)
+    scaled_[static_cast<std::size_t>(token)] += bias;
   for (const auto& [token, count] : counts.counts()) {
-    scaled_[static_cast<std::size_t>(token)] -= params.frequency_penalty * static_cast<float>(count) + params.presence_penalty;
+    scaled_[static_cast<std::size_t>(token)] -=
+        params.frequency_penalty * static_cast<float>(count) + params.presence_penalty;
   }
 }
 
-// Finds the last token that min_p, top_k and top_p keep. Only a set is wanted, so selection in linear time replaces sorting.
+// Finds the last token that min_p, top_k and top_p keep. Only a set is wanted, so selection in
+// linear time replaces sorting.
 Sampler::Cut Sampler::FindCut(const SamplingParams& params) {
   // exp(scaled) >= min_p, as scaled is 0 for the best token.
   const float floor = params.min_p > 0 ? std::log(params.min_p) : -kInfinity;
@@ -155,7 +175,8 @@ Sampler::Cut Sampler::FindCut(const SamplingParams& params) {
   return {scaled_[static_cast<std::size_t>(last)], last};
 }
 
-// The smallest number n such that the n best of the first `kept` entries of order_ hold top_p of their mass; moves those n to the front.
+// The smallest number n such that the n best of the first `kept` entries of order_ hold top_p of
+// their mass; moves those n to the front.
 std::int32_t Sampler::NucleusSize(std::int32_t kept, float top_p) {
   const auto before = [this](std::int32_t a, std::int32_t b) {
     const float va = scaled_[static_cast<std::size_t>(a)];
@@ -164,7 +185,8 @@ std::int32_t Sampler::NucleusSize(std::int32_t kept, float top_p) {
   };
   const auto mass = [this](std::int32_t from, std::int32_t to) {
     double sum = 0;
-    for (std::int32_t i = from; i < to; ++i) sum += ExpNegative(scaled_[static_cast<std::size_t>(order_[static_cast<std::size_t>(i)])]);
+    for (std::int32_t i = from; i < to; ++i)
+      sum += ExpNegative(scaled_[static_cast<std::size_t>(order_[static_cast<std::size_t>(i)])]);
     return sum;
   };
   const double target = static_cast<double>(top_p) * mass(0, kept);
@@ -186,9 +208,12 @@ std::int32_t Sampler::NucleusSize(std::int32_t kept, float top_p) {
   return high;
 }
 
-// Walks the kept tokens in the order of their ids: no sorting, and the outcome depends on the kept set alone.
+// Walks the kept tokens in the order of their ids: no sorting, and the outcome depends on the kept
+// set alone.
 std::int32_t Sampler::Draw(Cut cut, double uniform) const {
-  const auto keeps = [cut](float value, std::int32_t token) { return value > cut.value || (value == cut.value && token <= cut.token); };
+  const auto keeps = [cut](float value, std::int32_t token) {
+    return value > cut.value || (value == cut.value && token <= cut.token);
+  };
   double total = 0;
   for (std::int32_t i = 0; i < vocab_size_; ++i) {
     const float value = scaled_[static_cast<std::size_t>(i)];
@@ -209,18 +234,21 @@ std::int32_t Sampler::Draw(Cut cut, double uniform) const {
   return chosen;
 }
 
-void Sampler::BestLogprobs(std::span<const float> logits, std::int32_t count, double log_sum, std::vector<TokenLogprob>* top) {
+void Sampler::BestLogprobs(std::span<const float> logits, std::int32_t count, double log_sum,
+                           std::vector<TokenLogprob>* top) {
   if (count <= 0) return;
   const auto wanted = static_cast<std::size_t>(std::min(count, vocab_size_));
   top->reserve(wanted);
-  // Insertion into a short sorted list: after the first few tokens hardly any is better than the list's last.
+  // Insertion into a short sorted list: after the first few tokens hardly any is better than the
+  // list's last.
   for (std::int32_t i = 0; i < vocab_size_; ++i) {
     const float value = logits[static_cast<std::size_t>(i)];
     if (top->size() == wanted) {
       if (value <= top->back().logprob) continue;
       top->pop_back();
     }
-    const auto at = std::upper_bound(top->begin(), top->end(), value, [](float v, const TokenLogprob& t) { return v > t.logprob; });
+    const auto at = std::upper_bound(top->begin(), top->end(), value,
+                                     [](float v, const TokenLogprob& t) { return v > t.logprob; });
     top->insert(at, TokenLogprob{i, value});
   }
   for (TokenLogprob& entry : *top) entry.logprob = static_cast<float>(entry.logprob - log_sum);

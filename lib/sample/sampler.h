@@ -50,23 +50,27 @@ class TokenCounts {
   std::vector<std::pair<std::int32_t, std::int32_t>> counts_;  // token, count; ascending by token
 };
 
-// A number in [0, 1), multiple of 2^-53, that depends on (seed, position) alone. The seed goes through the SplitMix64 finaliser, the position
-// is added as a step of the golden-ratio Weyl sequence, and the finaliser runs again: a counter-based generator with no state to keep.
+// A number in [0, 1), multiple of 2^-53, that depends on (seed, position) alone. The seed goes
+// through the SplitMix64 finaliser, the position is added as a step of the golden-ratio Weyl
+// sequence, and the finaliser runs again: a counter-based generator with no state to keep.
 double UniformAt(std::uint64_t seed, std::int64_t position);
 
 // Chooses tokens from logits. Holds scratch memory for one vocabulary; one thread at a time.
 // The random number is UniformAt(params.seed, position): replaying a request gives the same tokens.
 //
-// Order of the steps, that of vLLM: bias and penalties on the logits; temperature; min_p; top_k; top_p over what is left. Ties go to the lower id.
-// Both calls return INTERNAL for logits with a NaN or +infinity, or none above -infinity: a stage that yields them has failed.
+// Order of the steps, that of vLLM: bias and penalties on the logits; temperature; min_p; top_k;
+// top_p over what is left. Ties go to the lower id. Both calls return INTERNAL for logits with a
+// NaN or +infinity, or none above -infinity: a stage that yields them has failed.
 class Sampler {
  public:
   explicit Sampler(std::int32_t vocab_size);
   // `logits`: (vocab) float32. `position`: that of the token to be chosen. `params` are valid.
-  absl::StatusOr<SampledToken> Sample(std::span<const float> logits, const SamplingParams& params, const TokenCounts& counts,
-                                      std::int64_t position);
-  // Log-probabilities of a given token, as for a prompt that is echoed: `token` is the one that stands there.
-  absl::StatusOr<SampledToken> Score(std::span<const float> logits, std::int32_t token, std::int32_t num_logprobs);
+  absl::StatusOr<SampledToken> Sample(std::span<const float> logits, const SamplingParams& params,
+                                      const TokenCounts& counts, std::int64_t position);
+  // Log-probabilities of a given token, as for a prompt that is echoed: `token` is the one that
+  // stands there.
+  absl::StatusOr<SampledToken> Score(std::span<const float> logits, std::int32_t token,
+                                     std::int32_t num_logprobs);
 
  private:
   // The last token kept, in the order of falling value, then rising id.
@@ -75,15 +79,17 @@ class Sampler {
     std::int32_t token;
   };
 
-  void Adjust(std::span<const float> logits, const SamplingParams& params, const TokenCounts& counts);
+  void Adjust(std::span<const float> logits, const SamplingParams& params,
+              const TokenCounts& counts);
   Cut FindCut(const SamplingParams& params);
   std::int32_t NucleusSize(std::int32_t kept, float top_p);
   std::int32_t Draw(Cut cut, double uniform) const;
-  void BestLogprobs(std::span<const float> logits, std::int32_t count, double log_sum, std::vector<TokenLogprob>* top);
+  void BestLogprobs(std::span<const float> logits, std::int32_t count, double log_sum,
+                    std::vector<TokenLogprob>* top);
 
   std::int32_t vocab_size_;
-  std::vector<float> scaled_;         // adjusted logits; then (logit - largest) / temperature, at most 0
-  std::vector<std::int32_t> order_;   // candidates, partly ordered
+  std::vector<float> scaled_;  // adjusted logits; then (logit - largest) / temperature, at most 0
+  std::vector<std::int32_t> order_;  // candidates, partly ordered
 };
 
 }  // namespace tandem

@@ -7,13 +7,16 @@
 
 namespace tandem {
 
-// The passes over a whole vocabulary that sampling needs, written so that the compiler vectorises them.
+// The passes over a whole vocabulary that sampling needs, written so that the compiler vectorises
+// them.
 
-// exp(x) for x <= 0, relative error under 3e-7; 0 below -87 (where float's normal range ends). Range reduction by ln 2 in two parts, then
-// the Taylor series to the sixth power on [-ln2/2, ln2/2].
+// exp(x) for x <= 0, relative error under 3e-7; 0 below -87 (where float's normal range ends).
+// Range reduction by ln 2 in two parts, then the Taylor series to the sixth power on [-ln2/2,
+// ln2/2].
 inline float ExpNegative(float x) {
   const float clamped = std::max(x, -87.0f);
-  constexpr float kMagic = 0x1.8p23f;  // adding it rounds to a whole number, which then stands in the low mantissa bits
+  constexpr float kMagic =
+      0x1.8p23f;  // adding it rounds to a whole number, which then stands in the low mantissa bits
   const float shifted = clamped * 1.44269504088896341f + kMagic;
   const float whole = shifted - kMagic;
   float r = clamped - whole * 0.693359375f;
@@ -31,7 +34,8 @@ inline float ExpNegative(float x) {
 }
 
 struct SoftmaxSummary {
-  bool finite = false;    // no NaN, no +infinity, and at least one value above -infinity; the rest is valid only then
+  bool finite = false;  // no NaN, no +infinity, and at least one value above -infinity; the rest is
+                        // valid only then
   float max = 0;
   std::int32_t best = 0;  // the first index with the largest value
   double log_sum = 0;     // log of the sum of exp(value)

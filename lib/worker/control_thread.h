@@ -11,7 +11,8 @@ namespace tandem {
 // One thread that runs tasks in order, behind a bounded queue.
 class ControlThread {
  public:
-  explicit ControlThread(std::size_t max_waiting) : max_waiting_(max_waiting), thread_([this] { Run(); }) {}
+  explicit ControlThread(std::size_t max_waiting)
+      : max_waiting_(max_waiting), thread_([this] { Run(); }) {}
   // Runs what waits, then ends.
   ~ControlThread() {
     {

@@ -50,7 +50,8 @@ std::vector<HandleKind> UsableKinds(Device& device) {
   bool dma_buf = device.ExportResidual(HandleKind::kDmaBuf, trial.layout, &exported).ok();
   if (!dma_buf && ring.ok()) {
     absl::StatusOr<UniqueFd> copy = Duplicate(ring->fd.get());
-    dma_buf = copy.ok() && device.ImportResidual(HandleKind::kDmaBuf, *std::move(copy), trial.layout).ok();
+    dma_buf = copy.ok() &&
+              device.ImportResidual(HandleKind::kDmaBuf, *std::move(copy), trial.layout).ok();
   }
   if (dma_buf) kinds.push_back(HandleKind::kDmaBuf);
   // An inline edge's own ring is host memory too.

@@ -17,12 +17,15 @@ absl::StatusOr<UniqueFd> Duplicate(int fd) {
 }
 
 absl::StatusOr<ResidualRing> MakeHostRing(Device& device, const EdgeEndSpec& spec) {
-  TANDEM_ASSIGN_OR_RETURN(SharedMemory memory, SharedMemory::Create(absl::StrCat("tandem-edge-", spec.id), spec.layout.total_bytes()));
+  TANDEM_ASSIGN_OR_RETURN(
+      SharedMemory memory,
+      SharedMemory::Create(absl::StrCat("tandem-edge-", spec.id), spec.layout.total_bytes()));
   TANDEM_RETURN_IF_ERROR(SealSize(memory.fd.get()));
   ResidualRing ring;
   TANDEM_ASSIGN_OR_RETURN(ring.identity, IdentityOf(memory.fd.get()));
   TANDEM_ASSIGN_OR_RETURN(UniqueFd copy, Duplicate(memory.fd.get()));
-  TANDEM_ASSIGN_OR_RETURN(ring.residual, device.ImportResidual(HandleKind::kHostPointer, std::move(copy), spec.layout));
+  TANDEM_ASSIGN_OR_RETURN(
+      ring.residual, device.ImportResidual(HandleKind::kHostPointer, std::move(copy), spec.layout));
   ring.fd = std::move(memory.fd);
   return ring;
 }

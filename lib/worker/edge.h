@@ -13,7 +13,8 @@
 
 namespace tandem {
 
-// What one worker is told of one edge: a ring of residual slots from the worker `from` to the worker `to`.
+// What one worker is told of one edge: a ring of residual slots from the worker `from` to the
+// worker `to`.
 struct EdgeEndSpec {
   std::string id;  // "npu0>gpu0"
   std::string from;
@@ -21,8 +22,8 @@ struct EdgeEndSpec {
   EdgeEnd end = EdgeEnd::kProducer;  // which end this worker is
   bool owner = false;                // this worker allocates the memory
   std::string owner_fd_socket;
-  std::string consumer_address;     // gRPC, for inline edges
-  std::vector<HandleKind> kinds;    // allowed, in the order in which they are tried; not empty
+  std::string consumer_address;   // gRPC, for inline edges
+  std::vector<HandleKind> kinds;  // allowed, in the order in which they are tried; not empty
   std::uint64_t generation = 0;
   ResidualLayout layout;
 };
@@ -33,15 +34,16 @@ class EdgeCarrier {
   virtual ~EdgeCarrier() = default;
 };
 
-// A connected end of an edge. Stages bind `residual`; the step loop waits and publishes through `control`.
-// Between two processes of one host `residual` is the same memory at both ends (equal `identity`); an inline edge has a ring at each end.
+// A connected end of an edge. Stages bind `residual`; the step loop waits and publishes through
+// `control`. Between two processes of one host `residual` is the same memory at both ends (equal
+// `identity`); an inline edge has a ring at each end.
 struct Edge {
   EdgeEndSpec spec;
   HandleKind kind = HandleKind::kInline;
   FileIdentity identity;
   std::unique_ptr<ResidualBuffer> residual;
   std::unique_ptr<EdgeControl> control;
-  UniqueFd peer;                         // the handshake's socket: its end of file tells that the other process died
+  UniqueFd peer;  // the handshake's socket: its end of file tells that the other process died
   std::unique_ptr<EdgeCarrier> carrier;  // inline edges only; goes first
 };
 

@@ -16,7 +16,9 @@
 namespace tandem {
 namespace {
 
-bool InlineOnly(const EdgeEndSpec& spec) { return spec.kinds.size() == 1 && spec.kinds[0] == HandleKind::kInline; }
+bool InlineOnly(const EdgeEndSpec& spec) {
+  return spec.kinds.size() == 1 && spec.kinds[0] == HandleKind::kInline;
+}
 
 }  // namespace
 
@@ -41,16 +43,21 @@ void EdgeConnector::Cancel() {
   if (listener_ != nullptr) listener_->CancelUpTo(generation_);
 }
 
-absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(std::vector<EdgeEndSpec> specs, absl::Time deadline) {
-  std::sort(specs.begin(), specs.end(), [](const EdgeEndSpec& a, const EdgeEndSpec& b) { return a.id < b.id; });
+absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
+    std::vector<EdgeEndSpec> specs, absl::Time deadline) {
+  std::sort(specs.begin(), specs.end(),
+            [](const EdgeEndSpec& a, const EdgeEndSpec& b) { return a.id < b.id; });
   std::vector<UniqueFd> sockets(specs.size());
   for (std::size_t i = 0; i < specs.size(); ++i) {
     if (InlineOnly(specs[i])) {
-      // Both ends know that there is nothing to agree on. Consumers are ready before any producer of ours waits for its own consumer.
+      // Both ends know that there is nothing to agree on. Consumers are ready before any producer
+      // of ours waits for its own consumer.
       continue;
     }
     if (listener_ == nullptr) {
-      return absl::FailedPreconditionError(absl::StrCat("edge ", specs[i].id, ": this worker has no fd socket: only inline edges can be connected"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("edge ", specs[i].id,
+                       ": this worker has no fd socket: only inline edges can be connected"));
     }
     if (specs[i].owner) continue;
     TANDEM_ASSIGN_OR_RETURN(sockets[i], CallOwner(specs[i], deadline));
@@ -76,14 +83,16 @@ absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(std::v
   // Last: each waits for a consumer that may itself be a producer still on its way here.
   for (Edge* edge : producers) TANDEM_RETURN_IF_ERROR(StartInlineProducer(device_, edge, deadline));
   for (const auto& edge : edges) {
-    spdlog::info("edge {}: {} of {} x {} x {}, generation {}, file {}:{}", edge->spec.id, HandleKindName(edge->kind), edge->spec.layout.slots,
-                 edge->spec.layout.max_tokens, edge->spec.layout.hidden_size, edge->spec.generation, edge->identity.device,
+    spdlog::info("edge {}: {} of {} x {} x {}, generation {}, file {}:{}", edge->spec.id,
+                 HandleKindName(edge->kind), edge->spec.layout.slots, edge->spec.layout.max_tokens,
+                 edge->spec.layout.hidden_size, edge->spec.generation, edge->identity.device,
                  edge->identity.inode);
   }
   return edges;
 }
 
-absl::StatusOr<Edge> EdgeConnector::ConnectOne(EdgeEndSpec spec, UniqueFd* socket, absl::Time deadline) {
+absl::StatusOr<Edge> EdgeConnector::ConnectOne(EdgeEndSpec spec, UniqueFd* socket,
+                                               absl::Time deadline) {
   EdgeCaller caller;
   if (spec.owner) {
     TANDEM_ASSIGN_OR_RETURN(caller, listener_->WaitForCaller(spec.id, generation_, deadline));
@@ -91,18 +100,21 @@ absl::StatusOr<Edge> EdgeConnector::ConnectOne(EdgeEndSpec spec, UniqueFd* socke
   const int watched = spec.owner ? caller.socket.get() : socket->get();
   TANDEM_RETURN_IF_ERROR(Watch(watched));
   const bool owner = spec.owner;
-  absl::StatusOr<Edge> edge = owner ? OfferEdge(device_, std::move(spec), std::move(caller), deadline)
-                                    : ImportEdge(device_, std::move(spec), std::move(*socket), deadline);
+  absl::StatusOr<Edge> edge =
+      owner ? OfferEdge(device_, std::move(spec), std::move(caller), deadline)
+            : ImportEdge(device_, std::move(spec), std::move(*socket), deadline);
   Unwatch(watched);
   return edge;
 }
 
-absl::StatusOr<std::unique_ptr<EdgeWatcher>> EdgeWatcher::Start(const std::vector<std::unique_ptr<Edge>>& edges) {
+absl::StatusOr<std::unique_ptr<EdgeWatcher>> EdgeWatcher::Start(
+    const std::vector<std::unique_ptr<Edge>>& edges) {
   std::unique_ptr<EdgeWatcher> watcher(new EdgeWatcher);
   watcher->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   if (!watcher->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
   for (const auto& edge : edges) {
-    if (edge->peer.valid() && edge->kind != HandleKind::kInline) watcher->edges_.push_back(edge.get());
+    if (edge->peer.valid() && edge->kind != HandleKind::kInline)
+      watcher->edges_.push_back(edge.get());
   }
   watcher->thread_ = std::thread([w = watcher.get()] { w->Run(); });
   return watcher;

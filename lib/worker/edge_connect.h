@@ -17,13 +17,18 @@ namespace tandem {
 // Connects all edges of one generation of one worker.
 class EdgeConnector {
  public:
-  // `listener` may be null (no Unix socket): then only edges that are inline alone can be connected.
-  EdgeConnector(Device& device, EdgeListener* listener, InlineInbox& inbox, std::uint64_t generation)
+  // `listener` may be null (no Unix socket): then only edges that are inline alone can be
+  // connected.
+  EdgeConnector(Device& device, EdgeListener* listener, InlineInbox& inbox,
+                std::uint64_t generation)
       : device_(device), listener_(listener), inbox_(inbox), generation_(generation) {}
 
-  // Every worker calls all owners first and then takes the edges in the order of their ids: no two wait for each other.
-  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> Connect(std::vector<EdgeEndSpec> specs, absl::Time deadline);
-  // Ends a Connect that runs, or comes later, early (an inline producer's wait for its consumer excepted: that ends at the deadline). Any thread.
+  // Every worker calls all owners first and then takes the edges in the order of their ids: no two
+  // wait for each other.
+  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> Connect(std::vector<EdgeEndSpec> specs,
+                                                             absl::Time deadline);
+  // Ends a Connect that runs, or comes later, early (an inline producer's wait for its consumer
+  // excepted: that ends at the deadline). Any thread.
   void Cancel();
 
  private:
@@ -40,11 +45,12 @@ class EdgeConnector {
   std::vector<int> sockets_;  // in use now; Cancel shuts them down
 };
 
-// Watches the handshake sockets of connected edges: when the process at the other end dies or hangs up, the waits on this end
-// return at once. The edges must outlive it.
+// Watches the handshake sockets of connected edges: when the process at the other end dies or hangs
+// up, the waits on this end return at once. The edges must outlive it.
 class EdgeWatcher {
  public:
-  static absl::StatusOr<std::unique_ptr<EdgeWatcher>> Start(const std::vector<std::unique_ptr<Edge>>& edges);
+  static absl::StatusOr<std::unique_ptr<EdgeWatcher>> Start(
+      const std::vector<std::unique_ptr<Edge>>& edges);
   ~EdgeWatcher();
 
  private:

@@ -15,15 +15,18 @@
 
 namespace tandem {
 
-// The control page of an edge: one page of shared memory beside the ring of residual slots, through which the two workers tell each
-// other what is written and what is read. Hand-over number s ("sequence") uses slot s % slots. Sequences are 64 bits wide and never wrap; the
-// futex words ("bells") only count events and may wrap.
+// The control page of an edge: one page of shared memory beside the ring of residual slots, through
+// which the two workers tell each other what is written and what is read. Hand-over number s
+// ("sequence") uses slot s % slots. Sequences are 64 bits wide and never wrap; the futex words
+// ("bells") only count events and may wrap.
 //
-// One thread at a time on the producing end and one on the consuming end; Interrupt, Close and SetPeerGone from any thread.
+// One thread at a time on the producing end and one on the consuming end; Interrupt, Close and
+// SetPeerGone from any thread.
 
 inline constexpr std::int32_t kMaxEdgeSlots = 32;
 
-// In shared memory, the same for both processes. Each end writes its own cache lines only, the bells excepted.
+// In shared memory, the same for both processes. Each end writes its own cache lines only, the
+// bells excepted.
 struct EdgeControlPage {
   std::uint32_t magic;
   std::uint32_t version;
@@ -33,16 +36,19 @@ struct EdgeControlPage {
   std::int32_t max_tokens;
   std::int32_t hidden_size;
 
-  alignas(64) std::atomic<std::uint64_t> produced;  // every hand-over below it is published or was given up
+  alignas(64)
+      std::atomic<std::uint64_t> produced;  // every hand-over below it is published or was given up
   alignas(64) std::atomic<std::uint32_t> data_bell;
 
-  alignas(64) std::atomic<std::uint64_t> consumed;  // every hand-over below it was read or was given up
+  alignas(
+      64) std::atomic<std::uint64_t> consumed;  // every hand-over below it was read or was given up
   alignas(64) std::atomic<std::uint32_t> space_bell;
 
   alignas(64) std::atomic<std::uint32_t> closed;  // bit 0: by the producer, bit 1: by the consumer
 
   struct SlotState {
-    std::atomic<std::uint64_t> sequence;  // the hand-over that lies here; another one than expected: that was given up
+    std::atomic<std::uint64_t>
+        sequence;  // the hand-over that lies here; another one than expected: that was given up
     std::atomic<std::uint64_t> step_id;
     std::atomic<std::int32_t> rows;
   };
@@ -55,30 +61,40 @@ enum class EdgeEnd : std::uint8_t { kProducer, kConsumer };
 class EdgeControl {
  public:
   // A new page in a sealed memfd; `name` shows in /proc and in error texts.
-  static absl::StatusOr<std::unique_ptr<EdgeControl>> Create(const std::string& name, EdgeEnd end, const ResidualLayout& layout,
+  static absl::StatusOr<std::unique_ptr<EdgeControl>> Create(const std::string& name, EdgeEnd end,
+                                                             const ResidualLayout& layout,
                                                              std::uint64_t generation);
-  // The page that another process made. INVALID_ARGUMENT when it is not a sealed memfd, or its contents disagree.
-  static absl::StatusOr<std::unique_ptr<EdgeControl>> Open(const std::string& name, EdgeEnd end, UniqueFd fd, const ResidualLayout& layout,
+  // The page that another process made. INVALID_ARGUMENT when it is not a sealed memfd, or its
+  // contents disagree.
+  static absl::StatusOr<std::unique_ptr<EdgeControl>> Open(const std::string& name, EdgeEnd end,
+                                                           UniqueFd fd,
+                                                           const ResidualLayout& layout,
                                                            std::uint64_t generation);
   ~EdgeControl();  // closes this end
 
   int fd() const { return fd_.get(); }
-  std::int32_t SlotOf(std::uint64_t sequence) const { return static_cast<std::int32_t>(sequence % static_cast<std::uint64_t>(slots_)); }
+  std::int32_t SlotOf(std::uint64_t sequence) const {
+    return static_cast<std::int32_t>(sequence % static_cast<std::uint64_t>(slots_));
+  }
 
-  // The start of a step whose hand-overs are `sequence` and up: what an earlier step left unfinished is given up by this end.
+  // The start of a step whose hand-overs are `sequence` and up: what an earlier step left
+  // unfinished is given up by this end.
   void BeginStep(std::uint64_t sequence);
 
   // Producer. Returns when the slot of `sequence` may be written.
-  // All waits: CANCELLED when interrupted, UNAVAILABLE when the other end closed or died, DEADLINE_EXCEEDED; ABORTED when the other
-  // end has given up on this step.
+  // All waits: CANCELLED when interrupted, UNAVAILABLE when the other end closed or died,
+  // DEADLINE_EXCEEDED; ABORTED when the other end has given up on this step.
   absl::Status WaitForSpace(std::uint64_t sequence, absl::Time deadline);
   // The slot holds `rows` rows of step `step_id`, readable by the consumer.
   void Publish(std::uint64_t sequence, std::uint64_t step_id, std::int32_t rows);
 
-  // Consumer. Returns when `sequence` is published. INTERNAL when the slot holds another step's rows or another number of them.
-  absl::Status WaitForData(std::uint64_t sequence, std::uint64_t step_id, std::int32_t rows, absl::Time deadline);
+  // Consumer. Returns when `sequence` is published. INTERNAL when the slot holds another step's
+  // rows or another number of them.
+  absl::Status WaitForData(std::uint64_t sequence, std::uint64_t step_id, std::int32_t rows,
+                           absl::Time deadline);
   void Release(std::uint64_t sequence);
-  // For a consumer that forwards whatever comes: the next published hand-over at or after `from`. Waits without a deadline.
+  // For a consumer that forwards whatever comes: the next published hand-over at or after `from`.
+  // Waits without a deadline.
   struct Arrival {
     std::uint64_t sequence = 0;
     std::uint64_t step_id = 0;
@@ -95,11 +111,15 @@ class EdgeControl {
   void SetPeerGone();
 
   std::uint64_t consumed() const { return page_->consumed.load(); }
-  std::uint64_t handovers() const { return handovers_.load(); }  // published or released by this end
+  std::uint64_t handovers() const {
+    return handovers_.load();
+  }  // published or released by this end
 
  private:
-  EdgeControl(std::string name, EdgeEnd end, UniqueFd fd, Mapping mapping, const ResidualLayout& layout);
-  absl::Status Wait(const std::atomic<std::uint32_t>& bell, absl::Time deadline, const char* what, const std::function<bool()>& ready);
+  EdgeControl(std::string name, EdgeEnd end, UniqueFd fd, Mapping mapping,
+              const ResidualLayout& layout);
+  absl::Status Wait(const std::atomic<std::uint32_t>& bell, absl::Time deadline, const char* what,
+                    const std::function<bool()>& ready);
   bool PeerClosed() const;
   void Ring(std::atomic<std::uint32_t>* bell);
 

@@ -19,15 +19,20 @@ namespace {
 constexpr absl::Duration kHelloTimeout = absl::Seconds(2);
 constexpr int kMaxAcceptFailures = 100;
 
-absl::Status InEdge(const EdgeEndSpec& spec, const absl::Status& status) { return Annotate(status, absl::StrCat("edge ", spec.id)); }
+absl::Status InEdge(const EdgeEndSpec& spec, const absl::Status& status) {
+  return Annotate(status, absl::StrCat("edge ", spec.id));
+}
 
-absl::StatusOr<FdMessage> Receive(int socket, absl::Time deadline) { return ReceiveFdMessage(socket, deadline - absl::Now()); }
+absl::StatusOr<FdMessage> Receive(int socket, absl::Time deadline) {
+  return ReceiveFdMessage(socket, deadline - absl::Now());
+}
 
 absl::Status CheckHello(const EdgeEndSpec& spec, const EdgeHello& hello) {
   if (hello.layout == spec.layout) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("expected ", spec.layout.slots, " slots of ", spec.layout.max_tokens, " x ",
-                                                 spec.layout.hidden_size, ", found ", hello.layout.slots, " of ", hello.layout.max_tokens,
-                                                 " x ", hello.layout.hidden_size));
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected ", spec.layout.slots, " slots of ", spec.layout.max_tokens, " x ",
+                   spec.layout.hidden_size, ", found ", hello.layout.slots, " of ",
+                   hello.layout.max_tokens, " x ", hello.layout.hidden_size));
 }
 
 // Allocates for one kind. Leaves the data descriptor in *data.
@@ -43,7 +48,9 @@ absl::Status Allocate(Device& device, HandleKind kind, Edge* edge, UniqueFd* dat
     edge->identity = ring.identity;
     *data = std::move(ring.fd);
   }
-  TANDEM_ASSIGN_OR_RETURN(edge->control, EdgeControl::Create(edge->spec.id, edge->spec.end, edge->spec.layout, edge->spec.generation));
+  TANDEM_ASSIGN_OR_RETURN(
+      edge->control,
+      EdgeControl::Create(edge->spec.id, edge->spec.end, edge->spec.layout, edge->spec.generation));
   return absl::OkStatus();
 }
 
@@ -51,15 +58,18 @@ absl::Status Import(Device& device, HandleKind kind, std::vector<UniqueFd> fds, 
   edge->kind = kind;
   const std::size_t expected = kind == HandleKind::kInline ? 0 : 2;
   if (fds.size() != expected) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(AbslView(HandleKindName(kind)), ": expected ", expected, " descriptors, found ", fds.size()));
+    return absl::InvalidArgumentError(absl::StrCat(AbslView(HandleKindName(kind)), ": expected ",
+                                                   expected, " descriptors, found ", fds.size()));
   }
   if (kind == HandleKind::kInline) return absl::OkStatus();
-  if (kind == HandleKind::kHostPointer) TANDEM_RETURN_IF_ERROR(CheckSealedSize(fds[1].get(), edge->spec.layout.total_bytes()));
-  TANDEM_ASSIGN_OR_RETURN(
-      edge->control, EdgeControl::Open(edge->spec.id, edge->spec.end, std::move(fds[0]), edge->spec.layout, edge->spec.generation));
+  if (kind == HandleKind::kHostPointer)
+    TANDEM_RETURN_IF_ERROR(CheckSealedSize(fds[1].get(), edge->spec.layout.total_bytes()));
+  TANDEM_ASSIGN_OR_RETURN(edge->control,
+                          EdgeControl::Open(edge->spec.id, edge->spec.end, std::move(fds[0]),
+                                            edge->spec.layout, edge->spec.generation));
   TANDEM_ASSIGN_OR_RETURN(edge->identity, IdentityOf(fds[1].get()));
-  TANDEM_ASSIGN_OR_RETURN(edge->residual, device.ImportResidual(kind, std::move(fds[1]), edge->spec.layout));
+  TANDEM_ASSIGN_OR_RETURN(edge->residual,
+                          device.ImportResidual(kind, std::move(fds[1]), edge->spec.layout));
   return absl::OkStatus();
 }
 
@@ -72,7 +82,8 @@ absl::StatusOr<std::unique_ptr<EdgeListener>> EdgeListener::Start(const std::str
   TANDEM_ASSIGN_OR_RETURN(UniqueFd listen_fd, ListenUnix(path));
   UniqueFd wake_fd(::eventfd(0, EFD_CLOEXEC));
   if (!wake_fd.valid()) return absl::ErrnoToStatus(errno, "eventfd");
-  std::unique_ptr<EdgeListener> listener(new EdgeListener(path, std::move(listen_fd), std::move(wake_fd)));
+  std::unique_ptr<EdgeListener> listener(
+      new EdgeListener(path, std::move(listen_fd), std::move(wake_fd)));
   listener->thread_ = std::thread([l = listener.get()] { l->Serve(); });
   return listener;
 }
@@ -96,13 +107,16 @@ void EdgeListener::Serve() {
       continue;
     }
     absl::StatusOr<FdMessage> message = ReceiveFdMessage(socket->get(), kHelloTimeout);
-    absl::StatusOr<EdgeHello> hello = message.ok() ? ParseEdgeHello(message->bytes) : message.status();
+    absl::StatusOr<EdgeHello> hello =
+        message.ok() ? ParseEdgeHello(message->bytes) : message.status();
     if (!hello.ok()) {
       spdlog::warn("edge socket {}: a caller was hung up on: {}", path_, hello.status().ToString());
       continue;
     }
     std::lock_guard lock(mutex_);
-    std::erase_if(callers_, [&](const EdgeCaller& c) { return c.hello.id == hello->id && c.hello.generation == hello->generation; });
+    std::erase_if(callers_, [&](const EdgeCaller& c) {
+      return c.hello.id == hello->id && c.hello.generation == hello->generation;
+    });
     if (callers_.size() == kMaxCallers) callers_.pop_front();
     callers_.push_back({*std::move(socket), *std::move(hello)});
     changed_.notify_all();
@@ -110,7 +124,9 @@ void EdgeListener::Serve() {
   spdlog::critical("edge socket {}: gave up after {} failures", path_, failures);
 }
 
-absl::StatusOr<EdgeCaller> EdgeListener::WaitForCaller(const std::string& edge_id, std::uint64_t generation, absl::Time deadline) {
+absl::StatusOr<EdgeCaller> EdgeListener::WaitForCaller(const std::string& edge_id,
+                                                       std::uint64_t generation,
+                                                       absl::Time deadline) {
   std::unique_lock lock(mutex_);
   while (true) {
     const auto found = std::find_if(callers_.begin(), callers_.end(), [&](const EdgeCaller& c) {
@@ -121,10 +137,12 @@ absl::StatusOr<EdgeCaller> EdgeListener::WaitForCaller(const std::string& edge_i
       callers_.erase(found);
       return caller;
     }
-    if (generation <= cancelled_) return absl::CancelledError(absl::StrCat("edge ", edge_id, ": connecting was cancelled"));
+    if (generation <= cancelled_)
+      return absl::CancelledError(absl::StrCat("edge ", edge_id, ": connecting was cancelled"));
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) {
-      return absl::DeadlineExceededError(absl::StrCat("edge ", edge_id, ": expected the other worker at ", path_, ", nobody came"));
+      return absl::DeadlineExceededError(absl::StrCat(
+          "edge ", edge_id, ": expected the other worker at ", path_, ", nobody came"));
     }
     changed_.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, absl::Seconds(60))));
   }
@@ -149,7 +167,8 @@ absl::StatusOr<UniqueFd> CallOwner(const EdgeEndSpec& spec, absl::Time deadline)
   return socket;
 }
 
-absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, UniqueFd socket, absl::Time deadline) {
+absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, UniqueFd socket,
+                                absl::Time deadline) {
   std::string reasons;
   for (std::size_t attempt = 0; attempt <= spec.kinds.size(); ++attempt) {
     absl::StatusOr<FdMessage> message = Receive(socket.get(), deadline);
@@ -161,7 +180,8 @@ absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, UniqueFd socke
     edge.spec = spec;
     absl::Status taken = Import(device, offer->kind, std::move(message->fds), &edge);
     if (std::find(spec.kinds.begin(), spec.kinds.end(), offer->kind) == spec.kinds.end()) {
-      taken = absl::InvalidArgumentError(absl::StrCat(AbslView(HandleKindName(offer->kind)), " is not allowed on this edge"));
+      taken = absl::InvalidArgumentError(
+          absl::StrCat(AbslView(HandleKindName(offer->kind)), " is not allowed on this edge"));
     }
     const EdgeAnswer answer{taken.ok(), taken.ok() ? "" : taken.ToString()};
     TANDEM_RETURN_IF_ERROR(InEdge(spec, SendFdMessage(socket.get(), Encode(answer), {})));
@@ -169,30 +189,37 @@ absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, UniqueFd socke
       edge.peer = std::move(socket);
       return edge;
     }
-    spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(offer->kind), answer.error);
+    spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(offer->kind),
+                 answer.error);
   }
   return InEdge(spec, absl::InvalidArgumentError("the owner offered more kinds than there are"));
 }
 
-absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, EdgeCaller caller, absl::Time deadline) {
+absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, EdgeCaller caller,
+                               absl::Time deadline) {
   std::string reasons;
   const absl::Status hello = CheckHello(spec, caller.hello);
   if (!hello.ok()) reasons = hello.ToString();
   for (std::size_t i = 0; hello.ok() && i < spec.kinds.size(); ++i) {
     const HandleKind kind = spec.kinds[i];
-    if (std::find(caller.hello.kinds.begin(), caller.hello.kinds.end(), kind) == caller.hello.kinds.end()) continue;
+    if (std::find(caller.hello.kinds.begin(), caller.hello.kinds.end(), kind) ==
+        caller.hello.kinds.end())
+      continue;
     Edge edge;
     edge.spec = spec;
     UniqueFd data;
     const absl::Status allocated = Allocate(device, kind, &edge, &data);
     if (!allocated.ok()) {
-      absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ", allocated.ToString());
-      spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(kind), allocated.ToString());
+      absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ",
+                      allocated.ToString());
+      spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(kind),
+                   allocated.ToString());
       continue;
     }
     std::vector<int> fds;
     if (kind != HandleKind::kInline) fds = {edge.control->fd(), data.get()};
-    TANDEM_RETURN_IF_ERROR(InEdge(spec, SendFdMessage(caller.socket.get(), Encode(EdgeOffer{kind, ""}), fds)));
+    TANDEM_RETURN_IF_ERROR(
+        InEdge(spec, SendFdMessage(caller.socket.get(), Encode(EdgeOffer{kind, ""}), fds)));
     absl::StatusOr<FdMessage> message = Receive(caller.socket.get(), deadline);
     if (!message.ok()) return InEdge(spec, message.status());
     absl::StatusOr<EdgeAnswer> answer = ParseEdgeAnswer(message->bytes);
@@ -201,10 +228,13 @@ absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, EdgeCaller call
       edge.peer = std::move(caller.socket);
       return edge;
     }
-    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ", answer->error);
+    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ",
+                    answer->error);
   }
   if (reasons.empty()) reasons = "no handle kind is allowed at both ends";
-  TANDEM_RETURN_IF_ERROR(InEdge(spec, SendFdMessage(caller.socket.get(), Encode(EdgeOffer{HandleKind::kInline, reasons}), {})));
+  TANDEM_RETURN_IF_ERROR(InEdge(
+      spec,
+      SendFdMessage(caller.socket.get(), Encode(EdgeOffer{HandleKind::kInline, reasons}), {})));
   return InEdge(spec, absl::FailedPreconditionError(reasons));
 }
 

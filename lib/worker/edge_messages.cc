@@ -24,7 +24,8 @@ class Writer {
   }
   template <typename T>
   void Integer(T value) {
-    for (std::size_t i = 0; i < sizeof(T); ++i) out_.push_back(static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i)));
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+      out_.push_back(static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i)));
   }
   void Text(std::string_view text) {
     text = text.substr(0, kMaxText);
@@ -45,21 +46,25 @@ class Reader {
     TANDEM_ASSIGN_OR_RETURN(const auto magic, Integer<std::uint32_t>("magic"));
     TANDEM_ASSIGN_OR_RETURN(const auto found, Integer<std::uint8_t>("type"));
     if (magic == kMagic && found == type) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("edge handshake: expected magic ", absl::Hex(kMagic), " and type ", type, ", found ",
-                                                   absl::Hex(magic), " and type ", found));
+    return absl::InvalidArgumentError(
+        absl::StrCat("edge handshake: expected magic ", absl::Hex(kMagic), " and type ", type,
+                     ", found ", absl::Hex(magic), " and type ", found));
   }
   template <typename T>
   absl::StatusOr<T> Integer(std::string_view what) {
     if (rest_.size() < sizeof(T)) return Short(what, sizeof(T));
     std::uint64_t value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i) value |= static_cast<std::uint64_t>(static_cast<unsigned char>(rest_[i])) << (8 * i);
+    for (std::size_t i = 0; i < sizeof(T); ++i)
+      value |= static_cast<std::uint64_t>(static_cast<unsigned char>(rest_[i])) << (8 * i);
     rest_.remove_prefix(sizeof(T));
     return static_cast<T>(value);
   }
   absl::StatusOr<std::string> Text(std::string_view what) {
     TANDEM_ASSIGN_OR_RETURN(const auto size, Integer<std::uint16_t>(what));
     if (size > kMaxText) {
-      return absl::InvalidArgumentError(absl::StrCat("edge handshake: ", AbslView(what), ": expected at most ", kMaxText, " bytes, found ", size));
+      return absl::InvalidArgumentError(absl::StrCat("edge handshake: ", AbslView(what),
+                                                     ": expected at most ", kMaxText,
+                                                     " bytes, found ", size));
     }
     if (rest_.size() < size) return Short(what, size);
     std::string text(rest_.substr(0, size));
@@ -69,16 +74,19 @@ class Reader {
   absl::StatusOr<HandleKind> Kind() {
     TANDEM_ASSIGN_OR_RETURN(const auto kind, Integer<std::uint8_t>("handle kind"));
     if (kind < kNumKinds) return static_cast<HandleKind>(kind);
-    return absl::InvalidArgumentError(absl::StrCat("edge handshake: expected a handle kind below ", kNumKinds, ", found ", kind));
+    return absl::InvalidArgumentError(
+        absl::StrCat("edge handshake: expected a handle kind below ", kNumKinds, ", found ", kind));
   }
   absl::Status End() const {
     if (rest_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("edge handshake: expected the end, found ", rest_.size(), " more bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("edge handshake: expected the end, found ", rest_.size(), " more bytes"));
   }
 
  private:
   absl::Status Short(std::string_view what, std::size_t bytes) const {
-    return absl::InvalidArgumentError(absl::StrCat("edge handshake: ", AbslView(what), ": expected ", bytes, " bytes, found ", rest_.size()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "edge handshake: ", AbslView(what), ": expected ", bytes, " bytes, found ", rest_.size()));
   }
   std::string_view rest_;
 };
@@ -124,7 +132,8 @@ absl::StatusOr<EdgeHello> ParseEdgeHello(std::string_view bytes) {
   TANDEM_ASSIGN_OR_RETURN(hello.layout.slot_bytes, in.Integer<std::uint64_t>("bytes of a slot"));
   TANDEM_ASSIGN_OR_RETURN(const auto kinds, in.Integer<std::uint8_t>("number of handle kinds"));
   if (kinds == 0 || kinds > kNumKinds) {
-    return absl::InvalidArgumentError(absl::StrCat("edge handshake: expected 1 to ", kNumKinds, " handle kinds, found ", kinds));
+    return absl::InvalidArgumentError(
+        absl::StrCat("edge handshake: expected 1 to ", kNumKinds, " handle kinds, found ", kinds));
   }
   for (std::uint8_t i = 0; i < kinds; ++i) {
     TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, in.Kind());
@@ -149,7 +158,9 @@ absl::StatusOr<EdgeAnswer> ParseEdgeAnswer(std::string_view bytes) {
   TANDEM_RETURN_IF_ERROR(in.Start(kAnswerType));
   EdgeAnswer answer;
   TANDEM_ASSIGN_OR_RETURN(const auto accepted, in.Integer<std::uint8_t>("answer"));
-  if (accepted > 1) return absl::InvalidArgumentError(absl::StrCat("edge handshake: answer: expected 0 or 1, found ", accepted));
+  if (accepted > 1)
+    return absl::InvalidArgumentError(
+        absl::StrCat("edge handshake: answer: expected 0 or 1, found ", accepted));
   answer.accepted = accepted == 1;
   TANDEM_ASSIGN_OR_RETURN(answer.error, in.Text("error"));
   TANDEM_RETURN_IF_ERROR(in.End());
@@ -157,10 +168,12 @@ absl::StatusOr<EdgeAnswer> ParseEdgeAnswer(std::string_view bytes) {
 }
 
 absl::StatusOr<HandleKind> ParseHandleKind(std::string_view name) {
-  for (const HandleKind kind : {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}) {
+  for (const HandleKind kind :
+       {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}) {
     if (HandleKindName(kind) == name) return kind;
   }
-  return absl::InvalidArgumentError(absl::StrCat("handle kind: expected dma-buf, host-pointer or inline, found '", AbslView(name), "'"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "handle kind: expected dma-buf, host-pointer or inline, found '", AbslView(name), "'"));
 }
 
 }  // namespace tandem

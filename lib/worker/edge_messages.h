@@ -10,10 +10,12 @@
 
 namespace tandem {
 
-// The messages of an edge's handshake over the Unix socket, little endian, each starting with magic "TEH1" and a type byte. Text is a 16-bit
-// length and the bytes. Parsers check every length and count; INVALID_ARGUMENT says what was expected.
+// The messages of an edge's handshake over the Unix socket, little endian, each starting with magic
+// "TEH1" and a type byte. Text is a 16-bit length and the bytes. Parsers check every length and
+// count; INVALID_ARGUMENT says what was expected.
 
-// Importer to owner, first. The ring's shape is in it so that a disagreement is an error and not a wrong answer.
+// Importer to owner, first. The ring's shape is in it so that a disagreement is an error and not a
+// wrong answer.
 struct EdgeHello {
   std::string id;
   std::uint64_t generation = 0;
@@ -21,8 +23,8 @@ struct EdgeHello {
   std::vector<HandleKind> kinds;  // allowed, in order
 };
 
-// Owner to importer: an attempt with one kind. Descriptors with it: control page, then data (inline: none). With `error` the owner has no
-// kind left and the handshake is over.
+// Owner to importer: an attempt with one kind. Descriptors with it: control page, then data
+// (inline: none). With `error` the owner has no kind left and the handshake is over.
 struct EdgeOffer {
   HandleKind kind = HandleKind::kInline;
   std::string error;

@@ -5,7 +5,8 @@
 
 namespace tandem {
 
-std::shared_ptr<EdgeStream> EdgeStream::Create(InlineInbox& inbox, grpc::CallbackServerContext& context) {
+std::shared_ptr<EdgeStream> EdgeStream::Create(InlineInbox& inbox,
+                                               grpc::CallbackServerContext& context) {
   std::shared_ptr<EdgeStream> stream(new EdgeStream(inbox, context));
   stream->self_ = stream;
   stream->StartRead(&stream->frame_);
@@ -51,7 +52,8 @@ void EdgeStream::End(const absl::Status& status) {
     if (finished_) return;
     finished_ = true;
     receiver = std::move(receiver_);
-    Finish(grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())));
+    Finish(
+        grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())));
   }
   if (receiver != nullptr) receiver->StreamEnded();
 }

@@ -15,7 +15,8 @@ class EdgeStream final : public grpc::ServerReadReactor<v1::EdgeFrame>,
                          public FrameStream,
                          public std::enable_shared_from_this<EdgeStream> {
  public:
-  static std::shared_ptr<EdgeStream> Create(InlineInbox& inbox, grpc::CallbackServerContext& context);
+  static std::shared_ptr<EdgeStream> Create(InlineInbox& inbox,
+                                            grpc::CallbackServerContext& context);
 
   void Accept(std::shared_ptr<InlineReceiver> receiver) override;
   void ReadNext() override;
@@ -26,7 +27,8 @@ class EdgeStream final : public grpc::ServerReadReactor<v1::EdgeFrame>,
   void OnDone() override;
 
  private:
-  EdgeStream(InlineInbox& inbox, grpc::CallbackServerContext& context) : inbox_(inbox), context_(context) {}
+  EdgeStream(InlineInbox& inbox, grpc::CallbackServerContext& context)
+      : inbox_(inbox), context_(context) {}
 
   InlineInbox& inbox_;
   grpc::CallbackServerContext& context_;

@@ -22,7 +22,8 @@ class PrepareRequest;
 
 namespace tandem {
 
-// One worker's part in one generation of a plan, from Prepare over Connect to its end. One thread at a time.
+// One worker's part in one generation of a plan, from Prepare over Connect to its end. One thread
+// at a time.
 struct Generation {
   std::uint64_t number = 0;
   std::string worker;  // this worker's name in the plan
@@ -40,7 +41,8 @@ struct Generation {
   static absl::StatusOr<std::unique_ptr<Generation>> Parse(const v1::PrepareRequest& request);
   // Maps and imports the regions, allocates the KV cache.
   absl::Status Allocate(const v1::PrepareRequest& request, Device& device, WeightsStore& weights);
-  // The ends of edges that are this worker's. INVALID_ARGUMENT unless they are exactly those that the plan needs.
+  // The ends of edges that are this worker's. INVALID_ARGUMENT unless they are exactly those that
+  // the plan needs.
   absl::StatusOr<std::vector<EdgeEndSpec>> ParseEdges(const v1::ConnectRequest& request) const;
   // Compiles the stages onto the connected edges.
   absl::StatusOr<std::unique_ptr<StepRunner>> Compile(Device& device, const WeightsStore& weights);

@@ -18,8 +18,9 @@ class EdgeFrame;
 
 namespace tandem {
 
-// Inline edges: each end has a ring of its own and the rows travel in a gRPC stream (PushEdge). The stages and the step loop see an ordinary
-// edge; behind it stands a carrier: at the producer it is the ring's consumer and writes frames, at the consumer it is the ring's producer.
+// Inline edges: each end has a ring of its own and the rows travel in a gRPC stream (PushEdge). The
+// stages and the step loop see an ordinary edge; behind it stands a carrier: at the producer it is
+// the ring's consumer and writes frames, at the consumer it is the ring's producer.
 
 class FrameStream;
 
@@ -32,7 +33,8 @@ class InlineReceiver {
   virtual void StreamEnded() = 0;  // the consumer's waits end with UNAVAILABLE
 };
 
-// A PushEdge stream as the consumer's side sees it; implemented by the service. Calls are safe from any thread, also after the stream's end.
+// A PushEdge stream as the consumer's side sees it; implemented by the service. Calls are safe from
+// any thread, also after the stream's end.
 class FrameStream {
  public:
   virtual ~FrameStream() = default;
@@ -42,13 +44,15 @@ class FrameStream {
   virtual void End(const absl::Status& status) = 0;  // ends the stream; later calls do nothing
 };
 
-// Where PushEdge streams and the consumer's ends of edges find each other; streams may come first. Thread-safe.
+// Where PushEdge streams and the consumer's ends of edges find each other; streams may come first.
+// Thread-safe.
 class InlineInbox {
  public:
   using Key = std::pair<std::string, std::uint64_t>;  // edge id, generation
   static constexpr std::size_t kMaxWaiting = 64;
 
-  // A stream has announced itself: it is accepted now or when the key is registered. Beyond kMaxWaiting the oldest one is ended.
+  // A stream has announced itself: it is accepted now or when the key is registered. Beyond
+  // kMaxWaiting the oldest one is ended.
   void Announce(const Key& key, std::shared_ptr<FrameStream> stream);
   // A stream has ended while it waited.
   void Withdraw(const FrameStream* stream);
@@ -66,7 +70,8 @@ class InlineInbox {
   std::list<std::pair<Key, std::shared_ptr<InlineReceiver>>> receivers_;
 };
 
-// Completes an edge whose kind is kInline: makes the ring and the carrier. The producer's returns when the consumer has accepted the stream.
+// Completes an edge whose kind is kInline: makes the ring and the carrier. The producer's returns
+// when the consumer has accepted the stream.
 absl::Status StartInlineProducer(Device& device, Edge* edge, absl::Time deadline);
 absl::Status StartInlineConsumer(Device& device, Edge* edge, InlineInbox& inbox);
 

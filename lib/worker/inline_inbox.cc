@@ -10,7 +10,8 @@ void InlineInbox::Announce(const Key& key, std::shared_ptr<FrameStream> stream) 
   std::shared_ptr<FrameStream> oldest;
   {
     std::lock_guard lock(mutex_);
-    const auto found = std::find_if(receivers_.begin(), receivers_.end(), [&](const auto& r) { return r.first == key; });
+    const auto found = std::find_if(receivers_.begin(), receivers_.end(),
+                                    [&](const auto& r) { return r.first == key; });
     if (found != receivers_.end()) {
       receiver = found->second;
     } else {
@@ -21,7 +22,8 @@ void InlineInbox::Announce(const Key& key, std::shared_ptr<FrameStream> stream) 
       waiting_.push_back({key, stream});
     }
   }
-  if (oldest != nullptr) oldest->End(absl::ResourceExhaustedError("inline edge: too many streams wait for their edge"));
+  if (oldest != nullptr)
+    oldest->End(absl::ResourceExhaustedError("inline edge: too many streams wait for their edge"));
   if (receiver != nullptr) stream->Accept(std::move(receiver));
 }
 
@@ -39,11 +41,14 @@ absl::Status InlineInbox::Register(const Key& key, std::shared_ptr<InlineReceive
   std::shared_ptr<FrameStream> stream;
   {
     std::lock_guard lock(mutex_);
-    if (std::any_of(receivers_.begin(), receivers_.end(), [&](const auto& r) { return r.first == key; })) {
-      return absl::AlreadyExistsError(absl::StrCat("inline edge ", key.first, ": generation ", key.second, " is connected already"));
+    if (std::any_of(receivers_.begin(), receivers_.end(),
+                    [&](const auto& r) { return r.first == key; })) {
+      return absl::AlreadyExistsError(absl::StrCat("inline edge ", key.first, ": generation ",
+                                                   key.second, " is connected already"));
     }
     receivers_.emplace_back(key, receiver);
-    const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& w) { return w.key == key; });
+    const auto found = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [&](const Waiting& w) { return w.key == key; });
     if (found != waiting_.end()) {
       stream = std::move(found->stream);
       waiting_.erase(found);

@@ -16,7 +16,10 @@ namespace {
 class Receiver final : public InlineReceiver {
  public:
   Receiver(EdgeEndSpec spec, Mapping ring, std::unique_ptr<EdgeControl> control)
-      : spec_(std::move(spec)), ring_(std::move(ring)), control_(std::move(control)), thread_([this] { Run(); }) {}
+      : spec_(std::move(spec)),
+        ring_(std::move(ring)),
+        control_(std::move(control)),
+        thread_([this] { Run(); }) {}
 
   ~Receiver() override { Stop(); }
 
@@ -24,7 +27,8 @@ class Receiver final : public InlineReceiver {
     std::unique_lock lock(mutex_);
     if (stopped_ || (stream_ != nullptr && stream_ != stream)) {
       lock.unlock();
-      stream->End(absl::AlreadyExistsError(absl::StrCat("inline edge ", spec_.id, ": it is closed or has another stream")));
+      stream->End(absl::AlreadyExistsError(
+          absl::StrCat("inline edge ", spec_.id, ": it is closed or has another stream")));
       return;
     }
     stream_ = std::move(stream);
@@ -49,7 +53,8 @@ class Receiver final : public InlineReceiver {
       std::lock_guard lock(mutex_);
       stream = std::move(stream_);
     }
-    if (stream != nullptr) stream->End(absl::CancelledError(absl::StrCat("inline edge ", spec_.id, ": closed")));
+    if (stream != nullptr)
+      stream->End(absl::CancelledError(absl::StrCat("inline edge ", spec_.id, ": closed")));
   }
 
  private:
@@ -80,14 +85,17 @@ class Receiver final : public InlineReceiver {
     const auto row_bytes = static_cast<std::uint64_t>(spec_.layout.hidden_size) * sizeof(float);
     if (frame.rows() < 1 || frame.rows() > spec_.layout.max_tokens ||
         frame.data().size() != static_cast<std::uint64_t>(frame.rows()) * row_bytes) {
-      return absl::InvalidArgumentError(absl::StrCat("frame ", frame.sequence(), ": expected 1 to ", spec_.layout.max_tokens, " rows of ",
-                                                     row_bytes, " bytes, found ", frame.rows(), " rows in ", frame.data().size(), " bytes"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "frame ", frame.sequence(), ": expected 1 to ", spec_.layout.max_tokens, " rows of ",
+          row_bytes, " bytes, found ", frame.rows(), " rows in ", frame.data().size(), " bytes"));
     }
     const absl::Status space = control_->WaitForSpace(frame.sequence(), absl::InfiniteFuture());
-    if (absl::IsAborted(space)) return absl::OkStatus();  // the consumer has given up on that step: nobody wants the rows
+    if (absl::IsAborted(space))
+      return absl::OkStatus();  // the consumer has given up on that step: nobody wants the rows
     TANDEM_RETURN_IF_ERROR(space);
-    std::memcpy(ring_.data() + static_cast<std::uint64_t>(control_->SlotOf(frame.sequence())) * spec_.layout.slot_bytes, frame.data().data(),
-                frame.data().size());
+    std::memcpy(ring_.data() + static_cast<std::uint64_t>(control_->SlotOf(frame.sequence())) *
+                                   spec_.layout.slot_bytes,
+                frame.data().data(), frame.data().size());
     control_->Publish(frame.sequence(), frame.step_id(), frame.rows());
     return absl::OkStatus();
   }
@@ -123,11 +131,14 @@ class ReceiverCarrier final : public EdgeCarrier {
 absl::Status StartInlineConsumer(Device& device, Edge* edge, InlineInbox& inbox) {
   const EdgeEndSpec& spec = edge->spec;
   TANDEM_ASSIGN_OR_RETURN(ResidualRing ring, MakeHostRing(device, spec));
-  TANDEM_ASSIGN_OR_RETURN(Mapping mapping, Mapping::Map(ring.fd.get(), spec.layout.total_bytes(), /*writable=*/true));
-  TANDEM_ASSIGN_OR_RETURN(edge->control, EdgeControl::Create(spec.id, EdgeEnd::kConsumer, spec.layout, spec.generation));
+  TANDEM_ASSIGN_OR_RETURN(
+      Mapping mapping, Mapping::Map(ring.fd.get(), spec.layout.total_bytes(), /*writable=*/true));
+  TANDEM_ASSIGN_OR_RETURN(edge->control, EdgeControl::Create(spec.id, EdgeEnd::kConsumer,
+                                                             spec.layout, spec.generation));
   TANDEM_ASSIGN_OR_RETURN(UniqueFd page, Duplicate(edge->control->fd()));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<EdgeControl> producer,
-                          EdgeControl::Open(spec.id, EdgeEnd::kProducer, std::move(page), spec.layout, spec.generation));
+                          EdgeControl::Open(spec.id, EdgeEnd::kProducer, std::move(page),
+                                            spec.layout, spec.generation));
   edge->kind = HandleKind::kInline;
   edge->residual = std::move(ring.residual);
   edge->identity = ring.identity;

@@ -15,11 +15,15 @@
 namespace tandem {
 namespace {
 
-// The producer's carrier: reads its own ring and writes frames, one at a time; gRPC's flow control holds it back when the consumer is slow.
+// The producer's carrier: reads its own ring and writes frames, one at a time; gRPC's flow control
+// holds it back when the consumer is slow.
 class Sender final : public EdgeCarrier {
  public:
   Sender(EdgeEndSpec spec, Mapping ring, std::unique_ptr<EdgeControl> control)
-      : spec_(std::move(spec)), ring_(std::move(ring)), control_(std::move(control)), thread_([this] { Run(); }) {}
+      : spec_(std::move(spec)),
+        ring_(std::move(ring)),
+        control_(std::move(control)),
+        thread_([this] { Run(); }) {}
 
   ~Sender() override {
     control_->Interrupt();
@@ -33,18 +37,23 @@ class Sender final : public EdgeCarrier {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) {
         return absl::DeadlineExceededError(
-            absl::StrCat("edge ", spec_.id, ": expected ", spec_.consumer_address, " to accept the stream, it did not in time"));
+            absl::StrCat("edge ", spec_.id, ": expected ", spec_.consumer_address,
+                         " to accept the stream, it did not in time"));
       }
       changed_.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, absl::Seconds(60))));
     }
-    return accepted_ ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("edge ", spec_.id, ": ", error_));
+    return accepted_ ? absl::OkStatus()
+                     : absl::UnavailableError(absl::StrCat("edge ", spec_.id, ": ", error_));
   }
 
  private:
   void Run() {
     grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own: a dead one is never taken over from an edge before
-    const auto channel = grpc::CreateCustomChannel(spec_.consumer_address, grpc::InsecureChannelCredentials(), arguments);
+    arguments.SetInt(
+        GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL,
+        1);  // a connection of its own: a dead one is never taken over from an edge before
+    const auto channel = grpc::CreateCustomChannel(spec_.consumer_address,
+                                                   grpc::InsecureChannelCredentials(), arguments);
     const auto stub = v1::Worker::NewStub(channel);
     context_.set_wait_for_ready(true);
     v1::PushEdgeResponse response;
@@ -83,7 +92,9 @@ class Sender final : public EdgeCarrier {
     while (true) {
       const absl::StatusOr<EdgeControl::Arrival> arrival = control_->WaitForNext(next);
       if (!arrival.ok()) return arrival.status().ToString();
-      const std::byte* rows = ring_.data() + static_cast<std::uint64_t>(control_->SlotOf(arrival->sequence)) * spec_.layout.slot_bytes;
+      const std::byte* rows =
+          ring_.data() +
+          static_cast<std::uint64_t>(control_->SlotOf(arrival->sequence)) * spec_.layout.slot_bytes;
       frame->set_sequence(arrival->sequence);
       frame->set_step_id(arrival->step_id);
       frame->set_rows(arrival->rows);
@@ -111,14 +122,18 @@ class Sender final : public EdgeCarrier {
 absl::Status StartInlineProducer(Device& device, Edge* edge, absl::Time deadline) {
   const EdgeEndSpec& spec = edge->spec;
   if (spec.consumer_address.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("edge ", spec.id, ": expected the consumer's address for an inline edge, found none"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "edge ", spec.id, ": expected the consumer's address for an inline edge, found none"));
   }
   TANDEM_ASSIGN_OR_RETURN(ResidualRing ring, MakeHostRing(device, spec));
-  TANDEM_ASSIGN_OR_RETURN(Mapping mapping, Mapping::Map(ring.fd.get(), spec.layout.total_bytes(), /*writable=*/false));
-  TANDEM_ASSIGN_OR_RETURN(edge->control, EdgeControl::Create(spec.id, EdgeEnd::kProducer, spec.layout, spec.generation));
+  TANDEM_ASSIGN_OR_RETURN(
+      Mapping mapping, Mapping::Map(ring.fd.get(), spec.layout.total_bytes(), /*writable=*/false));
+  TANDEM_ASSIGN_OR_RETURN(edge->control, EdgeControl::Create(spec.id, EdgeEnd::kProducer,
+                                                             spec.layout, spec.generation));
   TANDEM_ASSIGN_OR_RETURN(UniqueFd page, Duplicate(edge->control->fd()));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<EdgeControl> consumer,
-                          EdgeControl::Open(spec.id, EdgeEnd::kConsumer, std::move(page), spec.layout, spec.generation));
+                          EdgeControl::Open(spec.id, EdgeEnd::kConsumer, std::move(page),
+                                            spec.layout, spec.generation));
   edge->kind = HandleKind::kInline;
   edge->residual = std::move(ring.residual);
   edge->identity = ring.identity;

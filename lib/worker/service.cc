@@ -27,33 +27,40 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
  public:
   explicit Impl(WorkerEngine& engine) : engine_(engine), control_(kMaxPendingCalls) {}
 
-  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context, const v1::DescribeRequest*, v1::WorkerDescription* reply) override {
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
+                                     const v1::DescribeRequest*,
+                                     v1::WorkerDescription* reply) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     engine_.Describe(reply);
     reactor->Finish(grpc::Status::OK);
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* Prepare(grpc::CallbackServerContext* context, const v1::PrepareRequest* request,
+  grpc::ServerUnaryReactor* Prepare(grpc::CallbackServerContext* context,
+                                    const v1::PrepareRequest* request,
                                     v1::PrepareResponse* reply) override {
     engine_.Supersede(request->generation());
     return Post(context, [this, request, reply] { return engine_.Prepare(*request, reply); });
   }
 
-  grpc::ServerUnaryReactor* Connect(grpc::CallbackServerContext* context, const v1::ConnectRequest* request,
+  grpc::ServerUnaryReactor* Connect(grpc::CallbackServerContext* context,
+                                    const v1::ConnectRequest* request,
                                     v1::ConnectResponse* reply) override {
     return Post(context, [this, request, reply] { return engine_.Connect(*request, reply); });
   }
 
-  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context, const v1::DrainRequest*, v1::DrainResponse*) override {
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context, const v1::DrainRequest*,
+                                  v1::DrainResponse*) override {
     return Post(context, [this] {
       engine_.Drain();
       return absl::OkStatus();
     });
   }
 
-  // The newest stream is the one that counts: a gateway that came back must not wait for its predecessor's connection to time out.
-  grpc::ServerBidiReactor<v1::StepRequest, v1::StepResult>* Steps(grpc::CallbackServerContext*) override {
+  // The newest stream is the one that counts: a gateway that came back must not wait for its
+  // predecessor's connection to time out.
+  grpc::ServerBidiReactor<v1::StepRequest, v1::StepResult>* Steps(
+      grpc::CallbackServerContext*) override {
     std::shared_ptr<StepsStream> stream = StepsStream::Create(engine_.steps());
     std::shared_ptr<StepsStream> before;
     {
@@ -61,11 +68,13 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
       before = steps_.lock();
       steps_ = stream;
     }
-    if (before != nullptr) before->End({grpc::StatusCode::CANCELLED, "another stream of steps has taken over"});
+    if (before != nullptr)
+      before->End({grpc::StatusCode::CANCELLED, "another stream of steps has taken over"});
     return stream.get();
   }
 
-  grpc::ServerReadReactor<v1::EdgeFrame>* PushEdge(grpc::CallbackServerContext* context, v1::PushEdgeResponse*) override {
+  grpc::ServerReadReactor<v1::EdgeFrame>* PushEdge(grpc::CallbackServerContext* context,
+                                                   v1::PushEdgeResponse*) override {
     std::shared_ptr<EdgeStream> stream = EdgeStream::Create(engine_.inbox(), *context);
     std::lock_guard lock(mutex_);
     std::erase_if(edges_, [](const auto& edge) { return edge.expired(); });
@@ -83,15 +92,20 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
     }
     if (steps != nullptr) steps->End({grpc::StatusCode::UNAVAILABLE, "the worker stops"});
     for (const auto& weak : edges) {
-      if (const std::shared_ptr<EdgeStream> edge = weak.lock()) edge->End(absl::UnavailableError("the worker stops"));
+      if (const std::shared_ptr<EdgeStream> edge = weak.lock())
+        edge->End(absl::UnavailableError("the worker stops"));
     }
   }
 
  private:
-  grpc::ServerUnaryReactor* Post(grpc::CallbackServerContext* context, std::function<absl::Status()> call) {
+  grpc::ServerUnaryReactor* Post(grpc::CallbackServerContext* context,
+                                 std::function<absl::Status()> call) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const bool posted = control_.Post([reactor, call = std::move(call)] { reactor->Finish(ToGrpc(call())); });
-    if (!posted) reactor->Finish(ToGrpc(absl::ResourceExhaustedError(absl::StrCat("more than ", kMaxPendingCalls, " calls wait already"))));
+    const bool posted =
+        control_.Post([reactor, call = std::move(call)] { reactor->Finish(ToGrpc(call())); });
+    if (!posted)
+      reactor->Finish(ToGrpc(absl::ResourceExhaustedError(
+          absl::StrCat("more than ", kMaxPendingCalls, " calls wait already"))));
     return reactor;
   }
 

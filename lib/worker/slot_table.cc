@@ -37,7 +37,8 @@ SlotTable::SlotTable(SlotBounds bounds)
     : bounds_(std::move(bounds)),
       slots_(static_cast<std::size_t>(bounds_.limits.max_sequences)),
       views_(static_cast<std::size_t>(bounds_.limits.max_sequences)) {
-  for (const bool global : bounds_.config.layer_is_global) (global ? has_global_ : has_window_) = true;
+  for (const bool global : bounds_.config.layer_is_global)
+    (global ? has_global_ : has_window_) = true;
   for (Slot& slot : slots_) {
     slot.global_table.reserve(static_cast<std::size_t>(bounds_.limits.max_blocks_per_sequence));
     slot.window_table.reserve(static_cast<std::size_t>(bounds_.limits.max_blocks_per_sequence));
@@ -46,10 +47,12 @@ SlotTable::SlotTable(SlotBounds bounds)
 
 absl::Status SlotTable::CheckSlotNumber(absl::string_view field, std::int32_t slot) const {
   if (slot >= 0 && slot < bounds_.limits.max_sequences) return absl::OkStatus();
-  return Invalid(field, ": expected a slot in [0, ", bounds_.limits.max_sequences, "), found ", slot);
+  return Invalid(field, ": expected a slot in [0, ", bounds_.limits.max_sequences, "), found ",
+                 slot);
 }
 
-absl::Status SlotTable::CheckEndsAndStarts(const v1::StepPlan& plan, std::vector<SamplingParams>* sampling) {
+absl::Status SlotTable::CheckEndsAndStarts(const v1::StepPlan& plan,
+                                           std::vector<SamplingParams>* sampling) {
   for (std::size_t i = 0; i < slots_.size(); ++i) views_[i] = {slots_[i].active, false, false};
   for (const std::int32_t slot : plan.ends()) {
     TANDEM_RETURN_IF_ERROR(CheckSlotNumber("ends", slot));
@@ -59,14 +62,17 @@ absl::Status SlotTable::CheckEndsAndStarts(const v1::StepPlan& plan, std::vector
   for (const v1::SequenceStart& start : plan.starts()) {
     TANDEM_RETURN_IF_ERROR(CheckSlotNumber("starts", start.slot()));
     View& view = views_[static_cast<std::size_t>(start.slot())];
-    if (view.active) return Invalid("starts: expected a free slot, found slot ", start.slot(), " taken");
+    if (view.active)
+      return Invalid("starts: expected a free slot, found slot ", start.slot(), " taken");
     view.active = view.fresh = true;
     for (const std::int32_t token : start.generated()) {
       if (token < 0 || token >= bounds_.config.vocab_size) {
-        return Invalid("starts: slot ", start.slot(), ": generated: expected tokens in [0, ", bounds_.config.vocab_size, "), found ", token);
+        return Invalid("starts: slot ", start.slot(), ": generated: expected tokens in [0, ",
+                       bounds_.config.vocab_size, "), found ", token);
       }
     }
-    TANDEM_ASSIGN_OR_RETURN(SamplingParams params, FromProto(start.sampling(), bounds_.config.vocab_size));
+    TANDEM_ASSIGN_OR_RETURN(SamplingParams params,
+                            FromProto(start.sampling(), bounds_.config.vocab_size));
     sampling->push_back(std::move(params));
   }
   return absl::OkStatus();
@@ -78,62 +84,81 @@ absl::Status SlotTable::CheckTokens(const v1::SequenceShare& share, const Slot& 
     const std::int32_t token = share.tokens(i);
     if (token == -1 && i == 0 && !fresh && slot.sampled) continue;
     if (token == -1) {
-      return Invalid("slot ", share.slot(), ": token ", i, ": -1 stands for the last sampled token, and there is none at this position");
+      return Invalid("slot ", share.slot(), ": token ", i,
+                     ": -1 stands for the last sampled token, and there is none at this position");
     }
     if (token < 0 || token >= vocab) {
-      return Invalid("slot ", share.slot(), ": token ", i, ": expected an id in [0, ", vocab, "), found ", token);
+      return Invalid("slot ", share.slot(), ": token ", i, ": expected an id in [0, ", vocab,
+                     "), found ", token);
     }
   }
   if (share.score() && (share.next_token() < -1 || share.next_token() >= vocab)) {
-    return Invalid("slot ", share.slot(), ": next_token: expected -1 or an id in [0, ", vocab, "), found ", share.next_token());
+    return Invalid("slot ", share.slot(), ": next_token: expected -1 or an id in [0, ", vocab,
+                   "), found ", share.next_token());
   }
   return absl::OkStatus();
 }
 
 absl::Status SlotTable::CheckBlocks(const v1::SequenceShare& share, const Slot& slot, bool fresh) {
-  const auto check = [&](const char* name, const auto& blocks, std::size_t had, std::int32_t limit, std::int64_t needed) -> absl::Status {
+  const auto check = [&](const char* name, const auto& blocks, std::size_t had, std::int32_t limit,
+                         std::int64_t needed) -> absl::Status {
     for (const std::int32_t block : blocks) {
       if (block < 0 || block >= limit) {
-        return Invalid("slot ", share.slot(), ": ", name, ": expected blocks in [0, ", limit, "), found ", block);
+        return Invalid("slot ", share.slot(), ": ", name, ": expected blocks in [0, ", limit,
+                       "), found ", block);
       }
     }
     const auto have = static_cast<std::int64_t>(had) + blocks.size();
     if (have < needed || have > bounds_.limits.max_blocks_per_sequence) {
-      return Invalid("slot ", share.slot(), ": ", name, ": expected ", needed, " to ", bounds_.limits.max_blocks_per_sequence,
-                     " blocks in the table, found ", have);
+      return Invalid("slot ", share.slot(), ": ", name, ": expected ", needed, " to ",
+                     bounds_.limits.max_blocks_per_sequence, " blocks in the table, found ", have);
     }
     return absl::OkStatus();
   };
   const std::int64_t end = static_cast<std::int64_t>(share.first_position()) + share.tokens_size();
   const std::int64_t blocks = (end + kKvBlockTokens - 1) / kKvBlockTokens;
-  TANDEM_RETURN_IF_ERROR(check("new_global_blocks", share.new_global_blocks(), fresh ? 0 : slot.global_table.size(), bounds_.global_blocks, has_global_ ? blocks : 0));
-  TANDEM_RETURN_IF_ERROR(check("new_window_blocks", share.new_window_blocks(), fresh ? 0 : slot.window_table.size(), bounds_.window_blocks, has_window_ ? blocks : 0));
+  TANDEM_RETURN_IF_ERROR(check("new_global_blocks", share.new_global_blocks(),
+                               fresh ? 0 : slot.global_table.size(), bounds_.global_blocks,
+                               has_global_ ? blocks : 0));
+  TANDEM_RETURN_IF_ERROR(check("new_window_blocks", share.new_window_blocks(),
+                               fresh ? 0 : slot.window_table.size(), bounds_.window_blocks,
+                               has_window_ ? blocks : 0));
   // The earliest key that the share's first query sees.
-  const std::int64_t first_seen = std::max<std::int64_t>(0, static_cast<std::int64_t>(share.first_position()) - bounds_.config.sliding_window + 1);
+  const std::int64_t first_seen = std::max<std::int64_t>(
+      0, static_cast<std::int64_t>(share.first_position()) - bounds_.config.sliding_window + 1);
   const std::int32_t left = fresh ? 0 : slot.window_left;
-  const auto table = static_cast<std::int64_t>(fresh ? 0 : slot.window_table.size()) + share.new_window_blocks_size();
+  const auto table = static_cast<std::int64_t>(fresh ? 0 : slot.window_table.size()) +
+                     share.new_window_blocks_size();
   const std::int64_t most = std::min(table, first_seen / kKvBlockTokens);
   if (share.window_blocks_left() < left || share.window_blocks_left() > most) {
-    return Invalid("slot ", share.slot(), ": window_blocks_left: expected ", left, " to ", most, ", found ", share.window_blocks_left());
+    return Invalid("slot ", share.slot(), ": window_blocks_left: expected ", left, " to ", most,
+                   ", found ", share.window_blocks_left());
   }
   return absl::OkStatus();
 }
 
-absl::Status SlotTable::CheckShare(const v1::SequenceShare& share, std::int64_t* tokens, std::int64_t* rows) {
+absl::Status SlotTable::CheckShare(const v1::SequenceShare& share, std::int64_t* tokens,
+                                   std::int64_t* rows) {
   TANDEM_RETURN_IF_ERROR(CheckSlotNumber("sequences", share.slot()));
   View& view = views_[static_cast<std::size_t>(share.slot())];
   const Slot& slot = slots_[static_cast<std::size_t>(share.slot())];
-  if (!view.active) return Invalid("sequences: expected a slot that was started, found slot ", share.slot());
-  if (view.shared) return Invalid("sequences: expected each slot once, found slot ", share.slot(), " twice");
+  if (!view.active)
+    return Invalid("sequences: expected a slot that was started, found slot ", share.slot());
+  if (view.shared)
+    return Invalid("sequences: expected each slot once, found slot ", share.slot(), " twice");
   view.shared = true;
   if (!view.fresh && slot.spoiled) {
-    return absl::FailedPreconditionError(absl::StrCat("step: slot ", share.slot(), " took part in a step that failed: end it and start it again"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("step: slot ", share.slot(),
+                     " took part in a step that failed: end it and start it again"));
   }
   const std::int32_t next = view.fresh ? 0 : slot.next_position;
   if (share.first_position() != next) {
-    return Invalid("slot ", share.slot(), ": first_position: expected ", next, ", found ", share.first_position());
+    return Invalid("slot ", share.slot(), ": first_position: expected ", next, ", found ",
+                   share.first_position());
   }
-  if (share.tokens_size() < 1) return Invalid("slot ", share.slot(), ": tokens: expected at least one, found none");
+  if (share.tokens_size() < 1)
+    return Invalid("slot ", share.slot(), ": tokens: expected at least one, found none");
   TANDEM_RETURN_IF_ERROR(CheckTokens(share, slot, view.fresh));
   TANDEM_RETURN_IF_ERROR(CheckBlocks(share, slot, view.fresh));
   *tokens += share.tokens_size();
@@ -144,13 +169,17 @@ absl::Status SlotTable::CheckShare(const v1::SequenceShare& share, std::int64_t*
 absl::Status SlotTable::Apply(const v1::StepPlan& plan, StepBatch* batch) {
   std::vector<SamplingParams> sampling;
   TANDEM_RETURN_IF_ERROR(CheckEndsAndStarts(plan, &sampling));
-  if (plan.sequences_size() + plan.ends_size() + plan.starts_size() < 1) return Invalid("expected something to do, found nothing");
+  if (plan.sequences_size() + plan.ends_size() + plan.starts_size() < 1)
+    return Invalid("expected something to do, found nothing");
   std::int64_t tokens = 0;
   std::int64_t rows = 0;
-  for (const v1::SequenceShare& share : plan.sequences()) TANDEM_RETURN_IF_ERROR(CheckShare(share, &tokens, &rows));
-  if (tokens > bounds_.limits.max_tokens) return Invalid("expected at most ", bounds_.limits.max_tokens, " tokens, found ", tokens);
+  for (const v1::SequenceShare& share : plan.sequences())
+    TANDEM_RETURN_IF_ERROR(CheckShare(share, &tokens, &rows));
+  if (tokens > bounds_.limits.max_tokens)
+    return Invalid("expected at most ", bounds_.limits.max_tokens, " tokens, found ", tokens);
   if (rows > bounds_.limits.max_logit_rows) {
-    return Invalid("expected at most ", bounds_.limits.max_logit_rows, " rows that sample or score, found ", rows);
+    return Invalid("expected at most ", bounds_.limits.max_logit_rows,
+                   " rows that sample or score, found ", rows);
   }
 
   for (const std::int32_t slot : plan.ends()) slots_[static_cast<std::size_t>(slot)].Reset();
@@ -172,15 +201,19 @@ absl::Status SlotTable::Apply(const v1::StepPlan& plan, StepBatch* batch) {
 
 void SlotTable::ApplyShare(const v1::SequenceShare& share, std::int32_t index, StepBatch* batch) {
   Slot& slot = slots_[static_cast<std::size_t>(share.slot())];
-  slot.global_table.insert(slot.global_table.end(), share.new_global_blocks().begin(), share.new_global_blocks().end());
-  slot.window_table.insert(slot.window_table.end(), share.new_window_blocks().begin(), share.new_window_blocks().end());
+  slot.global_table.insert(slot.global_table.end(), share.new_global_blocks().begin(),
+                           share.new_global_blocks().end());
+  slot.window_table.insert(slot.window_table.end(), share.new_window_blocks().begin(),
+                           share.new_window_blocks().end());
   std::fill_n(slot.window_table.begin(), share.window_blocks_left(), kNoBlock);
   slot.window_left = share.window_blocks_left();
 
   const auto first = static_cast<std::int32_t>(batch->tokens.size());
   const std::int32_t count = share.tokens_size();
-  for (const std::int32_t token : share.tokens()) batch->tokens.push_back(token == -1 ? slot.last_token : token);
-  batch->sequences.push_back({share.slot(), first, count, share.first_position(), slot.global_table, slot.window_table});
+  for (const std::int32_t token : share.tokens())
+    batch->tokens.push_back(token == -1 ? slot.last_token : token);
+  batch->sequences.push_back(
+      {share.slot(), first, count, share.first_position(), slot.global_table, slot.window_table});
 
   for (std::int32_t i = 0; i < count; ++i) {
     const bool last = i + 1 == count;
@@ -205,7 +238,8 @@ void SlotTable::SetSampled(std::int32_t slot, std::int32_t token) {
 }
 
 void SlotTable::Spoil(const StepBatch& batch) {
-  for (const StepSequence& sequence : batch.sequences) slots_[static_cast<std::size_t>(sequence.slot)].spoiled = true;
+  for (const StepSequence& sequence : batch.sequences)
+    slots_[static_cast<std::size_t>(sequence.slot)].spoiled = true;
 }
 
 }  // namespace tandem

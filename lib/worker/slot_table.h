@@ -13,12 +13,13 @@
 namespace tandem::v1 {
 class SequenceShare;
 class StepPlan;
-}
+}  // namespace tandem::v1
 
 namespace tandem {
 
-// What a worker remembers of the sequences from step to step: block tables, sampling parameters, token counts, the last sampled token.
-// Turns a StepPlan into the step that the device sees. One thread.
+// What a worker remembers of the sequences from step to step: block tables, sampling parameters,
+// token counts, the last sampled token. Turns a StepPlan into the step that the device sees. One
+// thread.
 
 // What is wanted of one row of logits.
 struct LogitUse {
@@ -51,8 +52,10 @@ class SlotTable {
  public:
   explicit SlotTable(SlotBounds bounds);
 
-  // Checks every field, then applies the step and fills *batch (without sequences when the step only ends or starts some; its spans point into this table until the next call). INVALID_ARGUMENT names
-  // the field and leaves everything as it was. FAILED_PRECONDITION: the slot took part in a step that failed and was not started again.
+  // Checks every field, then applies the step and fills *batch (without sequences when the step
+  // only ends or starts some; its spans point into this table until the next call).
+  // INVALID_ARGUMENT names the field and leaves everything as it was. FAILED_PRECONDITION: the slot
+  // took part in a step that failed and was not started again.
   absl::Status Apply(const v1::StepPlan& plan, StepBatch* batch);
 
   // The token chosen for a slot: it stands for -1 in the next share, and counts for the penalties.
@@ -60,8 +63,12 @@ class SlotTable {
   // The step failed after Apply: its slots' contents are undefined until they end.
   void Spoil(const StepBatch& batch);
 
-  const SamplingParams& sampling(std::int32_t slot) const { return slots_[static_cast<std::size_t>(slot)].sampling; }
-  const TokenCounts& counts(std::int32_t slot) const { return slots_[static_cast<std::size_t>(slot)].counts; }
+  const SamplingParams& sampling(std::int32_t slot) const {
+    return slots_[static_cast<std::size_t>(slot)].sampling;
+  }
+  const TokenCounts& counts(std::int32_t slot) const {
+    return slots_[static_cast<std::size_t>(slot)].counts;
+  }
 
  private:
   struct Slot {
@@ -77,7 +84,8 @@ class SlotTable {
     std::vector<std::int32_t> window_table;
     void Reset();
   };
-  // A slot as a step finds it after its `ends` and `starts`, before its shares; only while checking.
+  // A slot as a step finds it after its `ends` and `starts`, before its shares; only while
+  // checking.
   struct View {
     bool active = false;
     bool fresh = false;
@@ -92,7 +100,8 @@ class SlotTable {
   absl::Status CheckSlotNumber(absl::string_view field, std::int32_t slot) const;
 
   SlotBounds bounds_;
-  bool has_global_ = false;  // whether the model has layers of the group: else its block tables may stay empty
+  bool has_global_ =
+      false;  // whether the model has layers of the group: else its block tables may stay empty
   bool has_window_ = false;
   std::vector<Slot> slots_;
   std::vector<View> views_;

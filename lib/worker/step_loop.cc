@@ -46,7 +46,8 @@ void StepLoop::Enqueue(v1::StepPlan plan, std::shared_ptr<StepSink> sink) {
     if (runner_ == nullptr || stopping_) {
       refused = absl::FailedPreconditionError("step: expected Prepare and Connect first");
     } else if (queue_.size() >= kMaxQueuedSteps) {
-      refused = absl::ResourceExhaustedError(absl::StrCat("step: ", kMaxQueuedSteps, " steps are queued already"));
+      refused = absl::ResourceExhaustedError(
+          absl::StrCat("step: ", kMaxQueuedSteps, " steps are queued already"));
     } else {
       queue_.push_back({std::move(plan), std::move(sink)});
       changed_.notify_all();
@@ -59,8 +60,11 @@ void StepLoop::Enqueue(v1::StepPlan plan, std::shared_ptr<StepSink> sink) {
 void StepLoop::Run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    const auto work = [&] { return stopping_ || failed_ || (!queue_.empty() && runner_ != nullptr && !paused_); };
-    const bool idle = !changed_.wait_for(lock, absl::ToChronoNanoseconds(hooks_.idle_interval), work);
+    const auto work = [&] {
+      return stopping_ || failed_ || (!queue_.empty() && runner_ != nullptr && !paused_);
+    };
+    const bool idle =
+        !changed_.wait_for(lock, absl::ToChronoNanoseconds(hooks_.idle_interval), work);
     if (stopping_) return;
     if (idle || failed_) {
       failed_ = false;
@@ -78,12 +82,14 @@ void StepLoop::Run() {
     v1::StepResult result;
     const absl::Status device = runner->Run(item.plan, &result);
     if (!device.ok()) hooks_.on_device_lost(device);
-    if (result.code() != 0) spdlog::warn("step {}: code {}: {}", item.plan.step_id(), result.code(), result.error());
+    if (result.code() != 0)
+      spdlog::warn("step {}: code {}: {}", item.plan.step_id(), result.code(), result.error());
 
     lock.lock();
     running_ = nullptr;
     runner->ClearInterrupt();
-    failed_ = result.code() != 0 && result.code() != static_cast<std::int32_t>(absl::StatusCode::kInvalidArgument);
+    failed_ = result.code() != 0 &&
+              result.code() != static_cast<std::int32_t>(absl::StatusCode::kInvalidArgument);
     changed_.notify_all();
     lock.unlock();
     item.sink->OnResult(std::move(result));
@@ -101,7 +107,8 @@ std::deque<StepLoop::Item> StepLoop::TakeQueued(const std::function<bool(const I
 }
 
 void StepLoop::AnswerCancelled(std::deque<Item> items, const std::string& reason) {
-  for (Item& item : items) Answer(item.plan, *item.sink, absl::CancelledError(absl::StrCat("step: ", reason)));
+  for (Item& item : items)
+    Answer(item.plan, *item.sink, absl::CancelledError(absl::StrCat("step: ", reason)));
 }
 
 void StepLoop::Cancel(const std::function<bool(const Item&)>& matches, const std::string& reason) {
@@ -115,7 +122,8 @@ void StepLoop::Cancel(const std::function<bool(const Item&)>& matches, const std
 }
 
 void StepLoop::Abort(std::uint64_t generation, const std::string& reason) {
-  Cancel([&](const Item& item) { return item.plan.generation() == generation; }, absl::StrCat("aborted: ", reason));
+  Cancel([&](const Item& item) { return item.plan.generation() == generation; },
+         absl::StrCat("aborted: ", reason));
 }
 
 void StepLoop::AbortFor(const StepSink* sink, const std::string& reason) {
@@ -132,15 +140,20 @@ std::unique_ptr<StepRunner> StepLoop::Take(const std::string& reason, bool inter
     paused_ = true;
     changed_.wait(lock, [&] { return running_ == nullptr; });
     paused_ = false;
-    for (Item& item : TakeQueued([](const Item&) { return true; })) cancelled.push_back(std::move(item));
+    for (Item& item : TakeQueued([](const Item&) { return true; }))
+      cancelled.push_back(std::move(item));
     runner = std::move(runner_);
   }
   AnswerCancelled(std::move(cancelled), reason);
   return runner;
 }
 
-std::unique_ptr<StepRunner> StepLoop::Remove(const std::string& reason) { return Take(reason, /*interrupt=*/true); }
-std::unique_ptr<StepRunner> StepLoop::Drain() { return Take("the worker drains", /*interrupt=*/false); }
+std::unique_ptr<StepRunner> StepLoop::Remove(const std::string& reason) {
+  return Take(reason, /*interrupt=*/true);
+}
+std::unique_ptr<StepRunner> StepLoop::Drain() {
+  return Take("the worker drains", /*interrupt=*/false);
+}
 
 void StepLoop::Describe(v1::WorkerDescription* description) const {
   std::lock_guard lock(mutex_);

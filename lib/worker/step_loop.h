@@ -22,14 +22,17 @@ class StepSink {
   virtual void OnResult(v1::StepResult result) = 0;
 };
 
-// The thread that runs steps in the order of their arrival, and the bounded queue before it. Any thread may call.
+// The thread that runs steps in the order of their arrival, and the bounded queue before it. Any
+// thread may call.
 class StepLoop {
  public:
   static constexpr std::size_t kMaxQueuedSteps = 64;
 
   struct Hooks {
-    std::function<void(const absl::Status&)> on_device_lost;  // from the loop's thread; the process should end
-    std::function<void()> on_idle;                            // between steps: after a failed one, and every idle_interval without any
+    std::function<void(const absl::Status&)>
+        on_device_lost;  // from the loop's thread; the process should end
+    std::function<void()>
+        on_idle;  // between steps: after a failed one, and every idle_interval without any
     absl::Duration idle_interval = absl::Seconds(10);
   };
   explicit StepLoop(Hooks hooks);
@@ -37,12 +40,14 @@ class StepLoop {
 
   // Steps run with `runner` from now on.
   void Install(std::unique_ptr<StepRunner> runner);
-  // Everything queued and running answers CANCELLED; returns the runner (or null) when nothing uses it any more.
+  // Everything queued and running answers CANCELLED; returns the runner (or null) when nothing uses
+  // it any more.
   std::unique_ptr<StepRunner> Remove(const std::string& reason);
   // The same, but the running step may finish.
   std::unique_ptr<StepRunner> Drain();
 
-  // Answers at once when the queue is full (RESOURCE_EXHAUSTED) or nothing is installed (FAILED_PRECONDITION).
+  // Answers at once when the queue is full (RESOURCE_EXHAUSTED) or nothing is installed
+  // (FAILED_PRECONDITION).
   void Enqueue(v1::StepPlan plan, std::shared_ptr<StepSink> sink);
   // Cancels everything queued and running: of `generation`; of `sink`.
   void Abort(std::uint64_t generation, const std::string& reason);

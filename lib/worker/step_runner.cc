@@ -13,7 +13,8 @@
 namespace tandem {
 namespace {
 
-// A stage that was cancelled must come back within this time; else the device hangs and counts as lost.
+// A stage that was cancelled must come back within this time; else the device hangs and counts as
+// lost.
 constexpr absl::Duration kCancelPatience = absl::Seconds(30);
 constexpr double kLongestTimeoutSeconds = 3600;
 
@@ -23,21 +24,26 @@ absl::Duration Uptime() { return Clock::Real().Uptime(); }
 
 StepRunner::StepRunner(Parts parts)
     : parts_(std::move(parts)), slots_(parts_.bounds), stats_(parts_.stages.size()) {
-  TANDEM_CHECK(parts_.stages.size() == parts_.layout.stages.size() && parts_.edges.size() == parts_.layout.edges.size());
+  TANDEM_CHECK(parts_.stages.size() == parts_.layout.stages.size() &&
+               parts_.edges.size() == parts_.layout.edges.size());
   if (parts_.layout.has_head) sampler_ = std::make_unique<Sampler>(parts_.bounds.config.vocab_size);
 }
 
 std::uint64_t StepRunner::SequenceOf(int edge, std::int32_t hop) const {
-  return step_index_ * static_cast<std::uint64_t>(parts_.layout.edges[static_cast<std::size_t>(edge)].hops) + static_cast<std::uint64_t>(hop);
+  return step_index_ *
+             static_cast<std::uint64_t>(parts_.layout.edges[static_cast<std::size_t>(edge)].hops) +
+         static_cast<std::uint64_t>(hop);
 }
 
 absl::Status StepRunner::CheckOrder(const v1::StepPlan& plan) {
   if (plan.generation() != parts_.generation) {
-    return absl::FailedPreconditionError(absl::StrCat("step: expected generation ", parts_.generation, ", found ", plan.generation()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "step: expected generation ", parts_.generation, ", found ", plan.generation()));
   }
   const std::uint64_t expected = first_step_id_ + step_index_ + 1;
   if (any_step_ && plan.step_id() != expected) {
-    return absl::InvalidArgumentError(absl::StrCat("step: step_id: expected ", expected, ", found ", plan.step_id()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("step: step_id: expected ", expected, ", found ", plan.step_id()));
   }
   if (any_step_) {
     ++step_index_;
@@ -47,7 +53,8 @@ absl::Status StepRunner::CheckOrder(const v1::StepPlan& plan) {
   }
   if (!(plan.timeout_seconds() > 0 && plan.timeout_seconds() <= kLongestTimeoutSeconds)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("step: timeout_seconds: expected more than 0 and at most ", kLongestTimeoutSeconds, ", found ", plan.timeout_seconds()));
+        absl::StrCat("step: timeout_seconds: expected more than 0 and at most ",
+                     kLongestTimeoutSeconds, ", found ", plan.timeout_seconds()));
   }
   return absl::OkStatus();
 }
@@ -80,7 +87,8 @@ absl::Status StepRunner::Run(const v1::StepPlan& plan, v1::StepResult* result) {
 }
 
 absl::Status StepRunner::RunStages(absl::Time deadline, StageStats* total) {
-  for (std::size_t i = 0; i < parts_.edges.size(); ++i) parts_.edges[i]->control->BeginStep(SequenceOf(static_cast<int>(i), 0));
+  for (std::size_t i = 0; i < parts_.edges.size(); ++i)
+    parts_.edges[i]->control->BeginStep(SequenceOf(static_cast<int>(i), 0));
   for (std::size_t i = 0; i < parts_.stages.size(); ++i) {
     StageStats stats;
     const absl::Status status = RunStage(i, deadline, &stats);
@@ -92,7 +100,9 @@ absl::Status StepRunner::RunStages(absl::Time deadline, StageStats* total) {
       stats_[i].run += stats.run;
       stats_[i].wait += stats.wait;
     }
-    if (!status.ok()) return Annotate(status, absl::StrCat("step ", batch_.id, ": stage '", parts_.layout.stages[i].name, "'"));
+    if (!status.ok())
+      return Annotate(
+          status, absl::StrCat("step ", batch_.id, ": stage '", parts_.layout.stages[i].name, "'"));
   }
   return absl::OkStatus();
 }
@@ -100,19 +110,26 @@ absl::Status StepRunner::RunStages(absl::Time deadline, StageStats* total) {
 absl::Status StepRunner::RunStage(std::size_t index, absl::Time deadline, StageStats* stats) {
   const LocalStage& stage = parts_.layout.stages[index];
   const auto rows = static_cast<std::int32_t>(batch_.tokens.size());
-  EdgeControl* input = stage.input_edge == kNoEdge ? nullptr : parts_.edges[static_cast<std::size_t>(stage.input_edge)]->control.get();
-  EdgeControl* output = stage.output_edge == kNoEdge ? nullptr : parts_.edges[static_cast<std::size_t>(stage.output_edge)]->control.get();
+  EdgeControl* input =
+      stage.input_edge == kNoEdge
+          ? nullptr
+          : parts_.edges[static_cast<std::size_t>(stage.input_edge)]->control.get();
+  EdgeControl* output =
+      stage.output_edge == kNoEdge
+          ? nullptr
+          : parts_.edges[static_cast<std::size_t>(stage.output_edge)]->control.get();
   const std::uint64_t in = input == nullptr ? 0 : SequenceOf(stage.input_edge, stage.input_hop);
   const std::uint64_t out = output == nullptr ? 0 : SequenceOf(stage.output_edge, stage.output_hop);
 
   const absl::Duration begun = Uptime();
-  absl::Status ready = input == nullptr ? absl::OkStatus() : input->WaitForData(in, batch_.id, rows, deadline);
+  absl::Status ready =
+      input == nullptr ? absl::OkStatus() : input->WaitForData(in, batch_.id, rows, deadline);
   if (ready.ok() && output != nullptr) ready = output->WaitForSpace(out, deadline);
   const absl::Duration started = Uptime();
   stats->wait = started - begun;
   TANDEM_RETURN_IF_ERROR(ready);
-  const absl::Status done =
-      Compute(index, input == nullptr ? 0 : input->SlotOf(in), output == nullptr ? 0 : output->SlotOf(out), deadline);
+  const absl::Status done = Compute(index, input == nullptr ? 0 : input->SlotOf(in),
+                                    output == nullptr ? 0 : output->SlotOf(out), deadline);
   stats->run = Uptime() - started;
   TANDEM_RETURN_IF_ERROR(done);
   if (input != nullptr) input->Release(in);
@@ -120,7 +137,8 @@ absl::Status StepRunner::RunStage(std::size_t index, absl::Time deadline, StageS
   return absl::OkStatus();
 }
 
-absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot, std::int32_t output_slot, absl::Time deadline) {
+absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot,
+                                 std::int32_t output_slot, absl::Time deadline) {
   Stage& stage = *parts_.stages[index];
   absl::StatusOr<Ticket> ticket = stage.Submit(batch_.step(), input_slot, output_slot);
   if (!ticket.ok()) {
@@ -134,7 +152,9 @@ absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot, std
     stage.Cancel();
     const absl::Status stopped = stage.Wait(*ticket, absl::Now() + kCancelPatience);
     if (absl::IsDeadlineExceeded(stopped)) {
-      done = absl::UnavailableError(absl::StrCat("the device did not stop within ", absl::FormatDuration(kCancelPatience), " of a cancellation"));
+      done = absl::UnavailableError(absl::StrCat("the device did not stop within ",
+                                                 absl::FormatDuration(kCancelPatience),
+                                                 " of a cancellation"));
     } else if (absl::IsUnavailable(stopped)) {
       done = stopped;
     }
@@ -148,7 +168,9 @@ absl::Status StepRunner::UseLogits(v1::StepResult* result) {
   const auto vocab = static_cast<std::size_t>(parts_.bounds.config.vocab_size);
   const std::span<const float> logits = parts_.stages.back()->logits();
   if (logits.size() != batch_.logit_rows.size() * vocab) {
-    return absl::InternalError(absl::StrCat("head: expected ", batch_.logit_rows.size(), " rows of ", vocab, " logits, found ", logits.size(), " values"));
+    return absl::InternalError(absl::StrCat("head: expected ", batch_.logit_rows.size(),
+                                            " rows of ", vocab, " logits, found ", logits.size(),
+                                            " values"));
   }
   v1::SequenceResult* sequence = nullptr;
   std::int32_t share = -1;
@@ -158,14 +180,17 @@ absl::Status StepRunner::UseLogits(v1::StepResult* result) {
       sequence = result->add_sequences();
       sequence->set_slot(use.slot);
     }
-    const std::span<const float> row = logits.subspan(static_cast<std::size_t>(use.row) * vocab, vocab);
+    const std::span<const float> row =
+        logits.subspan(static_cast<std::size_t>(use.row) * vocab, vocab);
     const SamplingParams& params = slots_.sampling(use.slot);
     if (use.score >= 0) {
-      TANDEM_ASSIGN_OR_RETURN(const SampledToken scored, sampler_->Score(row, use.score, params.num_logprobs));
+      TANDEM_ASSIGN_OR_RETURN(const SampledToken scored,
+                              sampler_->Score(row, use.score, params.num_logprobs));
       *sequence->add_scored() = ToProto(scored);
     }
     if (use.sample) {
-      TANDEM_ASSIGN_OR_RETURN(const SampledToken sampled, sampler_->Sample(row, params, slots_.counts(use.slot), use.position));
+      TANDEM_ASSIGN_OR_RETURN(const SampledToken sampled,
+                              sampler_->Sample(row, params, slots_.counts(use.slot), use.position));
       slots_.SetSampled(use.slot, sampled.token);
       *sequence->mutable_sampled() = ToProto(sampled);
     }

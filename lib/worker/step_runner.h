@@ -24,8 +24,9 @@ class WorkerDescription;
 
 namespace tandem {
 
-// Runs the steps of one generation on one worker: for every stage in plan order it waits for the edge before it, submits, waits for the device
-// and publishes on the edge behind it; after the head it samples and scores. Run is called by one thread; the others by any.
+// Runs the steps of one generation on one worker: for every stage in plan order it waits for the
+// edge before it, submits, waits for the device and publishes on the edge behind it; after the head
+// it samples and scores. Run is called by one thread; the others by any.
 class StepRunner {
  public:
   struct Parts {
@@ -39,15 +40,18 @@ class StepRunner {
 
   std::uint64_t generation() const { return parts_.generation; }
 
-  // Always fills *result. An invalid step answers INVALID_ARGUMENT and changes nothing but the expected step id. The returned status is not OK
-  // when the device is lost (UNAVAILABLE): nothing may be served from it again.
+  // Always fills *result. An invalid step answers INVALID_ARGUMENT and changes nothing but the
+  // expected step id. The returned status is not OK when the device is lost (UNAVAILABLE): nothing
+  // may be served from it again.
   absl::Status Run(const v1::StepPlan& plan, v1::StepResult* result);
 
-  // Ends the waits of the step that runs, and its stage; it answers CANCELLED. Holds until ClearInterrupt.
+  // Ends the waits of the step that runs, and its stage; it answers CANCELLED. Holds until
+  // ClearInterrupt.
   void Interrupt();
   void ClearInterrupt();
 
-  void Describe(v1::WorkerDescription* description) const;  // stages, edges, steps_done, tokens_done
+  void Describe(
+      v1::WorkerDescription* description) const;  // stages, edges, steps_done, tokens_done
 
  private:
   struct StageStats {
@@ -59,7 +63,8 @@ class StepRunner {
   absl::Status CheckOrder(const v1::StepPlan& plan);
   absl::Status RunStages(absl::Time deadline, StageStats* total);
   absl::Status RunStage(std::size_t index, absl::Time deadline, StageStats* stats);
-  absl::Status Compute(std::size_t index, std::int32_t input_slot, std::int32_t output_slot, absl::Time deadline);
+  absl::Status Compute(std::size_t index, std::int32_t input_slot, std::int32_t output_slot,
+                       absl::Time deadline);
   absl::Status UseLogits(v1::StepResult* result);
   std::uint64_t SequenceOf(int edge, std::int32_t hop) const;
 

@@ -34,7 +34,8 @@ void StepsStream::OnReadDone(bool ok) {
     End(grpc::Status::OK);
     return;
   }
-  // A reference of its own: results may come before Enqueue returns, and the stream may end meanwhile.
+  // A reference of its own: results may come before Enqueue returns, and the stream may end
+  // meanwhile.
   std::shared_ptr<StepsStream> self = self_;
   if (request_.has_step()) {
     {
@@ -45,7 +46,8 @@ void StepsStream::OnReadDone(bool ok) {
   } else if (request_.has_abort()) {
     loop_.Abort(request_.abort().generation(), request_.abort().reason());
   } else {
-    End({grpc::StatusCode::INVALID_ARGUMENT, "StepRequest: expected a step or an abort, found neither"});
+    End({grpc::StatusCode::INVALID_ARGUMENT,
+         "StepRequest: expected a step or an abort, found neither"});
     return;
   }
   std::lock_guard lock(mutex_);

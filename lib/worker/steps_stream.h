@@ -11,8 +11,10 @@
 
 namespace tandem {
 
-// One Steps stream: reads requests into the step loop, writes results back. Owns itself until OnDone; others hold weak references.
-class StepsStream final : public grpc::ServerBidiReactor<v1::StepRequest, v1::StepResult>, public StepSink {
+// One Steps stream: reads requests into the step loop, writes results back. Owns itself until
+// OnDone; others hold weak references.
+class StepsStream final : public grpc::ServerBidiReactor<v1::StepRequest, v1::StepResult>,
+                          public StepSink {
  public:
   static std::shared_ptr<StepsStream> Create(StepLoop& loop);
 
@@ -26,7 +28,8 @@ class StepsStream final : public grpc::ServerBidiReactor<v1::StepRequest, v1::St
   void OnDone() override;
 
  private:
-  // Steps read and not yet answered on the wire; beyond it reading pauses, so that nothing grows without bound.
+  // Steps read and not yet answered on the wire; beyond it reading pauses, so that nothing grows
+  // without bound.
   static constexpr std::size_t kMaxOutstanding = 2 * StepLoop::kMaxQueuedSteps;
 
   explicit StepsStream(StepLoop& loop) : loop_(loop) {}

@@ -23,13 +23,16 @@ WorkerEngine::WorkerEngine(Options options, std::unique_ptr<Device> device)
       host_(HostIdentity()),
       prepared_(std::make_unique<v1::WorkerDescription>()) {}
 
-absl::StatusOr<std::unique_ptr<WorkerEngine>> WorkerEngine::Create(Options options, std::unique_ptr<Device> device) {
+absl::StatusOr<std::unique_ptr<WorkerEngine>> WorkerEngine::Create(Options options,
+                                                                   std::unique_ptr<Device> device) {
   std::unique_ptr<WorkerEngine> engine(new WorkerEngine(std::move(options), std::move(device)));
   if (!engine->options_.fd_socket.empty()) {
     TANDEM_ASSIGN_OR_RETURN(engine->listener_, EdgeListener::Start(engine->options_.fd_socket));
   }
   const absl::Status probed = engine->device_->Probe();
-  if (!probed.ok()) return Annotate(probed, absl::StrCat("device '", engine->device_->info().name, "': probing it"));
+  if (!probed.ok())
+    return Annotate(probed,
+                    absl::StrCat("device '", engine->device_->info().name, "': probing it"));
   StepLoop::Hooks hooks;
   hooks.on_device_lost = engine->options_.on_device_lost;
   hooks.on_idle = [e = engine.get()] { e->Probe(); };
@@ -75,7 +78,8 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
   description->set_version(kVersion);
   *description->mutable_device() = DescribeDevice(*device_);
   description->set_fd_socket(options_.fd_socket);
-  for (const HandleKind kind : kinds_) description->add_edge_kinds(std::string(HandleKindName(kind)));
+  for (const HandleKind kind : kinds_)
+    description->add_edge_kinds(std::string(HandleKindName(kind)));
   description->set_host(host_);
   steps_->Describe(description);
 }
@@ -99,15 +103,16 @@ void WorkerEngine::TearDown(const std::string& reason) {
   prepared_->Clear();
 }
 
-absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response) {
+absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
+                                   v1::PrepareResponse* response) {
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Generation> generation, Generation::Parse(request));
   Supersede(request.generation());
   std::lock_guard control(control_mutex_);
   {
     std::lock_guard state(state_mutex_);
     if (request.generation() <= generation_number_) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("generation: expected more than ", generation_number_, ", found ", request.generation()));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "generation: expected more than ", generation_number_, ", found ", request.generation()));
     }
     generation_number_ = request.generation();
   }
@@ -123,24 +128,30 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request, v1::Prepar
     entry->set_import_kind(std::string(weights->import_kind()));
     entry->set_bytes(weights->manifest().bytes);
   }
-  described->set_kv_cache_bytes(generation->kv_cache == nullptr ? 0 : generation->kv_cache->bytes());
+  described->set_kv_cache_bytes(generation->kv_cache == nullptr ? 0
+                                                                : generation->kv_cache->bytes());
   *response->mutable_weights() = described->weights();
   response->set_kv_cache_bytes(described->kv_cache_bytes());
-  spdlog::info("generation {}: plan {}, {} stages, {} regions, {} bytes of KV cache", request.generation(), generation->plan.name,
-               generation->layout.stages.size(), described->weights_size(), described->kv_cache_bytes());
+  spdlog::info("generation {}: plan {}, {} stages, {} regions, {} bytes of KV cache",
+               request.generation(), generation->plan.name, generation->layout.stages.size(),
+               described->weights_size(), described->kv_cache_bytes());
   generation_ = std::move(generation);
   std::lock_guard state(state_mutex_);
   prepared_ = std::move(described);
   return absl::OkStatus();
 }
 
-absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response) {
+absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
+                                   v1::ConnectResponse* response) {
   std::lock_guard control(control_mutex_);
   if (generation_ == nullptr || generation_->number != request.generation()) {
-    return absl::FailedPreconditionError(absl::StrCat("generation: expected the prepared one, ", generation_ == nullptr ? 0 : generation_->number,
-                                                      ", found ", request.generation()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "generation: expected the prepared one, ", generation_ == nullptr ? 0 : generation_->number,
+        ", found ", request.generation()));
   }
-  if (generation_->connected) return absl::FailedPreconditionError(absl::StrCat("generation ", request.generation(), " is connected already"));
+  if (generation_->connected)
+    return absl::FailedPreconditionError(
+        absl::StrCat("generation ", request.generation(), " is connected already"));
   TANDEM_ASSIGN_OR_RETURN(std::vector<EdgeEndSpec> specs, generation_->ParseEdges(request));
   EdgeConnector connector(*device_, listener_.get(), inbox_, request.generation());
   {

@@ -27,8 +27,9 @@ namespace tandem {
 
 struct Generation;
 
-// A worker without its network: one device, its weights, its KV cache and one generation of stages and edges. The calls of
-// tandem.v1.Worker, made by the gRPC shell (service.h) or by a test. All calls from any thread; Prepare, Connect and Drain block, and run one after another.
+// A worker without its network: one device, its weights, its KV cache and one generation of stages
+// and edges. The calls of tandem.v1.Worker, made by the gRPC shell (service.h) or by a test. All
+// calls from any thread; Prepare, Connect and Drain block, and run one after another.
 class WorkerEngine {
  public:
   struct Options {
@@ -36,18 +37,21 @@ class WorkerEngine {
     std::string role;       // "gpu" or "npu"
     std::string fd_socket;  // where edge handshakes arrive; empty: none, only inline edges
     absl::Duration probe_interval = absl::Seconds(10);
-    std::function<void(const absl::Status&)> on_device_lost;  // from any thread; must not return in production
-    std::function<void(bool serving)> on_health;              // after every probe, from any thread
+    std::function<void(const absl::Status&)>
+        on_device_lost;                           // from any thread; must not return in production
+    std::function<void(bool serving)> on_health;  // after every probe, from any thread
   };
   // Starts the handshake socket and probes the device.
-  static absl::StatusOr<std::unique_ptr<WorkerEngine>> Create(Options options, std::unique_ptr<Device> device);
+  static absl::StatusOr<std::unique_ptr<WorkerEngine>> Create(Options options,
+                                                              std::unique_ptr<Device> device);
   ~WorkerEngine();
 
   void Describe(v1::WorkerDescription* description);
   absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
   absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
   void Drain();
-  // A Prepare of `generation` has arrived: what runs for earlier ones ends soon, so that it need not wait for them.
+  // A Prepare of `generation` has arrived: what runs for earlier ones ends soon, so that it need
+  // not wait for them.
   void Supersede(std::uint64_t generation);
 
   StepLoop& steps() { return *steps_; }

@@ -80,14 +80,16 @@ WorkerEngine::Options EngineOptions(const WorkerFlags& options, Health& health) 
   engine.fd_socket = options.fd_socket;
   engine.on_health = [&health](bool serving) { health.Set(serving); };
   engine.on_device_lost = [name = options.name](const absl::Status& status) {
-    spdlog::critical("worker {}: the device is lost, nothing more can be served: {}", name, status.ToString());
+    spdlog::critical("worker {}: the device is lost, nothing more can be served: {}", name,
+                     status.ToString());
     // No destructors: they would wait for a device that does not answer.
     ::_exit(kExitDeviceLost);
   };
   return engine;
 }
 
-std::unique_ptr<grpc::Server> StartServer(const std::string& listen, WorkerService& service, int* port) {
+std::unique_ptr<grpc::Server> StartServer(const std::string& listen, WorkerService& service,
+                                          int* port) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), port);
   builder.RegisterService(service.service());
@@ -116,7 +118,8 @@ int FailStart(const absl::Status& status) {
 int RunWorker(const WorkerFlags& options, std::unique_ptr<Device> device) {
   const DeviceInfo info = device->info();
   Health health;
-  absl::StatusOr<std::unique_ptr<WorkerEngine>> engine = WorkerEngine::Create(EngineOptions(options, health), std::move(device));
+  absl::StatusOr<std::unique_ptr<WorkerEngine>> engine =
+      WorkerEngine::Create(EngineOptions(options, health), std::move(device));
   if (!engine.ok()) return FailStart(engine.status());
 
   grpc::EnableDefaultHealthCheckService(true);
@@ -124,11 +127,14 @@ int RunWorker(const WorkerFlags& options, std::unique_ptr<Device> device) {
   WorkerService service(**engine);
   int port = 0;
   std::unique_ptr<grpc::Server> server = StartServer(options.listen, service, &port);
-  if (server == nullptr) return FailStart(absl::UnavailableError(absl::StrCat("listening at ", options.listen, " failed")));
+  if (server == nullptr)
+    return FailStart(
+        absl::UnavailableError(absl::StrCat("listening at ", options.listen, " failed")));
   health.Attach(server->GetHealthCheckService());
 
   const std::string address = ActualAddress(options.listen, port);
-  spdlog::info("worker {}: serving at {} with {} device '{}' ({})", options.name, address, info.kind, info.name, info.driver);
+  spdlog::info("worker {}: serving at {} with {} device '{}' ({})", options.name, address,
+               info.kind, info.name, info.driver);
   if (!options.ready_file.empty()) {
     const absl::Status written = WriteAtomically(options.ready_file, absl::StrCat(address, "\n"));
     if (!written.ok()) return FailStart(written);

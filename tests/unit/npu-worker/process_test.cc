@@ -64,7 +64,8 @@ class NpuWorkerTest : public testing::Test {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, In("out").c_str(), O_CREAT | O_WRONLY, 0600);
     posix_spawn_file_actions_addopen(&actions, 2, In("err").c_str(), O_CREAT | O_WRONLY, 0600);
-    ASSERT_EQ(::posix_spawn(&pid_, Program().c_str(), &actions, nullptr, pointers.data(), environ), 0);
+    ASSERT_EQ(::posix_spawn(&pid_, Program().c_str(), &actions, nullptr, pointers.data(), environ),
+              0);
     posix_spawn_file_actions_destroy(&actions);
   }
   int Wait() {
@@ -85,7 +86,8 @@ class NpuWorkerTest : public testing::Test {
   std::string Serve(std::vector<std::string> arguments) {
     const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
     EXPECT_GE(::inotify_add_watch(watch.get(), folder_.c_str(), IN_MOVED_TO), 0);
-    arguments.insert(arguments.end(), {"--device=cpu", "--threads=2", absl::StrCat("--ready_file=", In("ready"))});
+    arguments.insert(arguments.end(),
+                     {"--device=cpu", "--threads=2", absl::StrCat("--ready_file=", In("ready"))});
     Start(std::move(arguments));
     pollfd entry{watch.get(), POLLIN, 0};
     EXPECT_EQ(::poll(&entry, 1, 60'000), 1) << ReadFile(In("err"));
@@ -106,10 +108,19 @@ TEST_F(NpuWorkerTest, XrtIsNotInThisBuildAndIsNotReplaced) {
   EXPECT_THAT(said, HasSubstr("found"));
 }
 
-TEST_F(NpuWorkerTest, ADeviceMustBeNamed) { EXPECT_THAT(Refused({"--listen=127.0.0.1:0"}), HasSubstr("--device")); }
-TEST_F(NpuWorkerTest, UnknownDevices) { EXPECT_THAT(Refused({"--device=gpu", "--listen=127.0.0.1:0"}), HasSubstr("'gpu'")); }
-TEST_F(NpuWorkerTest, LoopbackOnly) { EXPECT_THAT(Refused({"--device=cpu", "--listen=0.0.0.0:0"}), HasSubstr("0.0.0.0:0")); }
-TEST_F(NpuWorkerTest, AbsurdThreads) { EXPECT_THAT(Refused({"--device=cpu", "--listen=127.0.0.1:0", "--threads=99999"}), HasSubstr("threads")); }
+TEST_F(NpuWorkerTest, ADeviceMustBeNamed) {
+  EXPECT_THAT(Refused({"--listen=127.0.0.1:0"}), HasSubstr("--device"));
+}
+TEST_F(NpuWorkerTest, UnknownDevices) {
+  EXPECT_THAT(Refused({"--device=gpu", "--listen=127.0.0.1:0"}), HasSubstr("'gpu'"));
+}
+TEST_F(NpuWorkerTest, LoopbackOnly) {
+  EXPECT_THAT(Refused({"--device=cpu", "--listen=0.0.0.0:0"}), HasSubstr("0.0.0.0:0"));
+}
+TEST_F(NpuWorkerTest, AbsurdThreads) {
+  EXPECT_THAT(Refused({"--device=cpu", "--listen=127.0.0.1:0", "--threads=99999"}),
+              HasSubstr("threads"));
+}
 
 TEST_F(NpuWorkerTest, ListsItsDevices) {
   Start({"--list_devices"});
@@ -118,12 +129,14 @@ TEST_F(NpuWorkerTest, ListsItsDevices) {
 }
 
 TEST_F(NpuWorkerTest, ServesOnAUnixSocketAndStopsOnSigterm) {
-  const std::string address = Serve({absl::StrCat("--listen=unix:", In("socket")), "--name=npu3", absl::StrCat("--fd_socket=", In("fd"))});
+  const std::string address = Serve({absl::StrCat("--listen=unix:", In("socket")), "--name=npu3",
+                                     absl::StrCat("--fd_socket=", In("fd"))});
   EXPECT_EQ(address, absl::StrCat("unix:", In("socket")));
   struct stat info;
   ASSERT_EQ(::stat(In("socket").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0077, 0u);
-  const auto stub = v1::Worker::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const auto stub =
+      v1::Worker::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
   v1::WorkerDescription description;
@@ -149,12 +162,14 @@ std::string Text(const grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
   EXPECT_TRUE(buffer.Dump(&slices).ok());
   std::string text;
-  for (const grpc::Slice& slice : slices) text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  for (const grpc::Slice& slice : slices)
+    text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
   return text;
 }
 
 // One request and one answer on any method, its messages as bytes.
-std::string Exchange(const std::string& address, const std::string& method, const std::string& request) {
+std::string Exchange(const std::string& address, const std::string& method,
+                     const std::string& request) {
   grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
@@ -189,7 +204,9 @@ TEST_F(NpuWorkerTest, HealthAndReflectionOnAFreePort) {
   EXPECT_EQ(Exchange(address, "/grpc.health.v1.Health/Check", request), std::string("\x08\x01"));
   EXPECT_EQ(Exchange(address, "/grpc.health.v1.Health/Check", ""), std::string("\x08\x01"));
   // ServerReflectionRequest{list_services = ""}.
-  const std::string services = Exchange(address, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", std::string("\x3a\x00", 2));
+  const std::string services =
+      Exchange(address, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+               std::string("\x3a\x00", 2));
   EXPECT_THAT(services, HasSubstr("tandem.v1.Worker"));
   EXPECT_THAT(services, HasSubstr("grpc.health.v1.Health"));
 }

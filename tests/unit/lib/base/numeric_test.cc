@@ -16,8 +16,10 @@ double ExactHalf(std::uint16_t bits) {
   const int exponent = (bits >> 10) & 31;
   const int mantissa = bits & 1023;
   const double sign = (bits & 0x8000) != 0 ? -1 : 1;
-  if (exponent == 31) return mantissa != 0 ? std::nan("") : sign * std::numeric_limits<double>::infinity();
-  return sign * (exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25));
+  if (exponent == 31)
+    return mantissa != 0 ? std::nan("") : sign * std::numeric_limits<double>::infinity();
+  return sign *
+         (exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25));
 }
 
 TEST(NumericTest, EveryHalfGoesThereAndBack) {
@@ -53,11 +55,13 @@ std::uint16_t NearestHalf(float value) {
 TEST(NumericTest, FloatToHalfRoundsToNearestEven) {
   std::mt19937 random(1);
   for (int i = 0; i < 300; ++i) {
-    const float value = std::ldexp(std::uniform_real_distribution<float>(-1, 1)(random), static_cast<int>(random() % 44) - 27);
+    const float value = std::ldexp(std::uniform_real_distribution<float>(-1, 1)(random),
+                                   static_cast<int>(random() % 44) - 27);
     EXPECT_EQ(FloatToHalf(value), NearestHalf(value)) << value;
   }
-  for (const float value : {65519.0f, 65520.0f, 65504.0f, 1e30f, 0x1p-25f, 0x1.8p-25f, 0x1.000002p-25f, 0x1p-14f, 0x1.ffep-15f, 0x1.ffcp-15f,
-                            1.0f + 0x1p-11f, 1.0f + 0x3p-11f, -0.0f, 0x1p-24f, 0x1.8p-24f, 0x1p-30f}) {
+  for (const float value : {65519.0f, 65520.0f, 65504.0f, 1e30f, 0x1p-25f, 0x1.8p-25f,
+                            0x1.000002p-25f, 0x1p-14f, 0x1.ffep-15f, 0x1.ffcp-15f, 1.0f + 0x1p-11f,
+                            1.0f + 0x3p-11f, -0.0f, 0x1p-24f, 0x1.8p-24f, 0x1p-30f}) {
     EXPECT_EQ(FloatToHalf(value), NearestHalf(value)) << value;
   }
   EXPECT_EQ(FloatToHalf(kInfinity), 0x7c00);
@@ -66,8 +70,8 @@ TEST(NumericTest, FloatToHalfRoundsToNearestEven) {
 
 TEST(NumericTest, Bf16KeepsTheUpperHalfRounded) {
   EXPECT_EQ(FloatToBf16(1.0f), 0x3f80);
-  EXPECT_EQ(FloatToBf16(1.0f + 0x1p-8f), 0x3f80);   // a tie goes to the even one below
-  EXPECT_EQ(FloatToBf16(1.0f + 0x3p-8f), 0x3f82);   // and to the even one above
+  EXPECT_EQ(FloatToBf16(1.0f + 0x1p-8f), 0x3f80);  // a tie goes to the even one below
+  EXPECT_EQ(FloatToBf16(1.0f + 0x3p-8f), 0x3f82);  // and to the even one above
   EXPECT_EQ(FloatToBf16(1.0f + 0x1.01p-8f), 0x3f81);
   EXPECT_EQ(FloatToBf16(std::numeric_limits<float>::max()), 0x7f80);
   EXPECT_EQ(FloatToBf16(-kInfinity), 0xff80);

@@ -90,7 +90,8 @@ TEST(SharedMemoryTest, IdentityIsThatOfThePages) {
 
 TEST(SharedMemoryTest, HugePagesWhereThereAreAny) {
   bool got = false;
-  absl::StatusOr<SharedMemory> memory = SharedMemory::Create("test", 100, /*huge_pages=*/true, &got);
+  absl::StatusOr<SharedMemory> memory =
+      SharedMemory::Create("test", 100, /*huge_pages=*/true, &got);
   ASSERT_TRUE(memory.ok()) << memory.status();
   memory->mapping.data()[99] = std::byte{1};
   EXPECT_EQ(::lseek(memory->fd.get(), 0, SEEK_END), static_cast<off_t>(got ? 2 << 20 : PageSize()));

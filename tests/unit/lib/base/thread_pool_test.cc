@@ -33,7 +33,9 @@ TEST_P(ThreadPoolTest, AWorkersScratchIsItsOwn) {
   // Plain integers: a race shows under the thread sanitizer, lost counts everywhere.
   std::vector<std::int64_t> counts(static_cast<std::size_t>(GetParam()) * 16);
   for (int round = 0; round < 200; ++round) {
-    pool.ParallelFor(64, 1, [&](std::int64_t begin, std::int64_t end, int worker) { counts[static_cast<std::size_t>(worker) * 16] += end - begin; });
+    pool.ParallelFor(64, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+      counts[static_cast<std::size_t>(worker) * 16] += end - begin;
+    });
   }
   std::int64_t sum = 0;
   for (const std::int64_t count : counts) sum += count;
@@ -48,8 +50,10 @@ TEST_P(ThreadPoolTest, SeveralCallersTakeTurns) {
     callers.emplace_back([&] {
       for (int round = 0; round < 100; ++round) {
         std::atomic<std::int64_t> done{0};
-        pool.ParallelFor(10, 10, [&](std::int64_t begin, std::int64_t end, int) { unguarded += end - begin; });
-        pool.ParallelFor(10, 1, [&](std::int64_t begin, std::int64_t end, int) { done.fetch_add(end - begin); });
+        pool.ParallelFor(
+            10, 10, [&](std::int64_t begin, std::int64_t end, int) { unguarded += end - begin; });
+        pool.ParallelFor(
+            10, 1, [&](std::int64_t begin, std::int64_t end, int) { done.fetch_add(end - begin); });
         EXPECT_EQ(done.load(), 10);
       }
     });

@@ -21,7 +21,8 @@ constexpr absl::Duration kLong = absl::Seconds(30);
 class UnixSocketTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tandem-socket-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "tandem-socket-XXXXXX").string();
     ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
     path_ = absl::StrCat(folder_, "/s");
@@ -78,8 +79,10 @@ TEST_F(UnixSocketTest, MessagesKeepTheirBounds) {
 
 TEST_F(UnixSocketTest, TooLargeIsRefusedAtBothEnds) {
   Connect();
-  EXPECT_TRUE(absl::IsInvalidArgument(SendFdMessage(client_.get(), std::string(kMaxFdMessageBytes + 1, 'x'), {})));
-  EXPECT_TRUE(absl::IsInvalidArgument(SendFdMessage(client_.get(), "x", std::vector<int>(kMaxFdsPerMessage + 1, client_.get()))));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      SendFdMessage(client_.get(), std::string(kMaxFdMessageBytes + 1, 'x'), {})));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      SendFdMessage(client_.get(), "x", std::vector<int>(kMaxFdsPerMessage + 1, client_.get()))));
   const char header[] = {'\x01', '\x00', '\x10', '\x00'};  // one byte too many
   ASSERT_EQ(::send(client_.get(), header, sizeof(header), 0), 4);
   EXPECT_TRUE(absl::IsInvalidArgument(ReceiveFdMessage(server_.get(), kLong).status()));
@@ -87,7 +90,8 @@ TEST_F(UnixSocketTest, TooLargeIsRefusedAtBothEnds) {
 
 TEST_F(UnixSocketTest, TheMostDescriptorsFit) {
   Connect();
-  ASSERT_TRUE(SendFdMessage(client_.get(), "x", std::vector<int>(kMaxFdsPerMessage, client_.get())).ok());
+  ASSERT_TRUE(
+      SendFdMessage(client_.get(), "x", std::vector<int>(kMaxFdsPerMessage, client_.get())).ok());
   absl::StatusOr<FdMessage> message = ReceiveFdMessage(server_.get(), kLong);
   ASSERT_TRUE(message.ok()) << message.status();
   EXPECT_EQ(message->fds.size(), kMaxFdsPerMessage);
@@ -107,10 +111,12 @@ TEST_F(UnixSocketTest, TheEndOfTheStreamHasTwoKinds) {
 
 TEST_F(UnixSocketTest, ASilentPeerTimesOut) {
   Connect();
-  EXPECT_TRUE(absl::IsDeadlineExceeded(ReceiveFdMessage(server_.get(), absl::Milliseconds(20)).status()));
+  EXPECT_TRUE(
+      absl::IsDeadlineExceeded(ReceiveFdMessage(server_.get(), absl::Milliseconds(20)).status()));
   const char header[] = {'\x05', '\x00', '\x00', '\x00', 'a'};
   ASSERT_EQ(::send(client_.get(), header, sizeof(header), 0), 5);
-  EXPECT_TRUE(absl::IsDeadlineExceeded(ReceiveFdMessage(server_.get(), absl::Milliseconds(20)).status()));
+  EXPECT_TRUE(
+      absl::IsDeadlineExceeded(ReceiveFdMessage(server_.get(), absl::Milliseconds(20)).status()));
 }
 
 TEST_F(UnixSocketTest, AcceptIsWoken) {
@@ -138,7 +144,8 @@ TEST_F(UnixSocketTest, OtherFilesStay) {
 }
 
 TEST_F(UnixSocketTest, PathsAreCheckedAndNamed) {
-  const std::string longest = absl::StrCat(folder_, "/", std::string(107 - folder_.size() - 1, 'p'));
+  const std::string longest =
+      absl::StrCat(folder_, "/", std::string(107 - folder_.size() - 1, 'p'));
   EXPECT_TRUE(ListenUnix(longest).ok());
   const absl::Status status = ListenUnix(absl::StrCat(longest, "p")).status();
   EXPECT_TRUE(absl::IsInvalidArgument(status));

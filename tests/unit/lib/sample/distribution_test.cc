@@ -9,7 +9,8 @@ namespace tandem {
 namespace {
 
 // Chi-square of counts against probabilities, over the cells with an expected count of at least 5.
-double ChiSquare(const std::vector<int>& counts, const std::vector<double>& probabilities, int draws, int* freedom) {
+double ChiSquare(const std::vector<int>& counts, const std::vector<double>& probabilities,
+                 int draws, int* freedom) {
   double sum = 0;
   *freedom = -1;
   for (std::size_t i = 0; i < counts.size(); ++i) {
@@ -21,8 +22,8 @@ double ChiSquare(const std::vector<int>& counts, const std::vector<double>& prob
   return sum;
 }
 
-// A value that a true distribution exceeds about once in a hundred thousand times (Wilson and Hilferty's approximation). The draws are
-// seeded: the outcome never varies from run to run.
+// A value that a true distribution exceeds about once in a hundred thousand times (Wilson and
+// Hilferty's approximation). The draws are seeded: the outcome never varies from run to run.
 double Limit(int freedom) {
   const double n = freedom;
   const double t = 1 - 2 / (9 * n) + 4.27 * std::sqrt(2 / (9 * n));
@@ -32,7 +33,8 @@ double Limit(int freedom) {
 constexpr int kDraws = 100'000;
 
 TEST(DistributionTest, UniformNumbersFillTheirRange) {
-  for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{0xffffffffffffffff}}) {
+  for (const std::uint64_t seed :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{0xffffffffffffffff}}) {
     std::vector<int> counts(100);
     for (int i = 0; i < kDraws; ++i) {
       const double u = UniformAt(seed, i);
@@ -51,7 +53,9 @@ TEST(DistributionTest, NeighbouringSeedsAndPositionsAreUnrelated) {
   std::vector<int> by_position(100);
   for (int i = 0; i < kDraws; ++i) {
     const auto seed = static_cast<std::uint64_t>(i);
-    const auto cell = [](double a, double b) { return static_cast<std::size_t>(a * 10) * 10 + static_cast<std::size_t>(b * 10); };
+    const auto cell = [](double a, double b) {
+      return static_cast<std::size_t>(a * 10) * 10 + static_cast<std::size_t>(b * 10);
+    };
     ++by_seed[cell(UniformAt(seed, 5), UniformAt(seed + 1, 5))];
     ++by_position[cell(UniformAt(7, 2 * i), UniformAt(7, 2 * i + 1))];
   }
@@ -71,7 +75,8 @@ TEST(DistributionTest, UniformIsAPureFunction) {
 std::vector<int> Draw(const std::vector<float>& logits, SamplingParams params) {
   Sampler sampler(static_cast<std::int32_t>(logits.size()));
   std::vector<int> counts(logits.size());
-  for (int i = 0; i < kDraws; ++i) ++counts[static_cast<std::size_t>(sampler.Sample(logits, params, {}, i)->token)];
+  for (int i = 0; i < kDraws; ++i)
+    ++counts[static_cast<std::size_t>(sampler.Sample(logits, params, {}, i)->token)];
   return counts;
 }
 
@@ -83,7 +88,8 @@ TEST(DistributionTest, DrawsFollowTheSoftmaxAtEveryTemperature) {
     params.seed = 99;
     std::vector<double> probabilities;
     double sum = 0;
-    for (const float logit : logits) sum += probabilities.emplace_back(std::exp(logit / temperature));
+    for (const float logit : logits)
+      sum += probabilities.emplace_back(std::exp(logit / temperature));
     for (double& p : probabilities) p /= sum;
     int freedom = 0;
     const double chi = ChiSquare(Draw(logits, params), probabilities, kDraws, &freedom);
@@ -97,7 +103,8 @@ TEST(DistributionTest, DrawsFollowTheSoftmaxAtEveryTemperature) {
 
 TEST(DistributionTest, TruncationRenormalises) {
   // Probabilities 0.4, 0.3, 0.2, 0.1.
-  const std::vector<float> logits = {std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
+  const std::vector<float> logits = {std::log(0.1f), std::log(0.4f), std::log(0.2f),
+                                     std::log(0.3f)};
   struct Case {
     std::int32_t top_k;
     float top_p;

@@ -38,27 +38,35 @@ double LogSum(const std::vector<float>& logits) {
 }
 
 // The obvious way: sort everything, in double.
-std::int32_t TwinSample(const std::vector<float>& logits, const SamplingParams& params, const TokenCounts& counts, std::int64_t position) {
+std::int32_t TwinSample(const std::vector<float>& logits, const SamplingParams& params,
+                        const TokenCounts& counts, std::int64_t position) {
   std::vector<double> value(logits.begin(), logits.end());
-  for (const auto& [token, bias] : params.logit_bias) value[static_cast<std::size_t>(token)] += bias;
+  for (const auto& [token, bias] : params.logit_bias)
+    value[static_cast<std::size_t>(token)] += bias;
   for (const auto& [token, count] : counts.counts()) {
-    value[static_cast<std::size_t>(token)] -= params.frequency_penalty * count + params.presence_penalty;
+    value[static_cast<std::size_t>(token)] -=
+        params.frequency_penalty * count + params.presence_penalty;
   }
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::int32_t a, std::int32_t b) { return value[static_cast<std::size_t>(a)] > value[static_cast<std::size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return value[static_cast<std::size_t>(a)] > value[static_cast<std::size_t>(b)];
+  });
   if (params.temperature == 0) return order[0];
   const double max = value[static_cast<std::size_t>(order[0])];
-  const auto weight = [&](std::int32_t t) { return std::exp((value[static_cast<std::size_t>(t)] - max) / params.temperature); };
+  const auto weight = [&](std::int32_t t) {
+    return std::exp((value[static_cast<std::size_t>(t)] - max) / params.temperature);
+  };
 
   std::erase_if(order, [&](std::int32_t t) { return weight(t) < params.min_p; });
-  if (params.top_k > 0 && order.size() > static_cast<std::size_t>(params.top_k)) order.resize(static_cast<std::size_t>(params.top_k));
+  if (params.top_k > 0 && order.size() > static_cast<std::size_t>(params.top_k))
+    order.resize(static_cast<std::size_t>(params.top_k));
   double mass = 0;
   for (const std::int32_t t : order) mass += weight(t);
   double nucleus = 0;
   std::size_t kept = 0;
-  while (kept < order.size() && (params.top_p >= 1 || kept == 0 || nucleus < params.top_p * mass)) nucleus += weight(order[kept++]);
+  while (kept < order.size() && (params.top_p >= 1 || kept == 0 || nucleus < params.top_p * mass))
+    nucleus += weight(order[kept++]);
   order.resize(kept);
   std::sort(order.begin(), order.end());
   double left = UniformAt(params.seed, position) * nucleus;
@@ -124,7 +132,8 @@ TEST(SamplerTest, AgreesWithSortingEverything) {
     for (std::int64_t position = 0; position < 5; ++position) {
       const absl::StatusOr<SampledToken> sampled = sampler.Sample(logits, params, counts, position);
       ASSERT_TRUE(sampled.ok()) << sampled.status();
-      EXPECT_EQ(sampled->token, TwinSample(logits, params, counts, position)) << "round " << round << " position " << position;
+      EXPECT_EQ(sampled->token, TwinSample(logits, params, counts, position))
+          << "round " << round << " position " << position;
     }
   }
 }
@@ -145,7 +154,8 @@ TEST(SamplerTest, TopPKeepsAtLeastOne) {
   const std::vector<float> logits = {0, 1, 0, 0};
   SamplingParams params;
   params.top_p = 1e-6f;
-  for (std::int64_t position = 0; position < 100; ++position) EXPECT_EQ(sampler.Sample(logits, params, {}, position)->token, 1);
+  for (std::int64_t position = 0; position < 100; ++position)
+    EXPECT_EQ(sampler.Sample(logits, params, {}, position)->token, 1);
 }
 
 TEST(SamplerTest, TinyTemperatureIsGreedy) {
@@ -153,7 +163,8 @@ TEST(SamplerTest, TinyTemperatureIsGreedy) {
   const std::vector<float> logits = {-1e30f, 3e30f, 2e30f};
   SamplingParams params;
   params.temperature = 1e-30f;
-  for (std::int64_t position = 0; position < 20; ++position) EXPECT_EQ(sampler.Sample(logits, params, {}, position)->token, 1);
+  for (std::int64_t position = 0; position < 20; ++position)
+    EXPECT_EQ(sampler.Sample(logits, params, {}, position)->token, 1);
 }
 
 TEST(SamplerTest, LogprobsAreThoseOfTheRawLogits) {
@@ -171,10 +182,13 @@ TEST(SamplerTest, LogprobsAreThoseOfTheRawLogits) {
   ASSERT_EQ(sampled->top.size(), 20u);
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) {
+    return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+  });
   for (std::size_t i = 0; i < 20; ++i) {
     EXPECT_EQ(sampled->top[i].token, order[i]);
-    EXPECT_NEAR(sampled->top[i].logprob, logits[static_cast<std::size_t>(order[i])] - log_sum, 4e-6);
+    EXPECT_NEAR(sampled->top[i].logprob, logits[static_cast<std::size_t>(order[i])] - log_sum,
+                4e-6);
   }
 }
 
@@ -186,7 +200,8 @@ TEST(SamplerTest, FlatLogitsOfAWholeVocabularySumUp) {
 
 TEST(SamplerTest, TopTiesGoToTheLowerId) {
   Sampler sampler(6);
-  const absl::StatusOr<SampledToken> scored = sampler.Score(std::vector<float>{3, 5, 3, 5, 3, 1}, 5, 4);
+  const absl::StatusOr<SampledToken> scored =
+      sampler.Score(std::vector<float>{3, 5, 3, 5, 3, 1}, 5, 4);
   ASSERT_TRUE(scored.ok());
   std::vector<std::int32_t> tokens;
   for (const TokenLogprob& t : scored->top) tokens.push_back(t.token);
@@ -203,7 +218,8 @@ TEST(SamplerTest, MinusInfinityIsNeverChosen) {
   Sampler sampler(3);
   const std::vector<float> logits = {-kInfinity, 0, -kInfinity};
   SamplingParams params;
-  for (std::int64_t position = 0; position < 50; ++position) EXPECT_EQ(sampler.Sample(logits, params, {}, position)->token, 1);
+  for (std::int64_t position = 0; position < 50; ++position)
+    EXPECT_EQ(sampler.Sample(logits, params, {}, position)->token, 1);
 }
 
 TEST(SamplerTest, BrokenLogitsAreAnErrorThatNamesTheToken) {
@@ -212,7 +228,8 @@ TEST(SamplerTest, BrokenLogitsAreAnErrorThatNamesTheToken) {
     const absl::Status status = sampler.Sample(std::vector<float>{1, bad, 0}, {}, {}, 0).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     EXPECT_NE(std::string(status.message()).find("token 1"), std::string::npos) << status;
-    EXPECT_EQ(sampler.Score(std::vector<float>{1, bad, 0}, 0, 3).status().code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(sampler.Score(std::vector<float>{1, bad, 0}, 0, 3).status().code(),
+              absl::StatusCode::kInternal);
   }
   EXPECT_FALSE(sampler.Sample(std::vector<float>(3, -kInfinity), {}, {}, 0).ok());
 }

@@ -20,7 +20,8 @@ class EdgeControlTest : public testing::Test {
   void Make(std::int32_t slots) {
     layout_ = MakeResidualLayout(slots, 8, 32);
     producer_ = *EdgeControl::Create("a>b", EdgeEnd::kProducer, layout_, 9);
-    consumer_ = *EdgeControl::Open("a>b", EdgeEnd::kConsumer, *Duplicate(producer_->fd()), layout_, 9);
+    consumer_ =
+        *EdgeControl::Open("a>b", EdgeEnd::kConsumer, *Duplicate(producer_->fd()), layout_, 9);
   }
   ResidualLayout layout_;
   std::unique_ptr<EdgeControl> producer_;
@@ -53,7 +54,8 @@ TEST_F(EdgeControlTest, SequencesBeyond32Bits) {
 
 TEST_F(EdgeControlTest, AFullRingWaitsForTheConsumer) {
   for (std::uint64_t s = 0; s < 3; ++s) producer_->Publish(s, 1, 1);
-  EXPECT_TRUE(absl::IsDeadlineExceeded(producer_->WaitForSpace(3, absl::Now() + absl::Milliseconds(20))));
+  EXPECT_TRUE(
+      absl::IsDeadlineExceeded(producer_->WaitForSpace(3, absl::Now() + absl::Milliseconds(20))));
   std::thread consumer([&] {
     EXPECT_TRUE(consumer_->WaitForData(0, 1, 1, Soon()).ok());
     consumer_->Release(0);
@@ -168,17 +170,24 @@ TEST_F(EdgeControlTest, TheForwarderSkipsWhatWasGivenUp) {
 
 TEST_F(EdgeControlTest, OpenChecksThePage) {
   const auto open = [&](std::uint64_t generation, ResidualLayout layout) {
-    return EdgeControl::Open("a>b", EdgeEnd::kConsumer, *Duplicate(producer_->fd()), layout, generation).status().code();
+    return EdgeControl::Open("a>b", EdgeEnd::kConsumer, *Duplicate(producer_->fd()), layout,
+                             generation)
+        .status()
+        .code();
   };
   EXPECT_EQ(open(9, layout_), absl::StatusCode::kOk);
   EXPECT_EQ(open(8, layout_), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(open(9, MakeResidualLayout(3, 8, 64)), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(open(9, MakeResidualLayout(33, 8, 32)), absl::StatusCode::kInvalidArgument);
   SharedMemory unsealed = *SharedMemory::Create("unsealed", 4096);
-  EXPECT_EQ(EdgeControl::Open("a>b", EdgeEnd::kConsumer, *Duplicate(unsealed.fd.get()), layout_, 9).status().code(),
+  EXPECT_EQ(EdgeControl::Open("a>b", EdgeEnd::kConsumer, *Duplicate(unsealed.fd.get()), layout_, 9)
+                .status()
+                .code(),
             absl::StatusCode::kInvalidArgument);
   ASSERT_TRUE(SealSize(unsealed.fd.get()).ok());  // zeroes: no magic
-  EXPECT_EQ(EdgeControl::Open("a>b", EdgeEnd::kConsumer, std::move(unsealed.fd), layout_, 9).status().code(),
+  EXPECT_EQ(EdgeControl::Open("a>b", EdgeEnd::kConsumer, std::move(unsealed.fd), layout_, 9)
+                .status()
+                .code(),
             absl::StatusCode::kInvalidArgument);
 }
 

@@ -7,7 +7,12 @@
 namespace tandem {
 namespace {
 
-EdgeHello Hello() { return {"npu0>gpu0", 77, MakeResidualLayout(4, 512, 5376), {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}}; }
+EdgeHello Hello() {
+  return {"npu0>gpu0",
+          77,
+          MakeResidualLayout(4, 512, 5376),
+          {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}};
+}
 
 TEST(EdgeMessagesTest, GoThereAndBack) {
   const absl::StatusOr<EdgeHello> hello = ParseEdgeHello(Encode(Hello()));
@@ -16,7 +21,8 @@ TEST(EdgeMessagesTest, GoThereAndBack) {
   EXPECT_EQ(hello->generation, 77u);
   EXPECT_EQ(hello->layout, Hello().layout);
   EXPECT_EQ(hello->kinds, Hello().kinds);
-  const absl::StatusOr<EdgeOffer> offer = ParseEdgeOffer(Encode(EdgeOffer{HandleKind::kHostPointer, "why"}));
+  const absl::StatusOr<EdgeOffer> offer =
+      ParseEdgeOffer(Encode(EdgeOffer{HandleKind::kHostPointer, "why"}));
   ASSERT_TRUE(offer.ok());
   EXPECT_EQ(offer->kind, HandleKind::kHostPointer);
   EXPECT_EQ(offer->error, "why");
@@ -27,12 +33,15 @@ TEST(EdgeMessagesTest, GoThereAndBack) {
 
 TEST(EdgeMessagesTest, EveryTruncationAndExtensionIsRefused) {
   const std::string hello = Encode(Hello());
-  for (std::size_t size = 0; size < hello.size(); ++size) EXPECT_FALSE(ParseEdgeHello(hello.substr(0, size)).ok()) << size;
+  for (std::size_t size = 0; size < hello.size(); ++size)
+    EXPECT_FALSE(ParseEdgeHello(hello.substr(0, size)).ok()) << size;
   EXPECT_FALSE(ParseEdgeHello(hello + "x").ok());
   const std::string offer = Encode(EdgeOffer{HandleKind::kInline, "abc"});
-  for (std::size_t size = 0; size < offer.size(); ++size) EXPECT_FALSE(ParseEdgeOffer(offer.substr(0, size)).ok()) << size;
+  for (std::size_t size = 0; size < offer.size(); ++size)
+    EXPECT_FALSE(ParseEdgeOffer(offer.substr(0, size)).ok()) << size;
   const std::string answer = Encode(EdgeAnswer{false, "abc"});
-  for (std::size_t size = 0; size < answer.size(); ++size) EXPECT_FALSE(ParseEdgeAnswer(answer.substr(0, size)).ok()) << size;
+  for (std::size_t size = 0; size < answer.size(); ++size)
+    EXPECT_FALSE(ParseEdgeAnswer(answer.substr(0, size)).ok()) << size;
 }
 
 TEST(EdgeMessagesTest, OneKindIsNotAnother) {

@@ -25,7 +25,8 @@ constexpr std::int32_t kHidden = 96;
 constexpr std::uint64_t kGeneration = 4;
 constexpr int kHops = 1000;
 
-EdgeEndSpec SpecOf(EdgeEnd end, bool owner, const std::string& socket, std::vector<HandleKind> kinds) {
+EdgeEndSpec SpecOf(EdgeEnd end, bool owner, const std::string& socket,
+                   std::vector<HandleKind> kinds) {
   EdgeEndSpec spec;
   spec.from.assign(1, 'a');
   spec.to.assign(1, 'b');
@@ -39,7 +40,9 @@ EdgeEndSpec SpecOf(EdgeEnd end, bool owner, const std::string& socket, std::vect
   return spec;
 }
 
-float Value(std::uint64_t sequence, std::int32_t i) { return static_cast<float>(sequence) * 1000.0f + static_cast<float>(i); }
+float Value(std::uint64_t sequence, std::int32_t i) {
+  return static_cast<float>(sequence) * 1000.0f + static_cast<float>(i);
+}
 
 absl::Time Soon() { return absl::Now() + absl::Seconds(30); }
 
@@ -60,17 +63,20 @@ absl::Status Consume(Edge& edge, std::uint64_t sequence) {
   TANDEM_RETURN_IF_ERROR(edge.control->WaitForData(sequence, sequence + 100, kRows, Soon()));
   const float* slot = Slot(edge, sequence);
   for (std::int32_t i = 0; i < kRows * kHidden; ++i) {
-    if (slot[i] != Value(sequence, i)) return absl::InternalError(absl::StrCat("hand-over ", sequence, ": found ", slot[i], " at ", i));
+    if (slot[i] != Value(sequence, i))
+      return absl::InternalError(
+          absl::StrCat("hand-over ", sequence, ": found ", slot[i], " at ", i));
   }
   edge.control->Release(sequence);
   return absl::OkStatus();
 }
 
-// The other process. Roles: "produce" kHops hand-overs; "die" while the test waits for data; "consume". It imports; the test owns.
+// The other process. Roles: "produce" kHops hand-overs; "die" while the test waits for data;
+// "consume". It imports; the test owns.
 int RunPeer(const std::string& role, const std::string& socket) {
   FakeDevice device(std::make_shared<FakeBehaviour>());
-  const EdgeEndSpec spec = SpecOf(role == "consume" ? EdgeEnd::kConsumer : EdgeEnd::kProducer, false, socket,
-                                  {HandleKind::kDmaBuf, HandleKind::kHostPointer});
+  const EdgeEndSpec spec = SpecOf(role == "consume" ? EdgeEnd::kConsumer : EdgeEnd::kProducer,
+                                  false, socket, {HandleKind::kDmaBuf, HandleKind::kHostPointer});
   absl::StatusOr<UniqueFd> call = CallOwner(spec, Soon());
   if (!call.ok()) return 10;
   absl::StatusOr<Edge> edge = ImportEdge(device, spec, *std::move(call), Soon());
@@ -79,12 +85,14 @@ int RunPeer(const std::string& role, const std::string& socket) {
   std::ofstream(absl::StrCat(socket, ".inode")) << edge->identity.inode << std::flush;
   for (std::uint64_t sequence = 0; sequence < kHops; ++sequence) {
     if (role == "die" && sequence == 1) ::raise(SIGKILL);
-    const absl::Status done = role == "consume" ? Consume(*edge, sequence) : Produce(*edge, sequence);
+    const absl::Status done =
+        role == "consume" ? Consume(*edge, sequence) : Produce(*edge, sequence);
     if (!done.ok()) return 12;
   }
   // The edge stays open until the test has read everything and closes its end.
-  EXPECT_TRUE(absl::IsUnavailable(role == "consume" ? edge->control->WaitForData(kHops, 0, 1, Soon())
-                                                    : edge->control->WaitForSpace(kHops + 3, Soon())));
+  EXPECT_TRUE(absl::IsUnavailable(role == "consume"
+                                      ? edge->control->WaitForData(kHops, 0, 1, Soon())
+                                      : edge->control->WaitForSpace(kHops + 3, Soon())));
   return 0;
 }
 
@@ -94,7 +102,8 @@ class EdgeProcessTest : public testing::Test {
     std::string pattern = (std::filesystem::temp_directory_path() / "tandem-edge-XXXXXX").string();
     ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
-    absl::StatusOr<std::unique_ptr<EdgeListener>> listener = EdgeListener::Start(absl::StrCat(folder_, "/fd"));
+    absl::StatusOr<std::unique_ptr<EdgeListener>> listener =
+        EdgeListener::Start(absl::StrCat(folder_, "/fd"));
     ASSERT_TRUE(listener.ok()) << listener.status();
     listener_ = *std::move(listener);
   }
@@ -120,7 +129,8 @@ class EdgeProcessTest : public testing::Test {
     ASSERT_EQ(::posix_spawn(&peer_, self.c_str(), nullptr, nullptr, arguments, environ), 0);
     EdgeConnector connector(device_, listener_.get(), inbox_, kGeneration);
     const EdgeEnd end = role == "consume" ? EdgeEnd::kProducer : EdgeEnd::kConsumer;
-    auto edges = connector.Connect({SpecOf(end, true, socket, {HandleKind::kDmaBuf, HandleKind::kHostPointer})}, Soon());
+    auto edges = connector.Connect(
+        {SpecOf(end, true, socket, {HandleKind::kDmaBuf, HandleKind::kHostPointer})}, Soon());
     ASSERT_TRUE(edges.ok()) << edges.status();
     edges_ = *std::move(edges);
     auto watcher = EdgeWatcher::Start(edges_);
@@ -178,7 +188,8 @@ TEST_F(EdgeProcessTest, TheProducerHereTheConsumerThere) {
 TEST_F(EdgeProcessTest, KillNineEndsTheWait) {
   ASSERT_NO_FATAL_FAILURE(Start("die"));
   EXPECT_TRUE(Consume(edge(), 0).ok());
-  const absl::Status second = edge().control->WaitForData(1, 101, kRows, absl::Now() + absl::Hours(1));
+  const absl::Status second =
+      edge().control->WaitForData(1, 101, kRows, absl::Now() + absl::Hours(1));
   EXPECT_TRUE(absl::IsUnavailable(second)) << second;
   const int status = WaitForPeer();
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;

@@ -1,4 +1,5 @@
-// What goes wrong between workers and in their devices: nothing hangs, nothing wrong is served, the worker serves on.
+// What goes wrong between workers and in their devices: nothing hangs, nothing wrong is served, the
+// worker serves on.
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -134,13 +135,15 @@ TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
   TestWorker& npu = cluster.worker("npu0");
   grpc::ClientContext first;
   v1::PrepareResponse prepared;
-  ASSERT_TRUE(npu.stub().Prepare(&first, cluster.PrepareRequestFor("npu0", plan, 1), &prepared).ok());
+  ASSERT_TRUE(
+      npu.stub().Prepare(&first, cluster.PrepareRequestFor("npu0", plan, 1), &prepared).ok());
   {
     grpc::ClientContext context;
     v1::ConnectRequest request = cluster.ConnectRequestFor("npu0", plan, 1, kHostPointer);
     request.set_timeout_seconds(0.05);
     v1::ConnectResponse response;
-    EXPECT_EQ(npu.stub().Connect(&context, request, &response).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_EQ(npu.stub().Connect(&context, request, &response).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
   }
   grpc::Status connected;
   std::thread waiting([&] {
@@ -151,7 +154,8 @@ TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
     connected = npu.stub().Connect(&context, request, &response);
   });
   grpc::ClientContext second;
-  EXPECT_TRUE(npu.stub().Prepare(&second, cluster.PrepareRequestFor("npu0", plan, 2), &prepared).ok());
+  EXPECT_TRUE(
+      npu.stub().Prepare(&second, cluster.PrepareRequestFor("npu0", plan, 2), &prepared).ok());
   waiting.join();
   EXPECT_FALSE(connected.ok());
   ExpectServes(cluster, 3);
@@ -160,8 +164,10 @@ TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
 TEST(RecoveryTest, OldGenerationsAreRefused) {
   TestCluster cluster;
   ASSERT_NO_FATAL_FAILURE(ExpectServes(cluster, 5));
-  EXPECT_EQ(cluster.Start(cluster.PlanOf("split"), 5, kHostPointer).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_EQ(cluster.Start(cluster.PlanOf("split"), 4, kHostPointer).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(cluster.Start(cluster.PlanOf("split"), 5, kHostPointer).error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(cluster.Start(cluster.PlanOf("split"), 4, kHostPointer).error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
   StepsClient gpu(cluster.worker("gpu0"));
   ASSERT_TRUE(gpu.Send(FirstStep(cluster, 4, 30)));
   EXPECT_EQ(gpu.Receive().code(), kPrecondition);
@@ -219,8 +225,10 @@ TEST(PrepareTest, ManifestsAndSocketsAreChecked) {
     EXPECT_FALSE(status.ok()) << word;
     EXPECT_NE(status.error_message().find(word), std::string::npos) << status.error_message();
   };
-  expect(1, [](auto* r) { r->mutable_regions()->RemoveLast(); }, "region");
-  expect(2, [](auto* r) { r->set_region_socket(r->region_socket() + ".gone"); }, "region");
+  expect(
+      1, [](auto* r) { r->mutable_regions()->RemoveLast(); }, "region");
+  expect(
+      2, [](auto* r) { r->set_region_socket(r->region_socket() + ".gone"); }, "region");
   EXPECT_EQ(cluster.worker("npu0").lost(), 0);
   EXPECT_TRUE(cluster.Start(plan, 3, {}).ok());
 }
@@ -229,7 +237,8 @@ TEST(PrepareTest, ManifestsAndSocketsAreChecked) {
 class FakeDeviceTest : public testing::Test {
  protected:
   void SetUp() override {
-    cluster_ = std::make_unique<TestCluster>(WeightFormat::kBf16, [this] { return std::make_unique<FakeDevice>(behaviour_); });
+    cluster_ = std::make_unique<TestCluster>(
+        WeightFormat::kBf16, [this] { return std::make_unique<FakeDevice>(behaviour_); });
     ASSERT_TRUE(cluster_->Start(cluster_->PlanOf("npu"), 1, {}).ok());
     client_ = std::make_unique<StepsClient>(cluster_->worker("npu0"));
   }
@@ -262,7 +271,9 @@ TEST_F(FakeDeviceTest, AbortCancelsTheRunningStage) {
 }
 
 TEST_F(FakeDeviceTest, NanLogitsFailTheStep) {
-  behaviour_->logit = [](std::int32_t token) { return token == 3 ? std::numeric_limits<float>::quiet_NaN() : 0.0f; };
+  behaviour_->logit = [](std::int32_t token) {
+    return token == 3 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+  };
   ASSERT_TRUE(client_->Send(FirstStep(*cluster_, 1, 30)));
   const v1::StepResult result = client_->Receive();
   EXPECT_EQ(result.code(), kInternal);
@@ -289,12 +300,14 @@ TEST_F(FakeDeviceTest, AFullQueueAnswersAtOnce) {
   ASSERT_TRUE(client_->Send(FirstStep(*cluster_, 1, kForEver)));
   behaviour_->WaitUntilSubmitted();
   const auto exhausted = static_cast<int>(absl::StatusCode::kResourceExhausted);
-  for (std::uint64_t id = 2; id <= StepLoop::kMaxQueuedSteps + 2; ++id) ASSERT_TRUE(client_->Send(NewStep(id, 1, kForEver)));
+  for (std::uint64_t id = 2; id <= StepLoop::kMaxQueuedSteps + 2; ++id)
+    ASSERT_TRUE(client_->Send(NewStep(id, 1, kForEver)));
   const v1::StepResult refused = client_->Receive();
   EXPECT_EQ(refused.code(), exhausted);
   EXPECT_EQ(refused.step_id(), StepLoop::kMaxQueuedSteps + 2);
   ASSERT_TRUE(client_->Abort(1));
-  for (std::size_t i = 0; i <= StepLoop::kMaxQueuedSteps; ++i) EXPECT_EQ(client_->Receive().code(), kCancelled);
+  for (std::size_t i = 0; i <= StepLoop::kMaxQueuedSteps; ++i)
+    EXPECT_EQ(client_->Receive().code(), kCancelled);
 }
 
 TEST_F(FakeDeviceTest, InvalidStepsChangeNothing) {
@@ -307,7 +320,8 @@ TEST_F(FakeDeviceTest, InvalidStepsChangeNothing) {
   ASSERT_TRUE(client_->Send(bad));
   const v1::StepResult refused = client_->Receive();
   EXPECT_EQ(refused.code(), kInvalid);
-  EXPECT_NE(refused.error().find("first_position: expected 3, found 2"), std::string::npos) << refused.error();
+  EXPECT_NE(refused.error().find("first_position: expected 3, found 2"), std::string::npos)
+      << refused.error();
   bad.set_step_id(3);
   bad.mutable_sequences(0)->set_first_position(3);
   bad.mutable_sequences(0)->set_tokens(0, -1);

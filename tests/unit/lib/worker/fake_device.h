@@ -17,7 +17,9 @@ namespace tandem {
 // What a FakeDevice does; shared with the test.
 struct FakeBehaviour {
   std::function<absl::Status(const Step&)> wait = [](const Step&) { return absl::OkStatus(); };
-  std::function<float(std::int32_t token)> logit = [](std::int32_t token) { return static_cast<float>(token % 7); };
+  std::function<float(std::int32_t token)> logit = [](std::int32_t token) {
+    return static_cast<float>(token % 7);
+  };
   std::atomic<bool> runs_until_cancelled{false};
   std::atomic<int> submits{0};
   std::atomic<int> cancels{0};
@@ -33,10 +35,12 @@ struct FakeBehaviour {
 // Memory of an edge, visible to the test.
 class FakeResidual final : public ResidualBuffer {
  public:
-  FakeResidual(const ResidualLayout& layout, Mapping mapping) : layout_(layout), mapping_(std::move(mapping)) {}
+  FakeResidual(const ResidualLayout& layout, Mapping mapping)
+      : layout_(layout), mapping_(std::move(mapping)) {}
   const ResidualLayout& layout() const override { return layout_; }
   float* slot(std::int32_t index) const {
-    return reinterpret_cast<float*>(mapping_.data() + static_cast<std::uint64_t>(index) * layout_.slot_bytes);
+    return reinterpret_cast<float*>(mapping_.data() +
+                                    static_cast<std::uint64_t>(index) * layout_.slot_bytes);
   }
 
  private:
@@ -66,14 +70,16 @@ class FakeKvCache final : public KvCache {
 
 class FakeStage final : public Stage {
  public:
-  FakeStage(std::shared_ptr<FakeBehaviour> behaviour, std::int32_t vocab) : behaviour_(std::move(behaviour)), vocab_(vocab) {}
+  FakeStage(std::shared_ptr<FakeBehaviour> behaviour, std::int32_t vocab)
+      : behaviour_(std::move(behaviour)), vocab_(vocab) {}
 
   absl::StatusOr<Ticket> Submit(const Step& step, std::int32_t, std::int32_t) override {
     step_ = step;
     cancelled_ = false;
     logits_.clear();
     for (std::size_t row = 0; row < step.logit_rows.size(); ++row) {
-      for (std::int32_t token = 0; token < vocab_; ++token) logits_.push_back(behaviour_->logit(token));
+      for (std::int32_t token = 0; token < vocab_; ++token)
+        logits_.push_back(behaviour_->logit(token));
     }
     std::lock_guard lock(behaviour_->mutex);
     ++behaviour_->submits;
@@ -85,7 +91,8 @@ class FakeStage final : public Stage {
     while (behaviour_->runs_until_cancelled && !cancelled_) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) return absl::DeadlineExceededError("still running");
-      behaviour_->changed.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, absl::Seconds(1))));
+      behaviour_->changed.wait_for(lock,
+                                   absl::ToChronoNanoseconds(std::min(left, absl::Seconds(1))));
     }
     return cancelled_ ? absl::CancelledError("cancelled") : behaviour_->wait(step_);
   }
@@ -108,28 +115,36 @@ class FakeStage final : public Stage {
 
 class FakeDevice final : public Device {
  public:
-  explicit FakeDevice(std::shared_ptr<FakeBehaviour> behaviour) : behaviour_(std::move(behaviour)) {}
+  explicit FakeDevice(std::shared_ptr<FakeBehaviour> behaviour)
+      : behaviour_(std::move(behaviour)) {}
 
   const DeviceInfo& info() const override { return info_; }
   DeviceCounters counters() const override { return {}; }
-  absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region, const ModelConfig&) override {
+  absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
+                                                        const ModelConfig&) override {
     return std::make_shared<const FakeWeights>(std::move(region));
   }
-  absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig&, const KvCacheSpec& spec) override {
+  absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig&,
+                                                         const KvCacheSpec& spec) override {
     return std::make_unique<FakeKvCache>(spec);
   }
   absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(const ResidualLayout&) override {
     return absl::UnimplementedError("fake: no memory of its own");
   }
-  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(HandleKind kind, UniqueFd fd, const ResidualLayout& layout) override {
-    if (kind != HandleKind::kHostPointer) return absl::UnimplementedError("fake: host pointers only");
-    TANDEM_ASSIGN_OR_RETURN(Mapping mapping, Mapping::Map(fd.get(), layout.total_bytes(), /*writable=*/true));
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(
+      HandleKind kind, UniqueFd fd, const ResidualLayout& layout) override {
+    if (kind != HandleKind::kHostPointer)
+      return absl::UnimplementedError("fake: host pointers only");
+    TANDEM_ASSIGN_OR_RETURN(Mapping mapping,
+                            Mapping::Map(fd.get(), layout.total_bytes(), /*writable=*/true));
     return std::make_unique<FakeResidual>(layout, std::move(mapping));
   }
-  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind, const ResidualLayout&, UniqueFd*) override {
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind, const ResidualLayout&,
+                                                                 UniqueFd*) override {
     return absl::UnimplementedError("fake: exports nothing");
   }
-  absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config, const StageSpec&, const StageBindings&,
+  absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config, const StageSpec&,
+                                                 const StageBindings&,
                                                  const CompileOptions&) override {
     return std::make_unique<FakeStage>(behaviour_, config.vocab_size);
   }

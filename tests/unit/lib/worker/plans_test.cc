@@ -1,4 +1,5 @@
-// Two workers over real gRPC: every plan and every kind of edge gives the answers of one worker alone.
+// Two workers over real gRPC: every plan and every kind of edge gives the answers of one worker
+// alone.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -12,7 +13,7 @@ const std::vector<std::string> kHostPointer = {"host-pointer"};
 
 struct Answers {
   std::vector<std::int32_t> tokens;  // sampled, both slots in turn
-  std::vector<float> logprobs;       // of scored prompt tokens, then of sampled ones and their best five
+  std::vector<float> logprobs;  // of scored prompt tokens, then of sampled ones and their best five
 };
 
 void Collect(const v1::StepResult& result, Answers* answers) {
@@ -25,7 +26,8 @@ void Collect(const v1::StepResult& result, Answers* answers) {
     if (!sequence.has_sampled()) continue;
     answers->tokens.push_back(sequence.sampled().token());
     answers->logprobs.push_back(sequence.sampled().logprob());
-    for (const v1::TokenLogprob& top : sequence.sampled().top()) answers->logprobs.push_back(top.logprob());
+    for (const v1::TokenLogprob& top : sequence.sampled().top())
+      answers->logprobs.push_back(top.logprob());
   }
 }
 
@@ -34,7 +36,8 @@ class Streams {
  public:
   Streams(TestCluster& cluster, const Plan& plan) : head_(plan.stages.back().worker) {
     for (const StagePlacement& stage : plan.stages) {
-      if (!clients_.contains(stage.worker)) clients_[stage.worker] = std::make_unique<StepsClient>(cluster.worker(stage.worker));
+      if (!clients_.contains(stage.worker))
+        clients_[stage.worker] = std::make_unique<StepsClient>(cluster.worker(stage.worker));
     }
   }
   void Send(const v1::StepPlan& step) {
@@ -59,13 +62,15 @@ class Streams {
   std::map<std::string, std::unique_ptr<StepsClient>> clients_;
 };
 
-// A prompt of 37 tokens in two chunks with scores, a second sequence that joins it, then ten greedy tokens each; steps are sent two ahead.
+// A prompt of 37 tokens in two chunks with scores, a second sequence that joins it, then ten greedy
+// tokens each; steps are sent two ahead.
 void Generate(TestCluster& cluster, const Plan& plan, std::uint64_t generation, Answers* answers) {
   Streams streams(cluster, plan);
   SlotPlanner first(cluster.config(), 0, 0);
   SlotPlanner second(cluster.config(), 2, 10);
   std::vector<std::int32_t> prompt;
-  for (std::int32_t i = 0; i < 37; ++i) prompt.push_back((i * 31 + 7) % cluster.config().vocab_size);
+  for (std::int32_t i = 0; i < 37; ++i)
+    prompt.push_back((i * 31 + 7) % cluster.config().vocab_size);
 
   std::uint64_t id = 5;
   v1::StepPlan step = NewStep(id++, generation);
@@ -118,7 +123,8 @@ TEST_P(PlansTest, EqualsOneWorkerAlone) {
   ASSERT_NO_FATAL_FAILURE(Generate(cluster, plan, 2, &found));
   EXPECT_EQ(found.tokens, expected.tokens);
   ASSERT_EQ(found.logprobs.size(), expected.logprobs.size());
-  for (std::size_t i = 0; i < found.logprobs.size(); ++i) EXPECT_NEAR(found.logprobs[i], expected.logprobs[i], 1e-4) << i;
+  for (std::size_t i = 0; i < found.logprobs.size(); ++i)
+    EXPECT_NEAR(found.logprobs[i], expected.logprobs[i], 1e-4) << i;
 
   const v1::WorkerDescription npu = cluster.worker("npu0").Describe();
   const v1::WorkerDescription gpu = cluster.worker("gpu0").Describe();
@@ -142,9 +148,12 @@ TEST_P(PlansTest, EqualsOneWorkerAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PlansTest,
-                         testing::Values(PlanCase{"split", {"host-pointer"}, "host-pointer"}, PlanCase{"split", {"inline"}, "inline"},
+                         testing::Values(PlanCase{"split", {"host-pointer"}, "host-pointer"},
+                                         PlanCase{"split", {"inline"}, "inline"},
                                          PlanCase{"split", {"dma-buf", "host-pointer"}, "dma-buf"},
-                                         PlanCase{"layers", {"host-pointer", "inline"}, "host-pointer"}, PlanCase{"layers", {"inline"}, "inline"}),
+                                         PlanCase{
+                                             "layers", {"host-pointer", "inline"}, "host-pointer"},
+                                         PlanCase{"layers", {"inline"}, "inline"}),
                          [](const auto& info) {
                            std::string name = info.param.plan;
                            for (const std::string& kind : info.param.kinds) {
@@ -169,7 +178,8 @@ TEST(RegionsTest, AreKeptFromOnePrepareToTheNext) {
   v1::PrepareResponse response;
   const grpc::Status status = cluster.worker("npu0").stub().Prepare(&context, other, &response);
   EXPECT_FALSE(status.ok());
-  EXPECT_NE(status.error_message().find("region 'embedding'"), std::string::npos) << status.error_message();
+  EXPECT_NE(status.error_message().find("region 'embedding'"), std::string::npos)
+      << status.error_message();
   EXPECT_EQ(cluster.worker("npu0").lost(), 0);
 }
 

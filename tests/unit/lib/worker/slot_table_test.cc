@@ -14,7 +14,10 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 SlotBounds Bounds() {
-  return {SmallConfig(), {.max_tokens = 64, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 4}, 40, 30};
+  return {SmallConfig(),
+          {.max_tokens = 64, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 4},
+          40,
+          30};
 }
 
 class SlotTableTest : public testing::Test {
@@ -70,7 +73,8 @@ TEST_F(SlotTableTest, TheLastRowIsNotScoredWithoutANextToken) {
 
 TEST_F(SlotTableTest, WindowBlocksThatLeftAreGone) {
   v1::StepPlan step = NewStep(2, 1);
-  planner_.Add(&step, std::vector<std::int32_t>(20, 1));  // 20 to 39; the query at 20 sees 3 and later
+  planner_.Add(&step,
+               std::vector<std::int32_t>(20, 1));  // 20 to 39; the query at 20 sees 3 and later
   ASSERT_TRUE(table_.Apply(step, &batch_).ok());
   EXPECT_THAT(batch_.sequences[0].window_blocks, ElementsAre(5, 6, 7));
   step = NewStep(3, 1);
@@ -124,56 +128,69 @@ TEST_F(SlotTableTest, SpoiledSlotsNeedAFreshStart) {
   EXPECT_TRUE(table_.Apply(step, &batch_).ok());
 }
 
-TEST_F(SlotTableTest, EveryBadFieldIsRefusedAndNothingChanges) {
-  struct Case {
-    const char* text;
-    std::function<void(v1::StepPlan*)> change;
-  };
-  const auto share = [](v1::StepPlan* step) { return step->mutable_sequences(0); };
-  const std::vector<Case> cases = {
-      {"nothing", [](auto* s) { s->clear_sequences(); }},
-      {"slot in [0, 4), found 4", [&](auto* s) { share(s)->set_slot(4); }},
-      {"slot in [0, 4), found -1", [&](auto* s) { share(s)->set_slot(-1); }},
-      {"was started, found slot 2", [&](auto* s) { share(s)->set_slot(2); }},
+// A change to a good step of slot 0, and what the error must say.
+struct BadStep {
+  const char* text;
+  std::function<void(v1::StepPlan*)> change;
+};
+
+v1::SequenceShare* First(v1::StepPlan* step) { return step->mutable_sequences(0); }
+
+v1::SequenceStart* StartSlot1(v1::StepPlan* step) {
+  v1::SequenceStart* start = step->add_starts();
+  start->set_slot(1);
+  start->mutable_sampling()->set_top_p(1);
+  return start;
+}
+
+std::vector<BadStep> BadShares() {
+  return {
+      {"slot in [0, 4), found 4", [](auto* s) { First(s)->set_slot(4); }},
+      {"slot in [0, 4), found -1", [](auto* s) { First(s)->set_slot(-1); }},
+      {"was started, found slot 2", [](auto* s) { First(s)->set_slot(2); }},
       {"each slot once", [](auto* s) { *s->add_sequences() = s->sequences(0); }},
-      {"first_position: expected 20, found 19", [&](auto* s) { share(s)->set_first_position(19); }},
-      {"first_position: expected 20, found -2147483648", [&](auto* s) { share(s)->set_first_position(INT32_MIN); }},
-      {"tokens: expected at least one", [&](auto* s) { share(s)->clear_tokens(); }},
-      {"id in [0, 160), found 160", [&](auto* s) { share(s)->set_tokens(0, 160); }},
-      {"id in [0, 160), found -2", [&](auto* s) { share(s)->set_tokens(0, -2); }},
-      {"there is none at this position", [&](auto* s) { share(s)->add_tokens(-1); }},
-      {"next_token", [&](auto* s) { share(s)->set_score(true), share(s)->set_next_token(160); }},
-      {"new_global_blocks: expected blocks in [0, 40), found 40", [&](auto* s) { share(s)->add_new_global_blocks(40); }},
-      {"new_window_blocks: expected blocks in [0, 30), found 30", [&](auto* s) { share(s)->add_new_window_blocks(30); }},
-      {"new_window_blocks: expected blocks in [0, 30), found -1", [&](auto* s) { share(s)->add_new_window_blocks(-1); }},
+      {"first_position: expected 20, found 19", [](auto* s) { First(s)->set_first_position(19); }},
+      {"first_position: expected 20, found -2147483648",
+       [](auto* s) { First(s)->set_first_position(INT32_MIN); }},
+      {"tokens: expected at least one", [](auto* s) { First(s)->clear_tokens(); }},
+      {"id in [0, 160), found 160", [](auto* s) { First(s)->set_tokens(0, 160); }},
+      {"id in [0, 160), found -2", [](auto* s) { First(s)->set_tokens(0, -2); }},
+      {"there is none at this position", [](auto* s) { First(s)->add_tokens(-1); }},
+      {"next_token", [](auto* s) { First(s)->set_score(true), First(s)->set_next_token(160); }},
+  };
+}
+
+std::vector<BadStep> BadBlocks() {
+  return {
+      {"new_global_blocks: expected blocks in [0, 40), found 40",
+       [](auto* s) { First(s)->add_new_global_blocks(40); }},
+      {"new_window_blocks: expected blocks in [0, 30), found 30",
+       [](auto* s) { First(s)->add_new_window_blocks(30); }},
+      {"new_window_blocks: expected blocks in [0, 30), found -1",
+       [](auto* s) { First(s)->add_new_window_blocks(-1); }},
       {"expected 2 to 4 blocks in the table, found 5",
-       [&](auto* s) {
-         for (int i = 0; i < 3; ++i) share(s)->add_new_global_blocks(i);
+       [](auto* s) {
+         for (int i = 0; i < 3; ++i) First(s)->add_new_global_blocks(i);
        }},
       {"expected 3 to 4 blocks in the table, found 2",
-       [&](auto* s) {
-         for (int i = 0; i < 20; ++i) share(s)->add_tokens(1);
+       [](auto* s) {
+         for (int i = 0; i < 20; ++i) First(s)->add_tokens(1);
        }},
-      {"window_blocks_left: expected 0 to 0, found 1", [&](auto* s) { share(s)->set_window_blocks_left(1); }},
-      {"window_blocks_left", [&](auto* s) { share(s)->set_window_blocks_left(-1); }},
+      {"window_blocks_left: expected 0 to 0, found 1",
+       [](auto* s) { First(s)->set_window_blocks_left(1); }},
+      {"window_blocks_left", [](auto* s) { First(s)->set_window_blocks_left(-1); }},
+  };
+}
+
+std::vector<BadStep> BadSlotsAndSums() {
+  return {
+      {"nothing", [](auto* s) { s->clear_sequences(); }},
       {"ends: expected a slot", [](auto* s) { s->add_ends(9); }},
       {"was started, found slot 0", [](auto* s) { s->add_ends(0); }},
       {"starts: expected a slot", [](auto* s) { s->add_starts()->set_slot(-1); }},
       {"slot 0 taken", [](auto* s) { s->add_starts()->set_slot(0); }},
-      {"generated",
-       [](auto* s) {
-         v1::SequenceStart* start = s->add_starts();
-         start->set_slot(1);
-         start->mutable_sampling()->set_top_p(1);
-         start->add_generated(160);
-       }},
-      {"temperature",
-       [](auto* s) {
-         v1::SequenceStart* start = s->add_starts();
-         start->set_slot(1);
-         start->mutable_sampling()->set_top_p(1);
-         start->mutable_sampling()->set_temperature(-1);
-       }},
+      {"generated", [](auto* s) { StartSlot1(s)->add_generated(160); }},
+      {"temperature", [](auto* s) { StartSlot1(s)->mutable_sampling()->set_temperature(-1); }},
       {"at most 64 tokens",
        [](auto* s) {
          SlotPlanner other(SmallConfig(), 1, 0);
@@ -184,18 +201,22 @@ TEST_F(SlotTableTest, EveryBadFieldIsRefusedAndNothingChanges) {
        [](auto* s) {
          SlotPlanner other(SmallConfig(), 1, 0);
          other.Start(s);
-         v1::SequenceShare* scored = other.Add(s, std::vector<std::int32_t>(9, 1));
-         scored->set_score(true);
+         other.Add(s, std::vector<std::int32_t>(10, 1))->set_score(true);
        }},
   };
-  for (const Case& c : cases) {
-    v1::StepPlan step = NewStep(2, 1);
-    SlotPlanner copy = planner_;
-    copy.Add(&step, {-1})->set_sample(true);
-    c.change(&step);
-    const absl::Status status = table_.Apply(step, &batch_);
-    EXPECT_TRUE(absl::IsInvalidArgument(status)) << c.text;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(c.text));
+}
+
+TEST_F(SlotTableTest, EveryBadFieldIsRefusedAndNothingChanges) {
+  for (const std::vector<BadStep>& group : {BadShares(), BadBlocks(), BadSlotsAndSums()}) {
+    for (const BadStep& bad : group) {
+      v1::StepPlan step = NewStep(2, 1);
+      SlotPlanner copy = planner_;
+      copy.Add(&step, {-1})->set_sample(true);
+      bad.change(&step);
+      const absl::Status status = table_.Apply(step, &batch_);
+      EXPECT_TRUE(absl::IsInvalidArgument(status)) << bad.text;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(bad.text));
+    }
   }
   v1::StepPlan good = NewStep(2, 1);
   planner_.Add(&good, {-1});

@@ -11,7 +11,8 @@ const std::vector<PlanWorker> kWorkers = {{"npu0", "npu"}, {"gpu0", "gpu"}};
 
 StageLayout LayOut(const std::string& plan, const std::string& worker) {
   const ModelConfig config = SmallConfig();
-  absl::StatusOr<StageLayout> layout = LayOutStages(*MakePlan(plan, config, kWorkers), config, worker);
+  absl::StatusOr<StageLayout> layout =
+      LayOutStages(*MakePlan(plan, config, kWorkers), config, worker);
   EXPECT_TRUE(layout.ok()) << layout.status();
   return *layout;
 }
@@ -50,7 +51,9 @@ TEST(StageLayoutTest, SplitOnTheGpu) {
 TEST(StageLayoutTest, SplitOnTheNpu) {
   const StageLayout layout = LayOut("split", "npu0");
   ASSERT_EQ(layout.stages.size(), 3u);
-  for (std::int32_t i = 0; i < 3; ++i) EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].spec, (StageSpec{false, 2 * i, 2 * i + 1, false}));
+  for (std::int32_t i = 0; i < 3; ++i)
+    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].spec,
+              (StageSpec{false, 2 * i, 2 * i + 1, false}));
   EXPECT_FALSE(layout.has_head);
   EXPECT_EQ(layout.attention_layers, (std::vector<std::int32_t>{0, 1, 2}));
 }
@@ -68,8 +71,14 @@ TEST(StageLayoutTest, LayersPutTheEmbeddingBesideTheHead) {
 
 TEST(StageLayoutTest, NeighboursOnOneWorkerMerge) {
   const ModelConfig config = SmallConfig();
-  Plan plan{"own", {{"a", StagePart::kEmbed, 0, 0}, {"a", StagePart::kAttention, 0, 1}, {"b", StagePart::kFfn, 0, 1}, {"b", StagePart::kBoth, 1, 2},
-                    {"b", StagePart::kAttention, 2, 3}, {"a", StagePart::kFfn, 2, 3}, {"a", StagePart::kHead, 0, 0}}};
+  Plan plan{"own",
+            {{"a", StagePart::kEmbed, 0, 0},
+             {"a", StagePart::kAttention, 0, 1},
+             {"b", StagePart::kFfn, 0, 1},
+             {"b", StagePart::kBoth, 1, 2},
+             {"b", StagePart::kAttention, 2, 3},
+             {"a", StagePart::kFfn, 2, 3},
+             {"a", StagePart::kHead, 0, 0}}};
   const absl::StatusOr<StageLayout> b = LayOutStages(plan, config, "b");
   ASSERT_TRUE(b.ok()) << b.status();
   ASSERT_EQ(b->stages.size(), 1u);
@@ -83,7 +92,8 @@ TEST(StageLayoutTest, NeighboursOnOneWorkerMerge) {
 
 TEST(StageLayoutTest, AStrangerHasNoPart) {
   const ModelConfig config = SmallConfig();
-  const absl::Status status = LayOutStages(*MakePlan("gpu", config, kWorkers), config, "npu0").status();
+  const absl::Status status =
+      LayOutStages(*MakePlan("gpu", config, kWorkers), config, "npu0").status();
   EXPECT_TRUE(absl::IsInvalidArgument(status));
   EXPECT_NE(std::string(status.message()).find("npu0"), std::string::npos);
 }

@@ -51,15 +51,19 @@ ModelConfig SmallConfig() {
   return config;
 }
 
-TestWorker::TestWorker(const TemporaryFolder& folder, const std::string& name, std::unique_ptr<Device> device)
-    : name_(name), address_("unix:" + (folder / (name + ".sock"))), fd_socket_(folder / (name + ".fd")) {
+TestWorker::TestWorker(const TemporaryFolder& folder, const std::string& name,
+                       std::unique_ptr<Device> device)
+    : name_(name),
+      address_("unix:" + (folder / (name + ".sock"))),
+      fd_socket_(folder / (name + ".fd")) {
   WorkerEngine::Options options;
   options.name = name;
   options.role = name.substr(0, 3);
   options.fd_socket = fd_socket_;
   options.on_device_lost = [this](const absl::Status&) { lost_.fetch_add(1); };
   options.on_health = [](bool) {};
-  absl::StatusOr<std::unique_ptr<WorkerEngine>> engine = WorkerEngine::Create(std::move(options), std::move(device));
+  absl::StatusOr<std::unique_ptr<WorkerEngine>> engine =
+      WorkerEngine::Create(std::move(options), std::move(device));
   TANDEM_CHECK(engine.ok());
   engine_ = *std::move(engine);
   service_ = std::make_unique<WorkerService>(*engine_);
@@ -70,7 +74,8 @@ TestWorker::TestWorker(const TemporaryFolder& folder, const std::string& name, s
   TANDEM_CHECK(server_ != nullptr);
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  stub_ = v1::Worker::NewStub(grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments));
+  stub_ = v1::Worker::NewStub(
+      grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments));
 }
 
 TestWorker::~TestWorker() {
@@ -124,7 +129,8 @@ TestCluster::TestCluster(WeightFormat format, const DeviceFactory& factory) {
     manifests_.push_back(region->manifest());
   }
   for (const char* name : {"npu0", "gpu0"}) {
-    workers_[name] = std::make_unique<TestWorker>(folder_, name, factory == nullptr ? MakeCpuDevice() : factory());
+    workers_[name] = std::make_unique<TestWorker>(folder_, name,
+                                                  factory == nullptr ? MakeCpuDevice() : factory());
   }
 }
 
@@ -134,7 +140,8 @@ Plan TestCluster::PlanOf(const std::string& name) const {
   return *plan;
 }
 
-v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, const Plan& plan, std::uint64_t generation) const {
+v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, const Plan& plan,
+                                                  std::uint64_t generation) const {
   v1::PrepareRequest request;
   request.set_generation(generation);
   request.set_worker(worker);
@@ -143,7 +150,8 @@ v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, con
   request.set_fingerprint("small-7");
   for (const RegionManifest& manifest : manifests_) *request.add_regions() = ToProto(manifest);
   request.set_region_socket(folder_ / "regions");
-  *request.mutable_limits() = ToProto(StepLimits{.max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16});
+  *request.mutable_limits() = ToProto(StepLimits{
+      .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16});
   request.set_global_blocks(40);
   request.set_window_blocks(40);
   request.set_activations("float32");
@@ -151,7 +159,8 @@ v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, con
   return request;
 }
 
-v1::ConnectRequest TestCluster::ConnectRequestFor(const std::string& worker, const Plan& plan, std::uint64_t generation,
+v1::ConnectRequest TestCluster::ConnectRequestFor(const std::string& worker, const Plan& plan,
+                                                  std::uint64_t generation,
                                                   const std::vector<std::string>& kinds) const {
   v1::ConnectRequest request;
   request.set_generation(generation);
@@ -171,7 +180,8 @@ v1::ConnectRequest TestCluster::ConnectRequestFor(const std::string& worker, con
   return request;
 }
 
-grpc::Status TestCluster::Start(const Plan& plan, std::uint64_t generation, const std::vector<std::string>& kinds) {
+grpc::Status TestCluster::Start(const Plan& plan, std::uint64_t generation,
+                                const std::vector<std::string>& kinds) {
   std::vector<std::string> names;
   for (const auto& [name, worker] : workers_) {
     for (const StagePlacement& stage : plan.stages) {
@@ -181,7 +191,8 @@ grpc::Status TestCluster::Start(const Plan& plan, std::uint64_t generation, cons
   std::vector<grpc::Status> statuses(names.size());
   const auto on_all = [&](const auto& call) {
     std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < names.size(); ++i) threads.emplace_back([&, i] { statuses[i] = call(names[i]); });
+    for (std::size_t i = 0; i < names.size(); ++i)
+      threads.emplace_back([&, i] { statuses[i] = call(names[i]); });
     for (std::thread& thread : threads) thread.join();
     for (const grpc::Status& status : statuses) {
       if (!status.ok()) return status;
@@ -191,13 +202,15 @@ grpc::Status TestCluster::Start(const Plan& plan, std::uint64_t generation, cons
   const grpc::Status prepared = on_all([&](const std::string& name) {
     grpc::ClientContext context;
     v1::PrepareResponse response;
-    return workers_.at(name)->stub().Prepare(&context, PrepareRequestFor(name, plan, generation), &response);
+    return workers_.at(name)->stub().Prepare(&context, PrepareRequestFor(name, plan, generation),
+                                             &response);
   });
   if (!prepared.ok()) return prepared;
   return on_all([&](const std::string& name) {
     grpc::ClientContext context;
     v1::ConnectResponse response;
-    return workers_.at(name)->stub().Connect(&context, ConnectRequestFor(name, plan, generation, kinds), &response);
+    return workers_.at(name)->stub().Connect(
+        &context, ConnectRequestFor(name, plan, generation, kinds), &response);
   });
 }
 

@@ -36,7 +36,8 @@ ModelConfig SmallConfig();
 // One worker behind a real gRPC server on a Unix socket.
 class TestWorker {
  public:
-  TestWorker(const TemporaryFolder& folder, const std::string& name, std::unique_ptr<Device> device);
+  TestWorker(const TemporaryFolder& folder, const std::string& name,
+             std::unique_ptr<Device> device);
   ~TestWorker();
 
   const std::string& name() const { return name_; }
@@ -74,22 +75,27 @@ class StepsClient {
   std::unique_ptr<grpc::ClientReaderWriter<v1::StepRequest, v1::StepResult>> stream_;
 };
 
-// Workers "npu0" and "gpu0" (both on the CPU device) and a region server with a random model; what the gateway does with them.
+// Workers "npu0" and "gpu0" (both on the CPU device) and a region server with a random model; what
+// the gateway does with them.
 class TestCluster {
  public:
   using DeviceFactory = std::function<std::unique_ptr<Device>()>;
-  explicit TestCluster(WeightFormat format = WeightFormat::kBf16, const DeviceFactory& factory = nullptr);
+  explicit TestCluster(WeightFormat format = WeightFormat::kBf16,
+                       const DeviceFactory& factory = nullptr);
 
   const ModelConfig& config() const { return model_.config; }
   TestWorker& worker(const std::string& name) { return *workers_.at(name); }
   void RemoveWorker(const std::string& name) { workers_.erase(name); }
   void StopRegionServer() { regions_.reset(); }
 
-  v1::PrepareRequest PrepareRequestFor(const std::string& worker, const Plan& plan, std::uint64_t generation) const;
-  v1::ConnectRequest ConnectRequestFor(const std::string& worker, const Plan& plan, std::uint64_t generation,
+  v1::PrepareRequest PrepareRequestFor(const std::string& worker, const Plan& plan,
+                                       std::uint64_t generation) const;
+  v1::ConnectRequest ConnectRequestFor(const std::string& worker, const Plan& plan,
+                                       std::uint64_t generation,
                                        const std::vector<std::string>& kinds) const;
   // Prepares and connects all workers of the plan at the same time; the first failure.
-  grpc::Status Start(const Plan& plan, std::uint64_t generation, const std::vector<std::string>& kinds);
+  grpc::Status Start(const Plan& plan, std::uint64_t generation,
+                     const std::vector<std::string>& kinds);
   Plan PlanOf(const std::string& name) const;
 
  private:
@@ -103,7 +109,8 @@ class TestCluster {
 // Builds the step plans of one slot as a scheduler would.
 class SlotPlanner {
  public:
-  SlotPlanner(const ModelConfig& config, std::int32_t slot, std::int32_t first_block) : config_(config), slot_(slot), next_block_(first_block) {}
+  SlotPlanner(const ModelConfig& config, std::int32_t slot, std::int32_t first_block)
+      : config_(config), slot_(slot), next_block_(first_block) {}
   // Adds the slot's next share to the plan; -1 stands for the last sampled token.
   v1::SequenceShare* Add(v1::StepPlan* plan, const std::vector<std::int32_t>& tokens);
   v1::SequenceStart* Start(v1::StepPlan* plan);
