@@ -30,12 +30,18 @@ double BytesPerWeight(WeightFormat format) {
   TANDEM_CHECK(false);
 }
 
+// BLOCK_VECS of weights.glsl.
+std::uint32_t BlockVecs(WeightFormat format) {
+  return format == WeightFormat::kBf16 ? 2 : (format == WeightFormat::kInt8 ? 4 : 8);
+}
+
 struct Matmul {
   const DeviceContext context;
   std::string suffix;
   kernels::MatmulParams params;
   std::uint32_t count;
   double bytes_per_weight;
+  std::uint32_t block_vecs;  // groups of four weights in 16 bytes
 
   absl::StatusOr<DispatchPlan> Plan(std::uint32_t tokens) const {
     DispatchPlan plan;
@@ -46,11 +52,12 @@ struct Matmul {
   }
 
   absl::StatusOr<DispatchPlan> PlanMatvec(std::uint32_t tokens, DispatchPlan plan) const {
-    const MatvecShape shape = ChooseMatvecShape(context.tuning, params.rows, tokens);
+    const MatvecShape shape = ChooseMatvecShape(context.tuning, params.rows,
+                                                params.cols / (4 * block_vecs), block_vecs, tokens);
     TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline,
-        context.pipelines.Get(vulkan::Cat("matvec_", suffix),
-                              {shape.group, shape.lanes, shape.rows, shape.tokens, count}));
+        plan.pipeline, context.pipelines.Get(vulkan::Cat("matvec_", suffix),
+                                             {shape.group, shape.lanes, shape.rows, shape.tokens,
+                                              count, shape.tile_blocks}));
     const std::uint32_t rows_per_group = shape.group / shape.lanes * shape.rows;
     const auto groups = static_cast<std::uint32_t>(CeilDiv(params.rows, rows_per_group));
     plan.groups.x = std::min(groups, kMaxGroupsX);
@@ -96,8 +103,10 @@ absl::Status AppendMatmul(const DeviceContext& context, const std::string& name,
     const kernels::MatmulParams params = {
         static_cast<std::uint32_t>(chunk.rows), static_cast<std::uint32_t>(matrix.shape.cols),
         target.stride, target.offset + static_cast<std::uint32_t>(chunk.first_row)};
-    op.plan = [matmul = Matmul{context, suffix, params, count, BytesPerWeight(matrix.format)}](
-                  std::uint32_t tokens) { return matmul.Plan(tokens); };
+    op.plan = [matmul = Matmul{context, suffix, params, count, BytesPerWeight(matrix.format),
+                               BlockVecs(matrix.format)}](std::uint32_t tokens) {
+      return matmul.Plan(tokens);
+    };
     ops->push_back(std::move(op));
   }
   return absl::OkStatus();

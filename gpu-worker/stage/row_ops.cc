@@ -19,6 +19,7 @@ namespace tandem {
 namespace {
 
 constexpr std::uint32_t kGegluGroup = 128;  // of geglu.comp
+constexpr std::uint32_t kFewTokens = 16;
 
 vulkan::BufferSlice VectorOf(const DeviceTensor& tensor) { return tensor.chunks.front().values; }
 
@@ -68,8 +69,8 @@ Op RowOps::Norm(std::string name, const ResidualRef& input, const DeviceTensor& 
   op.name = std::move(name);
   op.bindings = {step_, input.slice, VectorOf(weight), normed};
   const kernels::RmsNormParams params = {Unsigned(config_.hidden_size), config_.rms_norm_eps};
-  op.plan = PlanOf(context_, "rms_norm", {input.base, count}, params, 12.0 * config_.hidden_size,
-                   [](std::uint32_t rows) {
+  op.plan = PlanOf(context_, "rms_norm", {context_.tuning.norm_lanes, input.base, count}, params,
+                   12.0 * config_.hidden_size, [](std::uint32_t rows) {
                      return vulkan::Groups{rows, 1, 1};
                    });
   return op;
@@ -90,10 +91,11 @@ Op RowOps::PostNorm(std::string name, vulkan::BufferSlice branch, const DeviceTe
                  next_weight == nullptr ? branch : normed};
   const kernels::PostNormParams params = {Unsigned(config_.hidden_size), config_.rms_norm_eps};
   const std::uint32_t next = next_weight == nullptr ? 0 : 1;
-  op.plan = PlanOf(context_, "post_norm", {input.base, output.base, next}, params,
-                   28.0 * config_.hidden_size, [](std::uint32_t rows) {
-                     return vulkan::Groups{rows, 1, 1};
-                   });
+  op.plan =
+      PlanOf(context_, "post_norm", {context_.tuning.norm_lanes, input.base, output.base, next},
+             params, 28.0 * config_.hidden_size, [](std::uint32_t rows) {
+               return vulkan::Groups{rows, 1, 1};
+             });
   return op;
 }
 
@@ -141,11 +143,18 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
   const std::uint32_t heads = Unsigned(config_.num_heads);
   // How long contexts are is not known here: 8192 keys a query stand for all.
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
-  op.plan = PlanOf(context_, buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32",
-                   HeadConstants(), params, keys * heads * config_.head_dim * 0.5,
-                   [heads](std::uint32_t rows) {
-                     return vulkan::Groups{heads, rows, 1};
-                   });
+  const auto plan_of = [&](std::uint32_t parts) {
+    std::vector<std::uint32_t> constants = HeadConstants();
+    constants.insert(constants.begin(), parts * kAttentionLanes);
+    return PlanOf(context_, buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32",
+                  constants, params, keys * heads * config_.head_dim * 0.5,
+                  [heads](std::uint32_t rows) {
+                    return vulkan::Groups{heads, rows, 1};
+                  });
+  };
+  // With few tokens the keys of a head are shared out, with many there is work enough for all.
+  op.plan = [few = plan_of(context_.tuning.attention_parts), many = plan_of(1)](
+                std::uint32_t rows) { return rows <= kFewTokens ? few(rows) : many(rows); };
   return op;
 }
 

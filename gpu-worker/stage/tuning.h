@@ -11,20 +11,25 @@ namespace tandem {
 // matches counts; the last matches all.
 struct Tuning {
   std::string_view name;
-  std::uint32_t vendor_id = 0;  // PCI vendor; 0: any
-  bool software = false;        // a software rasteriser only
-  std::uint32_t matvec_group =
-      32;  // invocations of a workgroup: one subgroup keeps its barrier free
-  std::uint32_t matvec_lanes = 8;  // that share a row, where there are rows enough
-  std::uint32_t matvec_rows =
-      4;  // that a lane takes at once, where there are rows enough: loads in flight, and reuse of x
-  std::uint32_t matvec_fill = 8192;  // invocations that fill the device: fewer rows a lane, then
-                                     // more lanes a row, until so many run
+  std::uint32_t vendor_id = 0;     // PCI vendor; 0: any
+  bool software = false;           // a software rasteriser only
+  std::uint32_t norm_lanes = 256;  // of a row; a power of two
+  std::uint32_t attention_parts =
+      4;                            // that share the keys of a head in steps of few tokens, up to 8
+  std::uint32_t matvec_group = 64;  // invocations of a workgroup, which share the vectors' tile
+  std::uint32_t matvec_lanes = 8;   // that share a row, where there are rows enough
+  std::uint32_t matvec_rows = 4;    // that a lane takes at once, where there are rows enough
+  std::uint32_t matvec_fill = 8192;     // invocations that fill the device: fewer rows a lane, then
+                                        // more lanes a row, until so many run
+  std::uint32_t matvec_shared = 16384;  // bytes of shared memory of a workgroup
   double flops_per_second =
       1e12;  // careful guesses: they bound the length of one submission, nothing else
   double bytes_per_second = 5e10;
 };
-const Tuning& TuningFor(const vulkan::PhysicalDevice& device);
+// Cut to what the device allows.
+Tuning TuningFor(const vulkan::PhysicalDevice& device);
+
+inline constexpr std::uint32_t kAttentionLanes = 64;  // of a part, attention.comp
 
 // Specialisation constants of the mat-vec kernel.
 struct MatvecShape {
@@ -32,9 +37,14 @@ struct MatvecShape {
   std::uint32_t lanes = 0;
   std::uint32_t rows = 0;
   std::uint32_t tokens = 0;
+  std::uint32_t tile_blocks = 0;
   bool operator==(const MatvecShape&) const = default;
 };
-// For a matrix of `rows` x `cols` times `tokens` vectors.
-MatvecShape ChooseMatvecShape(const Tuning& tuning, std::uint32_t rows, std::uint32_t tokens);
+// For a matrix of `rows` rows of `blocks` 16-byte blocks, each holding `block_vecs` times four
+// weights, times `tokens` vectors (1 to 8).
+MatvecShape ChooseMatvecShape(const Tuning& tuning, std::uint32_t rows, std::uint32_t blocks,
+                              std::uint32_t block_vecs, std::uint32_t tokens);
+// What the shape takes of shared memory, in bytes: at most tuning.matvec_shared.
+std::uint32_t MatvecSharedBytes(const MatvecShape& shape, std::uint32_t block_vecs);
 
 }  // namespace tandem

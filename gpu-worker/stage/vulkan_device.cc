@@ -29,7 +29,8 @@ class VulkanDevice final : public Device {
       : instance_(std::move(instance)),
         device_(std::move(device)),
         pipelines_(*device_),
-        context_{*device_, pipelines_, TuningFor(device_->physical())},
+        tuning_(TuningFor(device_->physical())),
+        context_{*device_, pipelines_, tuning_},
         upload_(weight_import == WeightImport::kUpload || !device_->physical().unified_memory()) {
     const vulkan::PhysicalDevice& physical = device_->physical();
     info_.kind = "vulkan";
@@ -95,6 +96,7 @@ class VulkanDevice final : public Device {
   const std::unique_ptr<vulkan::Instance> instance_;
   const std::unique_ptr<vulkan::LogicalDevice> device_;
   PipelineLibrary pipelines_;
+  const Tuning tuning_;
   const DeviceContext context_;
   const bool upload_;
   DeviceInfo info_;

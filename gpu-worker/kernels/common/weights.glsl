@@ -23,13 +23,18 @@ float GroupScale(uint group) {
   return (group & 1u) == 0u ? pair.x : pair.y;
 }
 
+// value - bias for values below 2^23, exactly: as the low bits of the float 2^23, which costs an or and a subtraction where a conversion
+// runs at a quarter of their rate or less.
+vec4 SmallToFloat(uvec4 value, float bias) {
+  return uintBitsToFloat(value | 0x4b000000u) - (8388608.0 + bias);
+}
+
 #if defined(WEIGHT_INT8)
 const uint BLOCK_VECS = 4u;
 
 vec4 DecodeVec(uvec4 raw, uint q) {
-  const int word = int(raw[q]);
-  return vec4(bitfieldExtract(word, 0, 8), bitfieldExtract(word, 8, 8), bitfieldExtract(word, 16, 8),
-              bitfieldExtract(word, 24, 8));
+  const uint word = raw[q] ^ 0x80808080u;  // -128..127 become 0..255
+  return SmallToFloat(uvec4(word, word >> 8, word >> 16, word >> 24) & 255u, 128.0);
 }
 
 float BlockScale(uint block) { return GroupScale(block >> 1); }  // two blocks of 16 in a group of 32
@@ -40,7 +45,7 @@ const uint BLOCK_VECS = 8u;
 vec4 DecodeVec(uvec4 raw, uint q) {
   // Columns 0-15 are the low nibbles of the 16 bytes, columns 16-31 the high ones.
   const uint word = raw[q & 3u] >> (q < 4u ? 0u : 4u);
-  return vec4((uvec4(word, word >> 8, word >> 16, word >> 24) & 15u)) - 8.0;
+  return SmallToFloat(uvec4(word, word >> 8, word >> 16, word >> 24) & 15u, 8.0);
 }
 
 float BlockScale(uint block) { return GroupScale(block); }

@@ -36,11 +36,22 @@ class ConformanceTest : public testing::Test {
   ConformanceCase case_;
 };
 
+// Drivers may be unloaded when static objects go: the device goes before.
+class ReleaseDevice final : public testing::Environment {
+ public:
+  explicit ReleaseDevice(std::shared_ptr<SharedDevice> shared) : shared_(std::move(shared)) {}
+  void TearDown() override { shared_->device = absl::CancelledError("all tests have run"); }
+
+ private:
+  const std::shared_ptr<SharedDevice> shared_;
+};
+
 }  // namespace
 
 void RegisterConformance(const ConformanceTarget& target) {
   auto shared = std::make_shared<SharedDevice>();
   shared->target = target;
+  testing::AddGlobalTestEnvironment(new ReleaseDevice(shared));
   std::vector<ConformanceCase> cases;
   for (auto&& group :
        {ReferenceCases(target), BatchCases(target), ResidualCases(target), ContractCases()}) {

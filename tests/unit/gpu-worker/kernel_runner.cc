@@ -14,7 +14,8 @@ absl::StatusOr<std::unique_ptr<KernelRunner>> KernelRunner::Create() {
   auto runner = std::unique_ptr<KernelRunner>(new KernelRunner);
   auto* const messages = &runner->messages_;
   const auto collect = [messages](std::string_view text) { messages->emplace_back(text); };
-  TANDEM_ASSIGN_OR_RETURN(runner->instance_, vulkan::Instance::Create(HasValidationLayer(), collect));
+  TANDEM_ASSIGN_OR_RETURN(runner->instance_,
+                          vulkan::Instance::Create(HasValidationLayer(), collect));
   TANDEM_ASSIGN_OR_RETURN(const auto devices,
                           vulkan::ListPhysicalDevices(runner->instance_->handle()));
   TANDEM_ASSIGN_OR_RETURN(const std::size_t chosen, vulkan::ChooseDevice(devices, "auto"));

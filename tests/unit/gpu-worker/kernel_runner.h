@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,7 +38,8 @@ std::vector<T> FromBytes(const Bytes& bytes) {
   return values;
 }
 
-// Runs single kernels on the device that is there, with validation wherever the layer is installed. One thread.
+// Runs single kernels on the device that is there, with validation wherever the layer is installed.
+// One thread.
 class KernelRunner {
  public:
   static absl::StatusOr<std::unique_ptr<KernelRunner>> Create();
@@ -49,7 +51,8 @@ class KernelRunner {
                    std::vector<Bytes>* bindings);
 
   const vulkan::LogicalDevice& device() const { return *device_; }
-  const std::vector<std::string>& validation_messages() const { return messages_; }
+  // Those that came since the last call.
+  std::vector<std::string> TakeValidationMessages() { return std::exchange(messages_, {}); }
 
  private:
   KernelRunner() = default;

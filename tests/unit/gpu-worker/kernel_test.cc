@@ -52,7 +52,7 @@ TEST_P(Kernel, MatchesItsTwin) {
   const auto twin = twins.find(GetParam());
   ASSERT_NE(twin, twins.end()) << "no twin for kernel " << GetParam();
   twin->second(*runner_, GetParam());
-  EXPECT_THAT(runner_->validation_messages(), testing::IsEmpty());
+  EXPECT_THAT(runner_->TakeValidationMessages(), testing::IsEmpty());
 }
 
 std::vector<std::string> Names() {

@@ -171,7 +171,7 @@ std::vector<float> Attend(const Heads& shape, const TestStep& step, std::size_t 
 }
 
 void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
-                      std::size_t window) {
+                      std::size_t window, std::uint32_t parts) {
   TestRandom random(22);
   const bool half = IsHalf(kernel);
   TestStep step;
@@ -201,18 +201,21 @@ void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Hea
   const kernels::AttentionParams params = {static_cast<std::uint32_t>(window)};
   std::vector<Bytes> bindings = {step.Pack(), ToBytes(qkv), key_bytes, value_bytes,
                                  ToBytes(std::vector<float>(5 * row, 0))};
+  std::vector<std::uint32_t> constants = shape.Constants();
+  constants.insert(constants.begin(), parts * 64);
   ASSERT_TRUE(runner
-                  .Run(kernel, shape.Constants(), std::as_bytes(std::span(&params, 1)),
+                  .Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
                        {static_cast<std::uint32_t>(shape.heads), 5, 1}, &bindings)
                   .ok());
   ExpectNear(FromBytes<float>(bindings[4]), expected, 1e-5, kernel);
 }
 
 void CheckAttention(KernelRunner& runner, const std::string& kernel) {
-  CheckAttentionOf(runner, kernel, {4, 1, 256}, 0);
-  CheckAttentionOf(runner, kernel, {4, 2, 128}, 33);
-  CheckAttentionOf(runner, kernel, {2, 2, 32}, 100);
-  CheckAttentionOf(runner, kernel, {2, 1, 96}, 0);  // lanes are left over
+  CheckAttentionOf(runner, kernel, {4, 1, 256}, 0, 1);
+  CheckAttentionOf(runner, kernel, {4, 2, 128}, 33, 2);
+  CheckAttentionOf(runner, kernel, {2, 2, 32}, 100, 1);
+  CheckAttentionOf(runner, kernel, {4, 2, 32}, 0, 8);  // more parts than rounds of keys
+  CheckAttentionOf(runner, kernel, {2, 1, 96}, 0, 2);  // lanes are left over
 }
 
 }  // namespace

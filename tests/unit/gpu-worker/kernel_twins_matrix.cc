@@ -104,13 +104,17 @@ void CheckProduct(KernelRunner& runner, const std::string& kernel,
 
 void CheckMatvec(KernelRunner& runner, const std::string& kernel) {
   for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
-    for (const std::uint32_t lanes : {8u, 32u}) {
+    // A tile of eight vectors for 32 lanes would be more shared memory than there may be.
+    for (const std::uint32_t lanes : {8u, tokens == 8 ? 16u : 32u}) {
       const std::uint32_t rows_per_lane = tokens == 8 ? 2 : 4;
       const std::int64_t rows = 37;
       const std::uint32_t per_group = 32 / lanes * rows_per_lane;
       const auto groups = static_cast<std::uint32_t>(CeilDiv(37, per_group));
       // A grid of two dimensions with groups to spare.
-      CheckProduct(runner, kernel, {32, lanes, rows_per_lane, tokens, kernels::kRowsAreLogits},
+      // The whole row in one tile of columns, or many tiles and a short one.
+      const std::uint32_t tile = tokens == 2 ? 64 : lanes;
+      CheckProduct(runner, kernel,
+                   {32, lanes, rows_per_lane, tokens, kernels::kRowsAreLogits, tile},
                    {2, (groups + 1) / 2, 1},
                    {rows, 352, static_cast<std::int32_t>(tokens == 8 ? 5 : tokens), tokens});
     }

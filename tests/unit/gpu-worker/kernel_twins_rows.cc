@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/kernels/geglu/geglu_params.h"
 #include "gpu-worker/kernels/post_norm/post_norm_params.h"
 #include "gpu-worker/kernels/probe/probe_params.h"
@@ -45,6 +46,17 @@ void CheckProbe(KernelRunner& runner, const std::string& kernel) {
   for (std::uint32_t i = 0; i < 64; ++i) EXPECT_EQ(found[i], sum * (i + 1) + 99);
 }
 
+void CheckCopy(KernelRunner& runner, const std::string& kernel) {
+  TestRandom random(5);
+  const std::vector<float> from = random.Floats(4 * 1200);
+  std::vector<float> expected(4 * 1200, 0);
+  std::copy_n(from.begin(), 4 * 1111, expected.begin());
+  const kernels::CopyParams params = {1111};
+  std::vector<Bytes> bindings = {ToBytes(from), ToBytes(std::vector<float>(4 * 1200, 0))};
+  ASSERT_TRUE(runner.Run(kernel, {}, PushOf(params), {2, 2, 1}, &bindings).ok());
+  EXPECT_EQ(FromBytes<float>(bindings[1]), expected);
+}
+
 void CheckRmsNorm(KernelRunner& runner, const std::string& kernel) {
   constexpr std::size_t kHidden = 200;
   TestRandom random(2);
@@ -69,7 +81,8 @@ void CheckRmsNorm(KernelRunner& runner, const std::string& kernel) {
     std::vector<Bytes> bindings = {step.Pack(), ToBytes(x), ToBytes(weight),
                                    ToBytes(std::vector<float>(6 * kHidden, 0))};
     ASSERT_TRUE(
-        runner.Run(kernel, {kernels::kBaseInput, rows}, PushOf(params), {6, 1, 1}, &bindings).ok());
+        runner.Run(kernel, {64, kernels::kBaseInput, rows}, PushOf(params), {6, 1, 1}, &bindings)
+            .ok());
     ExpectNear(FromBytes<float>(bindings[3]), expected, 1e-6, kernel);
   }
 }
@@ -109,8 +122,8 @@ void CheckPostNorm(KernelRunner& runner, const std::string& kernel) {
                                    ToBytes(next_weight),
                                    ToBytes(std::vector<float>(4 * kHidden, 0))};
     ASSERT_TRUE(runner
-                    .Run(kernel, {kernels::kBaseInput, kernels::kBaseOutput, next}, PushOf(params),
-                         {4, 1, 1}, &bindings)
+                    .Run(kernel, {32, kernels::kBaseInput, kernels::kBaseOutput, next},
+                         PushOf(params), {4, 1, 1}, &bindings)
                     .ok());
     ExpectNear(FromBytes<float>(bindings[4]), residual, 1e-6, kernel + " residual");
     ExpectNear(FromBytes<float>(bindings[6]), normed, 1e-6, kernel + " normed");
@@ -147,6 +160,7 @@ void CheckGeglu(KernelRunner& runner, const std::string& kernel) {
 
 std::map<std::string, KernelTwin> RowTwins() {
   return {{"probe", CheckProbe},
+          {"copy", CheckCopy},
           {"rms_norm", CheckRmsNorm},
           {"post_norm", CheckPostNorm},
           {"geglu", CheckGeglu}};

@@ -9,6 +9,8 @@ vulkan::PhysicalDevice Of(std::uint32_t vendor, VkPhysicalDeviceType type) {
   vulkan::PhysicalDevice device;
   device.vendor_id = vendor;
   device.type = type;
+  device.limits.maxComputeWorkGroupInvocations = 1024;
+  device.limits.maxComputeSharedMemorySize = 49152;
   return device;
 }
 
@@ -19,27 +21,46 @@ TEST(Tuning, FirstRowThatMatches) {
   EXPECT_EQ(TuningFor(Of(0x8086, VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU)).name, "generic");
 }
 
+TEST(Tuning, IsCutToTheLeastThatVulkanPromises) {
+  vulkan::PhysicalDevice device = Of(0x10de, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU);
+  device.limits.maxComputeWorkGroupInvocations = 128;
+  device.limits.maxComputeSharedMemorySize = 16384;
+  const Tuning tuning = TuningFor(device);
+  EXPECT_EQ(tuning.norm_lanes, 128u);
+  EXPECT_EQ(tuning.attention_parts, 2u);
+  EXPECT_LE(tuning.matvec_group, 128u);
+  for (const std::uint32_t tokens : {1u, 8u}) {
+    EXPECT_LE(MatvecSharedBytes(ChooseMatvecShape(tuning, 5376, 168, 8, tokens), 8), 16384u);
+  }
+}
+
 // What the kernel takes for granted.
 TEST(Tuning, MatvecShapesAreSound) {
   for (const std::uint32_t vendor : {0x1002u, 0x10deu, 0x8086u}) {
-    const Tuning& tuning = TuningFor(Of(vendor, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU));
+    const Tuning tuning = TuningFor(Of(vendor, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU));
     for (const std::uint32_t rows : {1u, 100u, 5376u, 262144u}) {
-      for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
-        const MatvecShape shape = ChooseMatvecShape(tuning, rows, tokens);
-        EXPECT_EQ(shape.group % shape.lanes, 0u);
-        EXPECT_GE(shape.rows, 1u);
-        EXPECT_LE(shape.rows * tokens, 16u);
-        EXPECT_EQ(shape.tokens, tokens);
-        // 16 KiB of shared memory are all that Vulkan promises.
-        EXPECT_LE(shape.rows * tokens * shape.group * 4, 16384u);
+      for (const std::uint32_t blocks : {1u, 11u, 168u, 5376u}) {
+        for (const std::uint32_t block_vecs : {2u, 4u, 8u}) {
+          for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
+            const MatvecShape shape = ChooseMatvecShape(tuning, rows, blocks, block_vecs, tokens);
+            EXPECT_EQ(shape.group % shape.lanes, 0u);
+            EXPECT_EQ(shape.tile_blocks % shape.lanes, 0u);
+            EXPECT_GE(shape.tile_blocks, shape.lanes);
+            EXPECT_GE(shape.rows, 1u);
+            EXPECT_LE(shape.rows * tokens, 16u);
+            EXPECT_EQ(shape.tokens, tokens);
+            EXPECT_LE(MatvecSharedBytes(shape, block_vecs), tuning.matvec_shared);
+          }
+        }
       }
     }
   }
 }
 
 TEST(Tuning, FewRowsGetMoreLanes) {
-  const Tuning& tuning = TuningFor(Of(0x10de, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU));
-  EXPECT_LT(ChooseMatvecShape(tuning, 262144, 1).lanes, ChooseMatvecShape(tuning, 4096, 1).lanes);
+  const Tuning tuning = TuningFor(Of(0x10de, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU));
+  EXPECT_LT(ChooseMatvecShape(tuning, 262144, 168, 8, 1).lanes,
+            ChooseMatvecShape(tuning, 1024, 168, 8, 1).lanes);
 }
 
 }  // namespace
