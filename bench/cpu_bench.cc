@@ -95,7 +95,8 @@ void Matvec(benchmark::State& state, WeightFormat format, bool int8) {
       plain.data(), split.data(), scales.data(), sums.data(), static_cast<std::int64_t>(padded), 1};
   QuantizeActivations(x.data(), kCols, 0, quantized);
   const auto rows = [&](std::int64_t begin, std::int64_t end, int) {
-    if (int8) return Int8Product(matrix.view, begin, end, quantized, out.data(), matrix.view.rows);
+    if (int8)
+      return Int8Product(matrix.view, begin, end, quantized, nullptr, out.data(), matrix.view.rows);
     FloatProduct(matrix.view, begin, end, {x.data(), kCols, 1}, nullptr, out.data(),
                  matrix.view.rows);
   };

@@ -9,6 +9,9 @@
 namespace tandem {
 namespace {
 
+constexpr std::int64_t kBlockUnit = 16;  // rows
+static_assert(kBlockUnit % kTileRows == 0);
+
 std::int64_t PaddedCols(std::int64_t cols) {
   return static_cast<std::int64_t>(RoundUp(static_cast<std::uint64_t>(cols),
                                            static_cast<std::uint64_t>(kGroupSize * kChunkGroups)));
@@ -48,6 +51,8 @@ absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads,
   TANDEM_RETURN_IF_ERROR(quant_split.Reserve(quants, counters));
   TANDEM_RETURN_IF_ERROR(quant_scales.Reserve(quants / kGroupSize * sizeof(float), counters));
   TANDEM_RETURN_IF_ERROR(quant_sums.Reserve(quants / kGroupSize * sizeof(std::int32_t), counters));
+  TANDEM_RETURN_IF_ERROR(int8_tiles.Reserve(
+      static_cast<std::size_t>(threads * Int8ScratchBytes(PaddedCols(sizes.quantized))), counters));
   return tiles.Reserve(static_cast<std::size_t>(threads * kTileRows * sizes.tile) * sizeof(float),
                        counters);
 }
@@ -77,7 +82,9 @@ void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_
   last_row = std::min(last_row, w.rows);
   if (first_row >= last_row) return;
   if (activations_ == ActivationType::kInt8) {
-    return Int8Product(w, first_row, last_row, quantized_, output.out, w.rows);
+    auto* tile = scratch_->int8_tiles.as<std::byte>() +
+                 worker * Int8ScratchBytes(PaddedCols(scratch_->sizes.quantized));
+    return Int8Product(w, first_row, last_row, quantized_, tile, output.out, w.rows);
   }
   float* tile = scratch_->tiles.as<float>() + worker * kTileRows * scratch_->sizes.tile;
   FloatProduct(w, first_row, last_row, input_, tile, output.out, w.rows);
@@ -86,8 +93,8 @@ void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_
 // Blocks are small enough to share out evenly and large enough to be worth the hand-out; whole
 // tiles.
 std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
-  const std::int64_t even = rows / (8 * pool_->threads()) / kTileRows * kTileRows;
-  return std::clamp<std::int64_t>(even, 4 * kTileRows, 32 * kTileRows);
+  const std::int64_t even = rows / (8 * pool_->threads()) / kBlockUnit * kBlockUnit;
+  return std::clamp<std::int64_t>(even, kBlockUnit, 8 * kBlockUnit);
 }
 
 void CpuProducts::Run(std::span<const Output> outputs) {

@@ -41,7 +41,8 @@ struct CpuScratch {
   CpuBuffer up;         // (tokens, ffn)
   CpuBuffer rope;       // four planes (tokens, head_dim / 2): cosines, sines; local, global
   CpuBuffer quant_plain, quant_split, quant_scales, quant_sums;
-  CpuBuffer tiles;  // (threads, kTileRows * tile)
+  CpuBuffer int8_tiles;  // (threads, Int8ScratchBytes)
+  CpuBuffer tiles;       // (threads, kTileRows * tile)
 };
 
 // Matrix products over the pool. Allocates nothing. One thread at a time.

@@ -27,6 +27,7 @@ HWY_INLINE void DotBlock(const MatrixView& w, std::int64_t row, const float* x,
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(d));
+  constexpr std::int64_t kStep = RowDecoder<kFormat>::Step(kLanes);
   V sums[kRows][kTokens];
   for (auto& of_row : sums) {
     for (V& sum : of_row) sum = hn::Zero(d);
@@ -38,15 +39,23 @@ HWY_INLINE void DotBlock(const MatrixView& w, std::int64_t row, const float* x,
   while (col + kLanes <= w.cols) {
     const std::int64_t chunk_end = RowDecoder<kFormat>::ChunkEnd(col, w.cols, kLanes);
     for (int r = 0; r < kRows; ++r) decoders[r].StartChunk(col, chunk_end);
-    for (; col < chunk_end; col += kLanes) {
-      V inputs[kTokens];
+    for (; col < chunk_end; col += kStep) {
+      for (int r = 0; r < kRows; ++r) decoders[r].StartStep(col);
       HWY_UNROLL_ALL
-      for (int t = 0; t < kTokens; ++t) inputs[t] = hn::LoadU(d, x + t * x_stride + col);
-      HWY_UNROLL_ALL
-      for (int r = 0; r < kRows; ++r) {
-        const V weights = decoders[r].Load(d, col);
+      for (std::int64_t v = 0; v < kStep; v += kLanes) {
+        V inputs[kTokens];
         HWY_UNROLL_ALL
-        for (int t = 0; t < kTokens; ++t) sums[r][t] = hn::MulAdd(weights, inputs[t], sums[r][t]);
+        for (int t = 0; t < kTokens; ++t) {
+          inputs[t] = hn::LoadU(d, x + t * x_stride + col + v);
+        }
+        HWY_UNROLL_ALL
+        for (int r = 0; r < kRows; ++r) {
+          const V weights = decoders[r].Load(d, col, v);
+          HWY_UNROLL_ALL
+          for (int t = 0; t < kTokens; ++t) {
+            sums[r][t] = hn::MulAdd(weights, inputs[t], sums[r][t]);
+          }
+        }
       }
     }
   }

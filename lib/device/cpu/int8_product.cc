@@ -22,47 +22,87 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+RowInputs InputsAt(const QuantizedRows& x, const std::int8_t* quants, std::int64_t token) {
+  const std::int64_t scale_stride = x.cols_padded / kGroupSize;
+  return {quants + token * x.cols_padded, x.scales + token * scale_stride,
+          x.sums + token * scale_stride, x.cols_padded, scale_stride};
+}
+
+// One row after another: for few tokens, and for what a tile leaves over.
 template <bool kInt4>
-void ProductOf(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
-               const QuantizedRows& x, float* out, std::int64_t out_stride) {
+void RowByRow(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+              const QuantizedRows& x, float* out, std::int64_t out_stride) {
   // Activations of a block of tokens stay in the first-level cache while the rows go by.
   constexpr std::int64_t kBlockBytes = 24 * 1024;
   const std::int64_t block = std::clamp<std::int64_t>(kBlockBytes / x.cols_padded / 4 * 4, 4, 64);
   const std::int64_t groups = w.cols / kGroupSize;
-  const std::int64_t row_bytes = kInt4 ? w.cols / 2 : w.cols;
   const std::int8_t* quants = kInt4 ? x.split : x.plain;
-  const std::int64_t scale_stride = x.cols_padded / kGroupSize;
   for (std::int64_t begin = 0; begin < x.rows; begin += block) {
     const std::int64_t end = std::min(begin + block, x.rows);
     for (std::int64_t row = first_row; row < last_row; ++row) {
-      const std::uint8_t* values = w.values + row * row_bytes;
+      const std::uint8_t* values = w.values + row * groups * (kInt4 ? 16 : 32);
       const std::uint16_t* scales = w.scales + row * groups;
+      float* to = out + row;
       std::int64_t t = begin;
-      const auto inputs = [&] {
-        return RowInputs{quants + t * x.cols_padded, x.scales + t * scale_stride,
-                         x.sums + t * scale_stride, x.cols_padded, scale_stride};
-      };
       for (; t + 4 <= end; t += 4) {
-        RowTimesTokens<kInt4, 4>(values, scales, groups, inputs(), out + t * out_stride + row,
-                                 out_stride);
+        RowTimesTokens<kInt4, 4>(values, scales, groups, InputsAt(x, quants, t),
+                                 to + t * out_stride, out_stride);
       }
       for (; t + 2 <= end; t += 2) {
-        RowTimesTokens<kInt4, 2>(values, scales, groups, inputs(), out + t * out_stride + row,
-                                 out_stride);
+        RowTimesTokens<kInt4, 2>(values, scales, groups, InputsAt(x, quants, t),
+                                 to + t * out_stride, out_stride);
       }
       for (; t < end; ++t) {
-        RowTimesTokens<kInt4, 1>(values, scales, groups, inputs(), out + t * out_stride + row,
-                                 out_stride);
+        RowTimesTokens<kInt4, 1>(values, scales, groups, InputsAt(x, quants, t),
+                                 to + t * out_stride, out_stride);
       }
     }
   }
 }
 
+#if HWY_TARGET == HWY_AVX3_DL
+// Packs 16 rows at a time and uses them for all tokens; returns the first row that is left over.
+template <bool kInt4>
+std::int64_t TileByTile(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+                        const QuantizedRows& x, void* scratch, float* out,
+                        std::int64_t out_stride) {
+  const std::int64_t groups = w.cols / kGroupSize;
+  auto* bytes = static_cast<std::uint8_t*>(scratch);
+  const Int8Tile tile{bytes, reinterpret_cast<float*>(bytes + groups * Int8Tile::kGroupBytes),
+                      groups};
+  std::int64_t row = first_row;
+  for (; row + Int8Tile::kRows <= last_row; row += Int8Tile::kRows) {
+    PackTile<kInt4>(w, row, tile);
+    float* to = out + row;
+    std::int64_t t = 0;
+    for (; t + 4 <= x.rows; t += 4) {
+      TileTimesTokens<kInt4, 4>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
+    }
+    for (; t < x.rows; ++t) {
+      TileTimesTokens<kInt4, 1>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
+    }
+  }
+  return row;
+}
+#endif
+
+template <bool kInt4>
+void ProductOf(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
+               const QuantizedRows& x, [[maybe_unused]] void* scratch, float* out,
+               std::int64_t out_stride) {
+#if HWY_TARGET == HWY_AVX3_DL
+  if (x.rows >= kInt8TileTokens) {  // for fewer, packing costs more than it saves
+    first_row = TileByTile<kInt4>(w, first_row, last_row, x, scratch, out, out_stride);
+  }
+#endif
+  RowByRow<kInt4>(w, first_row, last_row, x, out, out_stride);
+}
+
 void Int8ProductImpl(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
-                     const QuantizedRows& x, float* out, std::int64_t out_stride) {
+                     const QuantizedRows& x, void* scratch, float* out, std::int64_t out_stride) {
   if (w.format == WeightFormat::kInt4)
-    return ProductOf<true>(w, first_row, last_row, x, out, out_stride);
-  ProductOf<false>(w, first_row, last_row, x, out, out_stride);
+    return ProductOf<true>(w, first_row, last_row, x, scratch, out, out_stride);
+  ProductOf<false>(w, first_row, last_row, x, scratch, out, out_stride);
 }
 
 // 32 values to int8, rounded to nearest, ties to even.
@@ -122,8 +162,8 @@ HWY_EXPORT(Int8ProductImpl);
 HWY_EXPORT(QuantizeActivationsImpl);
 
 void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
-                 const QuantizedRows& x, float* out, std::int64_t out_stride) {
-  HWY_DYNAMIC_DISPATCH(Int8ProductImpl)(w, first_row, last_row, x, out, out_stride);
+                 const QuantizedRows& x, void* scratch, float* out, std::int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(Int8ProductImpl)(w, first_row, last_row, x, scratch, out, out_stride);
 }
 
 void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,

@@ -34,6 +34,8 @@ struct RowInputs {
 
 #if HWY_TARGET == HWY_AVX3_DL
 #include "lib/device/cpu/int8_row_vnni-inl.h"
+// Behind the rows, whose definitions it uses.
+#include "lib/device/cpu/int8_tile_vnni-inl.h"
 #elif HWY_TARGET == HWY_AVX2
 #include "lib/device/cpu/int8_row_avx2-inl.h"
 #else

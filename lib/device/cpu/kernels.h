@@ -57,9 +57,12 @@ void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,
 
 // The same product with int8 or int4 weights. Group sums are exact integers; group g adds w_scale *
 // x_scale * sum to lane g % 16 (two roundings, no fused multiply-add) and the lanes are added as a
-// tree: every instruction set gives the same bits.
+// tree: every instruction set gives the same bits. `scratch`: Int8ScratchBytes(cols), aligned to 64
+// bytes; unused for fewer than kInt8TileTokens rows of x.
+inline constexpr std::int64_t kInt8TileTokens = 12;
+inline constexpr std::int64_t Int8ScratchBytes(std::int64_t cols) { return 18 * cols; }
 void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
-                 const QuantizedRows& x, float* out, std::int64_t out_stride);
+                 const QuantizedRows& x, void* scratch, float* out, std::int64_t out_stride);
 
 // out = row `row` of w, times `scale`.
 void ScaledRow(const MatrixView& w, std::int64_t row, float scale, float* out);

@@ -33,8 +33,8 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Reads one row in steps of whole vectors. Start(row), then for each chunk [col, end): StartChunk,
-// Load at ascending columns.
+// Reads one row. Start(row); for each chunk [col, end): StartChunk; for each Step() columns of it:
+// StartStep, and Load of its vectors.
 template <WeightFormat kFormat>
 class RowDecoder;
 
@@ -44,7 +44,10 @@ class PlainChunks {
   static std::int64_t ChunkEnd(std::int64_t col, std::int64_t cols, std::int64_t lanes) {
     return col + (cols - col) / lanes * lanes;
   }
+  // Columns that one Load loop covers: a vector.
+  static constexpr std::int64_t Step(std::int64_t lanes) { return lanes; }
   HWY_INLINE void StartChunk(std::int64_t, std::int64_t) {}
+  HWY_INLINE void StartStep(std::int64_t) {}
 };
 
 template <>
@@ -54,8 +57,8 @@ class RowDecoder<WeightFormat::kF32> : public PlainChunks {
     values_ = reinterpret_cast<const float*>(w.values) + row * w.cols;
   }
   template <class D>
-  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col) const {
-    return hn::LoadU(d, values_ + col);
+  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col, std::int64_t offset) const {
+    return hn::LoadU(d, values_ + col + offset);
   }
   float Scalar(std::int64_t col) const { return values_[col]; }
 
@@ -70,10 +73,11 @@ class RowDecoder<WeightFormat::kBf16> : public PlainChunks {
     values_ = reinterpret_cast<const std::uint16_t*>(w.values) + row * w.cols;
   }
   template <class D>
-  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col) const {
+  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col, std::int64_t offset) const {
     const hn::RebindToUnsigned<D> du;
     const hn::Rebind<std::uint16_t, D> d16;
-    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, values_ + col))));
+    return hn::BitCast(
+        d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, values_ + col + offset))));
   }
   float Scalar(std::int64_t col) const { return Bf16ToFloat(values_[col]); }
 
@@ -99,17 +103,20 @@ class GroupChunks {
   static std::int64_t ChunkEnd(std::int64_t col, std::int64_t cols, std::int64_t) {
     return std::min(col + kChunkGroups * kGroupSize, cols);
   }
+  // A group; its scale is in a register while its vectors are loaded.
+  static constexpr std::int64_t Step(std::int64_t) { return kGroupSize; }
   HWY_INLINE void StartChunk(std::int64_t col, std::int64_t end) {
     chunk_ = col;
     LoadScales(row_scales_ + col / kGroupSize, (end - col) / kGroupSize, chunk_scales_);
   }
+  HWY_INLINE void StartStep(std::int64_t col) {
+    scale_ = hn::Set(hn::ScalableTag<float>(), chunk_scales_[(col - chunk_) / kGroupSize]);
+  }
 
  protected:
-  HWY_INLINE float Scale(std::int64_t col) const {
-    return chunk_scales_[(col - chunk_) / kGroupSize];
-  }
   const std::uint16_t* row_scales_ = nullptr;
   std::int64_t chunk_ = 0;
+  hn::Vec<hn::ScalableTag<float>> scale_;
   float chunk_scales_[kChunkGroups];
 };
 
@@ -121,11 +128,11 @@ class RowDecoder<WeightFormat::kInt8> : public GroupChunks {
     row_scales_ = w.scales + row * (w.cols / kGroupSize);
   }
   template <class D>
-  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col) const {
+  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col, std::int64_t offset) const {
     const hn::RebindToSigned<D> di;
     const hn::Rebind<std::int8_t, D> d8;
-    const auto quants = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, values_ + col)));
-    return hn::Mul(quants, hn::Set(d, Scale(col)));
+    const auto quants = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, values_ + col + offset)));
+    return hn::Mul(quants, scale_);
   }
   float Scalar(std::int64_t) const { return 0; }  // rows are whole groups: never left over
 
@@ -141,15 +148,19 @@ class RowDecoder<WeightFormat::kInt4> : public GroupChunks {
     row_scales_ = w.scales + row * (w.cols / kGroupSize);
   }
   template <class D>
-  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col) const {
+  HWY_INLINE hn::Vec<D> Load(D d, std::int64_t col, std::int64_t offset) const {
     const hn::RebindToSigned<D> di;
     const hn::Rebind<std::uint8_t, D> d8;
-    const std::int64_t in_group = col % kGroupSize;
-    const std::int64_t byte = (col - in_group) / 2 + in_group % 16;
-    const auto bytes = hn::PromoteTo(di, hn::LoadU(d8, values_ + byte));
-    const auto nibbles = in_group < 16 ? hn::And(bytes, hn::Set(di, 15)) : hn::ShiftRight<4>(bytes);
-    const auto scale = hn::Set(d, Scale(col));
-    return hn::MulSub(hn::ConvertTo(d, nibbles), scale, hn::Mul(scale, hn::Set(d, 8.0f)));
+    const auto bytes = hn::PromoteTo(di, hn::LoadU(d8, values_ + col / 2 + offset % 16));
+#if HWY_TARGET == HWY_AVX3_DL
+    // The 16 values that a nibble can mean, in one register; the look-up ignores the upper bits.
+    const auto table = hn::Mul(scale_, hn::Sub(hn::Iota(d, 0.0f), hn::Set(d, 8.0f)));
+    const auto index = offset < 16 ? bytes : hn::ShiftRight<4>(bytes);
+    return hn::Vec<D>{_mm512_permutexvar_ps(index.raw, table.raw)};
+#else
+    const auto nibbles = offset < 16 ? hn::And(bytes, hn::Set(di, 15)) : hn::ShiftRight<4>(bytes);
+    return hn::MulSub(hn::ConvertTo(d, nibbles), scale_, hn::Mul(scale_, hn::Set(d, 8.0f)));
+#endif
   }
   float Scalar(std::int64_t) const { return 0; }
 
@@ -161,6 +172,7 @@ template <WeightFormat kFormat>
 HWY_INLINE void DecodeRowOf(const MatrixView& w, std::int64_t row, float scale, float* out) {
   const hn::ScalableTag<float> d;
   constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(d));
+  constexpr std::int64_t kStep = RowDecoder<kFormat>::Step(kLanes);
   RowDecoder<kFormat> decoder;
   decoder.Start(w, row);
   const auto factor = hn::Set(d, scale);
@@ -168,8 +180,12 @@ HWY_INLINE void DecodeRowOf(const MatrixView& w, std::int64_t row, float scale, 
   while (col + kLanes <= w.cols) {
     const std::int64_t end = RowDecoder<kFormat>::ChunkEnd(col, w.cols, kLanes);
     decoder.StartChunk(col, end);
-    for (; col < end; col += kLanes)
-      hn::StoreU(hn::Mul(decoder.Load(d, col), factor), d, out + col);
+    for (; col < end; col += kStep) {
+      decoder.StartStep(col);
+      for (std::int64_t v = 0; v < kStep; v += kLanes) {
+        hn::StoreU(hn::Mul(decoder.Load(d, col, v), factor), d, out + col + v);
+      }
+    }
   }
   for (; col < w.cols; ++col) out[col] = decoder.Scalar(col) * scale;
 }

@@ -1,7 +1,9 @@
 #include "lib/device/cpu/kernels.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -204,18 +206,21 @@ float Int8Expected(const TestMatrix& matrix, std::int64_t row, const Quantized& 
 }
 
 TEST_P(CpuKernels, Int8ProductHasTheSameBitsEverywhere) {
-  constexpr std::int64_t kRows = 9;
+  constexpr std::int64_t kRows = 35;  // two tiles of 16 rows and some
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
     for (const std::int64_t cols : {32, 96, 256, 352, 512, 1152}) {
       const TestMatrix matrix(format, kRows, cols, 7);
-      for (const std::int64_t tokens : {1, 2, 3, 5, 8}) {
+      const std::unique_ptr<void, decltype(&std::free)> scratch(
+          std::aligned_alloc(64, RoundUp(static_cast<std::uint64_t>(Int8ScratchBytes(cols)), 64)),
+          &std::free);
+      for (const std::int64_t tokens : {1, 2, 3, 5, 8, 12, 18}) {
         auto x = RandomFloats(static_cast<std::size_t>(tokens * cols), 8);
         // The widest quants in every place of a group: no pair of products may saturate.
         for (std::int64_t c = 0; c < std::min<std::int64_t>(cols, 64); ++c)
           x[static_cast<std::size_t>(c)] = c < 32 ? 1.0f : -1.0f;
         const Quantized q(x, tokens, cols);
         std::vector<float> out(static_cast<std::size_t>(tokens * kRows));
-        Int8Product(ViewOf(matrix.view), 0, kRows, q.view, out.data(), kRows);
+        Int8Product(ViewOf(matrix.view), 0, kRows, q.view, scratch.get(), out.data(), kRows);
         for (std::int64_t r = 0; r < kRows; ++r) {
           for (std::int64_t t = 0; t < tokens; ++t) {
             ASSERT_EQ(out[static_cast<std::size_t>(t * kRows + r)], Int8Expected(matrix, r, q, t))
@@ -235,7 +240,7 @@ TEST_P(CpuKernels, Int8ProductTakesTheExtremes) {
     for (std::size_t i = 256; i < 512; ++i) x[i] = -1.0f;
     const Quantized q(x, 1, 512);
     float out = 0;
-    Int8Product(ViewOf(matrix.view), 0, 1, q.view, &out, 1);
+    Int8Product(ViewOf(matrix.view), 0, 1, q.view, nullptr, &out, 1);
     EXPECT_EQ(out, Int8Expected(matrix, 0, q, 0));
   }
 }
