@@ -42,7 +42,7 @@ ABSL_FLAG(std::string, activations, "float32",
           "up: activations in products with int8 and int4 weights on a device that can choose: "
           "float32 or int8");
 ABSL_FLAG(std::string, kv_type, "",
-          "up: keys and values in the cache: float32 or float16; default: the gateway's");
+          "up: keys and values in the cache: float32 or float16; default: float32");
 ABSL_FLAG(std::string, edge_kinds, "",
           "up: allowed hand-over kinds in order: dma-buf, host-pointer, inline");
 ABSL_FLAG(

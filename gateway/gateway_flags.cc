@@ -45,7 +45,7 @@ ABSL_FLAG(std::string, edge_kinds, "",
           "allowed edge kinds in order of preference, with commas; empty: "
           "dma-buf,host-pointer,inline");
 ABSL_FLAG(std::string, activations, "float32", "float32 or int8");
-ABSL_FLAG(std::string, kv_type, "", "float32 or float16; empty: each device's default");
+ABSL_FLAG(std::string, kv_type, "float32", "keys and values in the cache: float32 or float16");
 ABSL_FLAG(std::int32_t, context, 0, "tokens of prompt and answer together; 0: the default");
 ABSL_FLAG(std::int32_t, max_tokens_per_step, 0, "tokens of one step; 0: the default");
 ABSL_FLAG(std::int32_t, max_sequences, 0, "requests that run at a time; 0: the default");

@@ -33,7 +33,7 @@ struct ClusterOptions {
                                          "inline"};  // allowed, in this order
   std::int32_t edge_slots = 2;
   std::string activations = "float32";  // float32 or int8
-  std::string kv_type;                  // float32, float16; empty: each device's default
+  std::string kv_type = "float32";      // or float16
   StepLimits limits;                    // max_blocks_per_sequence follows from the context
   std::int32_t context_tokens =
       0;  // 0: kDefaultContextTokens; never more than the model's max_positions

@@ -47,7 +47,7 @@ absl::Status CheckOptions(const ClusterOptions& options) {
         absl::StrCat("edge slots: expected 1 to 32, found ", options.edge_slots));
   }
   TANDEM_RETURN_IF_ERROR(CheckOneOf("activations", options.activations, {"float32", "int8"}));
-  return CheckOneOf("kv type", options.kv_type, {"", "float32", "float16"});
+  return CheckOneOf("kv type", options.kv_type, {"float32", "float16"});
 }
 
 absl::StatusOr<ServedModel> ReadModel(const v1::Model& message) {
