@@ -5,6 +5,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -61,17 +62,21 @@ struct HttpServer::Impl {
   const HttpServerOptions options;
   HttpHandler& handler;
   ListenAddress address;
-  asio::io_context io;
-  asio::strand<asio::io_context::executor_type> accept_strand;
-  std::optional<tcp::acceptor> tcp_acceptor;
-  std::optional<UnixProtocol::acceptor> unix_acceptor;
-  std::vector<std::thread> threads;
 
+  // Before `io`, whose end may destroy connections: they use these.
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::uint64_t, std::weak_ptr<Connection>> connections;
   std::uint64_t next_id = 0;
   bool stopping = false;
+
+  asio::io_context io;
+  // What Shutdown posts must run, even with no connection left.
+  asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
+  asio::strand<asio::io_context::executor_type> accept_strand;
+  std::optional<tcp::acceptor> tcp_acceptor;
+  std::optional<UnixProtocol::acceptor> unix_acceptor;
+  std::vector<std::thread> threads;
 };
 
 absl::Status HttpServer::Impl::ListenTcp(const ListenAddress& where) {
@@ -130,15 +135,20 @@ asio::awaitable<void> HttpServer::Impl::AcceptLoop(Acceptor& acceptor) {
 }
 
 void HttpServer::Impl::Adopt(Connection::Socket socket) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (stopping) return;
-  const bool full = connections.size() >= options.max_connections;
-  // Refusals cost little, but they too have a bound.
-  if (connections.size() >= options.max_connections * 2 + 16) return;
-  const std::uint64_t id = next_id++;
-  auto connection = std::make_shared<Connection>(std::move(socket), options, handler,
-                                                 [this, id] { Forget(id); });
-  connections.emplace(id, connection);
+  // Released outside the lock: its destructor calls Forget.
+  std::shared_ptr<Connection> connection;
+  bool full = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (stopping) return;
+    full = connections.size() >= options.max_connections;
+    // Refusals cost little, but they too have a bound.
+    if (connections.size() >= options.max_connections * 2 + 16) return;
+    const std::uint64_t id = next_id++;
+    connection = std::make_shared<Connection>(std::move(socket), options, handler,
+                                              [this, id] { Forget(id); });
+    connections.emplace(id, connection);
+  }
   full ? connection->StartRefusal() : connection->Start();
 }
 
@@ -164,6 +174,7 @@ bool HttpServer::Impl::WaitUntilEmpty(absl::Duration limit) {
 }
 
 void HttpServer::Impl::Stop() {
+  work.reset();
   for (std::thread& thread : threads) thread.join();
   threads.clear();
   if (address.is_unix()) unlink(address.unix_path.c_str());

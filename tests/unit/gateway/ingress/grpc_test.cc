@@ -1,0 +1,270 @@
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gateway/ingress/grpc/grpc_server.h"
+#include "tandem/v1/inference.grpc.pb.h"
+#include "tests/unit/gateway/ingress/fake_engine.h"
+
+namespace tandem {
+namespace {
+
+class GrpcTest : public ::testing::Test {
+ protected:
+  GrpcTest() : metrics_(std::make_shared<prometheus::Registry>()) {
+    auto serving = std::make_shared<Serving>();
+    serving->model = {.id = "m",
+                      .created = 7,
+                      .weight_format = "int4",
+                      .plan = "split",
+                      .tokenizer = TestTokenizer()};
+    serving->engine = &engine_;
+    serving_.Set(std::move(serving));
+  }
+
+  void SetUp() override { Start(); }
+
+  void Start() {
+    const auto address = ParseListenAddress("127.0.0.1:0");
+    ASSERT_TRUE(address.ok());
+    auto server = GrpcServer::Start(*address, {},
+                                    {.serving = &serving_,
+                                     .keys = &keys_,
+                                     .metrics = &metrics_,
+                                     .status = [] {
+                                       ClusterStatus status;
+                                       status.state = "ready";
+                                       status.workers.resize(1);
+                                       status.workers[0].name = "gpu0";
+                                       return status;
+                                     }});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
+    stub_ = v1::Inference::NewStub(channel_);
+  }
+
+  static v1::GenerateRequest Request() {
+    v1::GenerateRequest request;
+    request.set_text("Hello");
+    request.set_max_tokens(4);
+    return request;
+  }
+
+  grpc::Status Outcome(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    auto reader = stub_->Generate(&context, request);
+    v1::GenerateResponse response;
+    while (reader->Read(&response)) {
+    }
+    return reader->Finish();
+  }
+
+  FakeEngine engine_;
+  ServingSlot serving_;
+  ApiKeys keys_;
+  IngressMetrics metrics_;
+  std::unique_ptr<GrpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Inference::Stub> stub_;
+};
+
+TEST_F(GrpcTest, GeneratesAsAStream) {
+  v1::GenerateRequest request = Request();
+  request.set_seed(9);
+  request.set_logprobs(1);
+  request.set_temperature(0);
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, request);
+  const GenerationRequest submitted = engine_.WaitForRequest(1);
+  EXPECT_EQ(submitted.prompt, (std::vector<std::int32_t>{2, Id("Hello")}));
+  EXPECT_EQ(submitted.sampling.seed, 9u);
+  EXPECT_EQ(submitted.sampling.temperature, 0.0f);
+  EXPECT_EQ(submitted.sampling.num_logprobs, 1);
+  engine_.Token(1, {.token = Id("!"), .logprob = -0.5f, .top = {{Id("<0xC3>"), -1.0f}}});
+  v1::GenerateResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  EXPECT_EQ(response.text(), "!");
+  ASSERT_EQ(response.tokens_size(), 1);
+  EXPECT_EQ(response.tokens(0), Id("!"));
+  ASSERT_EQ(response.logprobs_size(), 1);
+  EXPECT_TRUE(response.logprobs(0).has_logprob());
+  EXPECT_EQ(response.logprobs(0).logprob(), -0.5f);
+  EXPECT_EQ(response.logprobs(0).top(0).piece(), "\xC3");
+  engine_.Tokens(1, {Id("\u2581world")});
+  engine_.Finish(1, FinishReason::kLength);
+  std::string text;
+  std::string reason;
+  v1::Usage usage;
+  while (reader->Read(&response)) {
+    text += response.text();
+    reason = response.finish_reason();
+    usage = response.usage();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, " world");
+  EXPECT_EQ(reason, "length");
+  EXPECT_EQ(usage.prompt_tokens(), 2);
+  EXPECT_EQ(usage.completion_tokens(), 2);
+}
+
+TEST_F(GrpcTest, ChatsAndStopsAtTheEndOfTurn) {
+  v1::GenerateRequest request;
+  v1::ChatMessage& message = *request.mutable_chat()->add_messages();
+  message.set_role("user");
+  message.set_content("Hello");
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, request);
+  const GenerationRequest submitted = engine_.WaitForRequest(1);
+  EXPECT_EQ(submitted.prompt[1], Id("<start_of_turn>"));
+  EXPECT_EQ(submitted.max_tokens, 512 - static_cast<std::int32_t>(submitted.prompt.size()));
+  engine_.Tokens(1, {Id("!"), Id("<end_of_turn>")});
+  std::string text;
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) text += response.text();
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, "!");
+  EXPECT_EQ(response.finish_reason(), "stop");
+  engine_.WaitForCancel(1);
+}
+
+TEST_F(GrpcTest, BadRequestsNameTheField) {
+  const auto check = [this](v1::GenerateRequest request, const std::string& word) {
+    const grpc::Status status = Outcome(request);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << word;
+    EXPECT_NE(status.error_message().find(word), std::string::npos) << status.error_message();
+  };
+  check(v1::GenerateRequest(), "prompt");
+  v1::GenerateRequest request = Request();
+  request.set_logprobs(21);
+  check(request, "logprobs");
+  request = Request();
+  request.set_max_tokens(-1);
+  check(request, "max_tokens");
+  request = Request();
+  request.set_max_tokens(511);
+  check(request, "context");
+  request = Request();
+  for (int i = 0; i < 5; ++i) request.add_stop(std::string(1, static_cast<char>('a' + i)));
+  check(request, "stop");
+  request = Request();
+  request.set_temperature(-1);
+  check(request, "temperature");
+  request = Request();
+  request.mutable_tokens()->add_ids(-1);
+  check(request, "tokens");
+  request = Request();
+  request.mutable_chat();
+  check(request, "messages");
+  EXPECT_EQ(engine_.submitted(), 0u);
+}
+
+TEST_F(GrpcTest, RefusalsHaveTheirCodes) {
+  v1::GenerateRequest request = Request();
+  request.set_model("other");
+  EXPECT_EQ(Outcome(request).error_code(), grpc::StatusCode::NOT_FOUND);
+  engine_.SetQueue(0);
+  EXPECT_EQ(Outcome(Request()).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  engine_.RefuseWith(absl::UnavailableError("gone"));
+  EXPECT_EQ(Outcome(Request()).error_code(), grpc::StatusCode::UNAVAILABLE);
+  serving_.Set(nullptr);
+  EXPECT_EQ(Outcome(Request()).error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(GrpcTest, AnEngineErrorEndsTheStream) {
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, Request());
+  engine_.Tokens(1, {Id("!")});
+  v1::GenerateResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  engine_.Finish(1, FinishReason::kError, absl::UnavailableError("gpu0 is gone"));
+  EXPECT_FALSE(reader->Read(&response));
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(status.error_message(), "gpu0 is gone");
+}
+
+TEST_F(GrpcTest, CancellingTheCallCancelsTheRequest) {
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, Request());
+  engine_.WaitForRequest(1);
+  context.TryCancel();
+  engine_.WaitForCancel(1);
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(GrpcTest, ShutdownCancelsWhatRuns) {
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, Request());
+  engine_.WaitForRequest(1);
+  server_->Shutdown(absl::ZeroDuration());
+  engine_.WaitForCancel(1);
+  EXPECT_FALSE(reader->Finish().ok());
+}
+
+TEST_F(GrpcTest, TokenizesBothWays) {
+  v1::TokenizeRequest request;
+  request.set_text("Hello<end_of_turn>");
+  request.set_add_bos(true);
+  request.set_parse_special(true);
+  v1::TokenizeResponse response;
+  grpc::ClientContext first;
+  ASSERT_TRUE(stub_->Tokenize(&first, request, &response).ok());
+  EXPECT_EQ(std::vector<std::int32_t>(response.ids().begin(), response.ids().end()),
+            (std::vector<std::int32_t>{2, Id("Hello"), Id("<end_of_turn>")}));
+  v1::DetokenizeRequest back;
+  *back.mutable_ids() = response.ids();
+  v1::DetokenizeResponse text;
+  grpc::ClientContext second;
+  ASSERT_TRUE(stub_->Detokenize(&second, back, &text).ok());
+  EXPECT_EQ(text.text(), "Hello<end_of_turn>");
+  back.add_ids(1 << 20);
+  grpc::ClientContext third;
+  EXPECT_EQ(stub_->Detokenize(&third, back, &text).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(GrpcTest, TellsModelAndStatus) {
+  v1::ServedModel model;
+  grpc::ClientContext first;
+  ASSERT_TRUE(stub_->GetModel(&first, {}, &model).ok());
+  EXPECT_EQ(model.id(), "m");
+  EXPECT_EQ(model.context_tokens(), 512);
+  EXPECT_EQ(model.weight_format(), "int4");
+  EXPECT_EQ(model.plan(), "split");
+  v1::ClusterStatus status;
+  grpc::ClientContext second;
+  ASSERT_TRUE(stub_->GetStatus(&second, {}, &status).ok());
+  EXPECT_EQ(status.state(), "ready");
+  EXPECT_FALSE(status.version().empty());
+  EXPECT_EQ(status.workers(0).name(), "gpu0");
+}
+
+TEST_F(GrpcTest, KeysAreChecked) {
+  auto keys = ApiKeys::Create({"secret"});
+  ASSERT_TRUE(keys.ok());
+  server_.reset();
+  keys_ = *std::move(keys);
+  Start();
+  EXPECT_EQ(Outcome(Request()).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  v1::ServedModel model;
+  grpc::ClientContext without;
+  EXPECT_EQ(stub_->GetModel(&without, {}, &model).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  v1::ClusterStatus status;
+  grpc::ClientContext wrong;
+  wrong.AddMetadata("authorization", "Bearer nonsense");
+  EXPECT_EQ(stub_->GetStatus(&wrong, {}, &status).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  grpc::ClientContext right;
+  right.AddMetadata("authorization", "Bearer secret");
+  EXPECT_TRUE(stub_->GetModel(&right, {}, &model).ok());
+}
+
+}  // namespace
+}  // namespace tandem
