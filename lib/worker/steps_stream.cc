@@ -27,7 +27,6 @@ void StepsStream::WriteNext() {
 void StepsStream::OnReadDone(bool ok) {
   {
     std::lock_guard lock(mutex_);
-    reading_ = false;
     if (finished_) return;
   }
   if (!ok) {
@@ -52,6 +51,8 @@ void StepsStream::OnReadDone(bool ok) {
   }
   std::lock_guard lock(mutex_);
   request_.Clear();
+  reading_ = false;  // only now: until here request_ was in use, and a result's OnWriteDone may
+                     // start the next read
   ReadNext();
 }
 

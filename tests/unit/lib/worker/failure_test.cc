@@ -248,7 +248,10 @@ class FakeDeviceTest : public testing::Test {
 };
 
 TEST_F(FakeDeviceTest, ALostDeviceIsReported) {
-  behaviour_->wait = [](const auto&) { return absl::UnavailableError("lost"); };
+  {
+    std::lock_guard lock(behaviour_->mutex);
+    behaviour_->wait = [](const auto&) { return absl::UnavailableError("lost"); };
+  }
   ASSERT_TRUE(client_->Send(FirstStep(*cluster_, 1, 30)));
   EXPECT_EQ(client_->Receive().code(), kUnavailable);
   EXPECT_EQ(cluster_->worker("npu0").lost(), 1);
@@ -271,9 +274,12 @@ TEST_F(FakeDeviceTest, AbortCancelsTheRunningStage) {
 }
 
 TEST_F(FakeDeviceTest, NanLogitsFailTheStep) {
-  behaviour_->logit = [](std::int32_t token) {
-    return token == 3 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
-  };
+  {
+    std::lock_guard lock(behaviour_->mutex);
+    behaviour_->logit = [](std::int32_t token) {
+      return token == 3 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+    };
+  }
   ASSERT_TRUE(client_->Send(FirstStep(*cluster_, 1, 30)));
   const v1::StepResult result = client_->Receive();
   EXPECT_EQ(result.code(), kInternal);

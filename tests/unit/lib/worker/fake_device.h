@@ -14,7 +14,7 @@
 
 namespace tandem {
 
-// What a FakeDevice does; shared with the test.
+// What a FakeDevice does; shared with the test. The functions are changed under the mutex.
 struct FakeBehaviour {
   std::function<absl::Status(const Step&)> wait = [](const Step&) { return absl::OkStatus(); };
   std::function<float(std::int32_t token)> logit = [](std::int32_t token) {
@@ -74,6 +74,7 @@ class FakeStage final : public Stage {
       : behaviour_(std::move(behaviour)), vocab_(vocab) {}
 
   absl::StatusOr<Ticket> Submit(const Step& step, std::int32_t, std::int32_t) override {
+    std::lock_guard lock(behaviour_->mutex);
     step_ = step;
     cancelled_ = false;
     logits_.clear();
@@ -81,7 +82,6 @@ class FakeStage final : public Stage {
       for (std::int32_t token = 0; token < vocab_; ++token)
         logits_.push_back(behaviour_->logit(token));
     }
-    std::lock_guard lock(behaviour_->mutex);
     ++behaviour_->submits;
     behaviour_->changed.notify_all();
     return Ticket{++ticket_};
