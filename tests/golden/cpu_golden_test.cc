@@ -58,9 +58,8 @@ TEST_P(CpuGolden, ReferenceModelEqualsTransformers) {
                   &difference);
   }
   FinishDifference(&difference);
-  std::printf("golden device=reference set=%s positions=%d max_top10=%.6f mean_kl=%.3e\n",
-              set_.name.c_str(), static_cast<int>(difference.positions), difference.max_top10,
-              difference.mean_kl);
+  std::printf("golden device=reference set=%s positions=%d max_top10=%.6f mean_kl=-\n",
+              set_.name.c_str(), static_cast<int>(difference.positions), difference.max_top10);
   EXPECT_GT(difference.positions, 0);
   EXPECT_LE(difference.max_top10, kReferenceBound);
 }

@@ -45,6 +45,12 @@ void AddDifference(const GoldenRows& expected, std::span<const float> found, std
           std::isfinite(delta) ? std::max(difference->max_top10, delta) : INFINITY;
     }
     ++difference->positions;
+    const std::size_t first = row * kGoldenTop;
+    if (expected.top_logprobs[first] - expected.top_logprobs[first + 1] > kClearMargin) {
+      ++difference->greedy_compared;
+      if (std::max_element(q.begin(), q.end()) - q.begin() != expected.top_ids[first])
+        ++difference->greedy_different;
+    }
     if (expected.logits.empty()) continue;
     const std::vector<double> p =
         LogSoftmax(std::span(expected.logits).subspan(row * width, width));
@@ -95,16 +101,22 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
 
 std::string DescribeGolden(const Device& device, const GoldenSet& set, const GoldenVariant& variant,
                            const GoldenDifference& difference) {
+  const std::string kl =
+      std::isnan(difference.mean_kl) ? "-" : absl::StrFormat("%.1e", difference.mean_kl);
+  const std::string greedy =
+      difference.greedy_compared == 0
+          ? "-"
+          : absl::StrFormat("%d/%d", difference.greedy_compared - difference.greedy_different,
+                            difference.greedy_compared);
   return absl::StrFormat(
-      "golden device=%s set=%s weights=%s activations=%s kv=%s stages=%d positions=%d "
-      "max_top10=%.6f mean_kl=%.3e "
-      "greedy_different=%d/%d",
+      "golden device=%s set=%s weights=%s activations=%s kv=%s stages=%d chunk=%d positions=%d "
+      "max_top10=%.6f "
+      "mean_kl=%s greedy=%s",
       device.info().kind, set.name, std::string(WeightFormatName(variant.format)),
       variant.activations == ActivationType::kInt8 ? "int8" : "float32",
       variant.kv_type == KvType::kFloat16 ? "float16" : "float32",
-      variant.stages.empty() ? 1 : static_cast<int>(variant.stages.size()), difference.positions,
-      difference.max_top10, difference.mean_kl, difference.greedy_different,
-      difference.greedy_compared);
+      variant.stages.empty() ? 1 : static_cast<int>(variant.stages.size()), variant.chunk,
+      difference.positions, difference.max_top10, kl, greedy);
 }
 
 }  // namespace tandem
