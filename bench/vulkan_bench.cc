@@ -2,10 +2,14 @@
 // weights a second, beside the copy bandwidth measured in the same run, and whole layers at the
 // shapes of the 27B model. Prints tables.
 //
-//   vulkan_bench [--device NAME] [--small]     --small: shapes for a software rasteriser
+//   vulkan_bench [--device NAME] [--small] [--only PART] [--set FIELD=VALUE]...
+//
+// --small: shapes for a software rasteriser. --only: lines whose "FORMAT/NAME" contains PART, and
+// no layers. --set: another value in the row of the tuning table, for example packed.rows=2.
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -84,6 +88,7 @@ class Bench {
   }
 
   vulkan::LogicalDevice& device() { return *device_; }
+  Tuning& tuning() { return tuning_; }
   DeviceContext context() { return {*device_, *pipelines_, tuning_}; }
 
  private:
@@ -122,6 +127,36 @@ absl::StatusOr<double> CopyBandwidth(Bench& bench, bool small) {
   TANDEM_RETURN_IF_ERROR(commands.Finish());
   TANDEM_ASSIGN_OR_RETURN(const double seconds, bench.Time(commands));
   return 2.0 * static_cast<double>(bytes) * copies / seconds;
+}
+
+struct Options {
+  std::string device = "auto";
+  bool small = false;
+  std::string only;
+  std::vector<std::pair<std::string, std::uint32_t>> settings;
+};
+
+// False when there is no such field.
+bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
+  MatvecTuning& bf16 = tuning->matvec_bf16;
+  MatvecTuning& packed = tuning->matvec_packed;
+  const std::pair<const char*, std::uint32_t*> fields[] = {{"bf16.group", &bf16.group},
+                                                           {"bf16.lanes", &bf16.lanes},
+                                                           {"bf16.rows", &bf16.rows},
+                                                           {"bf16.fill", &bf16.fill},
+                                                           {"bf16.shared", &bf16.shared},
+                                                           {"packed.group", &packed.group},
+                                                           {"packed.lanes", &packed.lanes},
+                                                           {"packed.rows", &packed.rows},
+                                                           {"packed.fill", &packed.fill},
+                                                           {"packed.shared", &packed.shared},
+                                                           {"matmat_fill", &tuning->matmat_fill}};
+  for (const auto& [name, place] : fields) {
+    if (field != name) continue;
+    *place = value;
+    return true;
+  }
+  return false;
 }
 
 struct Product {
@@ -227,50 +262,82 @@ absl::Status BenchProduct(Bench& bench, const Product& product, WeightFormat for
   return absl::OkStatus();
 }
 
-absl::Status Run(const std::string& name, bool small) {
-  {
-    TANDEM_ASSIGN_OR_RETURN(auto bench, Bench::Create(name));
-    const vulkan::PhysicalDevice& physical = bench->device().physical();
-    std::printf("device %s, %s, tuning %s\n", physical.name.c_str(), physical.driver.c_str(),
-                std::string(bench->context().tuning.name).c_str());
-    TANDEM_ASSIGN_OR_RETURN(const double copy, CopyBandwidth(*bench, small));
-    std::printf("copy bandwidth (read + written): %.1f GB/s\n", copy / 1e9);
-    const std::vector<Product> large = {{"head", 262144, 5376}, {"gate", 21504, 5376},
-                                        {"down", 5376, 21504},  {"query", 4096, 5376},
-                                        {"key", 2048, 5376},    {"output", 5376, 4096}};
-    const std::vector<Product> little = {{"gate", 2048, 512}, {"down", 512, 2048}};
-    for (const WeightFormat format :
-         {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4}) {
-      for (const Product& product : small ? little : large) {
-        TANDEM_RETURN_IF_ERROR(BenchProduct(*bench, product, format, small, copy));
-      }
+absl::Status BenchProducts(const Options& options) {
+  TANDEM_ASSIGN_OR_RETURN(auto bench, Bench::Create(options.device));
+  const vulkan::PhysicalDevice& physical = bench->device().physical();
+  std::printf("device %s, %s, tuning %s", physical.name.c_str(), physical.driver.c_str(),
+              std::string(bench->tuning().name).c_str());
+  for (const auto& [field, value] : options.settings) {
+    if (!SetField(&bench->tuning(), field, value)) {
+      return absl::InvalidArgumentError("--set: no field '" + field + "'");
     }
+    std::printf(" %s=%u", field.c_str(), value);
   }
+  TANDEM_ASSIGN_OR_RETURN(const double copy, CopyBandwidth(*bench, options.small));
+  std::printf("\ncopy bandwidth (read + written): %.1f GB/s\n", copy / 1e9);
+  const std::vector<Product> large = {{"head", 262144, 5376}, {"gate", 21504, 5376},
+                                      {"down", 5376, 21504},  {"query", 4096, 5376},
+                                      {"key", 2048, 5376},    {"output", 5376, 4096}};
+  const std::vector<Product> little = {{"gate", 2048, 512}, {"down", 512, 2048}};
   for (const WeightFormat format :
        {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4}) {
-    TANDEM_RETURN_IF_ERROR(BenchLayers(name, format, small));
+    for (const Product& product : options.small ? little : large) {
+      const std::string name = std::string(WeightFormatName(format)) + "/" + product.name;
+      if (name.find(options.only) == std::string::npos) continue;
+      TANDEM_RETURN_IF_ERROR(BenchProduct(*bench, product, format, options.small, copy));
+    }
   }
   return absl::OkStatus();
+}
+
+absl::Status Run(const Options& options) {
+  TANDEM_RETURN_IF_ERROR(BenchProducts(options));
+  if (!options.only.empty()) return absl::OkStatus();
+  for (const WeightFormat format :
+       {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    TANDEM_RETURN_IF_ERROR(BenchLayers(options.device, format, options.small));
+  }
+  return absl::OkStatus();
+}
+
+// False when an argument is not understood.
+bool ParseArguments(int argc, char** argv, Options* options) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--small") {
+      options->small = true;
+      continue;
+    }
+    if (i + 1 == argc) return false;
+    const std::string value = argv[++i];
+    const std::size_t equals = value.find('=');
+    if (arg == "--device") {
+      options->device = value;
+    } else if (arg == "--only") {
+      options->only = value;
+    } else if (arg == "--set" && equals != std::string::npos) {
+      options->settings.emplace_back(
+          value.substr(0, equals),
+          static_cast<std::uint32_t>(std::strtoul(value.c_str() + equals + 1, nullptr, 10)));
+    } else {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
 }  // namespace tandem
 
 int main(int argc, char** argv) {
-  std::string name = "auto";
-  bool small = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    if (arg == "--small") {
-      small = true;
-    } else if (arg == "--device" && i + 1 < argc) {
-      name = argv[++i];
-    } else {
-      std::fprintf(stderr, "usage: vulkan_bench [--device NAME] [--small]\n");
-      return 2;
-    }
+  tandem::Options options;
+  if (!tandem::ParseArguments(argc, argv, &options)) {
+    std::fprintf(
+        stderr,
+        "usage: vulkan_bench [--device NAME] [--small] [--only PART] [--set FIELD=VALUE]...\n");
+    return 2;
   }
-  const absl::Status status = tandem::Run(name, small);
+  const absl::Status status = tandem::Run(options);
   if (status.ok()) return 0;
   std::fprintf(stderr, "vulkan_bench: %s\n", status.ToString().c_str());
   return 1;

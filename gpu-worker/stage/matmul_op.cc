@@ -12,8 +12,9 @@
 namespace tandem {
 namespace {
 
-constexpr std::uint32_t kTileRows = 64;  // of matmat.comp
+constexpr std::uint32_t kTileRows = 16;  // of matmat.comp, for each row that an invocation takes
 constexpr std::uint32_t kTileTokens = 32;
+constexpr std::uint32_t kMaxRowsEach = 4;
 constexpr std::uint32_t kMaxGroupsX = 32768;
 
 double BytesPerWeight(WeightFormat format) {
@@ -52,8 +53,11 @@ struct Matmul {
   }
 
   absl::StatusOr<DispatchPlan> PlanMatvec(std::uint32_t tokens, DispatchPlan plan) const {
-    const MatvecShape shape = ChooseMatvecShape(context.tuning, params.rows,
-                                                params.cols / (4 * block_vecs), block_vecs, tokens);
+    const MatvecTuning& tuning = block_vecs == BlockVecs(WeightFormat::kBf16)
+                                     ? context.tuning.matvec_bf16
+                                     : context.tuning.matvec_packed;
+    const MatvecShape shape =
+        ChooseMatvecShape(tuning, params.rows, params.cols / (4 * block_vecs), block_vecs, tokens);
     TANDEM_ASSIGN_OR_RETURN(
         plan.pipeline, context.pipelines.Get(vulkan::Cat("matvec_", suffix),
                                              {shape.group, shape.lanes, shape.rows, shape.tokens,
@@ -66,10 +70,15 @@ struct Matmul {
   }
 
   absl::StatusOr<DispatchPlan> PlanMatmat(std::uint32_t tokens, DispatchPlan plan) const {
-    TANDEM_ASSIGN_OR_RETURN(plan.pipeline,
-                            context.pipelines.Get(vulkan::Cat("matmat_", suffix), {count}));
-    plan.groups.x = static_cast<std::uint32_t>(CeilDiv(params.rows, kTileRows));
     plan.groups.y = static_cast<std::uint32_t>(CeilDiv(tokens, kTileTokens));
+    std::uint32_t rows_each = kMaxRowsEach;
+    const auto groups = [&] {
+      return static_cast<std::uint32_t>(CeilDiv(params.rows, kTileRows * rows_each));
+    };
+    while (rows_each > 1 && groups() * plan.groups.y < context.tuning.matmat_fill) rows_each /= 2;
+    plan.groups.x = groups();
+    TANDEM_ASSIGN_OR_RETURN(
+        plan.pipeline, context.pipelines.Get(vulkan::Cat("matmat_", suffix), {count, rows_each}));
     return plan;
   }
 };

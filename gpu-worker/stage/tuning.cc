@@ -17,29 +17,32 @@ constexpr Tuning kRows[] = {
      .software = true,
      .norm_lanes = 32,
      .attention_parts = 1,
-     .matvec_group = 32,
-     .matvec_fill = 64,
+     .matvec_bf16 = {.group = 32, .fill = 64, .shared = 0},
+     .matvec_packed = {.group = 32, .fill = 64},
+     .matmat_fill = 2,
      .flops_per_second = 2e10,
      .bytes_per_second = 1e10},
+    // Measured on an H200.
     {.name = "nvidia",
      .vendor_id = kNvidia,
      .norm_lanes = 512,
      .attention_parts = 8,
-     .matvec_group = 128,
-     .matvec_fill = 1u << 16,
-     .matvec_shared = 24576,
+     .matvec_bf16 = {.group = 32, .fill = 1u << 17, .shared = 0},
+     .matvec_packed = {.group = 128, .fill = 1u << 16, .shared = 24576},
+     .matmat_fill = 264,
      .flops_per_second = 5e12,
      .bytes_per_second = 5e11},
     {.name = "amd",
      .vendor_id = kAmd,
      .norm_lanes = 512,
-     .matvec_group = 128,
-     .matvec_fill = 1u << 14},
+     .matvec_bf16 = {.group = 64, .fill = 1u << 14, .shared = 0},
+     .matvec_packed = {.group = 128, .fill = 1u << 14}},
     {.name = "generic"},
 };
 
 // Registers for the results of a lane: rows times tokens.
 constexpr std::uint32_t kMostSums = 16;
+constexpr std::uint32_t kMostLanes = 32;
 
 const Tuning& RowFor(const vulkan::PhysicalDevice& device) {
   const bool software = device.type == VK_PHYSICAL_DEVICE_TYPE_CPU;
@@ -58,8 +61,10 @@ Tuning TuningFor(const vulkan::PhysicalDevice& device) {
   const std::uint32_t most = std::bit_floor(device.limits.maxComputeWorkGroupInvocations);
   tuning.norm_lanes = std::min(tuning.norm_lanes, most);
   tuning.attention_parts = std::min(tuning.attention_parts, most / kAttentionLanes);
-  tuning.matvec_group = std::min(tuning.matvec_group, most);
-  tuning.matvec_shared = std::min(tuning.matvec_shared, device.limits.maxComputeSharedMemorySize);
+  for (MatvecTuning* matvec : {&tuning.matvec_bf16, &tuning.matvec_packed}) {
+    matvec->group = std::min(matvec->group, most);
+    matvec->shared = std::min(matvec->shared, device.limits.maxComputeSharedMemorySize);
+  }
   return tuning;
 }
 
@@ -68,18 +73,19 @@ std::uint32_t MatvecSharedBytes(const MatvecShape& shape, std::uint32_t block_ve
   return partial + shape.tokens * shape.tile_blocks * (block_vecs + 1) * 16;
 }
 
-MatvecShape ChooseMatvecShape(const Tuning& tuning, std::uint32_t rows, std::uint32_t blocks,
+MatvecShape ChooseMatvecShape(const MatvecTuning& tuning, std::uint32_t rows, std::uint32_t blocks,
                               std::uint32_t block_vecs, std::uint32_t tokens) {
-  MatvecShape shape{tuning.matvec_group, tuning.matvec_lanes, tuning.matvec_rows, tokens, 0};
+  MatvecShape shape{tuning.group, tuning.lanes, tuning.rows, tokens, 0};
   while (shape.rows > 1 && shape.rows * tokens > kMostSums) shape.rows /= 2;
   const auto running = [&] { return std::uint64_t{rows} * shape.lanes / shape.rows; };
-  while (shape.rows > 1 && running() < tuning.matvec_fill) shape.rows /= 2;
-  while (shape.lanes < std::min(shape.group, 32u) && running() < tuning.matvec_fill) {
+  while (shape.rows > 1 && running() < tuning.fill) shape.rows /= 2;
+  while (shape.lanes < std::min(shape.group, kMostLanes) && running() < tuning.fill) {
     shape.lanes *= 2;
   }
+  if (tuning.shared == 0) return shape;
   // As many columns at once as shared memory holds; a smaller workgroup where not even one round
   // fits.
-  const auto fits = [&] { return MatvecSharedBytes(shape, block_vecs) <= tuning.matvec_shared; };
+  const auto fits = [&] { return MatvecSharedBytes(shape, block_vecs) <= tuning.shared; };
   shape.tile_blocks = shape.lanes;
   while (!fits() && shape.lanes > 8) shape.tile_blocks = shape.lanes /= 2;
   while (!fits() && shape.group > shape.lanes) shape.group /= 2;

@@ -7,6 +7,17 @@
 
 namespace tandem {
 
+// How the mat-vec kernel is shaped.
+struct MatvecTuning {
+  std::uint32_t group = 64;   // invocations of a workgroup
+  std::uint32_t lanes = 8;    // that share a row, where there are rows enough
+  std::uint32_t rows = 4;     // that a lane takes at once, where there are rows enough
+  std::uint32_t fill = 8192;  // invocations that fill the device: fewer rows a lane, then more
+                              // lanes a row, until so many run
+  std::uint32_t shared =
+      16384;  // bytes of shared memory of a workgroup; 0: the vectors are read where they are
+};
+
 // How kernels are shaped for a kind of device, and how fast it roughly is. The first row that
 // matches counts; the last matches all.
 struct Tuning {
@@ -15,13 +26,11 @@ struct Tuning {
   bool software = false;           // a software rasteriser only
   std::uint32_t norm_lanes = 256;  // of a row; a power of two
   std::uint32_t attention_parts =
-      4;                            // that share the keys of a head in steps of few tokens, up to 8
-  std::uint32_t matvec_group = 64;  // invocations of a workgroup, which share the vectors' tile
-  std::uint32_t matvec_lanes = 8;   // that share a row, where there are rows enough
-  std::uint32_t matvec_rows = 4;    // that a lane takes at once, where there are rows enough
-  std::uint32_t matvec_fill = 8192;     // invocations that fill the device: fewer rows a lane, then
-                                        // more lanes a row, until so many run
-  std::uint32_t matvec_shared = 16384;  // bytes of shared memory of a workgroup
+      4;  // that share the keys of a head in steps of few tokens, up to 8
+  MatvecTuning matvec_bf16 = {.shared = 0};
+  MatvecTuning matvec_packed = {};  // int8 and int4
+  std::uint32_t matmat_fill =
+      64;  // workgroups that fill the device: smaller tiles until there are so many
   double flops_per_second =
       1e12;  // careful guesses: they bound the length of one submission, nothing else
   double bytes_per_second = 5e10;
@@ -37,14 +46,15 @@ struct MatvecShape {
   std::uint32_t lanes = 0;
   std::uint32_t rows = 0;
   std::uint32_t tokens = 0;
-  std::uint32_t tile_blocks = 0;
+  std::uint32_t tile_blocks = 0;  // 0: the vectors are read where they are
   bool operator==(const MatvecShape&) const = default;
 };
 // For a matrix of `rows` rows of `blocks` 16-byte blocks, each holding `block_vecs` times four
 // weights, times `tokens` vectors (1 to 8).
-MatvecShape ChooseMatvecShape(const Tuning& tuning, std::uint32_t rows, std::uint32_t blocks,
+MatvecShape ChooseMatvecShape(const MatvecTuning& tuning, std::uint32_t rows, std::uint32_t blocks,
                               std::uint32_t block_vecs, std::uint32_t tokens);
-// What the shape takes of shared memory, in bytes: at most tuning.matvec_shared.
+// What the shape takes of shared memory, in bytes: at most tuning.shared, or 16 KiB where that is
+// 0.
 std::uint32_t MatvecSharedBytes(const MatvecShape& shape, std::uint32_t block_vecs);
 
 }  // namespace tandem

@@ -1,10 +1,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// A matrix times TOKENS vectors (1 to 8). LANES invocations share a row, each takes every LANES-th block of 16 bytes of ROWS rows at once. The
-// vectors come through shared memory, TILE_BLOCKS blocks of columns at a time: read where they are, neighbouring lanes would stand a
-// block apart and each load would touch as many cache lines as lanes. Vectors behind the step's last token are computed from whatever is there
-// and not written.
+// A matrix times TOKENS vectors (1 to 8). LANES invocations share a row, each takes every LANES-th block of 16 bytes of ROWS rows at once. With
+// TILE_BLOCKS the vectors come through shared memory, so many blocks of columns at a time: read where they are, neighbouring lanes stand a block apart and
+// a load touches up to as many cache lines as lanes (32 columns each with int4). Vectors behind the step's last token are computed from whatever is
+// there and not written.
 #include "gpu-worker/kernels/matvec/matmul_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -18,7 +18,7 @@ layout(constant_id = 1) const uint LANES = 8;
 layout(constant_id = 2) const uint ROWS = 2;
 layout(constant_id = 3) const uint TOKENS = 1;
 layout(constant_id = 4) const uint COUNT = kRowsAreTokens;
-layout(constant_id = 5) const uint TILE_BLOCKS = 8;  // a multiple of LANES
+layout(constant_id = 5) const uint TILE_BLOCKS = 8;  // a multiple of LANES, or 0
 
 layout(push_constant) uniform Push { MatmulParams params; };
 layout(std430, set = 0, binding = 2) readonly buffer Input { vec4 x[]; };
@@ -26,7 +26,7 @@ layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
 
 const uint PITCH = BLOCK_VECS + 1u;  // odd: lanes a block apart meet different banks
 
-shared vec4 tile[TOKENS * TILE_BLOCKS * PITCH];
+shared vec4 tile[TILE_BLOCKS == 0u ? 1u : TOKENS * TILE_BLOCKS * PITCH];
 shared float partial[ROWS * TOKENS * GROUP];
 
 void LoadTile(uint first_block) {
@@ -53,11 +53,15 @@ void main() {
   float sums[ROWS * TOKENS];
   [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; ++i) sums[i] = 0.0;
 
-  for (uint first = 0u; first < blocks; first += TILE_BLOCKS) {
-    if (first > 0u) barrier();
-    LoadTile(first);
-    barrier();
-    const uint here = min(TILE_BLOCKS, blocks - first);
+  const uint stride = params.cols / 4u;
+  const uint round_blocks = TILE_BLOCKS == 0u ? blocks : TILE_BLOCKS;
+  for (uint first = 0u; first < blocks; first += round_blocks) {
+    if (TILE_BLOCKS != 0u) {
+      if (first > 0u) barrier();
+      LoadTile(first);
+      barrier();
+    }
+    const uint here = min(round_blocks, blocks - first);
     for (uint block = lane; block < here; block += LANES) {
       uvec4 raw[ROWS];
       float scale[ROWS];
@@ -70,7 +74,8 @@ void main() {
         vec4 weights[ROWS];
         [[unroll]] for (uint r = 0u; r < ROWS; ++r) weights[r] = DecodeVec(raw[r], q) * scale[r];
         [[unroll]] for (uint t = 0u; t < TOKENS; ++t) {
-          const vec4 input_vec = tile[(t * TILE_BLOCKS + block) * PITCH + q];
+          const vec4 input_vec = TILE_BLOCKS == 0u ? x[t * stride + block * BLOCK_VECS + q]
+                                                   : tile[(t * TILE_BLOCKS + block) * PITCH + q];
           [[unroll]] for (uint r = 0u; r < ROWS; ++r) sums[r * TOKENS + t] += dot(weights[r], input_vec);
         }
       }

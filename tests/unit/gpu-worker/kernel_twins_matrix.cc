@@ -111,8 +111,8 @@ void CheckMatvec(KernelRunner& runner, const std::string& kernel) {
       const std::uint32_t per_group = 32 / lanes * rows_per_lane;
       const auto groups = static_cast<std::uint32_t>(CeilDiv(37, per_group));
       // A grid of two dimensions with groups to spare.
-      // The whole row in one tile of columns, or many tiles and a short one.
-      const std::uint32_t tile = tokens == 2 ? 64 : lanes;
+      // The whole row in one tile of columns, no tile, or many tiles and a short one.
+      const std::uint32_t tile = tokens == 2 ? 64 : (tokens == 4 ? 0 : lanes);
       CheckProduct(runner, kernel,
                    {32, lanes, rows_per_lane, tokens, kernels::kRowsAreLogits, tile},
                    {2, (groups + 1) / 2, 1},
@@ -122,8 +122,9 @@ void CheckMatvec(KernelRunner& runner, const std::string& kernel) {
 }
 
 void CheckMatmat(KernelRunner& runner, const std::string& kernel) {
-  CheckProduct(runner, kernel, {kernels::kRowsAreTokens}, {2, 2, 1}, {100, 352, 41, 64});
-  CheckProduct(runner, kernel, {kernels::kRowsAreLogits}, {1, 1, 1}, {64, 32, 16, 16});
+  CheckProduct(runner, kernel, {kernels::kRowsAreTokens, 4}, {2, 2, 1}, {100, 352, 41, 64});
+  CheckProduct(runner, kernel, {kernels::kRowsAreLogits, 2}, {2, 1, 1}, {64, 32, 16, 16});
+  CheckProduct(runner, kernel, {kernels::kRowsAreTokens, 1}, {3, 1, 1}, {37, 96, 9, 16});
 }
 
 void CheckEmbed(KernelRunner& runner, const std::string& kernel) {

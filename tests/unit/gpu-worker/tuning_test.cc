@@ -28,29 +28,35 @@ TEST(Tuning, IsCutToTheLeastThatVulkanPromises) {
   const Tuning tuning = TuningFor(device);
   EXPECT_EQ(tuning.norm_lanes, 128u);
   EXPECT_EQ(tuning.attention_parts, 2u);
-  EXPECT_LE(tuning.matvec_group, 128u);
+  EXPECT_LE(tuning.matvec_packed.group, 128u);
   for (const std::uint32_t tokens : {1u, 8u}) {
-    EXPECT_LE(MatvecSharedBytes(ChooseMatvecShape(tuning, 5376, 168, 8, tokens), 8), 16384u);
+    EXPECT_LE(MatvecSharedBytes(ChooseMatvecShape(tuning.matvec_packed, 5376, 168, 8, tokens), 8),
+              16384u);
   }
 }
 
 // What the kernel takes for granted.
+void ExpectSound(const MatvecTuning& tuning, std::uint32_t rows, std::uint32_t blocks,
+                 std::uint32_t block_vecs, std::uint32_t tokens) {
+  const MatvecShape shape = ChooseMatvecShape(tuning, rows, blocks, block_vecs, tokens);
+  EXPECT_EQ(shape.group % shape.lanes, 0u);
+  EXPECT_EQ(shape.tile_blocks % shape.lanes, 0u);
+  EXPECT_EQ(shape.tile_blocks == 0, tuning.shared == 0);
+  EXPECT_GE(shape.rows, 1u);
+  EXPECT_LE(shape.rows * tokens, 16u);
+  EXPECT_EQ(shape.tokens, tokens);
+  EXPECT_LE(MatvecSharedBytes(shape, block_vecs), tuning.shared == 0 ? 16384 : tuning.shared);
+}
+
 TEST(Tuning, MatvecShapesAreSound) {
   for (const std::uint32_t vendor : {0x1002u, 0x10deu, 0x8086u}) {
     const Tuning tuning = TuningFor(Of(vendor, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU));
     for (const std::uint32_t rows : {1u, 100u, 5376u, 262144u}) {
       for (const std::uint32_t blocks : {1u, 11u, 168u, 5376u}) {
-        for (const std::uint32_t block_vecs : {2u, 4u, 8u}) {
-          for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
-            const MatvecShape shape = ChooseMatvecShape(tuning, rows, blocks, block_vecs, tokens);
-            EXPECT_EQ(shape.group % shape.lanes, 0u);
-            EXPECT_EQ(shape.tile_blocks % shape.lanes, 0u);
-            EXPECT_GE(shape.tile_blocks, shape.lanes);
-            EXPECT_GE(shape.rows, 1u);
-            EXPECT_LE(shape.rows * tokens, 16u);
-            EXPECT_EQ(shape.tokens, tokens);
-            EXPECT_LE(MatvecSharedBytes(shape, block_vecs), tuning.matvec_shared);
-          }
+        for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
+          ExpectSound(tuning.matvec_bf16, rows, blocks, 2, tokens);
+          ExpectSound(tuning.matvec_packed, rows, blocks, 4, tokens);
+          ExpectSound(tuning.matvec_packed, rows, blocks, 8, tokens);
         }
       }
     }
@@ -59,8 +65,8 @@ TEST(Tuning, MatvecShapesAreSound) {
 
 TEST(Tuning, FewRowsGetMoreLanes) {
   const Tuning tuning = TuningFor(Of(0x10de, VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU));
-  EXPECT_LT(ChooseMatvecShape(tuning, 262144, 168, 8, 1).lanes,
-            ChooseMatvecShape(tuning, 1024, 168, 8, 1).lanes);
+  EXPECT_LT(ChooseMatvecShape(tuning.matvec_packed, 262144, 168, 8, 1).lanes,
+            ChooseMatvecShape(tuning.matvec_packed, 1024, 168, 8, 1).lanes);
 }
 
 }  // namespace
