@@ -133,8 +133,7 @@ absl::Status ReadCluster(ClusterOptions& cluster) {
 
 absl::StatusOr<ClusterWorker> ParseWorker(std::string_view text) {
   const std::size_t first = text.find('=');
-  const std::size_t second =
-      first == std::string_view::npos ? first : text.find('=', first + 1);
+  const std::size_t second = first == std::string_view::npos ? first : text.find('=', first + 1);
   if (second == std::string_view::npos || first == 0 || second + 1 == text.size()) {
     return Bad("--worker", "name=role=address", Cat("'", text, "'"));
   }

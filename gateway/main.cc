@@ -125,10 +125,9 @@ absl::Status Gateway::OpenPorts() {
   TANDEM_ASSIGN_OR_RETURN(const ListenAddress grpc,
                           CheckedListenAddress("--grpc", flags_.grpc, keys_.required()));
   TANDEM_ASSIGN_OR_RETURN(http_, HttpServer::Start(http, HttpServerOptions{}, router_));
-  GrpcBackend backend{.serving = &serving_,
-                      .keys = &keys_,
-                      .metrics = &metrics_,
-                      .status = [this] { return Status(); }};
+  GrpcBackend backend{.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [this] {
+                        return Status();
+                      }};
   TANDEM_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(grpc, GrpcServerOptions{}, std::move(backend)));
   spdlog::info("HTTP on {}, gRPC on {}", http_->address(), grpc_->address());
   TANDEM_RETURN_IF_ERROR(WriteReadyFile(flags_.ready_file, http_->address(), grpc_->address()));

@@ -30,9 +30,8 @@ bool EqualInConstantTime(std::string_view given, std::string_view key) {
 absl::StatusOr<ApiKeys> ApiKeys::Create(std::vector<std::string> keys) {
   for (std::size_t i = 0; i < keys.size(); ++i) {
     if (keys[i].empty() || keys[i].size() > kMaxKeyBytes) {
-      return absl::InvalidArgumentError(Cat("API key ", i + 1, ": expected 1 to ",
-                                                     kMaxKeyBytes, " bytes, found ",
-                                                     keys[i].size()));
+      return absl::InvalidArgumentError(Cat("API key ", i + 1, ": expected 1 to ", kMaxKeyBytes,
+                                            " bytes, found ", keys[i].size()));
     }
     for (const char c : keys[i]) {
       if (!absl::ascii_isgraph(static_cast<unsigned char>(c))) {
@@ -68,8 +67,7 @@ absl::StatusOr<ApiKeys> ApiKeys::ReadFile(const std::string& path) {
   }
   absl::StatusOr<ApiKeys> result = Create(std::move(keys));
   if (!result.ok()) {
-    return absl::InvalidArgumentError(
-        Cat("API key file ", path, ": ", result.status().message()));
+    return absl::InvalidArgumentError(Cat("API key file ", path, ": ", result.status().message()));
   }
   return result;
 }
@@ -78,7 +76,8 @@ absl::Status ApiKeys::Check(std::string_view authorization) const {
   if (!required()) return absl::OkStatus();
   constexpr std::string_view kScheme = "bearer ";
   if (authorization.size() <= kScheme.size() ||
-      !absl::EqualsIgnoreCase(AbslView(authorization.substr(0, kScheme.size())), AbslView(kScheme))) {
+      !absl::EqualsIgnoreCase(AbslView(authorization.substr(0, kScheme.size())),
+                              AbslView(kScheme))) {
     return absl::UnauthenticatedError(
         "an API key is needed: send it as \"Authorization: Bearer KEY\"");
   }

@@ -14,7 +14,8 @@ namespace tandem {
 class ApiKeys {
  public:
   ApiKeys() = default;
-  // InvalidArgument for an empty key, one over 1024 bytes, or one with white space or control bytes.
+  // InvalidArgument for an empty key, one over 1024 bytes, or one with white space or control
+  // bytes.
   static absl::StatusOr<ApiKeys> Create(std::vector<std::string> keys);
   // One key a line; empty lines and lines that begin with '#' are skipped. A file without a key is
   // InvalidArgument: it was meant to protect something. Errors name the file, never a key.

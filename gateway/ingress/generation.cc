@@ -76,12 +76,12 @@ Generation::Update Generation::Take() {
   TokenText::Output out;
   update.begun = mail.finished || !mail.tokens.empty() || mail.prompt_scores.has_value();
   if (mail.finished) engine_running_ = false;
-  const bool failed = mail.finished && mail.reason != FinishReason::kStop &&
-                      mail.reason != FinishReason::kLength;
+  const bool failed =
+      mail.finished && mail.reason != FinishReason::kStop && mail.reason != FinishReason::kLength;
   if (update.begun && echo_due_ && !failed) {
     echo_due_ = false;
-    text_.Echo(spec_.request.prompt, std::move(mail.prompt_scores).value_or(std::vector<SampledToken>()),
-               out);
+    text_.Echo(spec_.request.prompt,
+               std::move(mail.prompt_scores).value_or(std::vector<SampledToken>()), out);
   }
   TakeTokens(std::move(mail.tokens), out, update);
   if (!update.finished && mail.overflowed) {

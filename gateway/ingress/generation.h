@@ -36,7 +36,8 @@ class Generation {
     absl::Status status;                         // why, for kError
   };
 
-  // `tokenizer` and `engine` must live as long as the object. INVALID_ARGUMENT for bad stop strings.
+  // `tokenizer` and `engine` must live as long as the object. INVALID_ARGUMENT for bad stop
+  // strings.
   static absl::StatusOr<std::unique_ptr<Generation>> Create(
       Engine& engine, std::shared_ptr<const Tokenizer> tokenizer, GenerationSpec spec);
   // Cancels what still runs.

@@ -19,9 +19,8 @@ absl::Status CheckTokens(const Serving& serving, std::string_view field,
   }
   for (std::size_t i = 0; i < prompt.size(); ++i) {
     if (prompt[i] < 0 || prompt[i] >= vocab_size) {
-      return InvalidField(field, Cat("'", field, "': token ", i,
-                                              ": expected an id from 0 to ", vocab_size - 1,
-                                              ", found ", prompt[i]));
+      return InvalidField(field, Cat("'", field, "': token ", i, ": expected an id from 0 to ",
+                                     vocab_size - 1, ", found ", prompt[i]));
     }
   }
   return absl::OkStatus();
@@ -32,7 +31,7 @@ absl::Status CheckSampling(const Serving& serving, const SamplingParams& samplin
   for (const auto& [token, bias] : sampling.logit_bias) {
     if (token < 0 || token >= vocab_size) {
       return InvalidField("logit_bias", Cat("'logit_bias': expected token ids from 0 to ",
-                                                     vocab_size - 1, ", found ", token));
+                                            vocab_size - 1, ", found ", token));
     }
   }
   const absl::Status valid = ValidateSamplingParams(sampling, vocab_size);
@@ -46,19 +45,19 @@ absl::StatusOr<std::int32_t> PlanMaxTokens(const Serving& serving, std::string_v
   const std::int64_t left = context - static_cast<std::int64_t>(prompt_tokens);
   const std::int64_t least = options.max_tokens.value_or(1) == 0 ? 0 : 1;
   if (left < least) {
-    return InvalidField(field,
-                        Cat("this model's context is ", context, " tokens; the prompt has ",
-                                     prompt_tokens,
-                                     least == 0 ? "" : ", which leaves no room for an answer"),
-                        "context_length_exceeded");
+    return InvalidField(
+        field,
+        Cat("this model's context is ", context, " tokens; the prompt has ", prompt_tokens,
+            least == 0 ? "" : ", which leaves no room for an answer"),
+        "context_length_exceeded");
   }
   if (options.max_tokens.has_value()) {
     if (*options.max_tokens > left) {
-      return InvalidField(field,
-                          Cat("this model's context is ", context,
-                                       " tokens; the prompt has ", prompt_tokens, " and ",
-                                       *options.max_tokens, " were asked for: together too many"),
-                          "context_length_exceeded");
+      return InvalidField(
+          field,
+          Cat("this model's context is ", context, " tokens; the prompt has ", prompt_tokens,
+              " and ", *options.max_tokens, " were asked for: together too many"),
+          "context_length_exceeded");
     }
     return *options.max_tokens;
   }
@@ -97,8 +96,7 @@ absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
 
 std::vector<std::int32_t> TextPromptIds(const Serving& serving, std::string_view text) {
   const Tokenizer& tokenizer = *serving.model.tokenizer;
-  return tokenizer.Encode(
-      text, {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = true});
+  return tokenizer.Encode(text, {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = true});
 }
 
 absl::StatusOr<GenerationSpec> PlanGeneration(const Serving& serving, std::string_view prompt_field,

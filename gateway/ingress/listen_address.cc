@@ -80,7 +80,8 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
   std::string_view host = text.substr(0, colon);
   std::uint32_t port = 0;
   const std::string_view digits = text.substr(colon + 1);
-  if (digits.empty() || digits.front() == '+' || !absl::SimpleAtoi(AbslView(digits), &port) || port > 65535) {
+  if (digits.empty() || digits.front() == '+' || !absl::SimpleAtoi(AbslView(digits), &port) ||
+      port > 65535) {
     return bad();
   }
   if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
@@ -102,8 +103,8 @@ absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::s
   if (!address->loopback && !has_api_key) {
     return absl::PermissionDeniedError(
         Cat(flag, ": refusing to listen on ", text,
-                     ", which other machines can reach, without an API key: set --api_key_file, or "
-                     "listen on 127.0.0.1 or a Unix socket"));
+            ", which other machines can reach, without an API key: set --api_key_file, or "
+            "listen on 127.0.0.1 or a Unix socket"));
   }
   return address;
 }

@@ -10,11 +10,11 @@ namespace tandem {
 
 // Where a public port listens: "host:port" (port 0: any free one), "[ipv6]:port" or "unix:/path".
 struct ListenAddress {
-  std::string unix_path;   // set: a Unix socket, and the rest is empty
-  std::string host;        // as written, without brackets
+  std::string unix_path;  // set: a Unix socket, and the rest is empty
+  std::string host;       // as written, without brackets
   std::uint16_t port = 0;
-  std::string ip;          // the first address that `host` resolves to, numeric
-  bool loopback = false;   // every address that `host` resolves to is a loopback one
+  std::string ip;         // the first address that `host` resolves to, numeric
+  bool loopback = false;  // every address that `host` resolves to is a loopback one
 
   bool is_unix() const { return !unix_path.empty(); }
   // "127.0.0.1:8080", "[::1]:8080" or "unix:/path".

@@ -55,8 +55,7 @@ IngressMetrics::IngressMetrics(std::shared_ptr<prometheus::Registry> registry)
 IngressMetrics::~IngressMetrics() = default;
 
 void IngressMetrics::CountRequest(std::string_view endpoint, std::string_view status) {
-  families_->requests
-      .Add({{"endpoint", std::string(endpoint)}, {"status", std::string(status)}})
+  families_->requests.Add({{"endpoint", std::string(endpoint)}, {"status", std::string(status)}})
       .Increment();
 }
 

@@ -7,9 +7,9 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "gateway/ingress/openai/endpoints.h"
+#include "gateway/ingress/answer/endpoints.h"
+#include "gateway/ingress/answer/generation_job.h"
 #include "gateway/ingress/openai/error.h"
-#include "gateway/ingress/openai/generation_job.h"
 #include "lib/base/status_macros.h"
 #include "lib/text/cat.h"
 
@@ -123,14 +123,13 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
     return reply;
   }
   if (head.method != rule.method) {
-    HttpReply reply =
-        ErrorReply(405, Cat(path, " takes ", rule.method, ", not ", head.method));
+    HttpReply reply = ErrorReply(405, Cat(path, " takes ", rule.method, ", not ", head.method));
     reply.headers.emplace_back("Allow", rule.method == "GET" ? "GET, HEAD" : "POST");
     return reply;
   }
   if (rule.method == "POST" && !IsJson(head.content_type)) {
-    return ErrorReply(415, Cat("expected Content-Type: application/json, found ",
-                                        head.content_type));
+    return ErrorReply(415,
+                      Cat("expected Content-Type: application/json, found ", head.content_type));
   }
   return std::nullopt;
 }

@@ -43,8 +43,7 @@ void TokenText::Push(ScoredToken token, const std::string& text) {
 }
 
 void TokenText::Release(Output& out) {
-  const std::uint64_t cut =
-      stopped() ? echoed_bytes_ + stops_.match_position() : kOpen;
+  const std::uint64_t cut = stopped() ? echoed_bytes_ + stops_.match_position() : kOpen;
   while (!pending_.empty()) {
     Pending& entry = pending_.front();
     const bool dropped = entry.begin >= cut;

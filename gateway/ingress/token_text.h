@@ -60,8 +60,8 @@ class TokenText {
   StreamingDetokenizer detokenizer_;
   StopMatcher stops_;
   std::deque<Pending> pending_;
-  std::uint64_t echoed_bytes_ = 0;    // these stand before what the stop matcher counts
-  std::uint64_t made_bytes_ = 0;      // detokenised
+  std::uint64_t echoed_bytes_ = 0;  // these stand before what the stop matcher counts
+  std::uint64_t made_bytes_ = 0;    // detokenised
   std::uint64_t made_characters_ = 0;
   std::uint64_t released_bytes_ = 0;  // handed on
 };

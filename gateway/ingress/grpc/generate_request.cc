@@ -6,9 +6,9 @@
 #include "gateway/ingress/generation_plan.h"
 #include "gateway/ingress/openai/error.h"
 #include "lib/base/status_macros.h"
+#include "lib/text/cat.h"
 #include "lib/text/chat_template.h"
 #include "lib/text/stop_matcher.h"
-#include "lib/text/cat.h"
 
 namespace tandem {
 namespace {
@@ -29,14 +29,14 @@ absl::StatusOr<GenerationOptions> OptionsOf(const v1::GenerateRequest& request) 
   sampling.seed = request.has_seed() ? request.seed() : RandomSeed();
   if (request.has_logprobs()) {
     if (request.logprobs() < 0 || request.logprobs() > kMaxLogprobs) {
-      return InvalidField("logprobs", Cat("'logprobs': expected 0 to ", kMaxLogprobs,
-                                                   ", found ", request.logprobs()));
+      return InvalidField("logprobs", Cat("'logprobs': expected 0 to ", kMaxLogprobs, ", found ",
+                                          request.logprobs()));
     }
     sampling.num_logprobs = request.logprobs();
   }
   if (request.max_tokens() < 0) {
-    return InvalidField("max_tokens", Cat("'max_tokens': expected 0 or more, found ",
-                                                   request.max_tokens()));
+    return InvalidField("max_tokens",
+                        Cat("'max_tokens': expected 0 or more, found ", request.max_tokens()));
   }
   if (request.max_tokens() > 0) options.max_tokens = request.max_tokens();
   options.stops.assign(request.stop().begin(), request.stop().end());

@@ -97,9 +97,8 @@ absl::Status GenerateReactor::Begin(std::shared_ptr<const Serving> serving,
   id_ = RandomId("gen-");
   spec.request.id = id_;
   want_logprobs_ = request.has_logprobs();
-  TANDEM_ASSIGN_OR_RETURN(generation_,
-                          Generation::Create(*serving->engine, serving->model.tokenizer,
-                                             std::move(spec)));
+  TANDEM_ASSIGN_OR_RETURN(
+      generation_, Generation::Create(*serving->engine, serving->model.tokenizer, std::move(spec)));
   serving_ = std::move(serving);
   const std::weak_ptr<Core> weak = core;
   return generation_->Start([weak, post] {

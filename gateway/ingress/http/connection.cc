@@ -215,8 +215,7 @@ asio::awaitable<bool> Connection::ReplyToBadHead(int status, std::string message
 
 asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
   if (draining_) framing.keep_alive = false;
-  std::string bytes =
-      ReplyHead(reply, reply.body.size(), /*chunked=*/false, framing.keep_alive);
+  std::string bytes = ReplyHead(reply, reply.body.size(), /*chunked=*/false, framing.keep_alive);
   if (!framing.head_only) bytes.append(reply.body);
   co_return co_await Write(std::move(bytes));
 }

@@ -34,11 +34,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  void Start();             // serves requests until either side closes
-  void StartRefusal();      // answers 503 to whatever comes: too many connections
-  void Drain();             // no further request after the running one. Any thread.
+  void Start();                // serves requests until either side closes
+  void StartRefusal();         // answers 503 to whatever comes: too many connections
+  void Drain();                // no further request after the running one. Any thread.
   void Cut(absl::Status why);  // ends the running answer with an error, then closes. Any thread.
-  void Close();             // drops everything now. Any thread.
+  void Close();                // drops everything now. Any thread.
 
  private:
   using Stream = boost::beast::basic_stream<boost::asio::generic::stream_protocol>;
@@ -78,9 +78,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::flat_buffer buffer_;
   boost::asio::steady_timer news_timer_;
   bool news_ = false;
-  bool gone_ = false;       // the client has left, or we close
+  bool gone_ = false;  // the client has left, or we close
   bool draining_ = false;
-  bool idle_ = false;       // between requests
+  bool idle_ = false;  // between requests
   bool watching_ = false;
   bool watcher_running_ = false;
   std::optional<absl::Status> cut_;

@@ -20,7 +20,7 @@ struct HttpServerOptions {
   absl::Duration header_timeout = absl::Seconds(30);  // from its first byte to the end of a head
   absl::Duration idle_timeout = absl::Seconds(75);    // between requests
   absl::Duration body_timeout = absl::Seconds(60);
-  absl::Duration write_timeout = absl::Seconds(60);   // for a client that does not read
+  absl::Duration write_timeout = absl::Seconds(60);  // for a client that does not read
 };
 
 // HTTP/1.0 and 1.1 on one TCP or Unix-socket address. Keep-alive and pipelining: requests of a

@@ -18,7 +18,7 @@ struct HttpRequest {
   std::string target;         // as sent: path and query, percent-encoded
   std::string authorization;  // values of these headers, "" when absent
   std::string content_type;
-  std::string body;           // empty in Refuse
+  std::string body;  // empty in Refuse
 };
 
 struct HttpReply {

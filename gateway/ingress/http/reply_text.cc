@@ -14,9 +14,9 @@ std::string ReplyHead(const HttpReply& reply, std::optional<std::size_t> length,
       boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(reply.status));
   std::string head =
       Cat("HTTP/1.1 ", reply.status, " ", std::string_view(reason.data(), reason.size()),
-                   "\r\nServer: tandem\r\nDate: ",
-                   absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
-                   "\r\nContent-Type: ", reply.content_type, "\r\n");
+          "\r\nServer: tandem\r\nDate: ",
+          absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
+          "\r\nContent-Type: ", reply.content_type, "\r\n");
   if (length.has_value()) head.append(Cat("Content-Length: ", *length, "\r\n"));
   if (chunked) head.append(Cat("Transfer-Encoding: chunked\r\n"));
   for (const auto& [name, value] : reply.headers) head.append(Cat(name, ": ", value, "\r\n"));

@@ -39,8 +39,7 @@ constexpr std::array<std::string_view, 21> kKnown = {"model",
 
 absl::StatusOr<std::string> ReadTextPart(const Json& part, const std::string& path) {
   if (!part.is_object()) {
-    return InvalidField(path, Cat("'", path, "': expected an object, found ",
-                                           JsonTypeName(part)));
+    return InvalidField(path, Cat("'", path, "': expected an object, found ", JsonTypeName(part)));
   }
   const JsonFields fields(part, Cat(path, "."));
   TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string> type, fields.String("type"));
@@ -48,7 +47,7 @@ absl::StatusOr<std::string> ReadTextPart(const Json& part, const std::string& pa
   if (*type != "text") {
     return InvalidField(Cat(path, ".type"),
                         Cat("'", path, ".type': expected text, found ", *type,
-                                     ": this server reads text only, no images, audio or files"),
+                            ": this server reads text only, no images, audio or files"),
                         "unsupported_content_type");
   }
   TANDEM_ASSIGN_OR_RETURN(std::optional<std::string> text, fields.String("text"));
@@ -73,8 +72,8 @@ absl::StatusOr<std::string> ReadContent(const JsonFields& fields) {
 
 absl::StatusOr<ChatMessage> ReadMessage(const Json& message, const std::string& path) {
   if (!message.is_object()) {
-    return InvalidField(path, Cat("'", path, "': expected an object, found ",
-                                           JsonTypeName(message)));
+    return InvalidField(path,
+                        Cat("'", path, "': expected an object, found ", JsonTypeName(message)));
   }
   const JsonFields fields(message, Cat(path, "."));
   TANDEM_ASSIGN_OR_RETURN(std::optional<std::string> role, fields.String("role"));
@@ -82,15 +81,14 @@ absl::StatusOr<ChatMessage> ReadMessage(const Json& message, const std::string& 
   if (*role != "system" && *role != "developer" && *role != "user" && *role != "assistant") {
     return InvalidField(
         fields.PathOf("role"),
-        Cat("'", fields.PathOf("role"),
-                     "': expected system, developer, user or assistant, found '", *role, "'"));
+        Cat("'", fields.PathOf("role"), "': expected system, developer, user or assistant, found '",
+            *role, "'"));
   }
   for (const auto& [name, value] : message.items()) {
     const bool known = name == "role" || name == "content" || name == "name";
     const bool nothing = value.is_null() || (value.is_array() && value.empty());
     if (known || nothing) continue;
-    return InvalidField(fields.PathOf(name),
-                        Cat("'", fields.PathOf(name), "' is not supported"),
+    return InvalidField(fields.PathOf(name), Cat("'", fields.PathOf(name), "' is not supported"),
                         "unsupported_parameter");
   }
   TANDEM_ASSIGN_OR_RETURN(std::string content, ReadContent(fields));
@@ -106,8 +104,7 @@ absl::Status ReadMessages(const JsonFields& fields, std::vector<ChatMessage>& me
     return InvalidField("messages", "'messages': expected at least one message, found none");
   }
   for (std::size_t i = 0; i < list->size(); ++i) {
-    TANDEM_ASSIGN_OR_RETURN(ChatMessage message,
-                            ReadMessage((*list)[i], Cat("messages[", i, "]")));
+    TANDEM_ASSIGN_OR_RETURN(ChatMessage message, ReadMessage((*list)[i], Cat("messages[", i, "]")));
     messages.push_back(std::move(message));
   }
   return absl::OkStatus();

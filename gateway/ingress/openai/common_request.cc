@@ -7,8 +7,8 @@
 #include "gateway/ingress/openai/json_fields.h"
 #include "gateway/ingress/openai/request.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/stop_matcher.h"
 #include "lib/text/cat.h"
+#include "lib/text/stop_matcher.h"
 
 namespace tandem {
 namespace {
@@ -44,19 +44,19 @@ absl::Status ReadLogitBias(const JsonFields& fields, SamplingParams& sampling) {
   if (!bias->is_object()) return fields.WrongType("logit_bias", "an object of token id to number");
   if (bias->size() > kMaxLogitBias) {
     return InvalidField("logit_bias", Cat("'logit_bias': expected at most ", kMaxLogitBias,
-                                                   " entries, found ", bias->size()));
+                                          " entries, found ", bias->size()));
   }
   for (const auto& [key, value] : bias->items()) {
     std::int32_t token = 0;
     if (!absl::SimpleAtoi(key, &token) || token < 0) {
-      return InvalidField(
-          "logit_bias", Cat("'logit_bias': expected token ids as keys, found '", key, "'"));
+      return InvalidField("logit_bias",
+                          Cat("'logit_bias': expected token ids as keys, found '", key, "'"));
     }
     const double number = value.is_number() ? value.get<double>() : 1e9;
     if (!(number >= -100 && number <= 100)) {
       return InvalidField("logit_bias",
-                          Cat("'logit_bias': expected a number from -100 to 100 for token ",
-                                       token, ", found ", value.dump()));
+                          Cat("'logit_bias': expected a number from -100 to 100 for token ", token,
+                              ", found ", value.dump()));
     }
     sampling.logit_bias.emplace_back(token, static_cast<float>(number));
   }
@@ -87,14 +87,12 @@ absl::Status ReadSampling(const JsonFields& fields, CommonRequest& request) {
   if (sampling.min_p >= 1) {
     return InvalidField("min_p", "'min_p': expected a number from 0 and under 1, found 1");
   }
-  TANDEM_RETURN_IF_ERROR(
-      ReadFloat(fields, "frequency_penalty", -2, 2, sampling.frequency_penalty));
+  TANDEM_RETURN_IF_ERROR(ReadFloat(fields, "frequency_penalty", -2, 2, sampling.frequency_penalty));
   TANDEM_RETURN_IF_ERROR(ReadFloat(fields, "presence_penalty", -2, 2, sampling.presence_penalty));
   TANDEM_RETURN_IF_ERROR(ReadLogitBias(fields, sampling));
-  TANDEM_ASSIGN_OR_RETURN(
-      const std::optional<std::int64_t> seed,
-      fields.Integer("seed", std::numeric_limits<std::int64_t>::min(),
-                     std::numeric_limits<std::int64_t>::max()));
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<std::int64_t> seed,
+                          fields.Integer("seed", std::numeric_limits<std::int64_t>::min(),
+                                         std::numeric_limits<std::int64_t>::max()));
   request.has_seed = seed.has_value();
   if (seed.has_value()) sampling.seed = static_cast<std::uint64_t>(*seed);
   return absl::OkStatus();
@@ -108,12 +106,11 @@ absl::Status ReadStops(const JsonFields& fields, std::vector<std::string>& stops
   } else if (stop->is_array()) {
     if (stop->size() > kMaxStopStrings) {
       return InvalidField("stop", Cat("'stop': expected at most ", kMaxStopStrings,
-                                               " strings, found ", stop->size()));
+                                      " strings, found ", stop->size()));
     }
     for (const Json& entry : *stop) {
       if (!entry.is_string()) {
-        return InvalidField("stop", Cat("'stop': expected strings, found ",
-                                                 JsonTypeName(entry)));
+        return InvalidField("stop", Cat("'stop': expected strings, found ", JsonTypeName(entry)));
       }
       stops.push_back(entry.get<std::string>());
     }
@@ -136,8 +133,7 @@ absl::Status ReadStream(const JsonFields& fields, CommonRequest& request) {
     // Obfuscation pads chunks against eavesdroppers; there is nothing to switch off here.
     if (name != "include_usage" && name != "include_obfuscation") {
       const std::string path = Cat("stream_options.", name);
-      return InvalidField(path, Cat("unknown request field '", path, "'"),
-                          "unknown_parameter");
+      return InvalidField(path, Cat("unknown request field '", path, "'"), "unknown_parameter");
     }
   }
   return ReadBool(JsonFields(*options, "stream_options."), "include_usage", request.include_usage);

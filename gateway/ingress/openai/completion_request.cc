@@ -15,11 +15,26 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 20> kKnown = {
-    "model",          "prompt",    "max_tokens", "temperature",       "top_p",
-    "top_k",          "min_p",     "seed",       "stop",              "n",
-    "logprobs",       "echo",      "logit_bias", "frequency_penalty", "presence_penalty",
-    "stream",         "user",      "ignore_eos", "stream_options",    "return_tokens_as_token_ids"};
+constexpr std::array<std::string_view, 20> kKnown = {"model",
+                                                     "prompt",
+                                                     "max_tokens",
+                                                     "temperature",
+                                                     "top_p",
+                                                     "top_k",
+                                                     "min_p",
+                                                     "seed",
+                                                     "stop",
+                                                     "n",
+                                                     "logprobs",
+                                                     "echo",
+                                                     "logit_bias",
+                                                     "frequency_penalty",
+                                                     "presence_penalty",
+                                                     "stream",
+                                                     "user",
+                                                     "ignore_eos",
+                                                     "stream_options",
+                                                     "return_tokens_as_token_ids"};
 
 bool IsTokenArray(const Json& value) {
   return value.is_array() && !value.empty() && value.front().is_number();
@@ -32,7 +47,7 @@ absl::StatusOr<std::vector<std::int32_t>> ReadTokens(const Json& array, const st
     const std::optional<std::int64_t> token = IntegerOf(entry);
     if (!token.has_value() || *token < 0 || *token > std::numeric_limits<std::int32_t>::max()) {
       return InvalidField("prompt", Cat("'", path, "[", tokens.size(),
-                                                 "]': expected a token id, found ", entry.dump()));
+                                        "]': expected a token id, found ", entry.dump()));
     }
     tokens.push_back(static_cast<std::int32_t>(*token));
   }
@@ -66,11 +81,11 @@ absl::Status ReadPrompts(const JsonFields& fields, std::vector<Prompt>& prompts)
       TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> tokens, ReadTokens(entry, path));
       prompts.emplace_back(std::move(tokens));
     } else {
-      return InvalidField("prompt", Cat("'", path, "': expected ",
-                                                 texts ? "a string like the first entry"
-                                                       : "an array of token ids",
-                                                 ", found ", JsonTypeName(entry),
-                                                 entry.is_array() && entry.empty() ? " (empty)" : ""));
+      return InvalidField(
+          "prompt",
+          Cat("'", path, "': expected ",
+              texts ? "a string like the first entry" : "an array of token ids", ", found ",
+              JsonTypeName(entry), entry.is_array() && entry.empty() ? " (empty)" : ""));
     }
   }
   return absl::OkStatus();
@@ -104,7 +119,7 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body) 
   const std::size_t choices = request.prompts.size() * static_cast<std::size_t>(request.common.n);
   if (choices > static_cast<std::size_t>(kMaxChoices)) {
     return InvalidField("prompt", Cat("prompts times 'n': expected at most ", kMaxChoices,
-                                               " choices, found ", choices));
+                                      " choices, found ", choices));
   }
   TANDEM_RETURN_IF_ERROR(CheckOtherFields(json, kKnown));
   return request;

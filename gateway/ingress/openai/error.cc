@@ -23,8 +23,7 @@ void SetPayload(absl::Status& status, std::string_view url, std::string_view val
 
 }  // namespace
 
-absl::Status InvalidField(std::string_view param, std::string_view message,
-                          std::string_view code) {
+absl::Status InvalidField(std::string_view param, std::string_view message, std::string_view code) {
   absl::Status status = absl::InvalidArgumentError(AbslView(message));
   SetPayload(status, kParamPayload, param);
   SetPayload(status, kCodePayload, code);

@@ -14,12 +14,20 @@ namespace {
 using Json = nlohmann::json;
 
 // Bookkeeping of OpenAI's service, or hints that do not change what the answer may be.
-constexpr std::array<std::string_view, 11> kIgnored = {
-    "user",         "store",      "metadata",           "service_tier",
-    "prediction",   "verbosity",  "prompt_cache_key",   "prompt_cache_retention",
-    "safety_identifier", "parallel_tool_calls", "reasoning_effort"};
+constexpr std::array<std::string_view, 11> kIgnored = {"user",
+                                                       "store",
+                                                       "metadata",
+                                                       "service_tier",
+                                                       "prediction",
+                                                       "verbosity",
+                                                       "prompt_cache_key",
+                                                       "prompt_cache_retention",
+                                                       "safety_identifier",
+                                                       "parallel_tool_calls",
+                                                       "reasoning_effort"};
 
-// Supported only with a value that asks for nothing. `neutral` is JSON; null and absent always pass.
+// Supported only with a value that asks for nothing. `neutral` is JSON; null and absent always
+// pass.
 struct NeutralRule {
   std::string_view name;
   std::array<std::string_view, 2> neutral;
@@ -57,8 +65,7 @@ absl::Status CheckField(const std::string& name, const Json& value) {
   const auto* rule = std::find_if(kNeutral.begin(), kNeutral.end(),
                                   [&name](const NeutralRule& r) { return r.name == name; });
   if (rule == kNeutral.end()) {
-    return InvalidField(name, Cat("unknown request field '", name, "'"),
-                        "unknown_parameter");
+    return InvalidField(name, Cat("unknown request field '", name, "'"), "unknown_parameter");
   }
   std::string allowed;
   for (const std::string_view neutral : rule->neutral) {
@@ -68,7 +75,7 @@ absl::Status CheckField(const std::string& name, const Json& value) {
   }
   return InvalidField(name,
                       Cat("'", name, "' is not supported",
-                                   allowed.empty() ? "" : Cat(": leave it out, or ", allowed)),
+                          allowed.empty() ? "" : Cat(": leave it out, or ", allowed)),
                       "unsupported_parameter");
 }
 

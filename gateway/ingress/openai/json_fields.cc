@@ -6,8 +6,8 @@
 
 #include "gateway/ingress/openai/error.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/utf8.h"
 #include "lib/text/cat.h"
+#include "lib/text/utf8.h"
 
 namespace tandem {
 namespace {
@@ -32,8 +32,8 @@ absl::Status CheckDepth(std::string_view text) {
       in_string = true;
     } else if (c == '{' || c == '[') {
       if (++depth > kMaxJsonDepth) {
-        return InvalidField("", Cat("the body nests deeper than ", kMaxJsonDepth,
-                                             " levels at byte ", i));
+        return InvalidField(
+            "", Cat("the body nests deeper than ", kMaxJsonDepth, " levels at byte ", i));
       }
     } else if (c == '}' || c == ']') {
       --depth;
@@ -78,12 +78,11 @@ absl::StatusOr<Json> ParseBody(std::string_view body) {
   if (json.is_discarded()) {
     ErrorFinder finder;
     Json::sax_parse(body, &finder);
-    return InvalidField(
-        "", Cat("the body is not valid JSON: it breaks at byte ", finder.position()));
+    return InvalidField("",
+                        Cat("the body is not valid JSON: it breaks at byte ", finder.position()));
   }
   if (!json.is_object()) {
-    return InvalidField("",
-                        Cat("expected a JSON object, found ", JsonTypeName(json)));
+    return InvalidField("", Cat("expected a JSON object, found ", JsonTypeName(json)));
   }
   return json;
 }
@@ -126,7 +125,7 @@ absl::Status JsonFields::WrongType(std::string_view name, std::string_view expec
   const Json* value = Find(name);
   const std::string path = PathOf(name);
   return InvalidField(path, Cat("'", path, "': expected ", expected, ", found ",
-                                         value == nullptr ? "nothing" : JsonTypeName(*value)));
+                                value == nullptr ? "nothing" : JsonTypeName(*value)));
 }
 
 absl::StatusOr<std::optional<bool>> JsonFields::Bool(std::string_view name) const {
@@ -151,8 +150,8 @@ absl::StatusOr<std::optional<double>> JsonFields::Number(std::string_view name, 
   const double number = value->get<double>();
   if (!(number >= lo && number <= hi)) {
     const std::string path = PathOf(name);
-    return InvalidField(path, Cat("'", path, "': expected a number from ", lo, " to ", hi,
-                                           ", found ", number));
+    return InvalidField(
+        path, Cat("'", path, "': expected a number from ", lo, " to ", hi, ", found ", number));
   }
   return number;
 }
@@ -166,8 +165,8 @@ absl::StatusOr<std::optional<std::int64_t>> JsonFields::Integer(std::string_view
   const std::optional<std::int64_t> number = IntegerOf(*value);
   if (!number.has_value() || *number < lo || *number > hi) {
     const std::string path = PathOf(name);
-    return InvalidField(path, Cat("'", path, "': expected an integer from ", lo, " to ",
-                                           hi, ", found ", value->dump()));
+    return InvalidField(path, Cat("'", path, "': expected an integer from ", lo, " to ", hi,
+                                  ", found ", value->dump()));
   }
   return number;
 }

@@ -30,8 +30,8 @@ Vocabulary MakeVocabulary() {
     add(text, PieceType::kByte);
   }
   float score = -1;
-  for (const char* word : {"He", "ll", "Hell", "Hello", "\u2581w", "or", "\u2581wor", "ld",
-                           "\u2581world"}) {
+  for (const char* word :
+       {"He", "ll", "Hell", "Hello", "\u2581w", "or", "\u2581wor", "ld", "\u2581world"}) {
     add(word, PieceType::kNormal, false, score--);
   }
   for (char c = 33; c < 127; ++c) add(std::string(1, c), PieceType::kNormal, false, score--);

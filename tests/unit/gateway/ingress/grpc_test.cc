@@ -32,17 +32,14 @@ class GrpcTest : public ::testing::Test {
   void Start() {
     const auto address = ParseListenAddress("127.0.0.1:0");
     ASSERT_TRUE(address.ok());
-    auto server = GrpcServer::Start(*address, {},
-                                    {.serving = &serving_,
-                                     .keys = &keys_,
-                                     .metrics = &metrics_,
-                                     .status = [] {
-                                       ClusterStatus status;
-                                       status.state = "ready";
-                                       status.workers.resize(1);
-                                       status.workers[0].name = "gpu0";
-                                       return status;
-                                     }});
+    auto server = GrpcServer::Start(
+        *address, {}, {.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [] {
+                         ClusterStatus status;
+                         status.state = "ready";
+                         status.workers.resize(1);
+                         status.workers[0].name = "gpu0";
+                         return status;
+                       }});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
@@ -254,13 +251,11 @@ TEST_F(GrpcTest, KeysAreChecked) {
   EXPECT_EQ(Outcome(Request()).error_code(), grpc::StatusCode::UNAUTHENTICATED);
   v1::ServedModel model;
   grpc::ClientContext without;
-  EXPECT_EQ(stub_->GetModel(&without, {}, &model).error_code(),
-            grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(stub_->GetModel(&without, {}, &model).error_code(), grpc::StatusCode::UNAUTHENTICATED);
   v1::ClusterStatus status;
   grpc::ClientContext wrong;
   wrong.AddMetadata("authorization", "Bearer nonsense");
-  EXPECT_EQ(stub_->GetStatus(&wrong, {}, &status).error_code(),
-            grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(stub_->GetStatus(&wrong, {}, &status).error_code(), grpc::StatusCode::UNAUTHENTICATED);
   grpc::ClientContext right;
   right.AddMetadata("authorization", "Bearer secret");
   EXPECT_TRUE(stub_->GetModel(&right, {}, &model).ok());

@@ -36,14 +36,12 @@ TEST_F(HttpCompletion, AnswersWhole) {
 
 TEST_F(HttpCompletion, EchoWithLogprobsScoresThePrompt) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath,
-                     CompletionBody(R"("echo":true,"logprobs":2,"max_tokens":1)"));
+  client.SendRequest("POST", kPath, CompletionBody(R"("echo":true,"logprobs":2,"max_tokens":1)"));
   const GenerationRequest request = engine_.WaitForRequest(1);
   EXPECT_TRUE(request.score_prompt);
   EXPECT_EQ(request.sampling.num_logprobs, 2);
-  engine_.Scores(1, {{.token = Id("Hello"),
-                      .logprob = -3.0f,
-                      .top = {{Id("!"), -0.5f}, {Id("He"), -1.5f}}}});
+  engine_.Scores(
+      1, {{.token = Id("Hello"), .logprob = -3.0f, .top = {{Id("!"), -0.5f}, {Id("He"), -1.5f}}}});
   engine_.Token(1, {.token = Id("!"), .logprob = -0.5f, .top = {{Id("!"), -0.5f}, {5, -1.0f}}});
   engine_.Finish(1, FinishReason::kLength);
   const Json choice = client.Read().Json()["choices"][0];
@@ -59,10 +57,9 @@ TEST_F(HttpCompletion, EchoWithLogprobsScoresThePrompt) {
 
 TEST_F(HttpCompletion, EchoWithoutTokensScoresOnly) {
   HttpTestClient client = Connect();
-  client.SendRequest(
-      "POST", kPath,
-      CompletionBody(
-          R"("prompt":[2,262,263],"echo":true,"logprobs":0,"max_tokens":0,
+  client.SendRequest("POST", kPath,
+                     CompletionBody(
+                         R"("prompt":[2,262,263],"echo":true,"logprobs":0,"max_tokens":0,
              "return_tokens_as_token_ids":true)"));
   const GenerationRequest request = engine_.WaitForRequest(1);
   EXPECT_EQ(request.max_tokens, 0);
@@ -105,8 +102,7 @@ TEST_F(HttpCompletion, ManyPromptsAndChoicesKeepTheirOrder) {
 
 TEST_F(HttpCompletion, StreamsWithEchoAndLogprobs) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath,
-                     CompletionBody(R"("stream":true,"echo":true,"logprobs":0)"));
+  client.SendRequest("POST", kPath, CompletionBody(R"("stream":true,"echo":true,"logprobs":0)"));
   engine_.Scores(1, {{.token = Id("Hello"), .logprob = -3.0f, .top = {}}});
   client.ReadHead();
   Json event = Json::parse(*client.ReadEvent());

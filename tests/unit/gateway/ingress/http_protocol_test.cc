@@ -18,10 +18,11 @@ TEST_F(HttpProtocol, PipelinedRequestsAreAnsweredInOrder) {
   Start();
   HttpTestClient client = Connect();
   const std::string body = CompletionBody();
-  client.Send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1/completions HTTP/1.1\r\nHost: "
-              "x\r\nContent-Length: " +
-              std::to_string(body.size()) + "\r\n\r\n" + body +
-              "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n");
+  client.Send(
+      "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1/completions HTTP/1.1\r\nHost: "
+      "x\r\nContent-Length: " +
+      std::to_string(body.size()) + "\r\n\r\n" + body +
+      "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(client.Read().body, "ok\n");
   engine_.Tokens(1, {Id("!")});
   engine_.Finish(1, FinishReason::kStop);

@@ -28,8 +28,8 @@ void IngressFixture::Start() {
 
 HttpTestClient IngressFixture::Connect() { return HttpTestClient(server_->address()); }
 
-TestReply IngressFixture::Ask(std::string_view method, std::string_view path,
-                              std::string_view body, std::string_view headers) {
+TestReply IngressFixture::Ask(std::string_view method, std::string_view path, std::string_view body,
+                              std::string_view headers) {
   HttpTestClient client = Connect();
   client.SendRequest(method, path, body, headers);
   return client.Read();

@@ -20,14 +20,16 @@ std::string Completion(const std::string& members) {
 
 ApiError ChatError(const std::string& body) {
   const auto request = ParseChatRequest(body);
-  return request.ok() ? ApiError{.http_status = 200, .message = "", .type = "", .param = "", .code = ""}
-                      : ToApiError(request.status());
+  return request.ok()
+             ? ApiError{.http_status = 200, .message = "", .type = "", .param = "", .code = ""}
+             : ToApiError(request.status());
 }
 
 ApiError CompletionError(const std::string& body) {
   const auto request = ParseCompletionRequest(body);
-  return request.ok() ? ApiError{.http_status = 200, .message = "", .type = "", .param = "", .code = ""}
-                      : ToApiError(request.status());
+  return request.ok()
+             ? ApiError{.http_status = 200, .message = "", .type = "", .param = "", .code = ""}
+             : ToApiError(request.status());
 }
 
 TEST(ChatRequest, ReadsEveryParameter) {
@@ -146,8 +148,8 @@ TEST(ChatRequest, NamesTheMessageThatIsWrong) {
   EXPECT_EQ(error_of(R"([{"role":"user","content":[]}])").param, "messages[0].content");
   EXPECT_EQ(error_of(R"([{"role":"user","content":[{"type":"text"}]}])").param,
             "messages[0].content[0].text");
-  const ApiError image = error_of(
-      R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])");
+  const ApiError image =
+      error_of(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])");
   EXPECT_EQ(image.param, "messages[0].content[0].type");
   EXPECT_NE(image.message.find("image"), std::string::npos);
   EXPECT_EQ(error_of(R"([{"role":"assistant","content":"x","tool_calls":[{"id":"1"}]}])").param,
@@ -176,15 +178,14 @@ TEST(CompletionRequest, ReadsTheFourFormsOfPrompts) {
   EXPECT_EQ(prompts(R"("a")"), std::vector<Prompt>{std::string("a")});
   EXPECT_EQ(prompts(R"(["a","b"])"), (std::vector<Prompt>{std::string("a"), std::string("b")}));
   EXPECT_EQ(prompts("[1,2.0]"), (std::vector<Prompt>{std::vector<std::int32_t>{1, 2}}));
-  EXPECT_EQ(prompts("[[1],[2,3]]"), (std::vector<Prompt>{std::vector<std::int32_t>{1},
-                                                         std::vector<std::int32_t>{2, 3}}));
+  EXPECT_EQ(prompts("[[1],[2,3]]"),
+            (std::vector<Prompt>{std::vector<std::int32_t>{1}, std::vector<std::int32_t>{2, 3}}));
 }
 
 TEST(CompletionRequest, NamesTheFieldThatIsWrong) {
   for (const char* prompt : {"[]", "1", "[\"a\",1]", "[1,\"a\"]", "[[1],[]]", "[[1],2]", "[1.5]",
                              "[-1]", "[99999999999]", "{}", "null"}) {
-    const ApiError error =
-        CompletionError(std::string(R"({"model":"m","prompt":)") + prompt + "}");
+    const ApiError error = CompletionError(std::string(R"({"model":"m","prompt":)") + prompt + "}");
     EXPECT_EQ(error.http_status, 400) << prompt;
     EXPECT_EQ(error.param, "prompt") << prompt;
   }

@@ -121,8 +121,8 @@ TEST(TokenText, IdsBeyondTheTokenizerHaveNoText) {
 
 // However the stop strings hold text back, tokens and text add up to the same.
 TEST(TokenText, AllOutputsTogetherDoNotDependOnStops) {
-  const std::vector<std::string_view> pieces = {"He", "ll",     "<0xF0>", "<0x9F>", "<0x98>",
-                                                "<0x80>", "\u2581wor", "ld", "\n", "!"};
+  const std::vector<std::string_view> pieces = {"He",     "ll",        "<0xF0>", "<0x9F>", "<0x98>",
+                                                "<0x80>", "\u2581wor", "ld",     "\n",     "!"};
   for (const std::vector<std::string>& stops :
        {std::vector<std::string>{}, {"zzz"}, {"ll\xF0\x9F\x98\x81"}, {"ld\n!?"}}) {
     TokenText text = Make(stops);

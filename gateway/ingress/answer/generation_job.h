@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "gateway/ingress/answer/answer_format.h"
 #include "gateway/ingress/generation.h"
 #include "gateway/ingress/http/http_types.h"
-#include "gateway/ingress/openai/answer_format.h"
 #include "gateway/ingress/serving.h"
 
 namespace tandem {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "gateway/ingress/openai/answer_format.h"
+#include "gateway/ingress/answer/answer_format.h"
 
 namespace tandem {
 

@@ -1,7 +1,7 @@
 #include <utility>
 
-#include "gateway/ingress/openai/answer_format.h"
-#include "gateway/ingress/openai/answer_json.h"
+#include "gateway/ingress/answer/answer_format.h"
+#include "gateway/ingress/answer/answer_json.h"
 
 namespace tandem {
 namespace {

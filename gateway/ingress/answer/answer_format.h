@@ -18,9 +18,9 @@ struct AnswerInfo {
   std::int64_t created = 0;  // Unix seconds
   std::string model;
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::int32_t num_logprobs = -1;     // -1: none are shown
-  bool tokens_as_ids = false;         // "token_id:N" instead of the token's text
-  bool include_usage = false;         // of a stream
+  std::int32_t num_logprobs = -1;  // -1: none are shown
+  bool tokens_as_ids = false;      // "token_id:N" instead of the token's text
+  bool include_usage = false;      // of a stream
 };
 
 // One choice, whole or (in a stream) what is new of it.

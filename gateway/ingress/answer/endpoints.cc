@@ -1,4 +1,4 @@
-#include "gateway/ingress/openai/endpoints.h"
+#include "gateway/ingress/answer/endpoints.h"
 
 #include <utility>
 
@@ -53,9 +53,8 @@ absl::StatusOr<std::unique_ptr<GenerationJob>> StartChat(std::shared_ptr<const S
   TANDEM_RETURN_IF_ERROR(CheckModelName(*serving, common.model));
   if (!common.has_seed) common.sampling.seed = RandomSeed();
   TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> ids, ChatPromptIds(*serving, request.messages));
-  TANDEM_ASSIGN_OR_RETURN(
-      GenerationSpec spec,
-      PlanGeneration(*serving, "messages", std::move(ids), OptionsOf(common)));
+  TANDEM_ASSIGN_OR_RETURN(GenerationSpec spec,
+                          PlanGeneration(*serving, "messages", std::move(ids), OptionsOf(common)));
   spec.stop_token = EndOfTurnId(*serving->model.tokenizer);
   const std::string id = RandomId("chatcmpl-");
   GenerationJobSpec job;

@@ -1,4 +1,4 @@
-#include "gateway/ingress/openai/generation_job.h"
+#include "gateway/ingress/answer/generation_job.h"
 
 #include <utility>
 
@@ -48,10 +48,10 @@ absl::StatusOr<std::unique_ptr<GenerationJob>> GenerationJob::Start(GenerationJo
 
 absl::Status GenerationJob::CreateChoices() {
   for (GenerationSpec& choice_spec : spec_.choices) {
-    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Generation> generation,
-                            Generation::Create(*spec_.serving->engine,
-                                               spec_.serving->model.tokenizer,
-                                               std::move(choice_spec)));
+    TANDEM_ASSIGN_OR_RETURN(
+        std::unique_ptr<Generation> generation,
+        Generation::Create(*spec_.serving->engine, spec_.serving->model.tokenizer,
+                           std::move(choice_spec)));
     Choice& choice = choices_.emplace_back();
     choice.part.index = static_cast<int>(choices_.size()) - 1;
     choice.generation = std::move(generation);

@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "gateway/ingress/answer/generation_job.h"
 #include "gateway/ingress/metrics.h"
-#include "gateway/ingress/openai/generation_job.h"
 #include "gateway/ingress/serving.h"
 
 namespace tandem {

@@ -1,9 +1,9 @@
-#include "gateway/ingress/openai/answer_json.h"
+#include "gateway/ingress/answer/answer_json.h"
 
 #include <algorithm>
 
-#include "lib/text/utf8.h"
 #include "lib/text/cat.h"
+#include "lib/text/utf8.h"
 
 namespace tandem {
 
@@ -29,9 +29,7 @@ std::string TokenName(const AnswerInfo& info, std::int32_t token) {
   return name;
 }
 
-double JsonLogprob(float logprob) {
-  return std::max(static_cast<double>(logprob), -9999.0);
-}
+double JsonLogprob(float logprob) { return std::max(static_cast<double>(logprob), -9999.0); }
 
 OrderedJson FinishJson(const std::optional<FinishReason>& finish) {
   if (!finish.has_value()) return nullptr;

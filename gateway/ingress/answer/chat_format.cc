@@ -1,7 +1,7 @@
 #include <utility>
 
-#include "gateway/ingress/openai/answer_format.h"
-#include "gateway/ingress/openai/answer_json.h"
+#include "gateway/ingress/answer/answer_format.h"
+#include "gateway/ingress/answer/answer_json.h"
 
 namespace tandem {
 namespace {
@@ -13,11 +13,11 @@ class ChatFormat final : public AnswerFormat {
   std::string Whole(const std::vector<AnswerPart>& parts, const AnswerUsage& usage) override {
     OrderedJson choices = OrderedJson::array();
     for (const AnswerPart& part : parts) {
-      choices.push_back({{"index", part.index},
-                         {"message",
-                          {{"role", "assistant"}, {"content", part.text}, {"refusal", nullptr}}},
-                         {"logprobs", Logprobs(part)},
-                         {"finish_reason", FinishJson(part.finish)}});
+      choices.push_back(
+          {{"index", part.index},
+           {"message", {{"role", "assistant"}, {"content", part.text}, {"refusal", nullptr}}},
+           {"logprobs", Logprobs(part)},
+           {"finish_reason", FinishJson(part.finish)}});
     }
     OrderedJson body = AnswerHead(info_, "chat.completion");
     body["choices"] = std::move(choices);
