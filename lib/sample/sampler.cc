@@ -1,8 +1,10 @@
 #include "lib/sample/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
@@ -34,6 +36,23 @@ absl::Status CheckLogits(std::span<const float> logits, const SoftmaxSummary& su
     }
   }
   return absl::InternalError("logits: expected at least one above -infinity, found none");
+}
+
+// Higher values first, then lower ids.
+struct ByRank {
+  std::span<const float> values;
+  bool operator()(std::int32_t a, std::int32_t b) const {
+    const float va = values[static_cast<std::size_t>(a)];
+    const float vb = values[static_cast<std::size_t>(b)];
+    return va != vb ? va > vb : a < b;
+  }
+};
+
+double MassOf(std::span<const float> values, std::span<const std::int32_t> tokens) {
+  double sum = 0;
+  for (const std::int32_t token : tokens)
+    sum += ExpNegative(values[static_cast<std::size_t>(token)]);
+  return sum;
 }
 
 std::uint64_t SplitMix64(std::uint64_t x) {
@@ -94,6 +113,7 @@ Sampler::Sampler(std::int32_t vocab_size)
     : vocab_size_(vocab_size), scaled_(static_cast<std::size_t>(vocab_size)) {
   TANDEM_CHECK(vocab_size > 0);
   order_.reserve(static_cast<std::size_t>(vocab_size));
+  block_sums_.reserve(static_cast<std::size_t>(vocab_size) / kSoftmaxBlock + 1);
 }
 
 absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits,
@@ -150,54 +170,74 @@ void Sampler::Adjust(std::span<const float> logits, const SamplingParams& params
 
 // Finds the last token that min_p, top_k and top_p keep. Only a set is wanted, so selection in
 // linear time replaces sorting.
-Sampler::Cut Sampler::FindCut(const SamplingParams& params) {
+SamplingCut Sampler::FindCut(const SamplingParams& params) {
   // exp(scaled) >= min_p, as scaled is 0 for the best token.
   const float floor = params.min_p > 0 ? std::log(params.min_p) : -kInfinity;
-  Cut cut{floor, vocab_size_};
-  if ((params.top_k <= 0 || params.top_k >= vocab_size_) && params.top_p >= 1) return cut;
+  if ((params.top_k <= 0 || params.top_k >= vocab_size_) && params.top_p >= 1)
+    return {floor, vocab_size_};
 
-  order_.clear();
-  for (std::int32_t i = 0; i < vocab_size_; ++i) {
-    if (scaled_[static_cast<std::size_t>(i)] >= floor) order_.push_back(i);
-  }
-  const auto before = [this](std::int32_t a, std::int32_t b) {
-    const float va = scaled_[static_cast<std::size_t>(a)];
-    const float vb = scaled_[static_cast<std::size_t>(b)];
-    return va != vb ? va > vb : a < b;
-  };
+  double mass = 0;
+  CollectCandidates(params, floor, &mass);
   auto kept = static_cast<std::int32_t>(order_.size());
   if (params.top_k > 0 && params.top_k < kept) {
     kept = params.top_k;
-    std::nth_element(order_.begin(), order_.begin() + kept - 1, order_.end(), before);
+    std::nth_element(order_.begin(), order_.begin() + kept - 1, order_.end(), ByRank{scaled_});
   }
-  if (params.top_p < 1) kept = NucleusSize(kept, params.top_p);
-  const std::int32_t last = *std::max_element(order_.begin(), order_.begin() + kept, before);
+  if (params.top_p < 1) {
+    if (params.top_k > 0)
+      mass = MassOf(scaled_, std::span(order_).first(static_cast<std::size_t>(kept)));
+    kept = NucleusSize(kept, static_cast<double>(params.top_p) * mass);
+  }
+  const std::int32_t last =
+      *std::max_element(order_.begin(), order_.begin() + kept, ByRank{scaled_});
   return {scaled_[static_cast<std::size_t>(last)], last};
 }
 
-// The smallest number n such that the n best of the first `kept` entries of order_ hold top_p of
-// their mass; moves those n to the front.
-std::int32_t Sampler::NucleusSize(std::int32_t kept, float top_p) {
-  const auto before = [this](std::int32_t a, std::int32_t b) {
-    const float va = scaled_[static_cast<std::size_t>(a)];
-    const float vb = scaled_[static_cast<std::size_t>(b)];
-    return va != vb ? va > vb : a < b;
-  };
-  const auto mass = [this](std::int32_t from, std::int32_t to) {
-    double sum = 0;
-    for (std::int32_t i = from; i < to; ++i)
-      sum += ExpNegative(scaled_[static_cast<std::size_t>(order_[static_cast<std::size_t>(i)])]);
-    return sum;
-  };
-  const double target = static_cast<double>(top_p) * mass(0, kept);
+// Fills order_ with a superset of what top_k and top_p keep: all tokens down to a value that a
+// histogram over the values shows to be low enough. *mass: of all tokens at or above `floor`.
+void Sampler::CollectCandidates(const SamplingParams& params, float floor, double* mass) {
+  constexpr int kBuckets = 128;
+  constexpr float kPerUnit = 4;  // buckets for each factor of e; the last takes all that is lower
+  std::array<double, kBuckets> masses{};
+  std::array<std::int32_t, kBuckets> counts{};
+  for (const float value : scaled_) {
+    if (value < floor) continue;
+    const auto bucket = static_cast<std::size_t>(std::min(-value * kPerUnit, kBuckets - 1.0f));
+    masses[bucket] += ExpNegative(value);
+    ++counts[bucket];
+  }
+  *mass = std::accumulate(masses.begin(), masses.end(), 0.0);
+  const double wanted_mass = params.top_k > 0 ? 0 : static_cast<double>(params.top_p) * *mass;
+  std::int64_t count = 0;
+  double sum = 0;
+  int last = 0;
+  for (; last < kBuckets - 1; ++last) {
+    count += counts[static_cast<std::size_t>(last)];
+    sum += masses[static_cast<std::size_t>(last)];
+    if (count >= std::max(params.top_k, 1) && sum >= wanted_mass) break;
+  }
+  const float lowest = last == kBuckets - 1 ? -kInfinity : -static_cast<float>(last + 1) / kPerUnit;
+  const float threshold = std::max(floor, lowest);
+  order_.clear();
+  for (std::int32_t i = 0; i < vocab_size_; ++i) {
+    if (scaled_[static_cast<std::size_t>(i)] >= threshold) order_.push_back(i);
+  }
+}
+
+// The smallest number n such that the n best of the first `kept` entries of order_ hold the mass
+// `target` (`kept` when they do not); moves those n to the front.
+std::int32_t Sampler::NucleusSize(std::int32_t kept, double target) {
   // Halving: the mass of [0, low) is `sum` and too little; that of [0, high) is enough.
   std::int32_t low = 0;
   std::int32_t high = kept;
   double sum = 0;
   while (high - low > 1) {
     const std::int32_t middle = low + (high - low) / 2;
-    std::nth_element(order_.begin() + low, order_.begin() + middle, order_.begin() + high, before);
-    const double half = mass(low, middle);
+    std::nth_element(order_.begin() + low, order_.begin() + middle, order_.begin() + high,
+                     ByRank{scaled_});
+    const double half =
+        MassOf(scaled_, std::span(order_).subspan(static_cast<std::size_t>(low),
+                                                  static_cast<std::size_t>(middle - low)));
     if (sum + half >= target) {
       high = middle;
     } else {
@@ -208,28 +248,36 @@ std::int32_t Sampler::NucleusSize(std::int32_t kept, float top_p) {
   return high;
 }
 
-// Walks the kept tokens in the order of their ids: no sorting, and the outcome depends on the kept
-// set alone.
-std::int32_t Sampler::Draw(Cut cut, double uniform) const {
-  const auto keeps = [cut](float value, std::int32_t token) {
-    return value > cut.value || (value == cut.value && token <= cut.token);
-  };
-  double total = 0;
-  for (std::int32_t i = 0; i < vocab_size_; ++i) {
-    const float value = scaled_[static_cast<std::size_t>(i)];
-    if (keeps(value, i)) total += ExpNegative(value);
+// Walks the kept tokens in the order of their ids, block by block: no sorting, and the outcome
+// depends on the kept set alone.
+std::int32_t Sampler::Draw(SamplingCut cut, double uniform) {
+  block_sums_.clear();
+  const std::span<const float> values(scaled_);
+  for (std::size_t begin = 0; begin < values.size(); begin += kSoftmaxBlock) {
+    const std::size_t count = std::min(kSoftmaxBlock, values.size() - begin);
+    block_sums_.push_back(KeptExpSum(values.subspan(begin, count), cut.value,
+                                     cut.token - static_cast<std::int32_t>(begin)));
   }
-  const double target = uniform * total;
-  double sum = 0;
+  double left = uniform * std::accumulate(block_sums_.begin(), block_sums_.end(), 0.0);
+  // The block that holds the target; rounding may carry it past the last one with any mass.
+  std::size_t block = 0;
+  for (std::size_t i = 0; i < block_sums_.size(); ++i) {
+    if (block_sums_[i] == 0) continue;
+    block = i;
+    if (left < block_sums_[i]) break;
+    left -= block_sums_[i];
+  }
+  const std::size_t begin = block * kSoftmaxBlock;
+  const std::size_t end = std::min(begin + kSoftmaxBlock, values.size());
   std::int32_t chosen = 0;
-  for (std::int32_t i = 0; i < vocab_size_; ++i) {
-    const float value = scaled_[static_cast<std::size_t>(i)];
-    if (!keeps(value, i)) continue;
-    const float weight = ExpNegative(value);
+  for (std::size_t i = begin; i < end; ++i) {
+    const auto token = static_cast<std::int32_t>(i);
+    const bool kept = values[i] > cut.value || (values[i] == cut.value && token <= cut.token);
+    const float weight = kept ? ExpNegative(values[i]) : 0.0f;
     if (weight == 0) continue;
-    chosen = i;
-    sum += weight;
-    if (sum > target) break;
+    chosen = token;
+    left -= weight;
+    if (left < 0) break;
   }
   return chosen;
 }

@@ -55,6 +55,12 @@ class TokenCounts {
 // sequence, and the finaliser runs again: a counter-based generator with no state to keep.
 double UniformAt(std::uint64_t seed, std::int64_t position);
 
+// The last token that truncation keeps, in the order of falling value, then rising id.
+struct SamplingCut {
+  float value;
+  std::int32_t token;
+};
+
 // Chooses tokens from logits. Holds scratch memory for one vocabulary; one thread at a time.
 // The random number is UniformAt(params.seed, position): replaying a request gives the same tokens.
 //
@@ -73,22 +79,18 @@ class Sampler {
                                      std::int32_t num_logprobs);
 
  private:
-  // The last token kept, in the order of falling value, then rising id.
-  struct Cut {
-    float value;
-    std::int32_t token;
-  };
-
   void Adjust(std::span<const float> logits, const SamplingParams& params,
               const TokenCounts& counts);
-  Cut FindCut(const SamplingParams& params);
-  std::int32_t NucleusSize(std::int32_t kept, float top_p);
-  std::int32_t Draw(Cut cut, double uniform) const;
+  SamplingCut FindCut(const SamplingParams& params);
+  void CollectCandidates(const SamplingParams& params, float floor, double* mass);
+  std::int32_t NucleusSize(std::int32_t kept, double target);
+  std::int32_t Draw(SamplingCut cut, double uniform);
   void BestLogprobs(std::span<const float> logits, std::int32_t count, double log_sum,
                     std::vector<TokenLogprob>* top);
 
   std::int32_t vocab_size_;
   std::vector<float> scaled_;  // adjusted logits; then (logit - largest) / temperature, at most 0
+  std::vector<double> block_sums_;
   std::vector<std::int32_t> order_;  // candidates, partly ordered
 };
 

@@ -1,17 +1,27 @@
 #include "lib/sample/softmax.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace tandem {
 namespace {
 
-constexpr std::size_t kBlock = 1024;  // float sums stay this short; blocks are added up in double
+constexpr std::size_t kBlock =
+    kSoftmaxBlock;                  // float sums stay this short; blocks add up in double
+constexpr std::size_t kLanes = 16;  // independent results, so that the loops can be vectorised
 
 float BlockMax(const float* values, std::size_t count) {
-  float max = -std::numeric_limits<float>::infinity();
-  for (std::size_t i = 0; i < count; ++i) max = values[i] > max ? values[i] : max;
-  return max;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j) {
+      lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+    }
+  }
+  for (; i < count; ++i) lanes[0] = std::max(lanes[0], values[i]);
+  return *std::max_element(lanes, lanes + kLanes);
 }
 
 // Whether any value is NaN.
@@ -22,7 +32,6 @@ bool BlockHasNan(const float* values, std::size_t count) {
 }
 
 float BlockExpSum(const float* values, std::size_t count, float max) {
-  constexpr std::size_t kLanes = 16;
   float lanes[kLanes] = {};
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -69,6 +78,26 @@ SoftmaxSummary Summarize(std::span<const float> values) {
 
 void ScaleBelow(std::span<float> values, float max, float temperature) {
   for (float& value : values) value = (value - max) / temperature;
+}
+
+double KeptExpSum(std::span<const float> values, float cut, std::int32_t last_equal) {
+  float lanes[kLanes] = {};
+  const auto count = static_cast<std::int32_t>(values.size());
+  const auto lane_count = static_cast<std::int32_t>(kLanes);
+  const auto add = [&](std::int32_t i, std::int32_t lane) {
+    const float value = values[static_cast<std::size_t>(i)];
+    const bool keep = (value > cut) | ((value == cut) & (i <= last_equal));
+    const float weight = ExpNegative(value);
+    lanes[lane] += keep ? weight : 0.0f;
+  };
+  std::int32_t i = 0;
+  for (; i + lane_count <= count; i += lane_count) {
+    for (std::int32_t j = 0; j < lane_count; ++j) add(i + j, j);
+  }
+  for (; i < count; ++i) add(i, 0);
+  double sum = 0;
+  for (const float lane : lanes) sum += lane;
+  return sum;
 }
 
 }  // namespace tandem

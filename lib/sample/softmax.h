@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -46,5 +47,10 @@ SoftmaxSummary FindBest(std::span<const float> values);
 
 // values[i] = (values[i] - max) / temperature.
 void ScaleBelow(std::span<float> values, float max, float temperature);
+
+// The sum of exp(values[i]) over those above `cut`, and those equal to it up to index `last_equal`.
+// At most kSoftmaxBlock values, none above 0.
+inline constexpr std::size_t kSoftmaxBlock = 1024;
+double KeptExpSum(std::span<const float> values, float cut, std::int32_t last_equal);
 
 }  // namespace tandem
