@@ -121,12 +121,14 @@ void Cluster::Impl::Cancel(std::uint64_t handle) {
 std::string Cluster::Impl::State() const {
   const Recovery& recovery = coordinator_.recovery();
   if (recovery.serving()) return "ready";
+  if (recovery.start_refused()) return "failed";
   if (!recovery.ever_served()) return "starting";
   return recovery.gave_up() ? "failed" : "recovering";
 }
 
 std::string Cluster::Impl::Detail() const {
   const Recovery& recovery = coordinator_.recovery();
+  if (recovery.start_refused()) return std::string(recovery.last_failure().message());
   std::string text;
   switch (recovery.phase()) {
     case ClusterPhase::kServing:

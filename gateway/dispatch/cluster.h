@@ -43,7 +43,9 @@ struct ClusterOptions {
   std::int32_t mixed_prefill_tokens = 256;  // prefill tokens of a step that also decodes
   absl::Duration start_timeout = absl::Minutes(5);  // for the loader to answer at all
   absl::Duration recovery_timeout = absl::Seconds(60);
-  absl::Duration step_timeout = absl::Seconds(60);
+  // A worker that dies is noticed at once; this is for one that hangs. A long prompt on a slow
+  // device takes minutes.
+  absl::Duration step_timeout = absl::Minutes(5);
   absl::Duration prepare_timeout = absl::Minutes(10);
   absl::Duration connect_timeout = absl::Seconds(60);
   std::function<bool()> cancelled;  // asked now and then while Start waits; may be empty

@@ -119,6 +119,7 @@ absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::
   TANDEM_RETURN_IF_ERROR(CheckOptions(options));
   ClusterSetup setup;
   setup.options = std::move(options);
+  if (setup.options.kv_type.empty()) setup.options.kv_type = "float32";
   TANDEM_ASSIGN_OR_RETURN(setup.model, ReadModel(message));
   setup.config = message.config();
   TANDEM_RETURN_IF_ERROR(TakePlan(&setup));

@@ -7,6 +7,15 @@
 #include "lib/base/status_macros.h"
 
 namespace tandem {
+namespace {
+
+// Whether the same call may well succeed later, without anybody mending anything.
+bool IsPassing(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsCancelled(status) || absl::IsAborted(status);
+}
+
+}  // namespace
 
 std::string_view ClusterPhaseName(ClusterPhase phase) {
   switch (phase) {
@@ -49,6 +58,7 @@ void Recovery::Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Durati
     deadline_.reset();
     give_up_at_.reset();
     ever_served_ = true;
+    start_refusals_ = 0;
     gave_up_ = false;
   }
   actions_.push_back({kind, round_, generation_, timeout, absl::OkStatus()});
@@ -63,6 +73,7 @@ void Recovery::Fail(const absl::Status& status, absl::Duration now) {
   last_failure_ = status;
   actions_.push_back(
       {RecoveryAction::Kind::kAbandon, round_, generation_, absl::ZeroDuration(), status});
+  start_refusals_ = ever_served_ || IsPassing(status) ? 0 : start_refusals_ + 1;
   if (serving()) {
     ++recoveries_;
     give_up_at_ = now + options_.recovery_timeout;

@@ -40,7 +40,7 @@ struct RecoveryOptions {
   absl::Duration describe_timeout = absl::Seconds(5);
   absl::Duration prepare_timeout = absl::Minutes(10);  // maps and uploads all weights
   absl::Duration connect_timeout = absl::Seconds(60);  // compiles the stages
-  absl::Duration step_timeout = absl::Seconds(60);     // workers give up on each other after this
+  absl::Duration step_timeout = absl::Minutes(5);      // workers give up on each other after this
   absl::Duration grace = absl::Seconds(2);  // beyond a timeout, for the answer to get here
   absl::Duration min_backoff = absl::Milliseconds(50);
   absl::Duration max_backoff = absl::Seconds(2);
@@ -99,6 +99,9 @@ class Recovery {
   bool accepting() const { return serving() || (ever_served_ && !gave_up_); }
   bool gave_up() const { return gave_up_; }
   bool ever_served() const { return ever_served_; }
+  // The start was refused several times in a row for a reason that waiting does not mend (a device
+  // that cannot do it, a broken model).
+  bool start_refused() const { return start_refusals_ >= kStartRefusals; }
   std::uint64_t round() const { return round_; }
   std::uint64_t generation() const { return generation_; }
   std::uint64_t recoveries() const { return recoveries_; }            // times that serving was lost
@@ -123,6 +126,8 @@ class Recovery {
   std::optional<absl::Duration> give_up_at_;  // while not serving after having served
   absl::Duration backoff_;
   bool ever_served_ = false;
+  static constexpr int kStartRefusals = 3;
+  int start_refusals_ = 0;
   bool gave_up_ = false;
   std::uint64_t recoveries_ = 0;
   absl::Status last_failure_;

@@ -287,8 +287,11 @@ TEST_F(ClusterTest, ReadyTellsHowFarTheStartIs) {
   ASSERT_TRUE(WaitFor([this] {
     return cluster_->Ready().message().find("model.safetensors: bad") != std::string::npos;
   }));
+  ASSERT_TRUE(WaitFor([this] { return cluster_->Status().state == "failed"; }));
+  EXPECT_EQ(cluster_->Status().detail, "loader: model.safetensors: bad");
   loader_.SetState(v1::LoadProgress::READY);
   EXPECT_TRUE(WaitReady());
+  EXPECT_EQ(cluster_->Status().state, "ready");
 }
 
 TEST_F(ClusterTest, AnotherModelIsNotServed) {
