@@ -1,5 +1,6 @@
 #include "loader/read/source_type.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "lib/base/numeric.h"
 #include "loader/read/input_file.h"
 #include "loader/read/safetensors.h"
 
@@ -59,6 +61,22 @@ TEST(DequantizeSource, PlainTypes) {
   EXPECT_EQ(out, (std::vector<float>{1.5f, -2.0f}));
   DequantizeSource(SourceType::kBf16, std::as_bytes(std::span(bf16)), out);
   EXPECT_EQ(out, (std::vector<float>{1.5f, -2.0f}));
+}
+
+// All 65,536 halves against the scalar conversion.
+TEST(DequantizeSource, EveryHalf) {
+  std::vector<std::uint16_t> halves(65536);
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
+  std::vector<float> out(halves.size());
+  DequantizeSource(SourceType::kF16, std::as_bytes(std::span(halves)), out);
+  for (std::size_t i = 0; i < halves.size(); ++i) {
+    const float expected = HalfToFloat(halves[i]);
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(out[i])) << i;
+    } else {
+      EXPECT_EQ(std::bit_cast<std::uint32_t>(out[i]), std::bit_cast<std::uint32_t>(expected)) << i;
+    }
+  }
 }
 
 TEST(SourceType, RowBytes) {
