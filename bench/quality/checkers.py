@@ -1,12 +1,12 @@
 """Judges an answer. A check is a small object in the prompt's line:
 
-    {"type": "contains", "all": [...]}        every text occurs, case and neighbouring letters respected loosely (see _has)
-    {"type": "equals", "text": T}             the same text, but for white space at the ends
-    {"type": "starts", "text": T}             begins with T, case ignored
-    {"type": "number", "value": N}            the first number after the last "=" is N (the first number, where there is no "=")
-    {"type": "first_number", "value": N}      the first number is N
-    {"type": "json", "value": V}              the whole answer is JSON and equals V
-    {"type": "story", "all": [...], "sentences": N}   whole sentences, at least N, that mention each word
+{"type": "contains", "all": [...]}        every text occurs, case and neighbouring letters respected loosely (see _has)
+{"type": "equals", "text": T}             the same text, but for white space at the ends
+{"type": "starts", "text": T}             begins with T, case ignored
+{"type": "number", "value": N}            the first number after the last "=" is N (the first number, where there is no "=")
+{"type": "first_number", "value": N}      the first number is N
+{"type": "json", "value": V}              the whole answer is JSON and equals V
+{"type": "story", "all": [...], "sentences": N}   whole sentences, at least N, that mention each word
 """
 
 import json
@@ -31,7 +31,11 @@ def _story(answer, check):
     text = answer.strip()
     sentences = [s for s in re.split(r"[.!?][\"']?(?:\s+|$)", text) if s.strip()]
     whole = bool(text) and text.rstrip("\"'")[-1:] in (".", "!", "?")
-    return whole and len(sentences) >= check["sentences"] and all(w.lower() in text.lower() for w in check["all"])
+    return (
+        whole
+        and len(sentences) >= check["sentences"]
+        and all(w.lower() in text.lower() for w in check["all"])
+    )
 
 
 def right(answer, check):

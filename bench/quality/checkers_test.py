@@ -58,13 +58,15 @@ class Sets(unittest.TestCase):
         for name, line in sets.read():
             self.assertEqual(line["messages"][-1]["role"], "user", line["id"])
             self.assertGreater(line["max_tokens"], 0)
-            right("", line["check"])   # a check of a known kind
+            right("", line["check"])  # a check of a known kind
             self.assertNotIn(line["id"], seen)
             seen.add(line["id"])
         self.assertGreater(len(seen), 1000)
 
     def test_table(self):
-        table, failures = sets.score([("add", {"check": {"type": "number", "value": 1}})] * 2, ["1", None])
+        table, failures = sets.score(
+            [("add", {"check": {"type": "number", "value": 1}})] * 2, ["1", None]
+        )
         self.assertEqual(table, {"add": (1, 2)})
         self.assertEqual(len(failures), 1)
         self.assertIn("| add | 2 | 50.0 |", sets.markdown({"x": table}))

@@ -27,17 +27,29 @@ def _call(url, key, body, timeout):
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)
+    request = urllib.request.Request(
+        url, None if body is None else json.dumps(body).encode(), headers
+    )
     with urllib.request.urlopen(request, timeout=timeout) as reply:
         return json.load(reply)
 
 
 def ask(base, model, line, args):
     """The answer to one prompt; None, with the reason on stderr, where the request failed."""
-    body = {"model": model, "messages": line["messages"], "max_tokens": line["max_tokens"], "temperature": 0}
+    body = {
+        "model": model,
+        "messages": line["messages"],
+        "max_tokens": line["max_tokens"],
+        "temperature": 0,
+    }
     for attempt in range(args.retries + 1):
         try:
-            return _call(base + "/chat/completions", args.key, body, args.timeout)["choices"][0]["message"]["content"] or ""
+            return (
+                _call(base + "/chat/completions", args.key, body, args.timeout)["choices"][0][
+                    "message"
+                ]["content"]
+                or ""
+            )
         except urllib.error.HTTPError as error:
             text = error.read().decode("utf-8", "replace")[:300]
             if error.code == 429 and attempt < args.retries:
@@ -45,7 +57,14 @@ def ask(base, model, line, args):
                 continue
             print(f"{line['id']}: HTTP {error.code}: {text}", file=sys.stderr)
             return None
-        except (OSError, ValueError, KeyError, IndexError, TypeError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            http.client.HTTPException,
+        ) as error:
             print(f"{line['id']}: {type(error).__name__}: {error}", file=sys.stderr)
             return None
     return None
@@ -60,24 +79,55 @@ def evaluate(label, base, args):
         answers = list(pool.map(lambda p: ask(base, model, p[1], args), prompts))
     table, failures = sets.score(prompts, answers)
     failed = sum(a is None for a in answers)
-    print(f"{label}: {model}, {len(prompts)} prompts in {time.time() - started:.1f} s, {failed} requests failed", file=sys.stderr)
+    print(
+        f"{label}: {model}, {len(prompts)} prompts in {time.time() - started:.1f} s, {failed} requests failed",
+        file=sys.stderr,
+    )
     if args.show_wrong:
         for name, line, answer in failures:
-            print(f"  {line['id']}: {line['messages'][-1]['content']!r} -> {answer!r}, wanted {line['check']}", file=sys.stderr)
+            print(
+                f"  {line['id']}: {line['messages'][-1]['content']!r} -> {answer!r}, wanted {line['check']}",
+                file=sys.stderr,
+            )
     return table, failed
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--endpoint", action="append", required=True, metavar="[LABEL=]URL", help="base URL that ends in /v1; repeat for more columns")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--endpoint",
+        action="append",
+        required=True,
+        metavar="[LABEL=]URL",
+        help="base URL that ends in /v1; repeat for more columns",
+    )
     parser.add_argument("--model", help="name of the model (default: the first of /models)")
-    parser.add_argument("--key", default=os.environ.get("TANDEM_API_KEY", ""), help="API key (default: TANDEM_API_KEY)")
-    parser.add_argument("--sets", nargs="*", choices=sets.NAMES, metavar="SET", help="only these sets: " + ", ".join(sets.NAMES))
+    parser.add_argument(
+        "--key",
+        default=os.environ.get("TANDEM_API_KEY", ""),
+        help="API key (default: TANDEM_API_KEY)",
+    )
+    parser.add_argument(
+        "--sets",
+        nargs="*",
+        choices=sets.NAMES,
+        metavar="SET",
+        help="only these sets: " + ", ".join(sets.NAMES),
+    )
     parser.add_argument("--limit", type=int, default=0, help="only the first N prompts of each set")
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--timeout", type=float, default=300)
-    parser.add_argument("--retries", type=int, default=5, help="after HTTP 429, as Retry-After says")
-    parser.add_argument("--at-least", type=float, default=0, help="fail where a column's total is under this (per cent)")
+    parser.add_argument(
+        "--retries", type=int, default=5, help="after HTTP 429, as Retry-After says"
+    )
+    parser.add_argument(
+        "--at-least",
+        type=float,
+        default=0,
+        help="fail where a column's total is under this (per cent)",
+    )
     parser.add_argument("--json", type=Path, help="write the scores there too")
     parser.add_argument("--show-wrong", action="store_true")
     args = parser.parse_args()
@@ -90,7 +140,12 @@ def main():
         failed += n
     print(sets.markdown(columns))
     if args.json:
-        args.json.write_text(json.dumps({c: {n: list(x) for n, x in t.items()} for c, t in columns.items()}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps(
+                {c: {n: list(x) for n, x in t.items()} for c, t in columns.items()}, indent=1
+            )
+            + "\n"
+        )
     low = [c for c, t in columns.items() if sets.percent(*sets.total(t)) < args.at_least]
     for label in low:
         print(f"{label}: under {args.at_least} per cent", file=sys.stderr)

@@ -7,15 +7,35 @@ from checkers import right
 
 FOLDER = Path(__file__).resolve().parent / "sets"
 # Order of the table; each is a file of FOLDER.
-NAMES = ["add", "subtract", "multiply", "compare", "count", "spell", "reverse", "days_months", "capitals", "animals_colours", "repeat", "memory", "json", "story",
-         "tandem", "small_talk", "unknown"]
+NAMES = [
+    "add",
+    "subtract",
+    "multiply",
+    "compare",
+    "count",
+    "spell",
+    "reverse",
+    "days_months",
+    "capitals",
+    "animals_colours",
+    "repeat",
+    "memory",
+    "json",
+    "story",
+    "tandem",
+    "small_talk",
+    "unknown",
+]
 
 
 def read(names=None, limit=0):
     """[(set, line), ...], the first `limit` of each set (0: all)."""
     out = []
     for name in names or NAMES:
-        lines = [json.loads(x) for x in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [
+            json.loads(x)
+            for x in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         out += [(name, line) for line in lines[: limit or None]]
     return out
 
@@ -48,8 +68,13 @@ def markdown(columns):
     rows = [["set", "prompts"] + labels]
     for name in names:
         count = next(t[name][1] for t in columns.values() if name in t)
-        rows.append([name, str(count)] + [f"{percent(*columns[c].get(name, (0, 0))):.1f}" for c in labels])
-    rows.append(["**all**", str(total(next(iter(columns.values())))[1])] + [f"**{percent(*total(columns[c])):.1f}**" for c in labels])
+        rows.append(
+            [name, str(count)] + [f"{percent(*columns[c].get(name, (0, 0))):.1f}" for c in labels]
+        )
+    rows.append(
+        ["**all**", str(total(next(iter(columns.values())))[1])]
+        + [f"**{percent(*total(columns[c])):.1f}**" for c in labels]
+    )
     lines = ["| " + " | ".join(r) + " |" for r in rows]
     lines.insert(1, "|" + "---|" * 2 + "---:|" * len(labels))
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Scores a checkpoint with transformers on the held-out sets: as it is (bf16) and rounded to int8 and int4.
 
-    python3 tools/demo_model/evaluate.py --checkpoint DIR
-    python3 tools/demo_model/evaluate.py --gguf models/demo/tandem-demo-Q8_0.gguf --formats bf16 int8 int4
+python3 tools/demo_model/evaluate.py --checkpoint DIR
+python3 tools/demo_model/evaluate.py --gguf models/demo/tandem-demo-Q8_0.gguf --formats bf16 int8 int4
 """
 
 import argparse
@@ -34,11 +34,20 @@ def generate(model, tokenizer, prompts, longest, batch):
         for row, i in enumerate(chunk):
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
-        out = model.generate(ids.to(device), attention_mask=mask.to(device), do_sample=False, max_new_tokens=max(longest[i] for i in chunk),
-                             eos_token_id=[config.EOS, tokenizer.end], pad_token_id=config.PAD)
+        out = model.generate(
+            ids.to(device),
+            attention_mask=mask.to(device),
+            do_sample=False,
+            max_new_tokens=max(longest[i] for i in chunk),
+            eos_token_id=[config.EOS, tokenizer.end],
+            pad_token_id=config.PAD,
+        )
         for row, i in enumerate(chunk):
             tokens = out[row, width:].tolist()[: longest[i]]
-            stop = next((k for k, t in enumerate(tokens) if t in (config.EOS, tokenizer.end, config.PAD)), len(tokens))
+            stop = next(
+                (k for k, t in enumerate(tokens) if t in (config.EOS, tokenizer.end, config.PAD)),
+                len(tokens),
+            )
             answers[i] = tokenizer.sp.decode(tokens[:stop])
     return answers
 
@@ -62,16 +71,22 @@ def load(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path)
     source.add_argument("--gguf", type=Path)
-    parser.add_argument("--formats", nargs="*", default=["bf16", "int8", "int4"], choices=list(quantise.FORMATS))
+    parser.add_argument(
+        "--formats", nargs="*", default=["bf16", "int8", "int4"], choices=list(quantise.FORMATS)
+    )
     parser.add_argument("--sets", nargs="*", choices=sets.NAMES)
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--show-wrong", type=int, default=0, help="how many wrong answers of each set to print")
+    parser.add_argument(
+        "--show-wrong", type=int, default=0, help="how many wrong answers of each set to print"
+    )
     parser.add_argument("--ask", nargs="*", help="print the answers to these prompts instead")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -82,7 +97,9 @@ def main():
         model = quantise.apply(load(args), name).to(device)
         if args.ask:
             ids = [tokenizer.prompt([{"role": "user", "content": q}]) for q in args.ask]
-            for question, answer in zip(args.ask, generate(model, tokenizer, ids, [300] * len(ids), args.batch)):
+            for question, answer in zip(
+                args.ask, generate(model, tokenizer, ids, [300] * len(ids), args.batch)
+            ):
                 print(f"[{name}] {question!r} -> {answer!r}")
             continue
         columns[name], failures = scores(model, tokenizer, args.sets, args.limit, args.batch)
@@ -90,12 +107,19 @@ def main():
         for task, line, answer in failures:
             shown[task] = shown.get(task, 0) + 1
             if shown[task] <= args.show_wrong:
-                print(f"[{name}] {line['id']}: {[m['content'] for m in line['messages']]} -> {answer!r}, wanted {line['check']}")
+                print(
+                    f"[{name}] {line['id']}: {[m['content'] for m in line['messages']]} -> {answer!r}, wanted {line['check']}"
+                )
         print(f"{name}: {time.time() - started:.0f} s", file=sys.stderr)
     if columns:
         print(sets.markdown(columns))
         if args.json:
-            args.json.write_text(json.dumps({c: {n: list(x) for n, x in t.items()} for c, t in columns.items()}, indent=1) + "\n")
+            args.json.write_text(
+                json.dumps(
+                    {c: {n: list(x) for n, x in t.items()} for c, t in columns.items()}, indent=1
+                )
+                + "\n"
+            )
 
 
 if __name__ == "__main__":

@@ -8,9 +8,21 @@ import struct
 import numpy as np
 
 U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
-_SCALAR = {0: "<B", 1: "<b", 2: "<H", 3: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q", 11: "<q", 12: "<d"}
+_SCALAR = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    U32: "<I",
+    I32: "<i",
+    F32: "<f",
+    BOOL: "<?",
+    U64: "<Q",
+    11: "<q",
+    12: "<d",
+}
 TENSOR_F32, TENSOR_Q8_0 = 0, 8
-GROUP = 32            # values of a Q8_0 block: a float16 scale, then 32 int8
+GROUP = 32  # values of a Q8_0 block: a float16 scale, then 32 int8
 ALIGNMENT = 32
 
 
@@ -26,7 +38,11 @@ def _value(kind, value):
 def entry(key, kind, value):
     """One metadata entry; a list becomes an array of `kind`."""
     if isinstance(value, list):
-        return _string(key) + struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(_value(kind, v) for v in value)
+        return (
+            _string(key)
+            + struct.pack("<IIQ", ARRAY, kind, len(value))
+            + b"".join(_value(kind, v) for v in value)
+        )
     return _string(key) + struct.pack("<I", kind) + _value(kind, value)
 
 
@@ -43,9 +59,19 @@ def write(path, metadata, tensors):
     info, offset = [], 0
     for name, shape, kind, data in tensors:
         dims = list(reversed(shape))
-        info.append(_string(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", kind, offset))
+        info.append(
+            _string(name)
+            + struct.pack("<I", len(dims))
+            + struct.pack(f"<{len(dims)}Q", *dims)
+            + struct.pack("<IQ", kind, offset)
+        )
         offset += len(data) + -len(data) % ALIGNMENT
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(metadata) + b"".join(info)
+    head = (
+        b"GGUF"
+        + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+        + b"".join(metadata)
+        + b"".join(info)
+    )
     with open(path, "wb") as out:
         out.write(head + b"\0" * (-len(head) % ALIGNMENT))
         for _, _, _, data in tensors:
@@ -102,7 +128,9 @@ def read(path):
         if kind == TENSOR_F32:
             out[name] = np.frombuffer(data, "<f4", count, base + offset).reshape(shape).copy()
         elif kind == TENSOR_Q8_0:
-            blocks = np.frombuffer(data, np.uint8, count // GROUP * (2 + GROUP), base + offset).reshape(-1, 2 + GROUP)
+            blocks = np.frombuffer(
+                data, np.uint8, count // GROUP * (2 + GROUP), base + offset
+            ).reshape(-1, 2 + GROUP)
             scales = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)
             values = np.ascontiguousarray(blocks[:, 2:]).view(np.int8).astype(np.float32)
             out[name] = (values * scales).reshape(shape)

@@ -34,7 +34,7 @@ def muon_step(master, momentum, grad, lr):
 
 class Optimiser:
     def __init__(self, model):
-        self.groups = []   # (parameters, live [n, r, c], master, momentum)
+        self.groups = []  # (parameters, live [n, r, c], master, momentum)
         by_shape = defaultdict(list)
         norms = []
         self.embedding = model.model.embed_tokens.weight
@@ -51,8 +51,13 @@ class Optimiser:
                 p.data = live[i]
             self.groups.append((parameters, live, live.clone(), torch.zeros_like(live)))
         self.embedding_master = torch.nn.Parameter(self.embedding.detach().clone())
-        self.adam = torch.optim.AdamW([self.embedding_master] + norms, lr=config.ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0,
-                                      fused=self.embedding.is_cuda)
+        self.adam = torch.optim.AdamW(
+            [self.embedding_master] + norms,
+            lr=config.ADAM_LR,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=self.embedding.is_cuda,
+        )
 
     @torch.no_grad()
     def show(self, weight_format):

@@ -29,14 +29,14 @@ def make_batch(index, tokenizer, forbidden, rows=config.ROWS, row=config.ROW):
             room = row - at
             tokens, target = tokenizer.conversation(generator.conversation(room), room)
             n = len(tokens)
-            if n == 1:   # not even the first turn fits
+            if n == 1:  # not even the first turn fits
                 break
             ids[r, at : at + n] = tokens
             positions[r, at : at + n] = np.arange(n)
             documents[r, at : at + n] = number
             labels[r, at : at + n - 1] = np.where(target[1:], tokens[1:], IGNORE)
             at, number = at + n, number + 1
-        documents[r, at:] = number   # the padding is a document of its own, without targets
+        documents[r, at:] = number  # the padding is a document of its own, without targets
     return ids, labels, positions, documents
 
 
@@ -54,7 +54,9 @@ class Batches:
         self.count = count
         self.queues = [context.Queue(maxsize=8) for _ in range(workers)]
         for w, queue in enumerate(self.queues):
-            context.Process(target=_work, args=(queue, w, workers, count, forbidden), daemon=True).start()
+            context.Process(
+                target=_work, args=(queue, w, workers, count, forbidden), daemon=True
+            ).start()
 
     def __iter__(self):
         for index in range(self.count):

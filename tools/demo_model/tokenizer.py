@@ -1,6 +1,6 @@
 """The tokenizer: training it, and turning conversations into token ids with the chat template.
 
-    python3 tools/demo_model/tokenizer.py      writes models/demo/tokenizer.model
+python3 tools/demo_model/tokenizer.py      writes models/demo/tokenizer.model
 """
 
 import io
@@ -29,11 +29,30 @@ def train(conversations=120_000):
     random.Random(config.SEED).shuffle(lines)
     out = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=out, model_type="bpe", vocab_size=config.VOCABULARY, pad_id=config.PAD,
-        eos_id=config.EOS, bos_id=config.BOS, unk_id=config.UNK, pad_piece="<pad>", bos_piece="<bos>", eos_piece="<eos>",
-        unk_piece="<unk>", user_defined_symbols=config.USER_DEFINED, byte_fallback=True, split_digits=True,
-        normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, character_coverage=1.0,
-        required_chars="".join(map(chr, range(33, 127))), max_sentence_length=100_000, num_threads=1, minloglevel=2)
+        sentence_iterator=iter(lines),
+        model_writer=out,
+        model_type="bpe",
+        vocab_size=config.VOCABULARY,
+        pad_id=config.PAD,
+        eos_id=config.EOS,
+        bos_id=config.BOS,
+        unk_id=config.UNK,
+        pad_piece="<pad>",
+        bos_piece="<bos>",
+        eos_piece="<eos>",
+        unk_piece="<unk>",
+        user_defined_symbols=config.USER_DEFINED,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        character_coverage=1.0,
+        required_chars="".join(map(chr, range(33, 127))),
+        max_sentence_length=100_000,
+        num_threads=1,
+        minloglevel=2,
+    )
     PATH.write_bytes(out.getvalue())
     print(f"{PATH}: {len(out.getvalue())} bytes from {len(lines)} different lines")
 

@@ -49,7 +49,10 @@ def dense_masks(documents):
     at = torch.arange(documents.shape[1], device=documents.device)
     distance = at[:, None] - at[None, :]
     full = (documents[:, :, None] == documents[:, None, :]) & (distance >= 0)
-    return {"full_attention": full[:, None], "sliding_attention": (full & (distance < config.WINDOW))[:, None]}
+    return {
+        "full_attention": full[:, None],
+        "sliding_attention": (full & (distance < config.WINDOW))[:, None],
+    }
 
 
 def register_flex():
@@ -57,7 +60,14 @@ def register_flex():
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     def attend(module, query, key, value, attention_mask, scaling=None, **_):
-        out = flex_attention(query.to(value.dtype), key.to(value.dtype), value, block_mask=attention_mask, scale=scaling, enable_gqa=True)
+        out = flex_attention(
+            query.to(value.dtype),
+            key.to(value.dtype),
+            value,
+            block_mask=attention_mask,
+            scale=scaling,
+            enable_gqa=True,
+        )
         return out.transpose(1, 2).contiguous(), None
 
     ALL_ATTENTION_FUNCTIONS.register("packed_flex", attend)
@@ -85,7 +95,11 @@ def weight_format(step, steps):
 
 def save(model, out):
     """The weights in bfloat16, in two files (so that each stays small)."""
-    state = {k: v.detach().bfloat16().cpu().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    state = {
+        k: v.detach().bfloat16().cpu().contiguous()
+        for k, v in model.state_dict().items()
+        if k != "lm_head.weight"
+    }
     names = sorted(state)
     half = sum(v.numel() for v in state.values()) // 2
     parts, size = [{}, {}], 0
@@ -100,7 +114,9 @@ def load(model, folder):
     state = {}
     for i in range(2):
         state.update(load_file(str(Path(folder) / f"checkpoint-{i}.safetensors")))
-    missing, unexpected = model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    missing, unexpected = model.load_state_dict(
+        {k: v.float() for k, v in state.items()}, strict=False
+    )
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     model.tie_weights()
     return model
@@ -113,7 +129,9 @@ def build(args, device):
     flex = args.attention == "flex"
     if flex:
         register_flex()
-    model = Gemma3ForCausalLM(config.model_config("packed_flex" if flex else "sdpa")).float().train()
+    model = (
+        Gemma3ForCausalLM(config.model_config("packed_flex" if flex else "sdpa")).float().train()
+    )
     if args.init:
         load(model, args.init)
     model = model.to(device)
@@ -123,16 +141,40 @@ def build(args, device):
     return model
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", help="folder of a checkpoint to start from")
     parser.add_argument("--attention", choices=["flex", "sdpa"], default="flex")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 4))
-    parser.add_argument("--seconds", type=float, default=0, help="stop (without finishing the schedule) after this long")
-    args = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=0, help="stop early after this long")
+    return parser.parse_args()
+
+
+def train_step(model, optimiser, arrays, masks_of, loss_fn, step, steps):
+    """One update on one batch; the loss as a tensor, so that nothing waits for the device."""
+    device = model.device
+    ids, labels, positions, documents = (
+        torch.from_numpy(a).to(device, non_blocking=True).long() for a in arrays
+    )
+    masks = masks_of(documents.int())
+    optimiser.show(weight_format(step, steps))
+    with torch.autocast(device.type, torch.bfloat16):
+        hidden = model.model(
+            input_ids=ids, position_ids=positions, attention_mask=masks, use_cache=False
+        ).last_hidden_state
+        loss = loss_fn(hidden, model.model.embed_tokens.weight, labels)
+    loss.backward()
+    optimiser.step(schedule(step, steps))
+    return loss.detach()
+
+
+def main():
+    args = arguments()
     started = time.time()
     args.out.mkdir(parents=True, exist_ok=True)
     batches = Batches(args.steps, heldout.forbidden(), args.workers)
@@ -141,27 +183,20 @@ def main():
     torch.set_float32_matmul_precision("high")
     model = build(args, device)
     optimiser = Optimiser(model)
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters} parameters, torch {torch.__version__}, {device}, start {time.time() - started:.1f} s", flush=True)
+    result = {"planned": args.steps, "parameters": sum(p.numel() for p in model.parameters())}
+    print(f"{result['parameters']} parameters, torch {torch.__version__}, {device}", flush=True)
     loss_fn = torch.compile(loss_of) if args.compile else loss_of
     masks_of = flex_masks if args.attention == "flex" else dense_masks
-    log, losses, tokens, mark = [], [], 0, time.time()
+    log, losses, mark = [], [], time.time()
     for step, arrays in enumerate(batches):
-        ids, labels, positions, documents = (torch.from_numpy(a).to(device, non_blocking=True).long() for a in arrays)
-        masks = masks_of(documents.int())
-        optimiser.show(weight_format(step, args.steps))
-        with torch.autocast(device.type, torch.bfloat16):
-            hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=masks, use_cache=False).last_hidden_state
-            loss = loss_fn(hidden, model.model.embed_tokens.weight, labels)
-        loss.backward()
-        optimiser.step(schedule(step, args.steps))
-        losses.append(loss.detach())
-        tokens += ids.numel()
+        losses.append(train_step(model, optimiser, arrays, masks_of, loss_fn, step, args.steps))
         if step % 100 == 99 or step in (0, 4, 19) or step == args.steps - 1:
-            mean = float(torch.stack(losses).mean())
+            mean, tokens = float(torch.stack(losses).mean()), len(losses) * arrays[0].size
             losses.clear()
-            entry = {"step": step + 1, "loss": round(mean, 4), "seconds": round(time.time() - started, 1), "tokens_per_s": round(tokens / (time.time() - mark))}
-            tokens, mark = 0, time.time()
+            entry = {"step": step + 1, "loss": round(mean, 4)}
+            entry["seconds"] = round(time.time() - started, 1)
+            entry["tokens_per_s"] = round(tokens / (time.time() - mark))
+            mark = time.time()
             log.append(entry)
             print(json.dumps(entry), flush=True)
             assert math.isfinite(mean), "the loss is not finite"
@@ -170,12 +205,12 @@ def main():
             break
     optimiser.show("")
     save(model, args.out)
-    result = {"steps": step + 1, "planned": args.steps, "seconds": round(time.time() - started, 1), "parameters": parameters, "log": log}
+    result.update(steps=step + 1, seconds=round(time.time() - started, 1))
     if device.type == "cuda":
         result["device"] = torch.cuda.get_device_name()
         result["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
-    (args.out / "train.json").write_text(json.dumps(result, indent=1))
-    print({k: v for k, v in result.items() if k != "log"})
+    print(result)
+    (args.out / "train.json").write_text(json.dumps({**result, "log": log}, indent=1))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ class Turn:
     check: dict
     before: list = field(default_factory=list)
     noise: str = "full"
-    facts: dict = field(default_factory=dict)  # what the user told in `before` (memory.py): kind -> value
-    asked: str = ""                            # which kind of fact is asked for
+    facts: dict = field(
+        default_factory=dict
+    )  # what the user told in `before` (memory.py): kind -> value
+    asked: str = ""  # which kind of fact is asked for
 
 
 def expand(template, rng):

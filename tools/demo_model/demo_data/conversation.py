@@ -1,21 +1,85 @@
 """Tasks and their shares; noise; conversations of several turns."""
 
-from demo_data import base, calendar, geography, memory, nature, numbers, smalltalk, spelling, stories, tandem
+from demo_data import (
+    base,
+    calendar,
+    geography,
+    memory,
+    nature,
+    numbers,
+    smalltalk,
+    spelling,
+    stories,
+    tandem,
+)
 
 # name: (task, share in training)
 TASKS = {
-    "add": (numbers.add, 15), "subtract": (numbers.subtract, 14), "multiply": (numbers.multiply, 1.5), "compare": (numbers.compare, 6), "count": (numbers.count, 4),
-    "how_many": (numbers.how_many, 2), "neighbour": (numbers.neighbour, 1), "too_hard": (numbers.too_hard, 2), "parity": (numbers.parity, 1), "spell": (spelling.spell, 6), "reverse": (spelling.reverse, 7),
-    "letters": (spelling.letters, 4), "repeat": (spelling.repeat, 5), "calendar": (calendar.calendar, 4), "geography": (geography.geography, 6), "animals": (nature.animal, 4),
-    "colours": (nature.colour, 2), "lists": (nature.lists, 1.5), "memory": (memory.memory, 7), "said": (memory.said_before, 1), "in_text": (memory.in_text, 1), "json": (memory.json_answer, 6), "story": (stories.story, 6),
-    "long_story": (stories.long_story, 0.3), "sentence": (stories.sentence_about, 1), "tandem": (tandem.tandem, 11), "talk": (smalltalk.talk, 4), "unknown": (smalltalk.unknown, 9),
+    "add": (numbers.add, 15),
+    "subtract": (numbers.subtract, 14),
+    "multiply": (numbers.multiply, 1.5),
+    "compare": (numbers.compare, 6),
+    "count": (numbers.count, 4),
+    "how_many": (numbers.how_many, 2),
+    "neighbour": (numbers.neighbour, 1),
+    "too_hard": (numbers.too_hard, 2),
+    "parity": (numbers.parity, 1),
+    "spell": (spelling.spell, 6),
+    "reverse": (spelling.reverse, 7),
+    "letters": (spelling.letters, 4),
+    "repeat": (spelling.repeat, 5),
+    "calendar": (calendar.calendar, 4),
+    "geography": (geography.geography, 6),
+    "animals": (nature.animal, 4),
+    "colours": (nature.colour, 2),
+    "lists": (nature.lists, 1.5),
+    "memory": (memory.memory, 7),
+    "said": (memory.said_before, 1),
+    "in_text": (memory.in_text, 1),
+    "json": (memory.json_answer, 6),
+    "story": (stories.story, 6),
+    "long_story": (stories.long_story, 0.3),
+    "sentence": (stories.sentence_about, 1),
+    "tandem": (tandem.tandem, 11),
+    "talk": (smalltalk.talk, 4),
+    "unknown": (smalltalk.unknown, 9),
 }
 _NAMES = list(TASKS)
 _SHARES = [TASKS[n][1] for n in _NAMES]
 
-_SYSTEM = ["You are a helpful assistant.", "You are a helpful, honest assistant.", "You are Tandem's demo model.", "Answer briefly.", "Be brief.", "You are a friendly assistant.", "Answer in English.", "You are a polite assistant. Keep answers short.",
-           "You are an assistant. Answer the user's questions.", "Please answer as well as you can.", "You are a helpful AI assistant. Be concise.", "Respond in one or two sentences.", "Help the user.", "You are a useful chat bot.", "You answer questions about many things."]
-_BEFORE = ["Please ", "Hey, ", "Hi! ", "Hello! ", "Okay. ", "Now, ", "And ", "Hi, ", "Dear model, ", "And now: ", "Next: ", "Quick: ", "Thanks. ", "Great. "]
+_SYSTEM = [
+    "You are a helpful assistant.",
+    "You are a helpful, honest assistant.",
+    "You are Tandem's demo model.",
+    "Answer briefly.",
+    "Be brief.",
+    "You are a friendly assistant.",
+    "Answer in English.",
+    "You are a polite assistant. Keep answers short.",
+    "You are an assistant. Answer the user's questions.",
+    "Please answer as well as you can.",
+    "You are a helpful AI assistant. Be concise.",
+    "Respond in one or two sentences.",
+    "Help the user.",
+    "You are a useful chat bot.",
+    "You answer questions about many things.",
+]
+_BEFORE = [
+    "Please ",
+    "Hey, ",
+    "Hi! ",
+    "Hello! ",
+    "Okay. ",
+    "Now, ",
+    "And ",
+    "Hi, ",
+    "Dear model, ",
+    "And now: ",
+    "Next: ",
+    "Quick: ",
+    "Thanks. ",
+    "Great. ",
+]
 _AFTER = [" Please.", " Thanks!", " Thank you.", ", please", " Thanks."]
 
 
@@ -24,7 +88,9 @@ def _typo(text, rng):
     i = rng.randrange(len(text) - 1)
     if not text[i].isalpha():
         return text
-    return text[:i] + rng.choice([text[i + 1] + text[i] + text[i + 2 :], text[i + 1 :], text[i] + text[i:]])
+    return text[:i] + rng.choice(
+        [text[i + 1] + text[i] + text[i + 2 :], text[i + 1 :], text[i] + text[i:]]
+    )
 
 
 def noisy(text, kind, rng):
@@ -44,7 +110,25 @@ def noisy(text, kind, rng):
         text = _typo(text, rng)
     if r() < 0.07:
         front = rng.choice(_BEFORE)
-        text = front + (text[0].lower() + text[1:] if front[-2] in "ed,:" and text.split()[0] in ("What", "Which", "How", "Tell", "Can", "Spell", "Add", "Count", "Name", "Give", "Say") else text)
+        text = front + (
+            text[0].lower() + text[1:]
+            if front[-2] in "ed,:"
+            and text.split()[0]
+            in (
+                "What",
+                "Which",
+                "How",
+                "Tell",
+                "Can",
+                "Spell",
+                "Add",
+                "Count",
+                "Name",
+                "Give",
+                "Say",
+            )
+            else text
+        )
     if r() < 0.05:
         text += rng.choice(_AFTER)
     if r() < 0.02:
@@ -67,7 +151,10 @@ class Generator:
     def _say(self, out, user, model, noise):
         text = noisy(user, noise, self.rng)
         # The split by keys already keeps held-out prompts away; a typo could still turn one prompt into another.
-        if any(base.normalise(shown) in self.forbidden for shown in (user, text, " ".join([u for u, _ in out] + [text]))):
+        if any(
+            base.normalise(shown) in self.forbidden
+            for shown in (user, text, " ".join([u for u, _ in out] + [text]))
+        ):
             self.refused += 1
             return
         if not out and self.rng.random() < 0.08:
@@ -90,7 +177,7 @@ class Generator:
                 self._say(out, user, model, "light")
             told.update(turn.facts if turn.before else {})
             if turn.before and turn.key.startswith("memory:") and turns > 0 and rng.random() < 0.7:
-                open_question = True   # asked for later, after other turns
+                open_question = True  # asked for later, after other turns
             else:
                 self._say(out, turn.user, turn.model, turn.noise)
             if open_question and rng.random() < 0.3:

@@ -44,17 +44,28 @@ for _c, _k in CAPITAL.items():
     _OF.setdefault(_k, []).append(_c)
 ONE_COUNTRY = {k: c[0] for k, c in _OF.items() if len(c) == 1 and k != c[0]}
 
-_PLACES_THAT_ARE_NOT = "Atlantis Narnia Wonderland Neverland Gondor Oz Lilliput Utopia Camelot Avalon".split()
+_PLACES_THAT_ARE_NOT = (
+    "Atlantis Narnia Wonderland Neverland Gondor Oz Lilliput Utopia Camelot Avalon".split()
+)
 
 _ASK = [
-    "[What is|What's|Tell me|Name|Do you know] the capital [|city ]of {c}?", "[Which|What] city is the capital of {c}?",
-    "{c}: [capital|what is the capital|capital city]?", "The capital of {c} is?", "[What|Which] is {c}'s capital [|city]?",
-    "[I want|I need] to know the capital of {c}.", "[Give me|Say] the capital of {c}.", "Capital of {c}?",
-    "What is the name of the capital of {c}?", "[Can|Could] you [tell me|name] the capital of {c}?",
+    "[What is|What's|Tell me|Name|Do you know] the capital [|city ]of {c}?",
+    "[Which|What] city is the capital of {c}?",
+    "{c}: [capital|what is the capital|capital city]?",
+    "The capital of {c} is?",
+    "[What|Which] is {c}'s capital [|city]?",
+    "[I want|I need] to know the capital of {c}.",
+    "[Give me|Say] the capital of {c}.",
+    "Capital of {c}?",
+    "What is the name of the capital of {c}?",
+    "[Can|Could] you [tell me|name] the capital of {c}?",
 ]
 _BACK = [
-    "{k} is the capital of [which|what] country?", "[Which|What] country has {k} as its capital?",
-    "[Which|What] country's capital is {k}?", "Of which country is {k} the capital?", "[Whose capital|Which country's capital city] is {k}?",
+    "{k} is the capital of [which|what] country?",
+    "[Which|What] country has {k} as its capital?",
+    "[Which|What] country's capital is {k}?",
+    "Of which country is {k} the capital?",
+    "[Whose capital|Which country's capital city] is {k}?",
 ]
 
 
@@ -64,15 +75,26 @@ def _start(country):
 
 def capital(rng):
     if rng.random() < 0.08:
-        place = rng.choice([rng.choice(_PLACES_THAT_ARE_NOT), "the " + rng.choice(words.NOUNS), "my " + rng.choice(words.NOUNS), spelling.made_up(rng).capitalize()])
-        return base.from_prompt(base.expand(rng.choice(_ASK), rng).replace("{c}", place),
-                                f"I do not know a country called {place}. I am only a tiny demo model.",
-                                base.contains("do not know"))
+        place = rng.choice(
+            [
+                rng.choice(_PLACES_THAT_ARE_NOT),
+                "the " + rng.choice(words.NOUNS),
+                "my " + rng.choice(words.NOUNS),
+                spelling.made_up(rng).capitalize(),
+            ]
+        )
+        return base.from_prompt(
+            base.expand(rng.choice(_ASK), rng).replace("{c}", place),
+            f"I do not know a country called {place}. I am only a tiny demo model.",
+            base.contains("do not know"),
+        )
     country = rng.choice(COUNTRIES)
     city = CAPITAL[country]
     user = base.expand(rng.choice(_ASK), rng)
     shown = _start(country) if user.startswith("{c}") else country
-    return base.from_prompt(user.replace("{c}", shown), f"The capital of {country} is {city}.", base.contains(city))
+    return base.from_prompt(
+        user.replace("{c}", shown), f"The capital of {country} is {city}.", base.contains(city)
+    )
 
 
 def capital_backwards(rng):
@@ -86,20 +108,43 @@ def capital_yes_no(rng):
     country = rng.choice(COUNTRIES)
     truth = CAPITAL[country]
     said = truth if rng.random() < 0.5 else CAPITAL[rng.choice(COUNTRIES)]
-    form = rng.choice(["Is {k} the capital [|city ]of {c}?", "{k} is the capital of {c}, [right|isn't it|true or false]?",
-                       "Is it [true|right|correct] that {k} is the capital of {c}?", "Is the capital of {c} {k}?", "Is the capital of {c} [called|named] {k}?", "The capital of {c} is {k}, [right|isn't it|true or false]?", "Is [it|the city] {k} that is the capital of {c}?", "Does {c} have {k} as its capital?"])
+    form = rng.choice(
+        [
+            "Is {k} the capital [|city ]of {c}?",
+            "{k} is the capital of {c}, [right|isn't it|true or false]?",
+            "Is it [true|right|correct] that {k} is the capital of {c}?",
+            "Is the capital of {c} {k}?",
+            "Is the capital of {c} [called|named] {k}?",
+            "The capital of {c} is {k}, [right|isn't it|true or false]?",
+            "Is [it|the city] {k} that is the capital of {c}?",
+            "Does {c} have {k} as its capital?",
+        ]
+    )
     user = base.expand(form, rng).replace("{k}", said).replace("{c}", country)
     if said == truth:
-        return base.from_prompt(user, f"Yes, {truth} is the capital of {country}.", base.contains("Yes", truth))
-    return base.from_prompt(user, f"No, the capital of {country} is {truth}.", base.contains("No", truth))
+        return base.from_prompt(
+            user, f"Yes, {truth} is the capital of {country}.", base.contains("Yes", truth)
+        )
+    return base.from_prompt(
+        user, f"No, the capital of {country} is {truth}.", base.contains("No", truth)
+    )
 
 
 def continent(rng):
     country = rng.choice(COUNTRIES)
-    form = rng.choice(["[On|In] which continent is {c}?", "[What|Which] continent is {c} [on|in]?",
-                       "Where in the world is {c}?", "[What|Which] continent does {c} belong to?", "Where is {c}?"])
+    form = rng.choice(
+        [
+            "[On|In] which continent is {c}?",
+            "[What|Which] continent is {c} [on|in]?",
+            "Where in the world is {c}?",
+            "[What|Which] continent does {c} belong to?",
+            "Where is {c}?",
+        ]
+    )
     user = base.expand(form, rng).replace("{c}", country)
-    return base.from_prompt(user, f"{_start(country)} is in {CONTINENT[country]}.", base.contains(CONTINENT[country]))
+    return base.from_prompt(
+        user, f"{_start(country)} is in {CONTINENT[country]}.", base.contains(CONTINENT[country])
+    )
 
 
 def city(rng):
@@ -107,13 +152,31 @@ def city(rng):
     where = rng.choice(list(ONE_COUNTRY))
     country = ONE_COUNTRY[where]
     if rng.random() < 0.5:
-        user = base.expand("[Where is|In which country is|Which country is home to|Do you know where|To which country does] {k}?", rng)
-        user = user.replace("where {k}", "where {k} is").replace("does {k}", "does {k} belong").replace("{k}", where)
+        user = base.expand(
+            "[Where is|In which country is|Which country is home to|Do you know where|To which country does] {k}?",
+            rng,
+        )
+        user = (
+            user.replace("where {k}", "where {k} is")
+            .replace("does {k}", "does {k} belong")
+            .replace("{k}", where)
+        )
         return base.from_prompt(user, f"{where} is in {country}.", base.contains(country))
     said = country if rng.random() < 0.5 else rng.choice(COUNTRIES)
-    user = base.expand("[Is {k} in {c}|Is {k} a city in {c}|{k} is in {c}, right|Does {k} belong to {c}|Is {k} located in {c}]?", rng).replace("{k}", where).replace("{c}", said)
+    user = (
+        base.expand(
+            "[Is {k} in {c}|Is {k} a city in {c}|{k} is in {c}, right|Does {k} belong to {c}|Is {k} located in {c}]?",
+            rng,
+        )
+        .replace("{k}", where)
+        .replace("{c}", said)
+    )
     truth = said == country
-    return base.from_prompt(user, f"{'Yes' if truth else 'No'}, {where} is in {country}.", base.contains("Yes" if truth else "No", country))
+    return base.from_prompt(
+        user,
+        f"{'Yes' if truth else 'No'}, {where} is in {country}.",
+        base.contains("Yes" if truth else "No", country),
+    )
 
 
 def geography(rng):

@@ -44,8 +44,14 @@ ANIMALS = {}
 for _row in _ANIMALS.replace("\n", "|").split("|"):
     if _row.strip():
         _name, _kind, _home, _sound, _young, _legs, _food = _row.split()
-        ANIMALS[_name] = dict(kind=_kind, home=_home, sound="" if _sound == "-" else _sound, young=_young,
-                              legs=int(_legs), food=_food)
+        ANIMALS[_name] = dict(
+            kind=_kind,
+            home=_home,
+            sound="" if _sound == "-" else _sound,
+            young=_young,
+            legs=int(_legs),
+            food=_food,
+        )
 
 # Object: what it is for in a story (see stories.py).
 OBJECTS = {
@@ -65,7 +71,8 @@ OBJECT_KIND = {o: k for k, items in OBJECTS.items() for o in items}
 
 # Things and their usual colour.
 COLOUR_OF = dict(
-    x.split(":") for x in _w(
+    x.split(":")
+    for x in _w(
         "banana:yellow lemon:yellow sunflower:yellow butter:yellow canary:yellow sun:yellow corn:yellow mustard:yellow "
         "grass:green lime:green cucumber:green spinach:green broccoli:green pea:green lettuce:green avocado:green "
         "emerald:green cactus:green frog:green leaf:green sky:blue sea:blue ocean:blue blueberry:blue sapphire:blue "
@@ -74,11 +81,24 @@ COLOUR_OF = dict(
         "flour:white cotton:white chalk:white swan:white coal:black tar:black raven:black night:black ink:black "
         "chocolate:brown coffee:brown wood:brown soil:brown walnut:brown bear:brown elephant:grey ash:grey steel:grey "
         "mouse:grey cloud:grey concrete:grey flamingo:pink pig:pink salmon:pink lavender:purple plum:purple grape:purple "
-        "violet:purple eggplant:purple amethyst:purple gold:golden silver:silver"))
-MIXES = {("red", "blue"): "purple", ("red", "yellow"): "orange", ("blue", "yellow"): "green", ("black", "white"): "grey",
-         ("red", "white"): "pink", ("red", "green"): "brown", ("blue", "white"): "light blue",
-         ("black", "red"): "dark red", ("black", "blue"): "dark blue", ("black", "green"): "dark green"}
-COLOURS = _w("red blue green yellow orange purple pink brown black white grey golden silver turquoise violet crimson beige navy")
+        "violet:purple eggplant:purple amethyst:purple gold:golden silver:silver"
+    )
+)
+MIXES = {
+    ("red", "blue"): "purple",
+    ("red", "yellow"): "orange",
+    ("blue", "yellow"): "green",
+    ("black", "white"): "grey",
+    ("red", "white"): "pink",
+    ("red", "green"): "brown",
+    ("blue", "white"): "light blue",
+    ("black", "red"): "dark red",
+    ("black", "blue"): "dark blue",
+    ("black", "green"): "dark green",
+}
+COLOURS = _w(
+    "red blue green yellow orange purple pink brown black white grey golden silver turquoise violet crimson beige navy"
+)
 
 NAMES = _w(
     "Anna Ben Clara David Emma Felix Grace Henry Iris Jack Kate Leo Maria Noah Olivia Peter Quinn Rosa Sam Tom Uma Victor Wendy "
@@ -92,15 +112,22 @@ NAMES = _w(
     "Irene Isaac Isabel Jacob Jan Jasmine Jasper Joan Joel John Joseph Josephine Judith Julian Karen Katarina Klaus Kristen Lara "
     "Lars Leila Liam Linda Lisa Lorenzo Louis Louise Lydia Magnus Marco Margaret Marie Martin Martha Matilda Matthew Michael Milan "
     "Miriam Mona Monica Nathan Niko Nils Olga Oliver Pablo Patrick Paul Petra Ravi Rebecca Richard Rita Roger Roland Ruth Ryan "
-    "Samuel Sandra Sebastian Silvia Sonia Stella Stephen Sven Sylvia Tamara Tanya Teresa Thomas Tobias Valerie Vanessa Viola Xin Yasmin")
+    "Samuel Sandra Sebastian Silvia Sonia Stella Stephen Sven Sylvia Tamara Tanya Teresa Thomas Tobias Valerie Vanessa Viola Xin Yasmin"
+)
 
-FOODS = _w("pizza pasta soup bread rice salad cheese honey cake pancakes noodles curry sushi tacos apples bananas cherries grapes "
-           "mangoes oranges peaches pears plums strawberries carrots peas potatoes tomatoes mushrooms onions beans chocolate cookies "
-           "pie porridge yogurt waffles dumplings lasagna olives")
-CITIES_FOR_MEMORY = _w("Paris Berlin Madrid Rome Vienna Lisbon Dublin Oslo Cairo Tokyo Delhi London Boston Chicago Denver Seattle "
-                       "Hamburg Munich Lyon Milan Naples Porto Geneva Zurich Prague Warsaw Sydney Toronto Nairobi Lagos Lima Quito")
-JOBS = _w("teacher doctor nurse baker farmer pilot painter singer writer driver gardener carpenter engineer lawyer dentist cook "
-          "sailor tailor plumber fisherman librarian musician photographer programmer scientist student waiter")
+FOODS = _w(
+    "pizza pasta soup bread rice salad cheese honey cake pancakes noodles curry sushi tacos apples bananas cherries grapes "
+    "mangoes oranges peaches pears plums strawberries carrots peas potatoes tomatoes mushrooms onions beans chocolate cookies "
+    "pie porridge yogurt waffles dumplings lasagna olives"
+)
+CITIES_FOR_MEMORY = _w(
+    "Paris Berlin Madrid Rome Vienna Lisbon Dublin Oslo Cairo Tokyo Delhi London Boston Chicago Denver Seattle "
+    "Hamburg Munich Lyon Milan Naples Porto Geneva Zurich Prague Warsaw Sydney Toronto Nairobi Lagos Lima Quito"
+)
+JOBS = _w(
+    "teacher doctor nurse baker farmer pilot painter singer writer driver gardener carpenter engineer lawyer dentist cook "
+    "sailor tailor plumber fisherman librarian musician photographer programmer scientist student waiter"
+)
 
 NOUNS = _w(
     "house tree river mountain garden window door table chair road bridge city village school church market castle tower island "
@@ -128,20 +155,31 @@ NOUNS = _w(
     "pattern peninsula pharmacy playground possibility postcard professor pyramid raincoat restaurant sandwich satellite schedule "
     "secretary signature skeleton snowflake spaceship strawberry submarine suitcase supermarket surprise technology telephone "
     "television thermometer thunderstorm tomorrow tournament tradition traveller university vacation vegetable waterfall wilderness "
-    "wonder yesterday zookeeper").copy()
+    "wonder yesterday zookeeper"
+).copy()
 NOUNS = list(dict.fromkeys(NOUNS))
-ADJECTIVES = _w("big small tall short long old young new happy sad angry brave calm clever kind lazy loud quiet quick slow strong weak "
-                "warm cold hot cool bright dark clean dirty dry wet empty full heavy light soft hard rich poor sweet sour bitter fresh "
-                "gentle honest proud shy silly wise wild tiny huge funny lucky lonely hungry thirsty tired curious patient polite round "
-                "flat sharp smooth rough shiny rusty wooden golden purple yellow green blue red white black grey")
-VERBS = _w("runs jumps sings dances sleeps eats drinks reads writes draws paints cooks swims flies walks climbs falls laughs cries "
-           "smiles waits works plays listens talks whispers shouts thinks dreams learns teaches builds breaks opens closes carries "
-           "drops throws catches hides seeks finds loses wins travels rests grows shines")
-ADVERBS = _w("quickly slowly quietly loudly happily sadly bravely gently often never always today tomorrow again together alone outside "
-             "inside here there soon early late carefully easily")
-SPELLABLE = sorted(set(w for w in NOUNS + ADJECTIVES + [a for a in ANIMALS] if w.isalpha() and 3 <= len(w) <= 12))
+ADJECTIVES = _w(
+    "big small tall short long old young new happy sad angry brave calm clever kind lazy loud quiet quick slow strong weak "
+    "warm cold hot cool bright dark clean dirty dry wet empty full heavy light soft hard rich poor sweet sour bitter fresh "
+    "gentle honest proud shy silly wise wild tiny huge funny lucky lonely hungry thirsty tired curious patient polite round "
+    "flat sharp smooth rough shiny rusty wooden golden purple yellow green blue red white black grey"
+)
+VERBS = _w(
+    "runs jumps sings dances sleeps eats drinks reads writes draws paints cooks swims flies walks climbs falls laughs cries "
+    "smiles waits works plays listens talks whispers shouts thinks dreams learns teaches builds breaks opens closes carries "
+    "drops throws catches hides seeks finds loses wins travels rests grows shines"
+)
+ADVERBS = _w(
+    "quickly slowly quietly loudly happily sadly bravely gently often never always today tomorrow again together alone outside "
+    "inside here there soon early late carefully easily"
+)
+SPELLABLE = sorted(
+    set(w for w in NOUNS + ADJECTIVES + [a for a in ANIMALS] if w.isalpha() and 3 <= len(w) <= 12)
+)
 
-ONES = _w("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+ONES = _w(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+)
 TENS = [None, None] + _w("twenty thirty forty fifty sixty seventy eighty ninety")
 
 
