@@ -173,6 +173,40 @@ void Resubmission(BatchWorld* world) {
   }
 }
 
+// A layer looks at the block table of its own kind alone: the other one holds one and the same
+// block everywhere.
+void TablesAreNotMixedUp(BatchWorld* world) {
+  const auto tokens = RandomTokens(world->config(), 40, 12);
+  const auto expected = world->Alone(tokens);
+  const std::vector<StageSpec> specs = OneStagePerHalf(world->config());
+  const auto runner = world->Runner({.stages = specs});
+  ASSERT_NE(runner, nullptr);
+  const std::vector<std::int32_t> same(16, 0);
+  std::vector<float> found;
+  for (std::size_t begin = 0; begin < tokens.size(); begin += 20) {
+    const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(begin);
+    const RunnerShare share{0, {first, first + 20}};
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      Step step = runner->Prepare({&share, 1});
+      StepSequence sequence = step.sequences[0];
+      const auto layer = static_cast<std::size_t>(specs[i].first_half / 2);
+      if (specs[i].HasAttention()) {
+        (world->config().layer_is_global[layer] ? sequence.window_blocks : sequence.global_blocks) =
+            same;
+      }
+      step.sequences = {&sequence, 1};
+      const auto ticket = runner->stage(i)->Submit(step, 0, 0);
+      ASSERT_TRUE(ticket.ok()) << ticket.status();
+      const absl::Status done = runner->stage(i)->Wait(*ticket, absl::InfiniteFuture());
+      ASSERT_TRUE(done.ok()) << done;
+    }
+    runner->Commit();
+    const std::span<const float> logits = runner->stage(specs.size() - 1)->logits();
+    found.insert(found.end(), logits.begin(), logits.end());
+  }
+  world->ExpectSame(expected, found, "tables of the other kind");
+}
+
 // Only the rows that were asked for are computed, in their order.
 void LogitRows(BatchWorld* world) {
   const auto tokens = RandomTokens(world->config(), 12, 6);
@@ -212,6 +246,7 @@ std::vector<ConformanceCase> BatchCases(const ConformanceTarget& target) {
       {"AnyBatch", AnyBatch},
       {"SplitStages", SplitStages},
       {"Resubmission", Resubmission},
+      {"TablesAreNotMixedUp", TablesAreNotMixedUp},
       {"LogitRows", LogitRows}};
   std::vector<ConformanceCase> cases;
   for (const WeightFormat format : target.formats) {
