@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import sets  # noqa: E402
 
 
-def _call(url, key, body, timeout):
+def call(url, key, body, timeout):
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
@@ -45,7 +45,7 @@ def ask(base, model, line, args):
     for attempt in range(args.retries + 1):
         try:
             return (
-                _call(base + "/chat/completions", args.key, body, args.timeout)["choices"][0][
+                call(base + "/chat/completions", args.key, body, args.timeout)["choices"][0][
                     "message"
                 ]["content"]
                 or ""
@@ -73,7 +73,7 @@ def ask(base, model, line, args):
 def evaluate(label, base, args):
     """Scores of one endpoint."""
     prompts = sets.read(args.sets, args.limit)
-    model = args.model or _call(base + "/models", args.key, None, args.timeout)["data"][0]["id"]
+    model = args.model or call(base + "/models", args.key, None, args.timeout)["data"][0]["id"]
     started = time.time()
     with ThreadPoolExecutor(args.parallel) as pool:
         answers = list(pool.map(lambda p: ask(base, model, p[1], args), prompts))
