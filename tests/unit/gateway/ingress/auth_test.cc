@@ -15,8 +15,8 @@ namespace {
 class KeyFile {
  public:
   explicit KeyFile(const std::string& text) {
-    char folder[] = "/tmp/tandem-auth-XXXXXX";
-    folder_ = mkdtemp(folder);
+    folder_ = ::testing::TempDir() + "tandem-auth-XXXXXX";
+    EXPECT_NE(mkdtemp(folder_.data()), nullptr);
     path_ = folder_ + "/keys";
     std::ofstream(path_) << text;
   }

@@ -140,9 +140,9 @@ TEST_F(HttpProtocol, ConnectionsAreBounded) {
 }
 
 TEST_F(HttpProtocol, ListensOnAUnixSocket) {
-  char folder[] = "/tmp/tandem-http-XXXXXX";
-  ASSERT_NE(mkdtemp(folder), nullptr);
-  const std::string path = std::string(folder) + "/http.sock";
+  std::string folder = ::testing::TempDir() + "tandem-http-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string path = folder + "/http.sock";
   const auto address = ParseListenAddress("unix:" + path);
   ASSERT_TRUE(address.ok());
   auto server = HttpServer::Start(*address, options_, router_);
@@ -153,7 +153,7 @@ TEST_F(HttpProtocol, ListensOnAUnixSocket) {
   EXPECT_FALSE(HttpServer::Start(*address, options_, router_).ok());  // it is in use
   server->reset();
   EXPECT_NE(access(path.c_str(), F_OK), 0);
-  rmdir(folder);
+  rmdir(folder.c_str());
 }
 
 TEST_F(HttpProtocol, APortInUseIsAnError) {
