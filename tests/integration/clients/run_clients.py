@@ -35,7 +35,7 @@ def install(command, **options):
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Skipped(f"cannot be installed: {error}") from error
     if result.returncode != 0:
-        lines = [line for line in (result.stderr + result.stdout).splitlines() if "rror" in line] or ["no reason given"]
+        lines = [line for line in (result.stderr + result.stdout).splitlines() if "error" in line.lower()] or ["no reason given"]
         raise Skipped(f"the registry is not reachable: {lines[0].strip()[:160]}")
 
 
@@ -57,7 +57,7 @@ def node_with(cache, package):
     folder = cache / "node"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "node_modules" / package).exists():
-        install([npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", folder, package], cwd=folder)
+        install([npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder, package], cwd=folder)
     return node, folder
 
 
