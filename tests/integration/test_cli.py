@@ -58,13 +58,13 @@ class CliTest(unittest.TestCase):
         for number in (signal.SIGINT, signal.SIGTERM):
             c = Cluster(TINY)
             process = subprocess.Popen([str(BIN / "tandem"), "up", f"--model={TINY}", "--npu=cpu", "--gpu=none", "--http=127.0.0.1:0", "--grpc=127.0.0.1:0"],
-                                       env=c.environment, stdout=subprocess.PIPE, text=True)
-            output = ""
-            while "ready: HTTP" not in output:
+                                       env=c.environment, stdout=subprocess.PIPE)
+            output = b""
+            while b"ready: HTTP" not in output:
                 self.assertTrue(select.select([process.stdout], [], [], 120)[0], output)
-                line = process.stdout.readline()
-                self.assertTrue(line, output + c.logs())
-                output += line
+                part = os.read(process.stdout.fileno(), 65536)
+                self.assertTrue(part, (output, c.logs()))
+                output += part
             c.read_state()
             process.send_signal(number)
             self.assertEqual(process.wait(60), 0)

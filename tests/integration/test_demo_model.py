@@ -1,0 +1,55 @@
+"""The demo model answers questions with one right answer under every plan and weight format."""
+import unittest
+
+from cluster import ROOT, Cluster
+
+MODEL = next((ROOT / "models/demo").glob("*.gguf"))
+PLANS = {
+    "npu": {"npu": "cpu", "gpu": "none"},
+    "gpu": {"gpu": "auto"},
+    "split": {"npu": "cpu", "gpu": "auto"},
+    "layers": {"gpu": "auto,auto"},
+}
+QUESTIONS = [
+    ("What is 12 + 30?", r"\b42\b"),
+    ("What is 100 - 58?", r"\b42\b"),
+    ("What is the capital of France?", r"\bParis\b"),
+    ("Which day comes after Monday?", r"\bTuesday\b"),
+]
+
+
+class DemoModelTest(unittest.TestCase):
+    def ask(self, plan: str, quant: str, **more) -> None:
+        with Cluster(MODEL, plan=plan, quant=quant, **PLANS[plan], **more) as cluster:
+            self.assertEqual(cluster.status()["weight_format"], quant)
+            for question, expected in QUESTIONS:
+                answer = cluster.chat(question, temperature=0, max_tokens=40)["choices"][0]
+                self.assertRegex(answer["message"]["content"], expected, question)
+                self.assertEqual(answer["finish_reason"], "stop")
+            name = cluster.chat("My name is Anna.", "Nice to meet you, Anna.", "What is my name?", temperature=0, max_tokens=40)
+            self.assertRegex(name["choices"][0]["message"]["content"], r"\bAnna\b")
+
+    def test_streams_the_same_text(self):
+        with Cluster(MODEL, npu="cpu", gpu="none") as cluster:
+            question = {"messages": [{"role": "user", "content": QUESTIONS[0][0]}], "temperature": 0, "max_tokens": 40}
+            parts = [event["choices"][0]["delta"].get("content") or "" for event in cluster.stream("/v1/chat/completions", question)]
+            self.assertRegex("".join(parts), QUESTIONS[0][1])
+            whole = cluster.chat(QUESTIONS[0][0], temperature=0, max_tokens=40)
+            self.assertEqual("".join(parts), whole["choices"][0]["message"]["content"])
+
+    def test_int8_activations(self):
+        for quant in ("int8", "int4"):
+            with self.subTest(quant=quant):
+                self.ask("npu", quant, activations="int8")
+
+
+def add_tests() -> None:
+    for plan in PLANS:
+        for quant in ("bf16", "int8", "int4"):
+            setattr(DemoModelTest, f"test_{plan}_{quant}", lambda self, plan=plan, quant=quant: self.ask(plan, quant))
+
+
+add_tests()
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
