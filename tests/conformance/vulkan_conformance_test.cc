@@ -7,6 +7,7 @@
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  tandem::CheckValidationAtEnd();  // first, so that it looks after the device is gone
   const auto devices = tandem::ListVulkanDevices();
   if (!devices.ok() || devices->empty()) {
     std::fprintf(stderr, "no Vulkan device is there\n");
@@ -27,7 +28,6 @@ int main(int argc, char** argv) {
   target.exports_dma_buf = summary.dma_buf_export;
   // Sums run in another order in the kernels for few and for many tokens.
   target.tolerances = {.bf16 = 1e-4, .int8 = 1e-4, .int4 = 1e-4, .float16_kv = 1e-2, .batch = 1e-4};
-  tandem::CheckValidationAtEnd();  // first, so that it looks after the device is gone
   tandem::RegisterConformance(target);
   return RUN_ALL_TESTS();
 }

@@ -34,8 +34,11 @@ class ValidationCheck final : public testing::Environment {
 }  // namespace
 
 bool HasValidationLayer() {
-  static const bool found = vulkan::Instance::Create(/*validation=*/true, nullptr).ok();
-  return found;
+  // Never destroyed, which keeps drivers and layers loaded: what their static variables hold would
+  // look lost to a leak checker once they are unloaded.
+  static const auto* const instance = new absl::StatusOr<std::unique_ptr<vulkan::Instance>>(
+      vulkan::Instance::Create(/*validation=*/true, nullptr));
+  return instance->ok();
 }
 
 absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice() {
@@ -55,6 +58,9 @@ std::vector<std::string> ValidationMessages() {
   return messages.texts;
 }
 
-void CheckValidationAtEnd() { testing::AddGlobalTestEnvironment(new ValidationCheck); }
+void CheckValidationAtEnd() {
+  HasValidationLayer();  // loads the drivers for good
+  testing::AddGlobalTestEnvironment(new ValidationCheck);
+}
 
 }  // namespace tandem
