@@ -1,4 +1,6 @@
 """The demo model answers questions with one right answer under every plan and weight format."""
+import subprocess
+import sys
 import unittest
 
 from cluster import ROOT, Cluster
@@ -36,6 +38,19 @@ class DemoModelTest(unittest.TestCase):
             self.assertRegex("".join(parts), QUESTIONS[0][1])
             whole = cluster.chat(QUESTIONS[0][0], temperature=0, max_tokens=40)
             self.assertEqual("".join(parts), whole["choices"][0]["message"]["content"])
+
+    def run_quality(self, script: str, *arguments: str) -> None:
+        with Cluster(MODEL, npu="cpu", gpu="none", quant="int8") as cluster:
+            result = subprocess.run([sys.executable, str(ROOT / "bench/quality" / script), "--endpoint", f"http://{cluster.http}/v1", *arguments],
+                                    capture_output=True, text=True, timeout=300)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+            print(result.stdout)
+
+    def test_log_probabilities_are_those_of_transformers(self):
+        self.run_quality("reference.py")
+
+    def test_scores_on_held_out_prompts(self):
+        self.run_quality("run.py", "--limit", "30", "--at-least", "97")
 
     def test_int8_activations(self):
         for quant in ("int8", "int4"):
