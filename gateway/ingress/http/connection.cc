@@ -53,26 +53,29 @@ Connection::Connection(Socket socket, const HttpServerOptions& options, HttpHand
 
 Connection::~Connection() { on_close_(); }
 
-void Connection::Start() {
+void Connection::Start(Pointer self) {
+  const auto executor = self->stream_.get_executor();
   asio::co_spawn(
-      stream_.get_executor(), [self = shared_from_this()] { return self->Run(); }, asio::detached);
+      executor, [self = std::move(self)] { return self->Run(); }, asio::detached);
 }
 
-void Connection::StartRefusal() {
+void Connection::StartRefusal(Pointer self) {
+  const auto executor = self->stream_.get_executor();
   asio::co_spawn(
-      stream_.get_executor(), [self = shared_from_this()] { return self->Refuse(); },
-      asio::detached);
+      executor, [self = std::move(self)] { return self->Refuse(); }, asio::detached);
 }
 
-void Connection::Drain() {
-  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+void Connection::Drain(Pointer self) {
+  const auto executor = self->stream_.get_executor();
+  asio::post(executor, [self = std::move(self)] {
     self->draining_ = true;
     if (self->idle_) self->stream_.cancel();
   });
 }
 
-void Connection::Cut(absl::Status why) {
-  asio::post(stream_.get_executor(), [self = shared_from_this(), why = std::move(why)] {
+void Connection::Cut(Pointer self, absl::Status why) {
+  const auto executor = self->stream_.get_executor();
+  asio::post(executor, [self = std::move(self), why = std::move(why)] {
     self->draining_ = true;
     if (self->idle_) self->stream_.cancel();
     self->cut_ = why;
@@ -80,8 +83,9 @@ void Connection::Cut(absl::Status why) {
   });
 }
 
-void Connection::Close() {
-  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+void Connection::Close(Pointer self) {
+  const auto executor = self->stream_.get_executor();
+  asio::post(executor, [self = std::move(self)] {
     self->gone_ = true;
     self->stream_.close();
     self->Notify();

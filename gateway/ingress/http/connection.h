@@ -21,7 +21,7 @@
 
 namespace tandem {
 
-// One client connection. Everything but Create, Drain and Cut runs on its strand.
+// One client connection. All that is not static runs on its strand.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using Socket = boost::asio::generic::stream_protocol::socket;
@@ -34,11 +34,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  void Start();                // serves requests until either side closes
-  void StartRefusal();         // answers 503 to whatever comes: too many connections
-  void Drain();                // no further request after the running one. Any thread.
-  void Cut(absl::Status why);  // ends the running answer with an error, then closes. Any thread.
-  void Close();                // drops everything now. Any thread.
+  // These take the caller's reference over to the strand, so that the last one is let go there. Any
+  // thread.
+  using Pointer = std::shared_ptr<Connection>;
+  static void Start(Pointer self);         // serves requests until either side closes
+  static void StartRefusal(Pointer self);  // answers 503 to whatever comes: too many connections
+  static void Drain(Pointer self);         // no further request after the running one
+  static void Cut(Pointer self, absl::Status why);  // ends the running answer with an error
+  static void Close(Pointer self);                  // drops everything now
 
  private:
   using Stream = boost::beast::basic_stream<boost::asio::generic::stream_protocol>;

@@ -135,7 +135,6 @@ asio::awaitable<void> HttpServer::Impl::AcceptLoop(Acceptor& acceptor) {
 }
 
 void HttpServer::Impl::Adopt(Connection::Socket socket) {
-  // Released outside the lock: its destructor calls Forget.
   std::shared_ptr<Connection> connection;
   bool full = false;
   {
@@ -149,7 +148,11 @@ void HttpServer::Impl::Adopt(Connection::Socket socket) {
                                               [this, id] { Forget(id); });
     connections.emplace(id, connection);
   }
-  full ? connection->StartRefusal() : connection->Start();
+  if (full) {
+    Connection::StartRefusal(std::move(connection));
+  } else {
+    Connection::Start(std::move(connection));
+  }
 }
 
 void HttpServer::Impl::Forget(std::uint64_t id) {
@@ -209,13 +212,13 @@ void HttpServer::Shutdown(absl::Duration grace) {
     if (impl->tcp_acceptor.has_value()) impl->tcp_acceptor->close(ignored);
     if (impl->unix_acceptor.has_value()) impl->unix_acceptor->close(ignored);
   });
-  for (const auto& connection : impl_->Connections()) connection->Drain();
+  for (auto& connection : impl_->Connections()) Connection::Drain(std::move(connection));
   if (!impl_->WaitUntilEmpty(grace)) {
-    for (const auto& connection : impl_->Connections()) {
-      connection->Cut(absl::UnavailableError("the server is shutting down"));
+    for (auto& connection : impl_->Connections()) {
+      Connection::Cut(std::move(connection), absl::UnavailableError("the server is shutting down"));
     }
     if (!impl_->WaitUntilEmpty(kCutTime)) {
-      for (const auto& connection : impl_->Connections()) connection->Close();
+      for (auto& connection : impl_->Connections()) Connection::Close(std::move(connection));
     }
   }
   impl_->Stop();
