@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "cli/commands.h"
@@ -50,7 +51,9 @@ std::vector<std::string> Output(const std::string& command, int* exit_status) {
   for (std::size_t got = 0; (got = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
     text.append(buffer.data(), got);
   *exit_status = ::pclose(pipe);
-  for (const auto line : absl::StrSplit(text, '\n', absl::SkipEmpty())) lines.emplace_back(line);
+  // The programs put tabs between fields.
+  const std::string shown = absl::StrReplaceAll(text, {{"\t", ", "}});
+  for (const auto line : absl::StrSplit(shown, '\n', absl::SkipEmpty())) lines.emplace_back(line);
   return lines;
 }
 
