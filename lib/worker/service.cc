@@ -39,7 +39,12 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
   grpc::ServerUnaryReactor* Prepare(grpc::CallbackServerContext* context,
                                     const v1::PrepareRequest* request,
                                     v1::PrepareResponse* reply) override {
-    engine_.Supersede(request->generation());
+    const absl::Status announced = engine_.Announce(*request);
+    if (!announced.ok()) {
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      reactor->Finish(ToGrpc(announced));
+      return reactor;
+    }
     return Post(context, [this, request, reply] { return engine_.Prepare(*request, reply); });
   }
 

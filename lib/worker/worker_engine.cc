@@ -84,12 +84,19 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
   steps_->Describe(description);
 }
 
+absl::Status WorkerEngine::Announce(const v1::PrepareRequest& request) {
+  TANDEM_RETURN_IF_ERROR(Generation::Parse(request).status());
+  Supersede(request.generation());
+  return absl::OkStatus();
+}
+
 void WorkerEngine::Supersede(std::uint64_t generation) {
   std::uint64_t current = 0;
   {
     std::lock_guard state(state_mutex_);
     current = generation_number_;
     if (generation <= current) return;
+    newest_ = std::max(newest_, generation);
     if (connector_ != nullptr) connector_->Cancel();
   }
   if (steps_ != nullptr) steps_->Abort(current, "a newer generation is being prepared");
@@ -156,6 +163,10 @@ absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
   EdgeConnector connector(*device_, listener_.get(), inbox_, request.generation());
   {
     std::lock_guard state(state_mutex_);
+    if (newest_ > request.generation()) {
+      return absl::CancelledError(absl::StrCat("generation ", request.generation(), ": ", newest_,
+                                               " is being prepared already"));
+    }
     connector_ = &connector;
   }
   absl::StatusOr<std::vector<std::unique_ptr<Edge>>> edges =

@@ -50,8 +50,10 @@ class WorkerEngine {
   absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
   absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
   void Drain();
-  // A Prepare of `generation` has arrived: what runs for earlier ones ends soon, so that it need
-  // not wait for them.
+  // A Prepare has arrived and will run later: checks it, and ends soon what runs or waits for
+  // earlier generations, so that it need not wait for them.
+  absl::Status Announce(const v1::PrepareRequest& request);
+  // The second half of it; with the largest number there is, for a worker that stops.
   void Supersede(std::uint64_t generation);
 
   StepLoop& steps() { return *steps_; }
@@ -77,6 +79,8 @@ class WorkerEngine {
 
   std::mutex state_mutex_;  // below it only what Describe and Supersede read; never held for long
   std::uint64_t generation_number_ = 0;
+  std::uint64_t newest_ =
+      0;  // the highest generation announced: a Connect of one before it is over
   EdgeConnector* connector_ = nullptr;
   std::unique_ptr<v1::WorkerDescription> prepared_;  // plan, weights, KV bytes of the generation
 

@@ -1,5 +1,6 @@
 // What goes wrong between workers and in their devices: nothing hangs, nothing wrong is served, the
 // worker serves on.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -90,7 +91,8 @@ TEST_F(LonelyStepTest, TheEndOfTheStreamAborts) {
 TEST_F(LonelyStepTest, ANewGenerationReplacesTheRunningOne) {
   ASSERT_NO_FATAL_FAILURE(Begin(kForEver));
   ExpectServes(cluster_, 2);
-  EXPECT_EQ(npu_->Receive().code(), kCancelled);
+  // Its own worker cut it short, or the other one closed the edge first.
+  EXPECT_THAT(npu_->Receive().code(), testing::AnyOf(kCancelled, kUnavailable));
 }
 
 TEST_F(LonelyStepTest, TheOtherWorkersDeathEndsTheWait) {
@@ -184,11 +186,31 @@ TEST(RecoveryTest, TheNewestStreamTakesOver) {
   TestCluster cluster;
   ASSERT_TRUE(cluster.Start(cluster.PlanOf("split"), 1, kHostPointer).ok());
   StepsClient old(cluster.worker("npu0"));
+  const v1::StepPlan probe = NewStep(7, 9);  // of no generation: an answer shows that it is served
+  ASSERT_TRUE(old.Send(probe));
+  EXPECT_EQ(old.Receive().code(), kPrecondition);
   ASSERT_TRUE(old.Send(FirstStep(cluster, 1, kForEver)));
   StepsClient fresh(cluster.worker("npu0"));
-  ASSERT_TRUE(fresh.Send(NewStep(7, 9)));  // any answer shows that it is served
+  ASSERT_TRUE(fresh.Send(probe));
   EXPECT_EQ(fresh.Receive().code(), kPrecondition);
   EXPECT_EQ(old.Receive().code(), -1);
+}
+
+// The Connect may be waiting still for its turn when the Prepare arrives.
+TEST(RecoveryTest, AnAnnouncedPrepareEndsConnectsBeforeIt) {
+  TestCluster cluster;
+  const Plan plan = cluster.PlanOf("split");
+  WorkerEngine& engine = cluster.worker("npu0").engine();
+  v1::PrepareResponse prepared;
+  ASSERT_TRUE(engine.Prepare(cluster.PrepareRequestFor("npu0", plan, 1), &prepared).ok());
+  v1::PrepareRequest bad = cluster.PrepareRequestFor("npu0", plan, 2);
+  bad.set_kv_type("none");
+  EXPECT_TRUE(absl::IsInvalidArgument(engine.Announce(bad)));
+  ASSERT_TRUE(engine.Announce(cluster.PrepareRequestFor("npu0", plan, 2)).ok());
+  v1::ConnectRequest request = cluster.ConnectRequestFor("npu0", plan, 1, kHostPointer);
+  request.set_timeout_seconds(500);
+  v1::ConnectResponse response;
+  EXPECT_TRUE(absl::IsCancelled(engine.Connect(request, &response)));
 }
 
 TEST(PrepareTest, BadRequestsAreRefusedAndNameTheField) {
