@@ -42,17 +42,14 @@ absl::StatusOr<std::string> ReadTextPart(const Json& part, const std::string& pa
     return InvalidField(path, Cat("'", path, "': expected an object, found ", JsonTypeName(part)));
   }
   const JsonFields fields(part, Cat(path, "."));
-  TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string> type, fields.String("type"));
-  if (!type.has_value()) return fields.WrongType("type", "a string");
-  if (*type != "text") {
+  TANDEM_ASSIGN_OR_RETURN(const std::string type, fields.NeededString("type"));
+  if (type != "text") {
     return InvalidField(Cat(path, ".type"),
-                        Cat("'", path, ".type': expected text, found ", *type,
+                        Cat("'", path, ".type': expected text, found ", type,
                             ": this server reads text only, no images, audio or files"),
                         "unsupported_content_type");
   }
-  TANDEM_ASSIGN_OR_RETURN(std::optional<std::string> text, fields.String("text"));
-  if (!text.has_value()) return fields.WrongType("text", "a string");
-  return *std::move(text);
+  return fields.NeededString("text");
 }
 
 absl::StatusOr<std::string> ReadContent(const JsonFields& fields) {
@@ -76,13 +73,12 @@ absl::StatusOr<ChatMessage> ReadMessage(const Json& message, const std::string& 
                         Cat("'", path, "': expected an object, found ", JsonTypeName(message)));
   }
   const JsonFields fields(message, Cat(path, "."));
-  TANDEM_ASSIGN_OR_RETURN(std::optional<std::string> role, fields.String("role"));
-  if (!role.has_value()) return fields.WrongType("role", "a string");
-  if (*role != "system" && *role != "developer" && *role != "user" && *role != "assistant") {
+  TANDEM_ASSIGN_OR_RETURN(std::string role, fields.NeededString("role"));
+  if (role != "system" && role != "developer" && role != "user" && role != "assistant") {
     return InvalidField(
         fields.PathOf("role"),
         Cat("'", fields.PathOf("role"), "': expected system, developer, user or assistant, found '",
-            *role, "'"));
+            role, "'"));
   }
   for (const auto& [name, value] : message.items()) {
     const bool known = name == "role" || name == "content" || name == "name";
@@ -92,7 +88,7 @@ absl::StatusOr<ChatMessage> ReadMessage(const Json& message, const std::string& 
                         "unsupported_parameter");
   }
   TANDEM_ASSIGN_OR_RETURN(std::string content, ReadContent(fields));
-  return ChatMessage{.role = *std::move(role), .content = std::move(content)};
+  return ChatMessage{.role = std::move(role), .content = std::move(content)};
 }
 
 absl::Status ReadMessages(const JsonFields& fields, std::vector<ChatMessage>& messages) {

@@ -144,11 +144,10 @@ absl::Status ReadStream(const JsonFields& fields, CommonRequest& request) {
 absl::StatusOr<CommonRequest> ParseCommonRequest(const Json& body) {
   const JsonFields fields(body, "");
   CommonRequest request;
-  TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string> model, fields.String("model"));
-  if (!model.has_value() || model->empty()) {
-    return InvalidField("model", "'model': expected the model's name, found nothing");
+  TANDEM_ASSIGN_OR_RETURN(request.model, fields.NeededString("model"));
+  if (request.model.empty()) {
+    return InvalidField("model", "'model': expected the model's name, found an empty string");
   }
-  request.model = *model;
   TANDEM_RETURN_IF_ERROR(ReadSampling(fields, request));
   TANDEM_RETURN_IF_ERROR(ReadInt32(fields, "n", 1, kMaxChoices, request.n));
   TANDEM_RETURN_IF_ERROR(ReadStops(fields, request.stops));

@@ -135,10 +135,9 @@ absl::StatusOr<std::optional<bool>> JsonFields::Bool(std::string_view name) cons
   return value->get<bool>();
 }
 
-absl::StatusOr<std::optional<std::string>> JsonFields::String(std::string_view name) const {
+absl::StatusOr<std::string> JsonFields::NeededString(std::string_view name) const {
   const Json* value = Find(name);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_string()) return WrongType(name, "a string");
+  if (value == nullptr || !value->is_string()) return WrongType(name, "a string");
   return value->get<std::string>();
 }
 

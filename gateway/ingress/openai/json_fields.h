@@ -31,7 +31,8 @@ class JsonFields {
   // nullptr when absent or null.
   const nlohmann::json* Find(std::string_view name) const;
   absl::StatusOr<std::optional<bool>> Bool(std::string_view name) const;
-  absl::StatusOr<std::optional<std::string>> String(std::string_view name) const;
+  // Absent and null are of the wrong type here.
+  absl::StatusOr<std::string> NeededString(std::string_view name) const;
   // lo <= value <= hi.
   absl::StatusOr<std::optional<double>> Number(std::string_view name, double lo, double hi) const;
   // An integral float ("2.0") counts as an integer.
