@@ -1,0 +1,200 @@
+// Compiles every kernel and prints what the driver says of the machine code: registers, spills,
+// waves. Nothing runs, so the device need not be there; for the Radeon 780M (RDNA3), with Mesa 25:
+//
+//   RADV_FORCE_FAMILY=phoenix NODEVICE_SELECT=1
+//   VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/radeon_icd.x86_64.json kernel_stats
+//
+// Needs VK_KHR_pipeline_executable_properties.
+
+#include <vulkan/vulkan.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gpu-worker/kernels/kernel_table.h"
+#include "gpu-worker/stage/tuning.h"
+#include "gpu-worker/vulkan/instance.h"
+#include "gpu-worker/vulkan/result.h"
+#include "gpu-worker/vulkan/structure.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+using vulkan::Structure;
+using vulkan::ToStatus;
+using Constants = std::vector<std::uint32_t>;
+
+constexpr std::uint32_t kAmd = 0x1002;
+
+// Specialisation constants as a 27B model gets them on an integrated AMD GPU; several where a
+// kernel comes in several shapes.
+std::vector<Constants> ConstantsOf(const std::string& kernel) {
+  vulkan::PhysicalDevice amd;
+  amd.vendor_id = kAmd;
+  amd.type = VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+  amd.limits.maxComputeWorkGroupInvocations = 1024;
+  amd.limits.maxComputeSharedMemorySize = 65536;
+  const Tuning tuning = TuningFor(amd);
+  if (kernel.starts_with("matvec_")) {
+    const bool bf16 = kernel.ends_with("bf16");
+    const std::uint32_t block_vecs = bf16 ? 2 : (kernel.ends_with("int8") ? 4 : 8);
+    std::vector<Constants> all;
+    for (const std::uint32_t tokens : {1u, 8u}) {
+      const MatvecShape shape = ChooseMatvecShape(bf16 ? tuning.matvec_bf16 : tuning.matvec_packed,
+                                                  21504, 5376 / 4 / block_vecs, block_vecs, tokens);
+      all.push_back({shape.group, shape.lanes, shape.rows, shape.tokens, 0, shape.tile_blocks});
+    }
+    return all;
+  }
+  if (kernel.starts_with("matmat_")) return {{0, 4}};
+  if (kernel.starts_with("attention_")) return {{64, 32, 16, 128}, {256, 32, 16, 128}};
+  if (kernel.starts_with("qkv_rope_")) return {{32, 16, 128}};
+  if (kernel == "rms_norm") return {{tuning.norm_lanes, 0, 0}};
+  if (kernel == "post_norm") return {{tuning.norm_lanes, 0, 0, 1}};
+  return {{}};
+}
+
+// The first device there is, with the one extension; it is never given work.
+absl::StatusOr<VkDevice> OpenDevice(VkInstance instance) {
+  std::uint32_t count = 1;
+  VkPhysicalDevice physical = VK_NULL_HANDLE;
+  const VkResult listed = vkEnumeratePhysicalDevices(instance, &count, &physical);
+  if (listed != VK_INCOMPLETE) TANDEM_RETURN_IF_ERROR(ToStatus(listed, "listing devices"));
+  if (count == 0) return absl::NotFoundError("no Vulkan device");
+  VkPhysicalDeviceProperties properties{};
+  vkGetPhysicalDeviceProperties(physical, &properties);
+  std::printf("device %s\n", properties.deviceName);
+  const float priority = 1;
+  auto queue = Structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);
+  queue.queueCount = 1;
+  queue.pQueuePriorities = &priority;
+  auto features = Structure<VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
+  features.pipelineExecutableInfo = VK_TRUE;
+  const char* const extensions[] = {VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME};
+  auto info = Structure<VkDeviceCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO);
+  info.pNext = &features;
+  info.queueCreateInfoCount = 1;
+  info.pQueueCreateInfos = &queue;
+  info.enabledExtensionCount = 1;
+  info.ppEnabledExtensionNames = extensions;
+  VkDevice device = VK_NULL_HANDLE;
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(vkCreateDevice(physical, &info, nullptr, &device), "opening the device"));
+  return device;
+}
+
+absl::StatusOr<VkPipelineLayout> MakeLayout(VkDevice device, const vulkan::ShaderCode& code) {
+  std::vector<VkDescriptorSetLayoutBinding> bindings(code.bindings);
+  for (std::uint32_t i = 0; i < code.bindings; ++i) {
+    bindings[i] = {i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT, nullptr};
+  }
+  auto set_info = Structure<VkDescriptorSetLayoutCreateInfo>(
+      VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO);
+  set_info.bindingCount = code.bindings;
+  set_info.pBindings = bindings.data();
+  VkDescriptorSetLayout set = VK_NULL_HANDLE;
+  TANDEM_RETURN_IF_ERROR(ToStatus(vkCreateDescriptorSetLayout(device, &set_info, nullptr, &set),
+                                  "creating a descriptor set layout"));
+  const VkPushConstantRange push{VK_SHADER_STAGE_COMPUTE_BIT, 0, code.push_bytes};
+  auto info = Structure<VkPipelineLayoutCreateInfo>(VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO);
+  info.setLayoutCount = 1;
+  info.pSetLayouts = &set;
+  info.pushConstantRangeCount = 1;
+  info.pPushConstantRanges = &push;
+  VkPipelineLayout layout = VK_NULL_HANDLE;
+  TANDEM_RETURN_IF_ERROR(ToStatus(vkCreatePipelineLayout(device, &info, nullptr, &layout),
+                                  "creating a pipeline layout"));
+  return layout;
+}
+
+absl::StatusOr<VkPipeline> Compile(VkDevice device, const vulkan::ShaderCode& code,
+                                   const Constants& constants) {
+  auto module_info =
+      Structure<VkShaderModuleCreateInfo>(VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO);
+  module_info.codeSize = code.spirv.size_bytes();
+  module_info.pCode = code.spirv.data();
+  VkShaderModule module = VK_NULL_HANDLE;
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(vkCreateShaderModule(device, &module_info, nullptr, &module), "loading a kernel"));
+  std::vector<VkSpecializationMapEntry> entries;
+  for (std::uint32_t i = 0; i < constants.size(); ++i) entries.push_back({i, 4 * i, 4});
+  const VkSpecializationInfo specialisation{static_cast<std::uint32_t>(entries.size()),
+                                            entries.data(), 4 * constants.size(), constants.data()};
+  auto info =
+      Structure<VkComputePipelineCreateInfo>(VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO);
+  info.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR;
+  info.stage = Structure<VkPipelineShaderStageCreateInfo>(
+      VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO);
+  info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+  info.stage.module = module;
+  info.stage.pName = "main";
+  info.stage.pSpecializationInfo = &specialisation;
+  TANDEM_ASSIGN_OR_RETURN(info.layout, MakeLayout(device, code));
+  VkPipeline pipeline = VK_NULL_HANDLE;
+  TANDEM_RETURN_IF_ERROR(ToStatus(
+      vkCreateComputePipelines(device, VK_NULL_HANDLE, 1, &info, nullptr, &pipeline), code.name));
+  return pipeline;
+}
+
+std::string ValueOf(const VkPipelineExecutableStatisticKHR& statistic) {
+  switch (statistic.format) {
+    case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_BOOL32_KHR:
+      return statistic.value.b32 != 0 ? "yes" : "no";
+    case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_INT64_KHR:
+      return std::to_string(statistic.value.i64);
+    case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_UINT64_KHR:
+      return std::to_string(statistic.value.u64);
+    default:
+      return std::to_string(statistic.value.f64);
+  }
+}
+
+absl::Status Print(VkDevice device, VkPipeline pipeline) {
+  const auto read = reinterpret_cast<PFN_vkGetPipelineExecutableStatisticsKHR>(
+      vkGetDeviceProcAddr(device, "vkGetPipelineExecutableStatisticsKHR"));
+  auto which =
+      Structure<VkPipelineExecutableInfoKHR>(VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR);
+  which.pipeline = pipeline;
+  std::uint32_t count = 0;
+  TANDEM_RETURN_IF_ERROR(ToStatus(read(device, &which, &count, nullptr), "reading statistics"));
+  std::vector<VkPipelineExecutableStatisticKHR> statistics(
+      count, Structure<VkPipelineExecutableStatisticKHR>(
+                 VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR));
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(read(device, &which, &count, statistics.data()), "reading statistics"));
+  for (const VkPipelineExecutableStatisticKHR& statistic : statistics) {
+    std::printf("  %s %s", statistic.name, ValueOf(statistic).c_str());
+  }
+  std::printf("\n");
+  return absl::OkStatus();
+}
+
+// Objects live until the program ends.
+absl::Status Run() {
+  TANDEM_ASSIGN_OR_RETURN(const auto instance, vulkan::Instance::Create(false, nullptr));
+  TANDEM_ASSIGN_OR_RETURN(const VkDevice device, OpenDevice(instance->handle()));
+  for (const vulkan::ShaderCode& code : kernels::All()) {
+    for (const Constants& constants : ConstantsOf(std::string(code.name))) {
+      std::printf("%s {", std::string(code.name).c_str());
+      for (const std::uint32_t constant : constants) std::printf(" %u", constant);
+      std::printf(" }:");
+      TANDEM_ASSIGN_OR_RETURN(const VkPipeline pipeline, Compile(device, code, constants));
+      TANDEM_RETURN_IF_ERROR(Print(device, pipeline));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace tandem
+
+int main() {
+  const absl::Status status = tandem::Run();
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "kernel_stats: %s\n", status.ToString().c_str());
+  return 1;
+}
