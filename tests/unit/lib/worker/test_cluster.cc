@@ -18,7 +18,7 @@
 // Debian's gRPC is not instrumented: what it hands from thread to thread looks like races. Reports
 // with it in a stack are dropped; those among our own threads stay.
 extern "C" const char* __tsan_default_suppressions() {
-  return "race:libgrpc\nrace:libgrpc++\nrace:libgpr\nrace:libabsl\nrace:libprotobuf\n"
+  return "race:libgrpc\nrace:libgrpc++\nrace:libgpr\nrace:libabsl\nrace:libupb\nrace:libprotobuf\n"
          "race:^grpc::\nrace:grpc_core::\nrace:google::protobuf\n"
          "called_from_lib:libgrpc.so\ncalled_from_lib:libgrpc++.so\n";
 }
