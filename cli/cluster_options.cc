@@ -29,7 +29,8 @@ std::map<std::string, std::string*> TextFields(ClusterOptions* o) {
           {"edge_kinds", &o->edge_kinds},
           {"model_id", &o->model_id},
           {"api_key_file", &o->api_key_file},
-          {"log_level", &o->log_level}};
+          {"log_level", &o->log_level},
+          {"gpu_weights", &o->gpu_weights}};
 }
 
 std::map<std::string, std::int32_t*> NumberFields(ClusterOptions* o) {
@@ -110,6 +111,7 @@ absl::Status FinishOptions(ClusterOptions* options) {
   TANDEM_RETURN_IF_ERROR(CheckOneOf("activations", options->activations, {"float32", "int8"}));
   if (!options->kv_type.empty())
     TANDEM_RETURN_IF_ERROR(CheckOneOf("kv_type", options->kv_type, {"float32", "float16"}));
+  TANDEM_RETURN_IF_ERROR(CheckOneOf("gpu_weights", options->gpu_weights, {"zero-copy", "upload"}));
   options->workers.clear();
   TANDEM_RETURN_IF_ERROR(AddWorkers("npu", options->npu, &options->workers));
   TANDEM_RETURN_IF_ERROR(AddWorkers("gpu", options->gpu, &options->workers));

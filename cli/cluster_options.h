@@ -26,8 +26,9 @@ struct ClusterOptions {
   std::string http = "127.0.0.1:8080";
   std::string grpc = "127.0.0.1:8081";
   std::string activations = "float32";
-  std::string kv_type;     // empty: the gateway's default, float32
-  std::string edge_kinds;  // empty: the gateway's order
+  std::string kv_type;                    // empty: the gateway's default, float32
+  std::string edge_kinds;                 // empty: the gateway's order
+  std::string gpu_weights = "zero-copy";  // on a GPU with unified memory: zero-copy or upload
   std::string api_key_file;
   std::string model_id;            // what the API calls the model; empty: the model's own name
   std::int32_t context = 0;        // 0: the model's, as far as memory reaches

@@ -26,6 +26,7 @@ ProcessSpec WorkerSpec(const WorkerOptions& w, const ClusterOptions& o, const Cl
       {folder + (w.role == "gpu" ? "/tandem-gpu-worker" : "/tandem-npu-worker"), "--name=" + w.name,
        "--device=" + w.device, "--listen=" + Address(paths, w.name),
        "--fd_socket=" + paths.Socket(w.name + ".fd"), "--log_level=" + o.log_level}};
+  if (w.role == "gpu") spec.command.push_back("--weights=" + o.gpu_weights);
   if (w.role == "npu" && o.threads > 0)
     spec.command.push_back(absl::StrCat("--threads=", o.threads));
   return spec;

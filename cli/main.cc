@@ -48,6 +48,9 @@ ABSL_FLAG(std::string, edge_kinds, "",
 ABSL_FLAG(
     std::string, api_key_file, "",
     "up: file whose first line is the API key that clients must send; chat, tokenize: the same");
+ABSL_FLAG(std::string, gpu_weights, "zero-copy",
+          "up: how a GPU with unified memory takes weights: zero-copy, or upload where its driver "
+          "refuses that");
 ABSL_FLAG(std::string, model_id, "", "up: what the APIs call the model; default: its own name");
 ABSL_FLAG(std::int32_t, context, 0,
           "up: longest context in tokens; 0: the model's, as far as memory reaches");
@@ -111,6 +114,7 @@ absl::StatusOr<ClusterOptions> OptionsFromFlags(int argc, char** argv) {
   take("kv_type", FLAGS_kv_type, &options.kv_type);
   take("edge_kinds", FLAGS_edge_kinds, &options.edge_kinds);
   take("api_key_file", FLAGS_api_key_file, &options.api_key_file);
+  take("gpu_weights", FLAGS_gpu_weights, &options.gpu_weights);
   take("model_id", FLAGS_model_id, &options.model_id);
   take("context", FLAGS_context, &options.context);
   take("max_sequences", FLAGS_max_sequences, &options.max_sequences);

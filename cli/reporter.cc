@@ -16,7 +16,9 @@ std::string Bytes(double bytes) {
                       : fmt::format("{:.1f} MB", bytes / 1e6);
 }
 
-std::string WithColon(const std::string& detail) { return detail.empty() ? std::string() : fmt::format(": {}", detail); }
+std::string WithColon(const std::string& detail) {
+  return detail.empty() ? std::string() : fmt::format(": {}", detail);
+}
 
 void WriteAll(int fd, const std::string& text) {
   std::size_t done = 0;
@@ -64,8 +66,7 @@ class PlainReporter final : public Reporter {
     Line("loading " + ProgressText(progress, 0));
   }
   void Status(const v1::ClusterStatus& status) override {
-    const std::string text =
-        status.state() + WithColon(status.detail());
+    const std::string text = status.state() + WithColon(status.detail());
     if (status.state() == last_state_) return;
     last_state_ = status.state();
     Line(text);
@@ -140,8 +141,7 @@ std::string StatusLine(const v1::ClusterStatus& s) {
 
 std::string StatusTable(const v1::ClusterStatus& s) {
   std::string text = fmt::format("state    {}{}\nmodel    {} ({})\nplan     {}\n", s.state(),
-                                 WithColon(s.detail()), s.model(),
-                                 s.weight_format(), s.plan());
+                                 WithColon(s.detail()), s.model(), s.weight_format(), s.plan());
   text += fmt::format(
       "speed    {:.1f} tok/s generated, {:.1f} tok/s of prompts, over the last ten seconds\n",
       s.decode_tokens_per_second(), s.prefill_tokens_per_second());

@@ -40,6 +40,7 @@ int Main(const std::vector<std::string>& arguments) {
   if (flags->list_devices) return ListDevices();
   VulkanDeviceOptions options;
   options.device = flags->device;
+  if (flags->weights == "upload") options.weight_import = WeightImport::kUpload;
   absl::StatusOr<std::unique_ptr<Device>> device = CreateVulkanDevice(options);
   if (!device.ok()) return FailStart(device.status());
   return RunWorker(*flags, *std::move(device));

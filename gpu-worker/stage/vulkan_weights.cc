@@ -30,7 +30,7 @@ absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(vulkan::LogicalDevice& 
   if (buffer.ok()) return buffer;
   return Annotate(buffer.status(),
                   "the device shares memory with the processor, but cannot use the weights where "
-                  "they are (asking for weight upload copies them)");
+                  "they are (--weights=upload, or tandem up --gpu_weights=upload, copies them)");
 }
 
 vulkan::BufferSlice VulkanWeights::SliceOf(const WeightLayout& layout, const ByteSpan& span) const {

@@ -20,7 +20,12 @@ absl::Status SetFlag(const std::string& name, const std::string& value, WorkerFl
     return absl::InvalidArgumentError(
         absl::StrCat("--threads: expected 0 to ", kMaxThreads, ", found '", value, "'"));
   }
+  if (name == "weights" && value != "zero-copy" && value != "upload") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--weights: expected zero-copy or upload, found '", value, "'"));
+  }
   std::string* text = nullptr;
+  if (name == "weights") text = &options->weights;
   if (name == "name") text = &options->name;
   if (name == "device") text = &options->device;
   if (name == "listen") text = &options->listen;
@@ -98,6 +103,8 @@ std::string WorkerUsage(const std::string& program, const std::string& devices) 
       "  --fd_socket=PATH     Unix socket where other workers fetch the memory of edges\n"
       "  --ready_file=PATH    gets the address once the worker serves\n"
       "  --log_level=LEVEL    trace, debug, info, warn, error\n"
+      "  --weights=HOW        of a Vulkan device with unified memory: zero-copy (default) or "
+      "upload\n"
       "  --threads=N          of the CPU device; 0: one for each CPU\n"
       "  --list_devices       prints the devices of this machine and ends\n");
 }

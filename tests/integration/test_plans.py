@@ -60,6 +60,9 @@ class PlansTest(unittest.TestCase):
     def test_layers(self):
         self.run_plan("layers:3,5")
 
+    def test_gpu_with_uploaded_weights(self):
+        self.run_plan("gpu", gpu_weights="upload")
+
     def test_split_inline(self):
         self.run_plan("split", edge_kinds="inline")
 

@@ -24,6 +24,7 @@ TEST(LaunchTest, EveryProcessGetsItsAddresses) {
   EXPECT_EQ(specs[1].command[0], "/bin/tandem-npu-worker");
   EXPECT_THAT(specs[1].command, Contains("--threads=2"));
   EXPECT_THAT(specs[1].command, Contains("--listen=unix:/r/npu0.sock"));
+  EXPECT_THAT(specs[2].command, Contains("--weights=zero-copy"));
   EXPECT_THAT(specs[2].command, Not(Contains(StartsWith("--threads"))));
   EXPECT_THAT(specs[3].command,
               Contains("--worker=npu0=npu=unix:/r/npu0.sock,gpu0=gpu=unix:/r/gpu0.sock"));
