@@ -7,6 +7,9 @@
 #include <cmath>
 #include <map>
 #include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
 
 namespace tandem {
 namespace {
@@ -91,24 +94,43 @@ std::string JoinImports(const v1::WorkerStatus& worker) {
   return text;
 }
 
-// Runs of stages on one worker: split plans have two stages a layer.
-std::string StageSummary(const v1::ClusterStatus& status) {
-  std::string text = "stages\n";
-  if (status.stages_size() <= 12) {
-    for (const v1::StageStatus& s : status.stages()) {
-      text += fmt::format("  {:<24} on {:<8} {}\n", s.name(), s.worker(), s.device());
+// "ffn 0" after "ffn" and 0: the word and the number of a stage's name; number -1 when it has
+// another form.
+std::pair<std::string, int> SplitName(const std::string& name) {
+  const std::size_t space = name.rfind(' ');
+  int number = -1;
+  if (space == std::string::npos || !absl::SimpleAtoi(name.substr(space + 1), &number))
+    return {name, -1};
+  return {name.substr(0, space), number};
+}
+
+// "embed, ffn 0-10, ffn 11+head": every stage, with consecutive layers drawn together (a split plan
+// has two stages a layer).
+std::string JoinStages(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size();) {
+    const auto [word, first] = SplitName(names[i]);
+    std::size_t end = i + 1;
+    while (first >= 0 && end < names.size() &&
+           SplitName(names[end]) == std::pair(word, first + static_cast<int>(end - i))) {
+      ++end;
     }
-    return text;
+    text += text.empty() ? "" : ", ";
+    text += end - i > 1
+                ? fmt::format("{} {}-{}", word, first, first + static_cast<int>(end - i) - 1)
+                : names[i];
+    i = end;
   }
-  std::map<std::string, std::pair<int, const v1::StageStatus*>> by_worker;
-  for (const v1::StageStatus& s : status.stages()) {
-    auto& entry = by_worker[s.worker()];
-    if (entry.first++ == 0) entry.second = &s;
-  }
-  for (const auto& [worker, entry] : by_worker) {
-    text += fmt::format("  {:<24} on {:<8} {}\n",
-                        fmt::format("{} stages, first: {}", entry.first, entry.second->name()),
-                        worker, entry.second->device());
+  return text;
+}
+
+std::string StageSummary(const v1::ClusterStatus& status) {
+  std::map<std::pair<std::string, std::string>, std::vector<std::string>> by_device;
+  for (const v1::StageStatus& s : status.stages())
+    by_device[{s.worker(), s.device()}].push_back(s.name());
+  std::string text = "stages\n";
+  for (const auto& [where, names] : by_device) {
+    text += fmt::format("  on {:<8} {}: {}\n", where.first, where.second, JoinStages(names));
   }
   return text;
 }

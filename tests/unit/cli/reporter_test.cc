@@ -49,6 +49,11 @@ TEST(ReporterTest, StatusNamesWhatReallyRuns) {
   stage->set_name("ffn 0");
   stage->set_worker("gpu0");
   stage->set_device("vulkan: llvmpipe");
+  for (const char* name : {"ffn 1", "ffn 2", "ffn 3+head"}) {
+    v1::StageStatus* next = status.add_stages();
+    *next = status.stages(0);
+    next->set_name(name);
+  }
   v1::EdgeStatus* edge = status.add_edges();
   edge->set_id("npu0>gpu0");
   edge->set_kind("host-pointer");
@@ -56,7 +61,7 @@ TEST(ReporterTest, StatusNamesWhatReallyRuns) {
   const std::string table = StatusTable(status);
   EXPECT_THAT(table, HasSubstr("llvmpipe"));
   EXPECT_THAT(table, HasSubstr("2 regions zero-copy"));
-  EXPECT_THAT(table, HasSubstr("ffn 0"));
+  EXPECT_THAT(table, HasSubstr("vulkan: llvmpipe: ffn 0-2, ffn 3+head"));
   EXPECT_THAT(table, HasSubstr("host-pointer"));
 }
 
