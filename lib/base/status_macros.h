@@ -39,8 +39,11 @@
 
 namespace tandem {
 
-// For absl::StrCat and the like: Debian 12's Abseil has a string_view of its own that does not take the standard one.
-inline absl::string_view AbslView(std::string_view text) { return absl::string_view(text.data(), text.size()); }
+// For absl::StrCat and the like: Debian 12's Abseil has a string_view of its own that does not take
+// the standard one.
+inline absl::string_view AbslView(std::string_view text) {
+  return absl::string_view(text.data(), text.size());
+}
 
 // `status` with `context: ` put before its message; the code stays. OK stays OK.
 inline absl::Status Annotate(const absl::Status& status, std::string_view context) {

@@ -4,7 +4,8 @@
 
 namespace tandem {
 
-// What the scheduler and the devices must agree on, and nothing else of a device: the gateway imports no device.
+// What the scheduler and the devices must agree on, and nothing else of a device: the gateway
+// imports no device.
 
 inline constexpr std::int32_t kKvBlockTokens = 16;  // tokens of a KV block, in both block groups
 
@@ -13,7 +14,8 @@ struct StepLimits {
   std::int32_t max_tokens = 512;
   std::int32_t max_sequences = 32;
   std::int32_t max_logit_rows = 64;
-  std::int32_t max_blocks_per_sequence = 256;  // length of a block table: longest context / kKvBlockTokens
+  std::int32_t max_blocks_per_sequence =
+      256;  // length of a block table: longest context / kKvBlockTokens
   bool operator==(const StepLimits&) const = default;
 };
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Style that tests itself: sizes of files and functions, unfinished marks, sleeps in tests, machine paths, formatting of lines."""
+"""Style that tests itself: sizes of files and functions, unfinished marks, sleeps in tests, machine paths, formatting."""
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -88,11 +89,23 @@ def check_file(path: pathlib.Path, errors: list[str]) -> None:
         errors.append(f"{name}: a header without #pragma once")
 
 
+def check_format(files: list[pathlib.Path], errors: list[str]) -> None:
+    """clang-format 14's opinion; other versions have others, so they are not asked."""
+    program = shutil.which("clang-format-14") or shutil.which("clang-format")
+    if program is None or " 14." not in subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout:
+        print("style: formatting is not checked: clang-format 14 is not here")
+        return
+    sources = [str(p) for p in files if p.suffix in {".cc", ".h"}]
+    result = subprocess.run([program, "--dry-run", *sources], capture_output=True, text=True, cwd=ROOT)
+    errors += [line for line in result.stderr.splitlines() if "clang-format-violations" in line]
+
+
 def main() -> int:
     errors: list[str] = []
     files = [p for p in tracked() if p.is_file()]
     for path in files:
         check_file(path, errors)
+    check_format(files, errors)
     print("\n".join(errors) if errors else f"style: {len(files)} files, nothing to say")
     return 1 if errors else 0
 

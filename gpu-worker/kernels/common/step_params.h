@@ -1,5 +1,5 @@
-// The small buffer that the host writes for every step, binding 0 of the kernels that need it: this header, then words at the offsets it names
-// (in words from the end of the header).
+// The small buffer that the host writes for every step, binding 0 of the kernels that need it: this
+// header, then words at the offsets it names (in words from the end of the header).
 #ifndef TANDEM_KERNELS_COMMON_STEP_PARAMS_H_
 #define TANDEM_KERNELS_COMMON_STEP_PARAMS_H_
 
@@ -8,17 +8,17 @@
 TANDEM_SHARED_BEGIN
 
 struct StepHeader {
-  uint tokens;              // tokens of the step; what stands behind them in a bucket is masked
-  uint logit_rows;          // rows of the head
-  uint input_base;          // first float of the input residual's slot
-  uint output_base;         // first float of the output residual's slot
-  uint token_ids_at;        // max_tokens words
-  uint positions_at;        // max_tokens words
-  uint sequences_at;        // max_tokens words: which of the step's sequences a token belongs to
-  uint logit_rows_at;       // max_logit_rows words: token indices
-  uint global_blocks_at;    // max_sequences block tables
-  uint window_blocks_at;    // max_sequences block tables
-  uint blocks_per_table;    // words from one sequence's table to the next
+  uint tokens;            // tokens of the step; what stands behind them in a bucket is masked
+  uint logit_rows;        // rows of the head
+  uint input_base;        // first float of the input residual's slot
+  uint output_base;       // first float of the output residual's slot
+  uint token_ids_at;      // max_tokens words
+  uint positions_at;      // max_tokens words
+  uint sequences_at;      // max_tokens words: which of the step's sequences a token belongs to
+  uint logit_rows_at;     // max_logit_rows words: token indices
+  uint global_blocks_at;  // max_sequences block tables
+  uint window_blocks_at;  // max_sequences block tables
+  uint blocks_per_table;  // words from one sequence's table to the next
 };
 
 // Which of the counts above bounds a kernel's rows.

@@ -6,8 +6,8 @@
 TANDEM_SHARED_BEGIN
 
 struct EmbedParams {
-  uint first_row;   // of the vocabulary, in this chunk of the matrix
-  uint rows;        // of this chunk
+  uint first_row;  // of the vocabulary, in this chunk of the matrix
+  uint rows;       // of this chunk
   uint hidden;
   float scale;
 };

@@ -7,7 +7,7 @@ TANDEM_SHARED_BEGIN
 
 // Of both matrix kernels: y[t][output_offset + r] = sum over c of matrix[r][c] * x[t][c].
 struct MatmulParams {
-  uint rows;           // of the matrix (or of this chunk of it)
+  uint rows;  // of the matrix (or of this chunk of it)
   uint cols;
   uint output_stride;  // floats from one row of y to the next
   uint output_offset;

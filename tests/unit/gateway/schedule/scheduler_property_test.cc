@@ -14,7 +14,8 @@ namespace {
 
 class Trial {
  public:
-  explicit Trial(std::uint64_t seed) : random_(seed), options_(MakeOptions()), scheduler_(options_) {}
+  explicit Trial(std::uint64_t seed)
+      : random_(seed), options_(MakeOptions()), scheduler_(options_) {}
 
   void Go() {
     StartWorker();
