@@ -84,7 +84,7 @@ TEST(SentencePieceModelTest, GoldenFiles) {
     ASSERT_TRUE(again.ok()) << again.status();
     ExpectSame(*again, *vocabulary);
   }
-  if (found == 0) GTEST_SKIP() << "no golden set is there";
+  EXPECT_GT(found, 0) << "the repository carries golden sets";
 }
 
 TEST(SentencePieceModelTest, EveryTruncationIsAnErrorOrSmaller) {
