@@ -11,9 +11,9 @@ namespace tandem {
 // specification.
 struct ClusterPaths {
   std::string name;
-  std::string runtime;  // sockets, lock, state.json: $XDG_RUNTIME_DIR/tandem/NAME, else
-                        // /tmp/tandem-UID/NAME
-  std::string logs;     // $XDG_STATE_HOME/tandem/NAME/logs, else ~/.local/state/tandem/NAME/logs
+  // sockets, lock, state.json: $XDG_RUNTIME_DIR/tandem/NAME, else /tmp/tandem-UID/NAME
+  std::string runtime;
+  std::string logs;  // $XDG_STATE_HOME/tandem/NAME/logs, else ~/.local/state/tandem/NAME/logs
 
   std::string Socket(const std::string& process) const { return runtime + "/" + process + ".sock"; }
   std::string Log(const std::string& process) const { return logs + "/" + process + ".log"; }

@@ -35,10 +35,10 @@ struct ClusterOptions {
   std::string activations = "float32";  // float32 or int8
   std::string kv_type = "float32";      // or float16
   StepLimits limits;                    // max_blocks_per_sequence follows from the context
-  std::int32_t context_tokens =
-      0;  // 0: kDefaultContextTokens; never more than the model's max_positions
-  std::uint64_t kv_memory_bytes =
-      0;  // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
+  // 0: kDefaultContextTokens; never more than the model's max_positions
+  std::int32_t context_tokens = 0;
+  // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
+  std::uint64_t kv_memory_bytes = 0;
   std::int32_t max_waiting = 64;            // requests that may wait beyond limits.max_sequences
   std::int32_t mixed_prefill_tokens = 256;  // prefill tokens of a step that also decodes
   absl::Duration start_timeout = absl::Minutes(5);  // for the loader to answer at all

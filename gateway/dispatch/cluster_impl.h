@@ -56,8 +56,8 @@ class Cluster::Impl {
   ClusterStatus Status() const;
 
  private:
-  using Message =
-      std::function<void(absl::Duration now)>;  // runs on the engine thread, under the lock
+  // runs on the engine thread, under the lock
+  using Message = std::function<void(absl::Duration now)>;
   struct Delivery {
     RequestEvent event;
     std::shared_ptr<GenerationSink> sink;

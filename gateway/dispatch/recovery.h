@@ -34,8 +34,8 @@ std::string_view ClusterPhaseName(ClusterPhase phase);
 
 struct RecoveryOptions {
   std::vector<std::string> workers;  // names; elsewhere a worker is its index here. At least one
-  absl::Duration recovery_timeout =
-      absl::Seconds(60);  // then running requests end, and new ones are refused until it is back
+  // then running requests end, and new ones are refused until it is back
+  absl::Duration recovery_timeout = absl::Seconds(60);
   absl::Duration load_timeout = absl::Hours(2);
   absl::Duration describe_timeout = absl::Seconds(5);
   absl::Duration prepare_timeout = absl::Minutes(10);  // maps and uploads all weights
@@ -52,10 +52,11 @@ struct RecoveryAction {
     kDescribe,  // these three: ask every worker at once; answer with OnReply for each
     kPrepare,
     kConnect,
-    kServe,    // open the step streams; steps may start
-    kAbandon,  // cancel all of the round; workers get an abort first where streams are open.
-               // Running requests will be replayed
-    kGiveUp,   // the recovery timeout has passed: end all requests with `status`
+    kServe,  // open the step streams; steps may start
+    // cancel all of the round; workers get an abort first where streams are open. Running requests
+    // will be replayed
+    kAbandon,
+    kGiveUp,  // the recovery timeout has passed: end all requests with `status`
   };
   Kind kind = Kind::kLoad;
   std::uint64_t round = 0;

@@ -35,8 +35,8 @@ void StepStream::OnWriteDone(bool ok) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!ok)
-      return;  // the stream is broken: OnReadDone tells. writing_ stays, nothing is written any
-               // more
+      // the stream is broken: OnReadDone tells. writing_ stays, nothing is written any more
+      return;
     if (queue_.empty()) {
       writing_ = false;
       return;

@@ -21,10 +21,10 @@ struct GenerationRequest {
   std::string id;                    // for logs; unique
   std::vector<std::int32_t> prompt;  // at least one token, bos included where wanted
   SamplingParams sampling;
-  std::int32_t max_tokens =
-      0;  // >= 0; 0 only together with score_prompt. prompt + max_tokens must fit the context
-  bool score_prompt =
-      false;  // log-probabilities of prompt tokens 1.. (sampling.num_logprobs best beside them)
+  // >= 0; 0 only together with score_prompt. prompt + max_tokens must fit the context
+  std::int32_t max_tokens = 0;
+  // log-probabilities of prompt tokens 1.. (sampling.num_logprobs best beside them)
+  bool score_prompt = false;
   bool ignore_eos = false;  // end-of-sequence tokens do not end it
 };
 

@@ -16,18 +16,19 @@
 namespace tandem {
 
 struct SchedulerOptions {
-  StepLimits limits;  // max_tokens and max_logit_rows at least max_sequences, so that every decode
-                      // fits a step
+  // max_tokens and max_logit_rows at least max_sequences, so that every decode fits a step
+  StepLimits limits;
   std::int32_t context_tokens = 0;  // prompt and completion of one request together
   std::int32_t vocab_size = 0;
   std::int32_t sliding_window = 0;  // ModelConfig::sliding_window
   std::int32_t global_blocks = 0;   // physical blocks of kKvBlockTokens tokens in each group
   std::int32_t window_blocks = 0;
   std::int32_t max_waiting = 64;  // requests beyond max_sequences that may be in the house
-  std::int32_t mixed_prefill_tokens = 256;  // most prefill tokens of a step that also decodes:
-                                            // bounds how long a prompt holds up a stream
-  std::int32_t max_replays = 3;  // a request that sees more resets in a row while a step of it
-                                 // runs, without one result of its own ends with kError
+  // most prefill tokens of a step that also decodes: bounds how long a prompt holds up a stream
+  std::int32_t mixed_prefill_tokens = 256;
+  // a request that sees more resets in a row while a step of it runs, without one result of its own
+  // ends with kError
+  std::int32_t max_replays = 3;
   std::vector<std::int32_t> eos_ids;
 };
 // INVALID_ARGUMENT names the option.

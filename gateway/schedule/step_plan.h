@@ -37,8 +37,8 @@ struct SequenceShare {
 struct StepPlan {
   std::uint64_t step_id = 0;       // 1, 2, ... since the last Reset
   std::vector<std::int32_t> ends;  // slots released before this step, ascending
-  std::vector<SequenceStart>
-      starts;  // slots taken before this step (perhaps ones that `ends` released)
+  // slots taken before this step (perhaps ones that `ends` released)
+  std::vector<SequenceStart> starts;
   std::vector<SequenceShare> sequences;  // at least one
   std::int32_t decode_tokens = 0;        // shares of one token that sample
   std::int32_t prefill_tokens = 0;       // all others
@@ -47,8 +47,8 @@ struct StepPlan {
 struct SequenceResult {
   std::int32_t slot = 0;
   std::optional<SampledToken> sampled;  // there when `sample` was asked for
-  std::vector<SampledToken> scored;     // entry i: the token after the share's i-th; one less than
-                                        // tokens when next_token is -1
+  // entry i: the token after the share's i-th; one less than tokens when next_token is -1
+  std::vector<SampledToken> scored;
 };
 
 struct StepResult {

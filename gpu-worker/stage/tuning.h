@@ -9,13 +9,13 @@ namespace tandem {
 
 // How the mat-vec kernel is shaped.
 struct MatvecTuning {
-  std::uint32_t group = 64;   // invocations of a workgroup
-  std::uint32_t lanes = 8;    // that share a row, where there are rows enough
-  std::uint32_t rows = 4;     // that a lane takes at once, where there are rows enough
-  std::uint32_t fill = 8192;  // invocations that fill the device: fewer rows a lane, then more
-                              // lanes a row, until so many run
-  std::uint32_t shared =
-      16384;  // bytes of shared memory of a workgroup; 0: the vectors are read where they are
+  std::uint32_t group = 64;  // invocations of a workgroup
+  std::uint32_t lanes = 8;   // that share a row, where there are rows enough
+  std::uint32_t rows = 4;    // that a lane takes at once, where there are rows enough
+  // invocations that fill the device: fewer rows a lane, then more lanes a row, until so many run
+  std::uint32_t fill = 8192;
+  // bytes of shared memory of a workgroup; 0: the vectors are read where they are
+  std::uint32_t shared = 16384;
 };
 
 // How kernels are shaped for a kind of device, and how fast it roughly is. The first row that
@@ -25,14 +25,14 @@ struct Tuning {
   std::uint32_t vendor_id = 0;     // PCI vendor; 0: any
   bool software = false;           // a software rasteriser only
   std::uint32_t norm_lanes = 256;  // of a row; a power of two
-  std::uint32_t attention_parts =
-      4;  // that share the keys of a head in steps of few tokens, up to 8
+  // that share the keys of a head in steps of few tokens, up to 8
+  std::uint32_t attention_parts = 4;
   MatvecTuning matvec_bf16 = {.shared = 0};
   MatvecTuning matvec_packed = {};  // int8 and int4
-  std::uint32_t matmat_fill =
-      64;  // workgroups that fill the device: smaller tiles until there are so many
-  double flops_per_second =
-      1e12;  // careful guesses: they bound the length of one submission, nothing else
+  // workgroups that fill the device: smaller tiles until there are so many
+  std::uint32_t matmat_fill = 64;
+  // careful guesses: they bound the length of one submission, nothing else
+  double flops_per_second = 1e12;
   double bytes_per_second = 5e10;
 };
 // Cut to what the device allows.

@@ -15,9 +15,9 @@
 namespace tandem::vulkan {
 
 enum class Placement : std::uint8_t {
-  kDevice,    // the device's own, not mapped
-  kUpload,    // written by the host, read by the device; mapped, coherent, device-local where that
-              // exists
+  kDevice,  // the device's own, not mapped
+  // written by the host, read by the device; mapped, coherent, device-local where that exists
+  kUpload,
   kReadback,  // written by the device, read by the host; mapped, coherent, cached where that exists
 };
 

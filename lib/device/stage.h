@@ -18,8 +18,8 @@ struct StageSpec {
   bool embed = false;  // starts from tokens instead of an input residual; then first_half is 0
   std::int32_t first_half = 0;  // half layers [first_half, last_half)
   std::int32_t last_half = 0;
-  bool head = false;  // ends with final norm and logits instead of an output residual; then
-                      // last_half is 2 * num_layers
+  // ends with final norm and logits instead of an output residual; then last_half is 2 * num_layers
+  bool head = false;
   bool operator==(const StageSpec&) const = default;
 
   // Whether an even half (attention) lies in the range.

@@ -10,15 +10,15 @@ namespace tandem {
 // What one step computes, as a device sees it. All spans belong to the caller and need to live only
 // until Submit returns.
 
-inline constexpr std::int32_t kNoBlock =
-    -1;  // a logical block that the sliding window has left behind
+// a logical block that the sliding window has left behind
+inline constexpr std::int32_t kNoBlock = -1;
 
 // One sequence's share of a step: tokens [first_token, first_token + num_tokens) of the step's flat
 // token list, which stand at positions first_position, first_position + 1, ... of the sequence. KV
 // of all earlier positions is in the cache already.
 struct StepSequence {
-  std::int32_t slot =
-      0;  // [0, max_sequences), unique within a step; identifies the sequence from step to step
+  // [0, max_sequences), unique within a step; identifies the sequence from step to step
+  std::int32_t slot = 0;
   std::int32_t first_token = 0;
   std::int32_t num_tokens = 0;      // >= 1
   std::int32_t first_position = 0;  // >= 0
@@ -31,12 +31,12 @@ struct StepSequence {
 
 struct Step {
   std::uint64_t id = 0;  // for logs and traces
-  std::span<const std::int32_t>
-      tokens;  // vocabulary ids, all sequences one after another; 1 to max_tokens
-  std::span<const StepSequence>
-      sequences;  // in the order of their tokens, covering all of them; 1 to max_sequences
-  std::span<const std::int32_t> logit_rows;  // indices into tokens, ascending, whose logits the
-                                             // head computes; 0 to max_logit_rows
+  // vocabulary ids, all sequences one after another; 1 to max_tokens
+  std::span<const std::int32_t> tokens;
+  // in the order of their tokens, covering all of them; 1 to max_sequences
+  std::span<const StepSequence> sequences;
+  // indices into tokens, ascending, whose logits the head computes; 0 to max_logit_rows
+  std::span<const std::int32_t> logit_rows;
 };
 
 }  // namespace tandem

@@ -27,8 +27,8 @@ struct ModelConfig {
   float query_pre_attn_scalar = 0;  // q·k is scaled by 1/sqrt of it
   float rope_theta_global = 1e6f;
   float rope_theta_local = 1e4f;
-  float rope_factor_global =
-      1.0f;  // linear scaling: positions are divided by it, global layers only
+  // linear scaling: positions are divided by it, global layers only
+  float rope_factor_global = 1.0f;
   std::vector<bool> layer_is_global;  // num_layers long
   std::int32_t bos_id = 2;
   std::vector<std::int32_t> eos_ids = {

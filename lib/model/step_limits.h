@@ -14,8 +14,8 @@ struct StepLimits {
   std::int32_t max_tokens = 512;
   std::int32_t max_sequences = 32;
   std::int32_t max_logit_rows = 64;
-  std::int32_t max_blocks_per_sequence =
-      256;  // length of a block table: longest context / kKvBlockTokens
+  // length of a block table: longest context / kKvBlockTokens
+  std::int32_t max_blocks_per_sequence = 256;
   bool operator==(const StepLimits&) const = default;
 };
 

@@ -28,15 +28,15 @@ absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t v
 
 struct TokenLogprob {
   std::int32_t token = 0;
-  float logprob = 0;  // natural logarithm of the model's own probability: before temperature, bias
-                      // and penalties
+  // natural logarithm of the model's own probability: before temperature, bias and penalties
+  float logprob = 0;
 };
 
 struct SampledToken {
   std::int32_t token = 0;
   float logprob = 0;
-  std::vector<TokenLogprob>
-      top;  // num_logprobs long, best first (ties: lower id first); empty when none were asked for
+  // num_logprobs long, best first (ties: lower id first); empty when none were asked for
+  std::vector<TokenLogprob> top;
 };
 
 // How often each token was generated so far, for the penalties. Owned by the worker, one per slot.

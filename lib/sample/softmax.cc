@@ -7,8 +7,8 @@
 namespace tandem {
 namespace {
 
-constexpr std::size_t kBlock =
-    kSoftmaxBlock;                  // float sums stay this short; blocks add up in double
+// float sums stay this short; blocks add up in double
+constexpr std::size_t kBlock = kSoftmaxBlock;
 constexpr std::size_t kLanes = 16;  // independent results, so that the loops can be vectorised
 
 float BlockMax(const float* values, std::size_t count) {

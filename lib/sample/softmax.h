@@ -16,8 +16,8 @@ namespace tandem {
 // ln2/2].
 inline float ExpNegative(float x) {
   const float clamped = std::max(x, -87.0f);
-  constexpr float kMagic =
-      0x1.8p23f;  // adding it rounds to a whole number, which then stands in the low mantissa bits
+  // adding it rounds to a whole number, which then stands in the low mantissa bits
+  constexpr float kMagic = 0x1.8p23f;
   const float shifted = clamped * 1.44269504088896341f + kMagic;
   const float whole = shifted - kMagic;
   float r = clamped - whole * 0.693359375f;
@@ -35,8 +35,8 @@ inline float ExpNegative(float x) {
 }
 
 struct SoftmaxSummary {
-  bool finite = false;  // no NaN, no +infinity, and at least one value above -infinity; the rest is
-                        // valid only then
+  // no NaN, no +infinity, and at least one value above -infinity; the rest is valid only then
+  bool finite = false;
   float max = 0;
   std::int32_t best = 0;  // the first index with the largest value
   double log_sum = 0;     // log of the sum of exp(value)

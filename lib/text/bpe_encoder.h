@@ -52,8 +52,8 @@ class BpeEncoder {
   SymbolTrie harmless_symbols_;  // those that are not special
   std::array<int32_t, 256> byte_ids_{};
   std::array<int32_t, 128> ascii_ids_{};
-  bool unused_reachable_ =
-      false;  // a merge can end on an unused piece: the history of all merges matters
+  // a merge can end on an unused piece: the history of all merges matters
+  bool unused_reachable_ = false;
   bool cut_before_space_ = false;
 };
 

@@ -23,8 +23,8 @@ namespace tandem {
 enum class WeightFormat : std::uint8_t { kF32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3 };
 
 inline constexpr std::int64_t kGroupSize = 32;
-inline constexpr std::int64_t kPlaneAlignment =
-    4096;  // a page: planes can be imported into a device on their own
+// a page: planes can be imported into a device on their own
+inline constexpr std::int64_t kPlaneAlignment = 4096;
 
 std::string_view WeightFormatName(WeightFormat format);  // "f32", "bf16", "int8", "int4"
 absl::StatusOr<WeightFormat> ParseWeightFormat(std::string_view name);

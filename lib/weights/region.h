@@ -26,8 +26,9 @@ struct TensorEntry {
   std::uint64_t value_bytes = 0;
   std::uint64_t scale_offset = 0;  // 0 and 0 bytes where the format has no scales
   std::uint64_t scale_bytes = 0;
-  std::uint64_t checksum = 0;  // XXH3 over the value plane then the scale plane, chained:
-                               // Checksum(values) * 31 + Checksum(scales)
+  // XXH3 over the value plane then the scale plane, chained: Checksum(values) * 31 +
+  // Checksum(scales)
+  std::uint64_t checksum = 0;
 };
 
 // The checksum of a tensor with these planes (no scales: an empty plane).

@@ -40,15 +40,15 @@ struct EdgeControlPage {
       std::atomic<std::uint64_t> produced;  // every hand-over below it is published or was given up
   alignas(64) std::atomic<std::uint32_t> data_bell;
 
-  alignas(
-      64) std::atomic<std::uint64_t> consumed;  // every hand-over below it was read or was given up
+  // every hand-over below it was read or was given up
+  alignas(64) std::atomic<std::uint64_t> consumed;
   alignas(64) std::atomic<std::uint32_t> space_bell;
 
   alignas(64) std::atomic<std::uint32_t> closed;  // bit 0: by the producer, bit 1: by the consumer
 
   struct SlotState {
-    std::atomic<std::uint64_t>
-        sequence;  // the hand-over that lies here; another one than expected: that was given up
+    // the hand-over that lies here; another one than expected: that was given up
+    std::atomic<std::uint64_t> sequence;
     std::atomic<std::uint64_t> step_id;
     std::atomic<std::int32_t> rows;
   };

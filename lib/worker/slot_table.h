@@ -100,8 +100,8 @@ class SlotTable {
   absl::Status CheckSlotNumber(absl::string_view field, std::int32_t slot) const;
 
   SlotBounds bounds_;
-  bool has_global_ =
-      false;  // whether the model has layers of the group: else its block tables may stay empty
+  // whether the model has layers of the group: else its block tables may stay empty
+  bool has_global_ = false;
   bool has_window_ = false;
   std::vector<Slot> slots_;
   std::vector<View> views_;

@@ -29,8 +29,9 @@ struct LocalStage {
 
 struct LocalEdge {
   PlanEdge ends;
-  std::int32_t hops = 0;  // hand-overs of one step: hop h of step n (n-th of the generation, from
-                          // 0) has the sequence n * hops + h
+  // hand-overs of one step: hop h of step n (n-th of the generation, from 0) has the sequence n *
+  // hops + h
+  std::int32_t hops = 0;
 };
 
 struct StageLayout {

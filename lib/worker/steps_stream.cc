@@ -51,8 +51,8 @@ void StepsStream::OnReadDone(bool ok) {
   }
   std::lock_guard lock(mutex_);
   request_.Clear();
-  reading_ = false;  // only now: until here request_ was in use, and a result's OnWriteDone may
-                     // start the next read
+  // only now: until here request_ was in use, and a result's OnWriteDone may start the next read
+  reading_ = false;
   ReadNext();
 }
 

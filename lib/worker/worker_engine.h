@@ -79,8 +79,8 @@ class WorkerEngine {
 
   std::mutex state_mutex_;  // below it only what Describe and Supersede read; never held for long
   std::uint64_t generation_number_ = 0;
-  std::uint64_t newest_ =
-      0;  // the highest generation announced: a Connect of one before it is over
+  // the highest generation announced: a Connect of one before it is over
+  std::uint64_t newest_ = 0;
   EdgeConnector* connector_ = nullptr;
   std::unique_ptr<v1::WorkerDescription> prepared_;  // plan, weights, KV bytes of the generation
 

@@ -9,14 +9,14 @@ namespace tandem {
 
 // The command line of a worker program: --flag=value or --flag value.
 struct WorkerFlags {
-  std::string role;                   // "gpu" or "npu": set by the program
-  std::string name;                   // --name; default: the role and 0
-  std::string device;                 // --device, required (unless --list_devices)
-  std::string weights = "zero-copy";  // --weights: zero-copy or upload; how a device with unified
-                                      // memory takes weights
-  int threads = 0;                    // --threads: of the CPU device; 0: one for each CPU
-  std::string
-      listen;  // --listen, required: unix:/path, or a loopback host:port (port 0: any free one)
+  std::string role;    // "gpu" or "npu": set by the program
+  std::string name;    // --name; default: the role and 0
+  std::string device;  // --device, required (unless --list_devices)
+  // --weights: zero-copy or upload; how a device with unified memory takes weights
+  std::string weights = "zero-copy";
+  int threads = 0;  // --threads: of the CPU device; 0: one for each CPU
+  // --listen, required: unix:/path, or a loopback host:port (port 0: any free one)
+  std::string listen;
   std::string fd_socket;   // --fd_socket: Unix socket path for edge handshakes
   std::string ready_file;  // --ready_file: the address is written there once the worker serves
   std::string log_level = "info";  // --log_level

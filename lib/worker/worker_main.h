@@ -9,10 +9,10 @@
 namespace tandem {
 
 // Exit codes of the worker programs.
-inline constexpr int kExitBadStart =
-    2;  // flags, a device that is not there, an address that is taken
-inline constexpr int kExitDeviceLost =
-    3;  // the device failed while serving: nothing may be served from it again
+// flags, a device that is not there, an address that is taken
+inline constexpr int kExitBadStart = 2;
+// the device failed while serving: nothing may be served from it again
+inline constexpr int kExitDeviceLost = 3;
 
 // Before the device is created: log, file mode mask (sockets are private), SIGINT and SIGTERM
 // blocked in all threads to come.

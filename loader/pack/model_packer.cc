@@ -15,8 +15,8 @@
 namespace tandem {
 namespace {
 
-constexpr std::uint64_t kPartBytes =
-    1 << 20;  // of the file: fits the second-level cache with its output
+// of the file: fits the second-level cache with its output
+constexpr std::uint64_t kPartBytes = 1 << 20;
 
 struct Part {
   std::size_t tensor = 0;  // index into the region's manifest

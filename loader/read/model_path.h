@@ -11,8 +11,8 @@ namespace tandem {
 struct ModelFiles {
   enum class Format { kSafetensors, kGguf };
   Format format = Format::kSafetensors;
-  std::string
-      name;  // for people: the folder's or file's name, "org/model" out of a Hugging Face cache
+  // for people: the folder's or file's name, "org/model" out of a Hugging Face cache
+  std::string name;
   std::string folder;                // of the weights
   std::vector<std::string> weights;  // full paths; the shards of an index in order of name
   std::string index;                 // model.safetensors.index.json when sharded, else empty

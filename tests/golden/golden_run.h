@@ -14,14 +14,14 @@ namespace tandem {
 
 // How far logits are from expected ones, over all positions.
 struct GoldenDifference {
-  double max_top10 = 0;  // largest |difference of log-probability| over the ten best tokens of the
-                         // expected distribution
-  double mean_kl =
-      0;  // mean over positions of KL(expected || found), in nats; NaN for a trimmed set
+  // largest |difference of log-probability| over the ten best tokens of the expected distribution
+  double max_top10 = 0;
+  // mean over positions of KL(expected || found), in nats; NaN for a trimmed set
+  double mean_kl = 0;
   std::int64_t positions = 0;
   std::int64_t kl_positions = 0;  // those with a whole distribution to compare with
-  std::int64_t greedy_compared =
-      0;  // best tokens whose margin is over kClearMargin, of prompts and continuations
+  // best tokens whose margin is over kClearMargin, of prompts and continuations
+  std::int64_t greedy_compared = 0;
   std::int64_t greedy_different = 0;
 };
 inline constexpr double kClearMargin = 0.05;

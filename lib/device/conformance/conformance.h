@@ -30,10 +30,10 @@ struct ConformanceTolerances {
   double bf16 = 2e-3;  // against the reference on the dequantised weights, float32 activations
   double int8 = 2e-3;
   double int4 = 2e-3;
-  double int8_activations =
-      0.35;  // largest; activations are rounded to 8 bits per group of 32 before each product
-  double int8_activations_mean =
-      0.06;                  // root mean square of the differences instead of the largest
+  // largest; activations are rounded to 8 bits per group of 32 before each product
+  double int8_activations = 0.35;
+  // root mean square of the differences instead of the largest
+  double int8_activations_mean = 0.06;
   double float16_kv = 2e-2;  // with KvType::kFloat16
   double batch = 0;  // the same sequence in another batch, chunking or split: 0 asks for equal bits
 };
@@ -43,14 +43,14 @@ struct ConformanceTarget {
   std::function<absl::StatusOr<std::unique_ptr<Device>>()> make_device;
   std::vector<WeightFormat> formats = {WeightFormat::kBf16, WeightFormat::kInt8,
                                        WeightFormat::kInt4};
-  bool int8_activations = false;  // ActivationType::kInt8 with int8 and int4 weights; with bf16 it
-                                  // must be UNIMPLEMENTED
+  // ActivationType::kInt8 with int8 and int4 weights; with bf16 it must be UNIMPLEMENTED
+  bool int8_activations = false;
   bool float16_kv = false;
   // Kinds by which the device imports a sealed memfd of ours as a residual buffer. Kinds not named
   // here must be UNIMPLEMENTED.
   std::vector<HandleKind> memfd_imports = {HandleKind::kHostPointer};
-  bool exports_dma_buf = false;  // ExportResidual(kDmaBuf) gives a descriptor that the same device
-                                 // imports; else UNIMPLEMENTED
+  // ExportResidual(kDmaBuf) gives a descriptor that the same device imports; else UNIMPLEMENTED
+  bool exports_dma_buf = false;
   ConformanceTolerances tolerances;
 };
 

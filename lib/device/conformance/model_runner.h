@@ -19,8 +19,8 @@ namespace tandem {
 // workers and edges do in the real thing.
 
 struct RunnerOptions {
-  std::vector<StageSpec> stages =
-      {};  // the whole model, in order; empty: one stage that does it all
+  // the whole model, in order; empty: one stage that does it all
+  std::vector<StageSpec> stages = {};
   StepLimits limits = {
       .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
   ActivationType activations = ActivationType::kFloat32;

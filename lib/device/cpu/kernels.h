@@ -45,8 +45,8 @@ void FloatProduct(const MatrixView& w, std::int64_t first_row, std::int64_t last
 inline constexpr std::int64_t kChunkGroups = 16;
 struct QuantizedRows {
   std::int8_t* plain = nullptr;  // columns in order; rows cols_padded apart
-  std::int8_t* split = nullptr;  // per 4 groups: columns 0-15 of each, then columns 16-31 of each,
-                                 // to meet the nibbles of int4
+  // per 4 groups: columns 0-15 of each, then columns 16-31 of each, to meet the nibbles of int4
+  std::int8_t* split = nullptr;
   float* scales = nullptr;       // rows cols_padded / 32 apart
   std::int32_t* sums = nullptr;  // sum of a group's q; as scales
   std::int64_t cols_padded = 0;  // a multiple of 32 * kChunkGroups
@@ -87,8 +87,8 @@ void StoreKv(const float* x, std::int64_t n, KvType type, void* cache, std::int6
 struct AttendJob {
   const float* query = nullptr;  // (head_dim), scaled already
   float* out = nullptr;          // (head_dim)
-  const void* keys =
-      nullptr;  // element 0 of the head in block 0: (kKvBlockTokens, head_dim) contiguous
+  // element 0 of the head in block 0: (kKvBlockTokens, head_dim) contiguous
+  const void* keys = nullptr;
   const void* values = nullptr;
   std::int64_t block_stride = 0;         // elements from a block to the next
   const std::int32_t* blocks = nullptr;  // the sequence's block table

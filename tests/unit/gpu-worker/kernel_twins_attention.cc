@@ -62,8 +62,8 @@ std::vector<float> NormAndTurn(std::span<const float> head, std::span<const floa
     const double a = static_cast<double>(head[i]) * inverse * static_cast<double>(weight[i]);
     const double b =
         static_cast<double>(head[i + pairs]) * inverse * static_cast<double>(weight[i + pairs]);
-    const float angle =
-        static_cast<float>(position) * frequencies[i];  // rounded, as the reference's
+    // rounded, as the reference's
+    const float angle = static_cast<float>(position) * frequencies[i];
     const double c = std::cos(static_cast<double>(angle));
     const double s = std::sin(static_cast<double>(angle));
     out[i] = static_cast<float>((a * c - b * s) * scale);

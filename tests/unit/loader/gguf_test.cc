@@ -61,8 +61,8 @@ TEST(Gguf, ReadsMetadataAndTensors) {
 // Cut anywhere, a file gives an error and no crash.
 TEST(Gguf, EveryTruncationIsAnError) {
   const std::string bytes = Simple().Bytes();
-  const std::size_t end_of_data =
-      bytes.size() - (32 - 18);  // the last tensor's padding may be missing
+  // the last tensor's padding may be missing
+  const std::size_t end_of_data = bytes.size() - (32 - 18);
   for (std::size_t length = 0; length < end_of_data; ++length) {
     EXPECT_FALSE(Parse(bytes.substr(0, length)).ok()) << length;
   }
