@@ -6,9 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/dispatch/cluster_impl.h"
-#include "gateway/dispatch/step_wire.h"
 #include "lib/base/clock.h"
 #include "lib/base/status_macros.h"
+#include "lib/wire/step_wire.h"
 
 namespace tandem {
 
@@ -104,8 +104,11 @@ void Cluster::Impl::FailRemaining() {
 }
 
 void Cluster::Impl::SendStep(const Coordinator::Effects& effects) {
+  StepPlan plan = *effects.step;
+  plan.generation = effects.generation;
+  plan.timeout = setup_.options.step_timeout;
   v1::StepRequest request;
-  *request.mutable_step() = ToProto(*effects.step, effects.generation, setup_.options.step_timeout);
+  *request.mutable_step() = ToProto(plan);
   for (std::size_t i = 1; i < links_.size(); ++i) links_[i]->Send(request);
   links_[0]->Send(std::move(request));
 }
@@ -116,14 +119,12 @@ void Cluster::Impl::OnStepResult(std::uint64_t round, std::size_t worker,
   StepReply reply;
   reply.round = round;
   reply.worker = worker;
-  reply.status = StatusOf(result);
-  if (reply.status.ok()) {
-    absl::StatusOr<StepResult> parsed = FromProto(result, setup_.model.config.vocab_size);
-    if (parsed.ok()) {
-      reply.result = *std::move(parsed);
-    } else {
-      reply.status = absl::InternalError(parsed.status().message());
-    }
+  absl::StatusOr<StepResult> parsed = FromProto(result, setup_.model.config.vocab_size);
+  if (parsed.ok()) {
+    reply.result = *std::move(parsed);
+    reply.status = reply.result.status;
+  } else {
+    reply.status = absl::InternalError(parsed.status().message());
   }
   reply.result.step_id = result.step_id();
   auto shared = std::make_shared<StepReply>(std::move(reply));

@@ -10,8 +10,9 @@
 #include "absl/status/status.h"
 #include "gateway/schedule/block_pool.h"
 #include "gateway/schedule/engine.h"
-#include "gateway/schedule/step_plan.h"
+#include "gateway/schedule/request_event.h"
 #include "lib/model/step_limits.h"
+#include "lib/step/step_plan.h"
 
 namespace tandem {
 

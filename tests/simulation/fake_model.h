@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "gateway/schedule/step_plan.h"
+#include "lib/step/step_plan.h"
 #include "lib/model/step_limits.h"
 
 namespace tandem {

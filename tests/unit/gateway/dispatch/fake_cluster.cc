@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "gateway/dispatch/step_wire.h"
+#include "lib/wire/step_wire.h"
 #include "lib/base/status_macros.h"
 #include "lib/wire/model_wire.h"
 
@@ -257,7 +257,8 @@ v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault
   }
   ++steps_;
   if (!head_) result->sequences.clear();
-  v1::StepResult message = ToProto(*result, plan.generation());
+  result->generation = plan.generation();
+  v1::StepResult message = ToProto(*result);
   message.set_run_seconds(0.25);
   return message;
 }

@@ -1,7 +1,6 @@
-#include "gateway/dispatch/step_wire.h"
+#include "lib/wire/step_wire.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -47,12 +46,34 @@ SequenceShare FromProto(const v1::SequenceShare& message) {
   return share;
 }
 
+SamplingParams FromProto(const v1::SamplingParams& message) {
+  SamplingParams params;
+  params.temperature = message.temperature();
+  params.top_p = message.top_p();
+  params.top_k = message.top_k();
+  params.min_p = message.min_p();
+  params.frequency_penalty = message.frequency_penalty();
+  params.presence_penalty = message.presence_penalty();
+  params.logit_bias.assign(message.logit_bias().begin(), message.logit_bias().end());
+  std::sort(params.logit_bias.begin(), params.logit_bias.end());
+  params.seed = message.seed();
+  params.num_logprobs = message.num_logprobs();
+  return params;
+}
+
+absl::Status StatusFrom(std::int32_t code, const std::string& text) {
+  if (code == 0) return absl::OkStatus();
+  const bool known = code > 0 && code <= static_cast<int>(absl::StatusCode::kUnauthenticated);
+  return absl::Status(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
+                      text);
+}
+
 }  // namespace
 
-v1::StepPlan ToProto(const StepPlan& plan, std::uint64_t generation, absl::Duration timeout) {
+v1::StepPlan ToProto(const StepPlan& plan) {
   v1::StepPlan message;
   message.set_step_id(plan.step_id);
-  message.set_generation(generation);
+  message.set_generation(plan.generation);
   message.mutable_ends()->Add(plan.ends.begin(), plan.ends.end());
   for (const SequenceStart& start : plan.starts) {
     v1::SequenceStart& out = *message.add_starts();
@@ -61,31 +82,38 @@ v1::StepPlan ToProto(const StepPlan& plan, std::uint64_t generation, absl::Durat
     out.mutable_generated()->Add(start.generated.begin(), start.generated.end());
   }
   for (const SequenceShare& share : plan.sequences) *message.add_sequences() = ToProto(share);
-  message.set_timeout_seconds(absl::ToDoubleSeconds(timeout));
+  message.mutable_micro_batch_ends()->Add(plan.micro_batch_ends.begin(),
+                                          plan.micro_batch_ends.end());
+  message.set_timeout_seconds(absl::ToDoubleSeconds(plan.timeout));
   return message;
 }
 
 StepPlan FromProto(const v1::StepPlan& message) {
   StepPlan plan;
   plan.step_id = message.step_id();
+  plan.generation = message.generation();
   plan.ends = ToVector(message.ends());
   for (const v1::SequenceStart& in : message.starts()) {
     SequenceStart start;
     start.slot = in.slot();
-    absl::StatusOr<SamplingParams> sampling =
-        FromProto(in.sampling(), std::numeric_limits<std::int32_t>::max());
-    if (sampling.ok()) start.sampling = *std::move(sampling);
+    start.sampling = FromProto(in.sampling());
     start.generated = ToVector(in.generated());
     plan.starts.push_back(std::move(start));
   }
   for (const v1::SequenceShare& share : message.sequences())
     plan.sequences.push_back(FromProto(share));
+  plan.micro_batch_ends = ToVector(message.micro_batch_ends());
+  plan.timeout = absl::Seconds(message.timeout_seconds());
   return plan;
 }
 
 absl::StatusOr<StepResult> FromProto(const v1::StepResult& message, std::int32_t vocab_size) {
   StepResult result;
   result.step_id = message.step_id();
+  result.generation = message.generation();
+  result.status = StatusFrom(message.code(), message.error());
+  result.run = absl::Seconds(message.run_seconds());
+  result.wait = absl::Seconds(message.wait_seconds());
   result.sequences.reserve(static_cast<std::size_t>(message.sequences_size()));
   for (int i = 0; i < message.sequences_size(); ++i) {
     const v1::SequenceResult& in = message.sequences(i);
@@ -94,6 +122,7 @@ absl::StatusOr<StepResult> FromProto(const v1::StepResult& message, std::int32_t
     };
     SequenceResult out;
     out.slot = in.slot();
+    out.status = StatusFrom(in.code(), in.error());
     if (in.has_sampled()) {
       absl::StatusOr<SampledToken> token = FromProto(in.sampled(), vocab_size);
       if (!token.ok()) return annotate(token.status());
@@ -109,26 +138,23 @@ absl::StatusOr<StepResult> FromProto(const v1::StepResult& message, std::int32_t
   return result;
 }
 
-v1::StepResult ToProto(const StepResult& result, std::uint64_t generation) {
+v1::StepResult ToProto(const StepResult& result) {
   v1::StepResult message;
   message.set_step_id(result.step_id);
-  message.set_generation(generation);
+  message.set_generation(result.generation);
+  message.set_code(static_cast<std::int32_t>(result.status.code()));
+  message.set_error(std::string(result.status.message()));
+  message.set_run_seconds(absl::ToDoubleSeconds(result.run));
+  message.set_wait_seconds(absl::ToDoubleSeconds(result.wait));
   for (const SequenceResult& in : result.sequences) {
     v1::SequenceResult& out = *message.add_sequences();
     out.set_slot(in.slot);
+    out.set_code(static_cast<std::int32_t>(in.status.code()));
+    out.set_error(std::string(in.status.message()));
     if (in.sampled.has_value()) *out.mutable_sampled() = ToProto(*in.sampled);
     for (const SampledToken& scored : in.scored) *out.add_scored() = ToProto(scored);
   }
   return message;
-}
-
-absl::Status StatusOf(const v1::StepResult& message) {
-  if (message.code() == 0) return absl::OkStatus();
-  const bool known =
-      message.code() > 0 && message.code() <= static_cast<int>(absl::StatusCode::kUnauthenticated);
-  return absl::Status(
-      known ? static_cast<absl::StatusCode>(message.code()) : absl::StatusCode::kUnknown,
-      message.error());
 }
 
 }  // namespace tandem

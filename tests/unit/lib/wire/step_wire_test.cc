@@ -1,4 +1,4 @@
-#include "gateway/dispatch/step_wire.h"
+#include "lib/wire/step_wire.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -31,11 +31,17 @@ TEST(StepWire, PlanThereAndBack) {
                             .sample = true,
                             .score = true,
                             .next_token = 13});
-  const v1::StepPlan message = ToProto(plan, 5, absl::Seconds(3));
+  plan.generation = 5;
+  plan.timeout = absl::Seconds(3);
+  plan.micro_batch_ends = {1, 2};
+  const v1::StepPlan message = ToProto(plan);
   EXPECT_EQ(message.generation(), 5u);
   EXPECT_EQ(message.timeout_seconds(), 3);
   const StepPlan back = FromProto(message);
   EXPECT_EQ(back.step_id, 9u);
+  EXPECT_EQ(back.generation, 5u);
+  EXPECT_EQ(back.timeout, absl::Seconds(3));
+  EXPECT_THAT(back.micro_batch_ends, ElementsAre(1, 2));
   EXPECT_THAT(back.ends, ElementsAre(1, 2));
   ASSERT_THAT(back.starts, SizeIs(1));
   EXPECT_EQ(back.starts[0].sampling.seed, 77u);
@@ -60,24 +66,32 @@ TEST(StepWire, ResultThereAndBack) {
   sequence.sampled = SampledToken{7, -0.5f, {{7, -0.5f}, {8, -1.0f}}};
   sequence.scored = {SampledToken{9, -2.0f, {}}};
   result.sequences.push_back(sequence);
-  const absl::StatusOr<StepResult> back = FromProto(ToProto(result, 1), 100);
+  const absl::StatusOr<StepResult> back = FromProto(ToProto(result), 100);
   ASSERT_TRUE(back.ok()) << back.status();
   ASSERT_THAT(back->sequences, SizeIs(1));
   EXPECT_EQ(back->sequences[0].sampled->token, 7);
   EXPECT_THAT(back->sequences[0].sampled->top, SizeIs(2));
   EXPECT_EQ(back->sequences[0].scored[0].logprob, -2.0f);
-  EXPECT_THAT(std::string(FromProto(ToProto(result, 1), 9).status().message()),
+  EXPECT_THAT(std::string(FromProto(ToProto(result), 9).status().message()),
               HasSubstr("sequences[0]: SampledToken.token"));
 }
 
-TEST(StepWire, StatusOfAResult) {
+TEST(StepWire, StatusOfAResultAndOfItsSequences) {
   v1::StepResult message;
-  EXPECT_TRUE(StatusOf(message).ok());
+  EXPECT_TRUE(FromProto(message, 10)->status.ok());
   message.set_code(14);
   message.set_error("gone");
-  EXPECT_EQ(StatusOf(message), absl::UnavailableError("gone"));
+  EXPECT_EQ(FromProto(message, 10)->status, absl::UnavailableError("gone"));
   message.set_code(99);
-  EXPECT_EQ(StatusOf(message).code(), absl::StatusCode::kUnknown);
+  EXPECT_EQ(FromProto(message, 10)->status.code(), absl::StatusCode::kUnknown);
+
+  StepResult result;
+  result.sequences.resize(2);
+  result.sequences[1].status = absl::InternalError("not a number");
+  const absl::StatusOr<StepResult> back = FromProto(ToProto(result), 10);
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_TRUE(back->sequences[0].status.ok());
+  EXPECT_EQ(back->sequences[1].status, result.sequences[1].status);
 }
 
 }  // namespace

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "lib/step/step_plan.h"
+
+namespace tandem::v1 {
+class StepPlan;
+class StepResult;
+}  // namespace tandem::v1
+
+namespace tandem {
+
+// Steps and their results to and from the messages of proto/tandem/v1/worker.proto. Pure; any
+// thread.
+
+v1::StepPlan ToProto(const StepPlan& plan);
+// Carries the fields over as they are: whoever runs the step checks them (the worker's slot table).
+StepPlan FromProto(const v1::StepPlan& message);
+
+v1::StepResult ToProto(const StepResult& result);
+// INVALID_ARGUMENT names the field when a token is out of range.
+absl::StatusOr<StepResult> FromProto(const v1::StepResult& message, std::int32_t vocab_size);
+
+}  // namespace tandem
