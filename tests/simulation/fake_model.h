@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "lib/step/step_plan.h"
 #include "lib/model/step_limits.h"
+#include "lib/step/step_plan.h"
 
 namespace tandem {
 

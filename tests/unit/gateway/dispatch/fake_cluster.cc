@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "lib/wire/step_wire.h"
 #include "lib/base/status_macros.h"
 #include "lib/wire/model_wire.h"
+#include "lib/wire/step_wire.h"
 
 namespace tandem {
 namespace {

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lib/base/deadline.h"
+#include "lib/device/stage.h"
+#include "lib/device/step.h"
+#include "lib/model/step_limits.h"
+
+namespace tandem {
+
+class KvCache;
+class ResidualBuffer;
+class Weights;
+
+// One stage of a program with the residuals it reads and writes.
+struct ProgramStage {
+  StageSpec spec;
+  // Null where it embeds.
+  ResidualBuffer* input = nullptr;
+  // Null where it is the head. The same buffer may be bound by several stages.
+  ResidualBuffer* output = nullptr;
+};
+
+// All stages of one worker and everything they are tied to. Buffers, weights and cache must outlive
+// the program.
+struct ProgramSpec {
+  std::vector<ProgramStage> stages;
+  // The regions that the stages' halves need, in any order.
+  std::vector<std::shared_ptr<const Weights>> weights;
+  // Needed where a stage has attention.
+  KvCache* kv_cache = nullptr;
+  StepLimits limits;
+  ActivationType activations = ActivationType::kFloat32;
+  // Steps (or micro-batches) whose inputs the program holds at once; at least 2.
+  std::int32_t contexts = 2;
+};
+
+// The compiled stages of one worker. Scratch memory exists once: stages run one after another, in
+// the order of their submission. A *context* holds the inputs of one step (tokens, positions, block
+// tables) and, where the head stands, its logits; `Begin` validates and uploads a step once, then
+// any number of stages are submitted against it.
+//
+// One thread at a time calls it; Cancel any thread. In steady state nothing here allocates, writes
+// a descriptor or records a command.
+class Program {
+ public:
+  virtual ~Program() = default;
+  virtual std::int32_t contexts() const = 0;
+
+  // Puts `step` into `context`. INVALID_ARGUMENT names what is wrong with the step and leaves the
+  // context empty. FAILED_PRECONDITION while a stage of that context runs. The step's spans need to
+  // live only until Begin returns.
+  virtual absl::Status Begin(std::int32_t context, const Step& step) = 0;
+
+  // Starts stage `stage` (an index into ProgramSpec::stages) on the step in `context`: reads the
+  // residual rows 0.. of `input_slot` and writes those of `output_slot` (ignored where the stage
+  // embeds or is the head). Several submissions may be under way; they run in order.
+  // RESOURCE_EXHAUSTED beyond one for each context.
+  virtual absl::StatusOr<Ticket> Submit(std::int32_t stage, std::int32_t context,
+                                        std::int32_t input_slot, std::int32_t output_slot) = 0;
+  // Returns when the submission (and all before it) is done and its output can be read by every
+  // importer of the output residual; DEADLINE_EXCEEDED leaves it running. CANCELLED after Cancel,
+  // UNAVAILABLE when the device is lost (the process should exit).
+  virtual absl::Status Wait(Ticket ticket, Deadline deadline) = 0;
+  // Asks everything submitted so far to stop soon. Its outputs are then undefined and Wait returns
+  // CANCELLED, or OK for what was done before.
+  virtual void Cancel() = 0;
+
+  // float32 logits of the context's logit_rows, (rows, vocab): valid after Wait for the stage with
+  // the head, until the context's next Begin. Empty without a head.
+  virtual std::span<const float> logits(std::int32_t context) const = 0;
+
+  // Memory for scratch, step inputs and logits, in bytes.
+  virtual std::uint64_t scratch_bytes() const = 0;
+};
+
+}  // namespace tandem
