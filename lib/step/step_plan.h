@@ -61,7 +61,7 @@ struct StepPlan {
   // tokens. Empty means one micro-batch. A boundary may fall inside a share.
   std::vector<std::int32_t> micro_batch_ends;
   // A worker gives up on its neighbours after this.
-  absl::Duration timeout;
+  absl::Duration timeout = absl::ZeroDuration();
   // For metrics, not on the wire: tokens of shares of one token that sample, and of all others.
   std::int32_t decode_tokens = 0;
   std::int32_t prefill_tokens = 0;
@@ -72,24 +72,24 @@ struct SequenceResult {
   // Not OK: this share failed (its block table was wrong, its logits were not numbers), and only
   // this one; `sampled` and `scored` are then empty. The slot stays taken and useless until its
   // end.
-  absl::Status status;
+  absl::Status status = absl::OkStatus();
   // There when `sample` was asked for.
-  std::optional<SampledToken> sampled;
+  std::optional<SampledToken> sampled = {};
   // Entry i: the token after the share's i-th; one less than tokens when next_token is -1.
-  std::vector<SampledToken> scored;
+  std::vector<SampledToken> scored = {};
 };
 
 struct StepResult {
   std::uint64_t step_id = 0;
   std::uint64_t generation = 0;
   // Not OK: the whole step failed and `sequences` is empty.
-  absl::Status status;
+  absl::Status status = absl::OkStatus();
   // From the worker with the head, for shares that sample, score or failed; any order. From the
   // others: failed shares only.
-  std::vector<SequenceResult> sequences;
+  std::vector<SequenceResult> sequences = {};
   // On the device, and waiting for neighbours.
-  absl::Duration run;
-  absl::Duration wait;
+  absl::Duration run = absl::ZeroDuration();
+  absl::Duration wait = absl::ZeroDuration();
 };
 
 }  // namespace tandem

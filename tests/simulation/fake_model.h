@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gateway/schedule/engine.h"
 #include "lib/model/step_limits.h"
 #include "lib/step/step_plan.h"
 
