@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -12,11 +14,14 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "lib/base/deadline.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
 namespace {
+
+// How often a listener without a free descriptor looks again.
+constexpr int kRetryMilliseconds = 50;
 
 absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
   sockaddr_un address{};
@@ -44,10 +49,10 @@ absl::Status CheckPeer(int socket) {
 }
 
 // Waits until `fd` has `events`, not past `deadline`.
-absl::Status PollUntil(int fd, short events, absl::Time deadline) {
+absl::Status PollUntil(int fd, short events, Deadline deadline) {
   while (true) {
     const std::int64_t left =
-        absl::ToInt64Milliseconds(absl::Ceil(deadline - absl::Now(), absl::Milliseconds(1)));
+        absl::ToInt64Milliseconds(absl::Ceil(deadline.left(), absl::Milliseconds(1)));
     if (left <= 0) return absl::DeadlineExceededError("unix socket: timed out");
     pollfd entry{fd, events, 0};
     const int ready = ::poll(&entry, 1, static_cast<int>(std::min<std::int64_t>(left, 60'000)));
@@ -73,7 +78,7 @@ void TakeDescriptors(msghdr* header, std::vector<UniqueFd>* fds) {
 }
 
 // Reads exactly `size` bytes, collecting descriptors that arrive with them.
-absl::Status ReadFully(int socket, char* out, std::size_t size, absl::Time deadline,
+absl::Status ReadFully(int socket, char* out, std::size_t size, Deadline deadline,
                        std::vector<UniqueFd>* fds, bool end_is_ok) {
   std::size_t done = 0;
   while (done < size) {
@@ -89,6 +94,10 @@ absl::Status ReadFully(int socket, char* out, std::size_t size, absl::Time deadl
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (got < 0) return absl::ErrnoToStatus(errno, "unix socket: receiving");
     TakeDescriptors(&header, fds);
+    if ((header.msg_flags & MSG_CTRUNC) != 0 && fds->size() < kMaxFdsPerMessage) {
+      return absl::ResourceExhaustedError(
+          "unix socket message: descriptors were lost: raise the limit of open files");
+    }
     if ((header.msg_flags & MSG_CTRUNC) != 0 || fds->size() > kMaxFdsPerMessage) {
       return absl::InvalidArgumentError(absl::StrCat(
           "unix socket message: expected at most ", kMaxFdsPerMessage, " descriptors, found more"));
@@ -151,20 +160,74 @@ absl::StatusOr<UniqueFd> ListenUnix(const std::string& path) {
   return fd;
 }
 
-absl::StatusOr<UniqueFd> AcceptUnix(int listen_fd, int wake_fd) {
+absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Listen(const std::string& path) {
+  std::unique_ptr<UnixListener> listener(new UnixListener(path));
+  listener->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
+  if (!listener->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  TANDEM_ASSIGN_OR_RETURN(listener->listener_, ListenUnix(path));
+  // Another process may take a connection away between poll and accept: that must not block.
+  ::fcntl(listener->listener_.get(), F_SETFL, O_NONBLOCK);
+  listener->TakeSpare();
+  return listener;
+}
+
+UnixListener::~UnixListener() {
+  if (listener_.valid()) ::unlink(path_.c_str());
+}
+
+void UnixListener::Stop() {
+  const std::uint64_t one = 1;
+  TANDEM_CHECK(::write(stop_.get(), &one, sizeof(one)) == sizeof(one));
+}
+
+void UnixListener::TakeSpare() {
+  if (!spare_.valid()) spare_ = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (spare_.valid() && std::exchange(starved_, false))
+    spdlog::info("socket {}: there are free descriptors again", path_);
+}
+
+void UnixListener::Starved(int error) {
+  if (!std::exchange(starved_, true)) {
+    spdlog::error("socket {}: a connection must wait: {}: raise the limit of open files", path_,
+                  std::strerror(error));
+  }
+  if (spare_.valid()) {
+    spare_.Reset();
+    return;
+  }
+  // The backlog stays readable: only time, or Stop, can change anything.
+  pollfd entry{stop_.get(), POLLIN, 0};
+  ::poll(&entry, 1, kRetryMilliseconds);
+}
+
+absl::StatusOr<UniqueFd> UnixListener::Accept() {
+  TakeSpare();
   while (true) {
-    std::array<pollfd, 2> entries{{{listen_fd, POLLIN, 0}, {wake_fd, POLLIN, 0}}};
+    std::array<pollfd, 2> entries{{{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
     if (::poll(entries.data(), entries.size(), -1) < 0) {
       if (errno == EINTR) continue;
       return absl::ErrnoToStatus(errno, "poll");
     }
-    if (wake_fd >= 0 && entries[1].revents != 0) return absl::CancelledError("unix socket: woken");
-    UniqueFd fd(::accept4(listen_fd, nullptr, nullptr, SOCK_CLOEXEC));
-    if (!fd.valid()) {
-      if (errno == EINTR || errno == ECONNABORTED || errno == EAGAIN) continue;
-      return absl::ErrnoToStatus(errno, "unix socket: accept");
+    if (entries[1].revents != 0) return absl::CancelledError("unix socket: stopped");
+    UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (fd.valid()) {
+      if (CheckPeer(fd.get()).ok()) return fd;
+      continue;
     }
-    if (CheckPeer(fd.get()).ok()) return fd;
+    switch (errno) {
+      case EINTR:
+      case ECONNABORTED:
+      case EAGAIN:
+        break;
+      case EMFILE:
+      case ENFILE:
+      case ENOBUFS:
+      case ENOMEM:
+        Starved(errno);
+        break;
+      default:
+        return absl::ErrnoToStatus(errno, "unix socket: accept");
+    }
   }
 }
 
@@ -181,7 +244,9 @@ absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path, absl::Duration tim
   return fd;
 }
 
-absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector<int>& fds) {
+absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector<int>& fds,
+                           absl::Duration timeout) {
+  const Deadline deadline = Deadline::After(timeout);
   if (bytes.size() > kMaxFdMessageBytes || fds.size() > kMaxFdsPerMessage) {
     return absl::InvalidArgumentError(
         absl::StrCat("unix socket message: expected at most ", kMaxFdMessageBytes, " bytes and ",
@@ -207,8 +272,9 @@ absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector
       c->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
       std::memcpy(CMSG_DATA(c), fds.data(), sizeof(int) * fds.size());
     }
-    const ssize_t sent = ::sendmsg(socket, &header, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
+    TANDEM_RETURN_IF_ERROR(PollUntil(socket, POLLOUT, deadline));
+    const ssize_t sent = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (sent < 0) return absl::ErrnoToStatus(errno, "unix socket: sending");
     done += static_cast<std::size_t>(sent);
   }
@@ -216,7 +282,7 @@ absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector
 }
 
 absl::StatusOr<FdMessage> ReceiveFdMessage(int socket, absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const Deadline deadline = Deadline::After(timeout);
   FdMessage message;
   std::array<char, 4> header{};
   TANDEM_RETURN_IF_ERROR(

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,11 +19,39 @@ namespace tandem {
 // Listens at `path` with mode 0600. A stale socket file (nobody listens) is replaced; a live one is
 // ALREADY_EXISTS. Paths over 107 bytes are INVALID_ARGUMENT, naming the path.
 absl::StatusOr<UniqueFd> ListenUnix(const std::string& path);
-// Waits for one connection whose peer has our own uid (or is root); others are closed and skipped.
-// Returns CANCELLED when `wake_fd` (an eventfd; -1: none) becomes readable.
-absl::StatusOr<UniqueFd> AcceptUnix(int listen_fd, int wake_fd);
-// Connects, checking the peer's uid too.
+// Connects, checking that the peer has our own uid (or is root).
 absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path, absl::Duration timeout);
+
+// A listening socket that goes on serving when the process has no descriptor left: it holds a spare
+// one, which a connection gets when there is no other. Accept is called by one thread, Stop by any.
+class UnixListener {
+ public:
+  // As ListenUnix; the socket file is removed by the destructor.
+  static absl::StatusOr<std::unique_ptr<UnixListener>> Listen(const std::string& path);
+  ~UnixListener();
+  UnixListener(const UnixListener&) = delete;
+  UnixListener& operator=(const UnixListener&) = delete;
+
+  // Waits for one connection whose peer has our own uid (or is root); others are closed and
+  // skipped. While there are no descriptors it says so once in the log, leaves callers in the
+  // backlog and tries again. CANCELLED after Stop; no other error can be mended by another call.
+  absl::StatusOr<UniqueFd> Accept();
+  // Ends Accept, now and later.
+  void Stop();
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit UnixListener(std::string path) : path_(std::move(path)) {}
+  // Makes the next attempt possible: gives the spare descriptor up, or waits for another.
+  void Starved(int error);
+  void TakeSpare();
+
+  const std::string path_;
+  UniqueFd listener_;
+  UniqueFd stop_;   // eventfd
+  UniqueFd spare_;  // invalid while a connection uses its place
+  bool starved_ = false;
+};
 
 inline constexpr std::size_t kMaxFdMessageBytes = 1 << 20;
 inline constexpr std::size_t kMaxFdsPerMessage = 8;
@@ -30,10 +60,11 @@ struct FdMessage {
   std::string bytes;
   std::vector<UniqueFd> fds;
 };
-absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector<int>& fds);
+absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector<int>& fds,
+                           absl::Duration timeout = absl::Seconds(10));
 // A longer message than kMaxFdMessageBytes, or more descriptors than allowed: INVALID_ARGUMENT and
 // the socket is unusable. End of stream before the first byte: OUT_OF_RANGE. Late:
-// DEADLINE_EXCEEDED.
+// DEADLINE_EXCEEDED. RESOURCE_EXHAUSTED when descriptors came that this process had no room for.
 absl::StatusOr<FdMessage> ReceiveFdMessage(int socket, absl::Duration timeout);
 
 // The numeric uid at the other end.

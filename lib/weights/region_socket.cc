@@ -1,9 +1,7 @@
 #include "lib/weights/region_socket.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <spdlog/spdlog.h>
 
-#include <cerrno>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -23,25 +21,20 @@ constexpr absl::Duration kRequestTimeout = absl::Milliseconds(500);
 
 absl::StatusOr<std::unique_ptr<RegionServer>> RegionServer::Listen(const std::string& path) {
   std::unique_ptr<RegionServer> server(new RegionServer());
-  server->path_ = path;
-  server->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
-  if (!server->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
-  TANDEM_ASSIGN_OR_RETURN(server->listener_, ListenUnix(path));
+  TANDEM_ASSIGN_OR_RETURN(server->listener_, UnixListener::Listen(path));
   server->thread_ = std::thread([raw = server.get()] { raw->Serve(); });
   return server;
 }
 
 RegionServer::~RegionServer() {
   if (!thread_.joinable()) return;
-  const std::uint64_t one = 1;
-  TANDEM_CHECK(::write(stop_.get(), &one, sizeof(one)) == sizeof(one));
+  listener_->Stop();
   thread_.join();
-  ::unlink(path_.c_str());
 }
 
 absl::Status RegionServer::Publish(const RegionManifest& manifest, UniqueFd fd) {
   const std::lock_guard lock(mutex_);
-  if (!regions_.emplace(manifest.name, std::move(fd)).second) {
+  if (!regions_.emplace(manifest.name, std::make_shared<const UniqueFd>(std::move(fd))).second) {
     return absl::AlreadyExistsError(
         absl::StrCat("region '", manifest.name, "' is published already"));
   }
@@ -50,8 +43,13 @@ absl::Status RegionServer::Publish(const RegionManifest& manifest, UniqueFd fd) 
 
 void RegionServer::Serve() {
   while (true) {
-    const absl::StatusOr<UniqueFd> connection = AcceptUnix(listener_.get(), stop_.get());
-    if (!connection.ok()) return;  // told to stop, or the listener is gone
+    const absl::StatusOr<UniqueFd> connection = listener_->Accept();
+    if (absl::IsCancelled(connection.status())) return;
+    if (!connection.ok()) {
+      spdlog::critical("socket {}: no region can be fetched any more: {}", listener_->path(),
+                       connection.status().ToString());
+      return;
+    }
     // A client that breaks the exchange hurts itself only: its connection is closed.
     Answer(connection->get()).IgnoreError();
   }
@@ -59,13 +57,14 @@ void RegionServer::Serve() {
 
 absl::Status RegionServer::Answer(int connection) {
   TANDEM_ASSIGN_OR_RETURN(const FdMessage request, ReceiveFdMessage(connection, kRequestTimeout));
-  UniqueFd copy;  // so that no lock is held while the answer is sent
+  // Shared, so that no lock is held while the answer is sent, and no descriptor is needed for it.
+  std::shared_ptr<const UniqueFd> fd;
   {
     const std::lock_guard lock(mutex_);
     const auto it = regions_.find(request.bytes);
-    if (it != regions_.end()) copy = UniqueFd(::dup(it->second.get()));
+    if (it != regions_.end()) fd = it->second;
   }
-  if (copy.valid()) return SendFdMessage(connection, kOk, {copy.get()});
+  if (fd != nullptr) return SendFdMessage(connection, kOk, {fd->get()});
   return SendFdMessage(
       connection, absl::StrCat("region '", request.bytes.substr(0, 100), "' is not published"), {});
 }

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "lib/base/fd.h"
+#include "lib/base/unix_socket.h"
 #include "lib/weights/region.h"
 
 namespace tandem {
@@ -30,18 +31,15 @@ class RegionServer {
   // Hands `fd` out from now on under manifest.name. ALREADY_EXISTS for a name that was published
   // before.
   absl::Status Publish(const RegionManifest& manifest, UniqueFd fd);
-  const std::string& path() const { return path_; }
 
  private:
   RegionServer() = default;
   void Serve();
   absl::Status Answer(int connection);
 
-  std::string path_;
-  UniqueFd listener_;
-  UniqueFd stop_;  // eventfd
+  std::unique_ptr<UnixListener> listener_;
   std::mutex mutex_;
-  std::map<std::string, UniqueFd> regions_;  // guarded by mutex_
+  std::map<std::string, std::shared_ptr<const UniqueFd>> regions_;  // guarded by mutex_
   std::thread thread_;
 };
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,12 +29,6 @@ struct EdgeEndSpec {
   ResidualLayout layout;
 };
 
-// Threads that carry an inline edge's rows; its destructor stops them.
-class EdgeCarrier {
- public:
-  virtual ~EdgeCarrier() = default;
-};
-
 // A connected end of an edge. Stages bind `residual`; the step loop waits and publishes through
 // `control`. Between two processes of one host `residual` is the same memory at both ends (equal
 // `identity`); an inline edge has a ring at each end.
@@ -44,7 +39,8 @@ struct Edge {
   std::unique_ptr<ResidualBuffer> residual;
   std::unique_ptr<EdgeControl> control;
   UniqueFd peer;  // the handshake's socket: its end of file tells that the other process died
-  std::unique_ptr<EdgeCarrier> carrier;  // inline edges only; goes first
+  // The threads that carry an inline edge's rows; their end stops them. Goes first.
+  std::shared_ptr<void> carrier;
 };
 
 // A ring in a sealed memfd, imported into `device` by pointer.
@@ -54,6 +50,9 @@ struct ResidualRing {
   std::unique_ptr<ResidualBuffer> residual;
 };
 absl::StatusOr<ResidualRing> MakeHostRing(Device& device, const EdgeEndSpec& spec);
+
+// "dma-buf", "host-pointer", "inline".
+absl::StatusOr<HandleKind> ParseHandleKind(std::string_view name);
 
 // The same descriptor once more, close-on-exec.
 absl::StatusOr<UniqueFd> Duplicate(int fd);

@@ -22,29 +22,13 @@ bool InlineOnly(const EdgeEndSpec& spec) {
 
 }  // namespace
 
-absl::Status EdgeConnector::Watch(int socket) {
-  std::lock_guard lock(mutex_);
-  if (cancelled_) return absl::CancelledError("connecting was cancelled");
-  sockets_.push_back(socket);
-  return absl::OkStatus();
-}
-
-void EdgeConnector::Unwatch(int socket) {
-  std::lock_guard lock(mutex_);
-  std::erase(sockets_, socket);
-}
-
 void EdgeConnector::Cancel() {
-  {
-    std::lock_guard lock(mutex_);
-    cancelled_ = true;
-    for (const int socket : sockets_) ::shutdown(socket, SHUT_RDWR);
-  }
+  cancellation_.Cancel();
   if (listener_ != nullptr) listener_->CancelUpTo(generation_);
 }
 
 absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
-    std::vector<EdgeEndSpec> specs, absl::Time deadline) {
+    std::vector<EdgeEndSpec> specs, Deadline deadline) {
   std::sort(specs.begin(), specs.end(),
             [](const EdgeEndSpec& a, const EdgeEndSpec& b) { return a.id < b.id; });
   std::vector<UniqueFd> sockets(specs.size());
@@ -69,7 +53,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
     if (InlineOnly(specs[i])) {
       edge->spec = specs[i];
     } else {
-      TANDEM_ASSIGN_OR_RETURN(*edge, ConnectOne(specs[i], &sockets[i], deadline));
+      TANDEM_ASSIGN_OR_RETURN(*edge, ConnectOne(specs[i], std::move(sockets[i]), deadline));
     }
     if (edge->kind == HandleKind::kInline) {
       if (edge->spec.end == EdgeEnd::kProducer) {
@@ -81,7 +65,8 @@ absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
     edges.push_back(std::move(edge));
   }
   // Last: each waits for a consumer that may itself be a producer still on its way here.
-  for (Edge* edge : producers) TANDEM_RETURN_IF_ERROR(StartInlineProducer(device_, edge, deadline));
+  for (Edge* edge : producers)
+    TANDEM_RETURN_IF_ERROR(StartInlineProducer(device_, edge, cancellation_, deadline));
   for (const auto& edge : edges) {
     spdlog::info("edge {}: {} of {} x {} x {}, generation {}, file {}:{}", edge->spec.id,
                  HandleKindName(edge->kind), edge->spec.layout.slots, edge->spec.layout.max_tokens,
@@ -91,19 +76,26 @@ absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
   return edges;
 }
 
-absl::StatusOr<Edge> EdgeConnector::ConnectOne(EdgeEndSpec spec, UniqueFd* socket,
-                                               absl::Time deadline) {
+absl::StatusOr<Edge> EdgeConnector::ConnectOne(EdgeEndSpec spec, UniqueFd socket,
+                                               Deadline deadline) {
   EdgeCaller caller;
   if (spec.owner) {
     TANDEM_ASSIGN_OR_RETURN(caller, listener_->WaitForCaller(spec.id, generation_, deadline));
+    socket = std::move(caller.socket);
   }
-  const int watched = spec.owner ? caller.socket.get() : socket->get();
-  TANDEM_RETURN_IF_ERROR(Watch(watched));
-  const bool owner = spec.owner;
-  absl::StatusOr<Edge> edge =
-      owner ? OfferEdge(device_, std::move(spec), std::move(caller), deadline)
-            : ImportEdge(device_, std::move(spec), std::move(*socket), deadline);
-  Unwatch(watched);
+  absl::StatusOr<Edge> edge;
+  {
+    // The socket is closed by nobody while a Cancel may shut it down.
+    const Cancellation::Guard guard(cancellation_,
+                                    [&socket] { ::shutdown(socket.get(), SHUT_RDWR); });
+    edge = spec.owner ? OfferEdge(device_, std::move(spec), socket.get(), caller.hello, deadline)
+                      : ImportEdge(device_, std::move(spec), socket.get(), deadline);
+  }
+  if (!edge.ok() && cancellation_.cancelled())
+    return absl::CancelledError(
+        absl::StrCat("connecting was cancelled (", edge.status().ToString(), ")"));
+  TANDEM_RETURN_IF_ERROR(edge.status());
+  edge->peer = std::move(socket);
   return edge;
 }
 

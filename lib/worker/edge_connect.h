@@ -1,12 +1,12 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "lib/base/cancellation.h"
+#include "lib/base/deadline.h"
 #include "lib/base/fd.h"
 #include "lib/worker/edge.h"
 #include "lib/worker/edge_handshake.h"
@@ -24,25 +24,20 @@ class EdgeConnector {
       : device_(device), listener_(listener), inbox_(inbox), generation_(generation) {}
 
   // Every worker calls all owners first and then takes the edges in the order of their ids: no two
-  // wait for each other.
+  // wait for each other. CANCELLED after Cancel.
   absl::StatusOr<std::vector<std::unique_ptr<Edge>>> Connect(std::vector<EdgeEndSpec> specs,
-                                                             absl::Time deadline);
-  // Ends a Connect that runs, or comes later, early (an inline producer's wait for its consumer
-  // excepted: that ends at the deadline). Any thread.
+                                                             Deadline deadline);
+  // Ends a Connect that runs, or comes later, early. Any thread.
   void Cancel();
 
  private:
-  absl::StatusOr<Edge> ConnectOne(EdgeEndSpec spec, UniqueFd* socket, absl::Time deadline);
-  absl::Status Watch(int socket);
-  void Unwatch(int socket);
+  absl::StatusOr<Edge> ConnectOne(EdgeEndSpec spec, UniqueFd socket, Deadline deadline);
 
   Device& device_;
   EdgeListener* listener_;
   InlineInbox& inbox_;
   const std::uint64_t generation_;
-  std::mutex mutex_;
-  bool cancelled_ = false;
-  std::vector<int> sockets_;  // in use now; Cancel shuts them down
+  Cancellation cancellation_;
 };
 
 // Watches the handshake sockets of connected edges: when the process at the other end dies or hangs

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "lib/base/futex.h"
 #include "lib/base/status_macros.h"
 
@@ -115,7 +114,7 @@ bool EdgeControl::PeerClosed() const {
 
 // The bell is read before the condition: an event in between changes it and the sleep returns at
 // once.
-absl::Status EdgeControl::Wait(const std::atomic<std::uint32_t>& bell, absl::Time deadline,
+absl::Status EdgeControl::Wait(const std::atomic<std::uint32_t>& bell, Deadline deadline,
                                const char* what, const std::function<bool()>& ready) {
   while (true) {
     const std::uint32_t seen = bell.load();
@@ -127,7 +126,7 @@ absl::Status EdgeControl::Wait(const std::atomic<std::uint32_t>& bell, absl::Tim
       return absl::UnavailableError(absl::StrCat("edge ", name_, ": the other worker is gone"));
     if (PeerClosed())
       return absl::UnavailableError(absl::StrCat("edge ", name_, ": the other worker closed it"));
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline.left();
     if (left <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError(
           absl::StrCat("edge ", name_, ": expected ", what, " in time, found none"));
@@ -136,7 +135,7 @@ absl::Status EdgeControl::Wait(const std::atomic<std::uint32_t>& bell, absl::Tim
   }
 }
 
-absl::Status EdgeControl::WaitForSpace(std::uint64_t sequence, absl::Time deadline) {
+absl::Status EdgeControl::WaitForSpace(std::uint64_t sequence, Deadline deadline) {
   TANDEM_RETURN_IF_ERROR(Wait(page_->space_bell, deadline, "a free slot", [&] {
     return sequence < page_->consumed.load() + static_cast<std::uint64_t>(slots_);
   }));
@@ -158,7 +157,7 @@ void EdgeControl::Publish(std::uint64_t sequence, std::uint64_t step_id, std::in
 }
 
 absl::Status EdgeControl::WaitForData(std::uint64_t sequence, std::uint64_t step_id,
-                                      std::int32_t rows, absl::Time deadline) {
+                                      std::int32_t rows, Deadline deadline) {
   TANDEM_RETURN_IF_ERROR(Wait(page_->data_bell, deadline, "the residual",
                               [&] { return page_->produced.load() > sequence; }));
   const EdgeControlPage::SlotState& slot = page_->slot[SlotOf(sequence)];
@@ -182,7 +181,7 @@ void EdgeControl::Release(std::uint64_t sequence) {
 
 absl::StatusOr<EdgeControl::Arrival> EdgeControl::WaitForNext(std::uint64_t from) {
   for (;; ++from) {
-    TANDEM_RETURN_IF_ERROR(Wait(page_->data_bell, absl::InfiniteFuture(), "the residual",
+    TANDEM_RETURN_IF_ERROR(Wait(page_->data_bell, Deadline::Never(), "the residual",
                                 [&] { return page_->produced.load() > from; }));
     const EdgeControlPage::SlotState& slot = page_->slot[SlotOf(from)];
     if (slot.sequence.load() == from) {

@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "lib/base/deadline.h"
 #include "lib/base/fd.h"
 #include "lib/base/shared_memory.h"
 #include "lib/device/device.h"
@@ -84,14 +84,14 @@ class EdgeControl {
   // Producer. Returns when the slot of `sequence` may be written.
   // All waits: CANCELLED when interrupted, UNAVAILABLE when the other end closed or died,
   // DEADLINE_EXCEEDED; ABORTED when the other end has given up on this step.
-  absl::Status WaitForSpace(std::uint64_t sequence, absl::Time deadline);
+  absl::Status WaitForSpace(std::uint64_t sequence, Deadline deadline);
   // The slot holds `rows` rows of step `step_id`, readable by the consumer.
   void Publish(std::uint64_t sequence, std::uint64_t step_id, std::int32_t rows);
 
   // Consumer. Returns when `sequence` is published. INTERNAL when the slot holds another step's
   // rows or another number of them.
   absl::Status WaitForData(std::uint64_t sequence, std::uint64_t step_id, std::int32_t rows,
-                           absl::Time deadline);
+                           Deadline deadline);
   void Release(std::uint64_t sequence);
   // For a consumer that forwards whatever comes: the next published hand-over at or after `from`.
   // Waits without a deadline.
@@ -118,7 +118,7 @@ class EdgeControl {
  private:
   EdgeControl(std::string name, EdgeEnd end, UniqueFd fd, Mapping mapping,
               const ResidualLayout& layout);
-  absl::Status Wait(const std::atomic<std::uint32_t>& bell, absl::Time deadline, const char* what,
+  absl::Status Wait(const std::atomic<std::uint32_t>& bell, Deadline deadline, const char* what,
                     const std::function<bool()>& ready);
   bool PeerClosed() const;
   void Ring(std::atomic<std::uint32_t>* bell);

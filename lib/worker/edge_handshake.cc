@@ -1,33 +1,46 @@
 #include "lib/worker/edge_handshake.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
-#include "lib/base/unix_socket.h"
+#include "tandem/v1/descriptors.pb.h"
 
 namespace tandem {
 namespace {
 
-constexpr absl::Duration kHelloTimeout = absl::Seconds(2);
-constexpr int kMaxAcceptFailures = 100;
+// A caller writes right after it connects. One that does not would keep the others waiting.
+constexpr absl::Duration kHelloTimeout = absl::Milliseconds(500);
+// A connect blocks only while the owner's backlog is full.
+constexpr absl::Duration kCallTimeout = absl::Seconds(5);
+constexpr std::size_t kMaxEdgeIdBytes = 200;
+constexpr int kNumKinds = 3;
+constexpr std::size_t kMaxReason = 1024;
 
 absl::Status InEdge(const EdgeEndSpec& spec, const absl::Status& status) {
   return Annotate(status, absl::StrCat("edge ", spec.id));
 }
 
-absl::StatusOr<FdMessage> Receive(int socket, absl::Time deadline) {
-  return ReceiveFdMessage(socket, deadline - absl::Now());
+template <typename Message>
+absl::Status Send(int socket, const Message& message, const std::vector<int>& fds,
+                  Deadline deadline) {
+  return SendFdMessage(socket, message.SerializeAsString(), fds, deadline.left());
 }
 
-absl::Status CheckHello(const EdgeEndSpec& spec, const EdgeHello& hello) {
+template <typename Message>
+absl::Status Receive(int socket, Deadline deadline, Message* message, std::vector<UniqueFd>* fds) {
+  TANDEM_ASSIGN_OR_RETURN(FdMessage received, ReceiveFdMessage(socket, deadline.left()));
+  *fds = std::move(received.fds);
+  if (message->ParseFromString(received.bytes)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("handshake: expected a ", message->GetTypeName(),
+                                                 ", found ", received.bytes.size(),
+                                                 " bytes of something else"));
+}
+
+absl::Status CheckHello(const EdgeEndSpec& spec, const EdgeCall& hello) {
   if (hello.layout == spec.layout) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("expected ", spec.layout.slots, " slots of ", spec.layout.max_tokens, " x ",
@@ -75,58 +88,92 @@ absl::Status Import(Device& device, HandleKind kind, std::vector<UniqueFd> fds, 
 
 }  // namespace
 
-EdgeListener::EdgeListener(std::string path, UniqueFd listen_fd, UniqueFd wake_fd)
-    : path_(std::move(path)), listen_fd_(std::move(listen_fd)), wake_fd_(std::move(wake_fd)) {}
+std::string EncodeEdgeCall(const EdgeCall& call) {
+  v1::DescriptorHello message;
+  v1::EdgeHello& hello = *message.mutable_edge();
+  hello.set_id(call.id);
+  hello.set_generation(call.generation);
+  hello.set_slots(call.layout.slots);
+  hello.set_max_tokens(call.layout.max_tokens);
+  hello.set_hidden_size(call.layout.hidden_size);
+  hello.set_slot_bytes(call.layout.slot_bytes);
+  for (const HandleKind kind : call.kinds) hello.add_kinds(std::string(HandleKindName(kind)));
+  return message.SerializeAsString();
+}
+
+absl::StatusOr<EdgeCall> ParseEdgeCall(std::string_view bytes) {
+  v1::DescriptorHello message;
+  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) ||
+      !message.has_edge()) {
+    return absl::InvalidArgumentError(absl::StrCat("handshake: expected an edge's hello, found ",
+                                                   bytes.size(), " bytes of something else"));
+  }
+  const v1::EdgeHello& hello = message.edge();
+  if (hello.id().empty() || hello.id().size() > kMaxEdgeIdBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("handshake: edge id: expected 1 to ",
+                                                   kMaxEdgeIdBytes, " bytes, found ",
+                                                   hello.id().size()));
+  }
+  if (hello.kinds_size() < 1 || hello.kinds_size() > kNumKinds) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("handshake: expected 1 to ", kNumKinds, " kinds, found ", hello.kinds_size()));
+  }
+  EdgeCall call;
+  call.id = hello.id();
+  call.generation = hello.generation();
+  call.layout = {hello.slots(), hello.max_tokens(), hello.hidden_size(), hello.slot_bytes()};
+  for (const std::string& name : hello.kinds()) {
+    TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseHandleKind(name));
+    call.kinds.push_back(kind);
+  }
+  return call;
+}
 
 absl::StatusOr<std::unique_ptr<EdgeListener>> EdgeListener::Start(const std::string& path) {
-  TANDEM_ASSIGN_OR_RETURN(UniqueFd listen_fd, ListenUnix(path));
-  UniqueFd wake_fd(::eventfd(0, EFD_CLOEXEC));
-  if (!wake_fd.valid()) return absl::ErrnoToStatus(errno, "eventfd");
-  std::unique_ptr<EdgeListener> listener(
-      new EdgeListener(path, std::move(listen_fd), std::move(wake_fd)));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<UnixListener> socket, UnixListener::Listen(path));
+  std::unique_ptr<EdgeListener> listener(new EdgeListener(std::move(socket)));
   listener->thread_ = std::thread([l = listener.get()] { l->Serve(); });
   return listener;
 }
 
 EdgeListener::~EdgeListener() {
   CancelUpTo(~std::uint64_t{0});
-  const std::uint64_t one = 1;
-  TANDEM_CHECK(::write(wake_fd_.get(), &one, sizeof(one)) == sizeof(one));
+  socket_->Stop();
   thread_.join();
-  ::unlink(path_.c_str());
 }
 
 void EdgeListener::Serve() {
-  int failures = 0;
-  while (failures < kMaxAcceptFailures) {
-    absl::StatusOr<UniqueFd> socket = AcceptUnix(listen_fd_.get(), wake_fd_.get());
-    if (absl::IsCancelled(socket.status())) return;
-    if (!socket.ok()) {
-      spdlog::error("edge socket {}: {}", path_, socket.status().ToString());
-      ++failures;
-      continue;
+  while (true) {
+    absl::StatusOr<UniqueFd> connection = socket_->Accept();
+    if (absl::IsCancelled(connection.status())) return;
+    if (!connection.ok()) {
+      spdlog::critical("socket {}: no edge can be connected any more: {}", path(),
+                       connection.status().ToString());
+      return;
     }
-    absl::StatusOr<FdMessage> message = ReceiveFdMessage(socket->get(), kHelloTimeout);
-    absl::StatusOr<EdgeHello> hello =
-        message.ok() ? ParseEdgeHello(message->bytes) : message.status();
-    if (!hello.ok()) {
-      spdlog::warn("edge socket {}: a caller was hung up on: {}", path_, hello.status().ToString());
-      continue;
-    }
-    std::lock_guard lock(mutex_);
-    std::erase_if(callers_, [&](const EdgeCaller& c) {
-      return c.hello.id == hello->id && c.hello.generation == hello->generation;
-    });
-    if (callers_.size() == kMaxCallers) callers_.pop_front();
-    callers_.push_back({*std::move(socket), *std::move(hello)});
-    changed_.notify_all();
+    const absl::Status greeted = Greet(*std::move(connection));
+    if (!greeted.ok())
+      spdlog::warn("socket {}: a caller was hung up on: {}", path(), greeted.ToString());
   }
-  spdlog::critical("edge socket {}: gave up after {} failures", path_, failures);
+}
+
+absl::Status EdgeListener::Greet(UniqueFd connection) {
+  TANDEM_ASSIGN_OR_RETURN(const FdMessage message,
+                          ReceiveFdMessage(connection.get(), kHelloTimeout));
+  TANDEM_ASSIGN_OR_RETURN(EdgeCall hello, ParseEdgeCall(message.bytes));
+  std::lock_guard lock(mutex_);
+  std::erase_if(callers_, [&](const EdgeCaller& c) {
+    return c.hello.id == hello.id && c.hello.generation == hello.generation;
+  });
+  if (callers_.size() == kMaxCallers) callers_.pop_front();
+  callers_.push_back({std::move(connection), std::move(hello)});
+  changed_.notify_all();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<EdgeCaller> EdgeListener::WaitForCaller(const std::string& edge_id,
                                                        std::uint64_t generation,
-                                                       absl::Time deadline) {
+                                                       Deadline deadline) {
   std::unique_lock lock(mutex_);
   while (true) {
     const auto found = std::find_if(callers_.begin(), callers_.end(), [&](const EdgeCaller& c) {
@@ -139,10 +186,11 @@ absl::StatusOr<EdgeCaller> EdgeListener::WaitForCaller(const std::string& edge_i
     }
     if (generation <= cancelled_)
       return absl::CancelledError(absl::StrCat("edge ", edge_id, ": connecting was cancelled"));
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline.left();
     if (left <= absl::ZeroDuration()) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "edge ", edge_id, ": expected the other worker at ", path_, ", nobody came"));
+      return absl::DeadlineExceededError(absl::StrCat("edge ", edge_id,
+                                                      ": expected the other worker to call at ",
+                                                      path(), ", it did not in time"));
     }
     changed_.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, absl::Seconds(60))));
   }
@@ -159,82 +207,79 @@ void EdgeListener::DropBefore(std::uint64_t generation) {
   std::erase_if(callers_, [&](const EdgeCaller& c) { return c.hello.generation < generation; });
 }
 
-absl::StatusOr<UniqueFd> CallOwner(const EdgeEndSpec& spec, absl::Time deadline) {
-  absl::StatusOr<UniqueFd> socket = ConnectUnix(spec.owner_fd_socket, deadline - absl::Now());
+absl::StatusOr<UniqueFd> CallOwner(const EdgeEndSpec& spec, Deadline deadline) {
+  const absl::Duration timeout = std::min(deadline.left(), kCallTimeout);
+  absl::StatusOr<UniqueFd> socket = ConnectUnix(spec.owner_fd_socket, timeout);
   if (!socket.ok()) return InEdge(spec, socket.status());
-  const EdgeHello hello{spec.id, spec.generation, spec.layout, spec.kinds};
-  TANDEM_RETURN_IF_ERROR(InEdge(spec, SendFdMessage(socket->get(), Encode(hello), {})));
+  const EdgeCall call{spec.id, spec.generation, spec.layout, spec.kinds};
+  TANDEM_RETURN_IF_ERROR(
+      InEdge(spec, SendFdMessage(socket->get(), EncodeEdgeCall(call), {}, timeout)));
   return socket;
 }
 
-absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, UniqueFd socket,
-                                absl::Time deadline) {
-  std::string reasons;
+absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, int socket, Deadline deadline) {
   for (std::size_t attempt = 0; attempt <= spec.kinds.size(); ++attempt) {
-    absl::StatusOr<FdMessage> message = Receive(socket.get(), deadline);
-    if (!message.ok()) return InEdge(spec, message.status());
-    absl::StatusOr<EdgeOffer> offer = ParseEdgeOffer(message->bytes);
-    if (!offer.ok()) return InEdge(spec, offer.status());
-    if (!offer->error.empty()) return InEdge(spec, absl::FailedPreconditionError(offer->error));
+    v1::EdgeOffer offer;
+    std::vector<UniqueFd> fds;
+    TANDEM_RETURN_IF_ERROR(InEdge(spec, Receive(socket, deadline, &offer, &fds)));
+    if (!offer.error().empty()) return InEdge(spec, absl::FailedPreconditionError(offer.error()));
+    const absl::StatusOr<HandleKind> kind = ParseHandleKind(offer.kind());
+    if (!kind.ok()) return InEdge(spec, kind.status());
     Edge edge;
     edge.spec = spec;
-    absl::Status taken = Import(device, offer->kind, std::move(message->fds), &edge);
-    if (std::find(spec.kinds.begin(), spec.kinds.end(), offer->kind) == spec.kinds.end()) {
-      taken = absl::InvalidArgumentError(
-          absl::StrCat(AbslView(HandleKindName(offer->kind)), " is not allowed on this edge"));
+    absl::Status taken;
+    if (std::find(spec.kinds.begin(), spec.kinds.end(), *kind) == spec.kinds.end()) {
+      taken =
+          absl::InvalidArgumentError(absl::StrCat(offer.kind(), " is not allowed on this edge"));
+    } else {
+      taken = Import(device, *kind, std::move(fds), &edge);
     }
-    const EdgeAnswer answer{taken.ok(), taken.ok() ? "" : taken.ToString()};
-    TANDEM_RETURN_IF_ERROR(InEdge(spec, SendFdMessage(socket.get(), Encode(answer), {})));
-    if (taken.ok()) {
-      edge.peer = std::move(socket);
-      return edge;
-    }
-    spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(offer->kind),
-                 answer.error);
+    v1::EdgeAnswer answer;
+    answer.set_accepted(taken.ok());
+    if (!taken.ok()) answer.set_error(taken.ToString().substr(0, kMaxReason));
+    TANDEM_RETURN_IF_ERROR(InEdge(spec, Send(socket, answer, {}, deadline)));
+    if (taken.ok()) return edge;
+    spdlog::info("edge {}: {} does not work here: {}", spec.id, offer.kind(), answer.error());
   }
   return InEdge(spec, absl::InvalidArgumentError("the owner offered more kinds than there are"));
 }
 
-absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, EdgeCaller caller,
-                               absl::Time deadline) {
+absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, int socket, const EdgeCall& hello,
+                               Deadline deadline) {
   std::string reasons;
-  const absl::Status hello = CheckHello(spec, caller.hello);
-  if (!hello.ok()) reasons = hello.ToString();
-  for (std::size_t i = 0; hello.ok() && i < spec.kinds.size(); ++i) {
+  const absl::Status agreed = CheckHello(spec, hello);
+  if (!agreed.ok()) reasons = agreed.ToString();
+  const auto add_reason = [&](HandleKind kind, std::string_view why) {
+    spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(kind), why);
+    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ",
+                    AbslView(why.substr(0, kMaxReason)));
+  };
+  for (std::size_t i = 0; agreed.ok() && i < spec.kinds.size(); ++i) {
     const HandleKind kind = spec.kinds[i];
-    if (std::find(caller.hello.kinds.begin(), caller.hello.kinds.end(), kind) ==
-        caller.hello.kinds.end())
-      continue;
+    if (std::find(hello.kinds.begin(), hello.kinds.end(), kind) == hello.kinds.end()) continue;
     Edge edge;
     edge.spec = spec;
     UniqueFd data;
     const absl::Status allocated = Allocate(device, kind, &edge, &data);
     if (!allocated.ok()) {
-      absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ",
-                      allocated.ToString());
-      spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(kind),
-                   allocated.ToString());
+      add_reason(kind, allocated.ToString());
       continue;
     }
+    v1::EdgeOffer offer;
+    offer.set_kind(std::string(HandleKindName(kind)));
     std::vector<int> fds;
     if (kind != HandleKind::kInline) fds = {edge.control->fd(), data.get()};
-    TANDEM_RETURN_IF_ERROR(
-        InEdge(spec, SendFdMessage(caller.socket.get(), Encode(EdgeOffer{kind, ""}), fds)));
-    absl::StatusOr<FdMessage> message = Receive(caller.socket.get(), deadline);
-    if (!message.ok()) return InEdge(spec, message.status());
-    absl::StatusOr<EdgeAnswer> answer = ParseEdgeAnswer(message->bytes);
-    if (!answer.ok()) return InEdge(spec, answer.status());
-    if (answer->accepted) {
-      edge.peer = std::move(caller.socket);
-      return edge;
-    }
-    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ",
-                    answer->error);
+    TANDEM_RETURN_IF_ERROR(InEdge(spec, Send(socket, offer, fds, deadline)));
+    v1::EdgeAnswer answer;
+    std::vector<UniqueFd> unexpected;
+    TANDEM_RETURN_IF_ERROR(InEdge(spec, Receive(socket, deadline, &answer, &unexpected)));
+    if (answer.accepted()) return edge;
+    add_reason(kind, answer.error());
   }
   if (reasons.empty()) reasons = "no handle kind is allowed at both ends";
-  TANDEM_RETURN_IF_ERROR(InEdge(
-      spec,
-      SendFdMessage(caller.socket.get(), Encode(EdgeOffer{HandleKind::kInline, reasons}), {})));
+  v1::EdgeOffer last;
+  last.set_error(reasons);
+  TANDEM_RETURN_IF_ERROR(InEdge(spec, Send(socket, last, {}, deadline)));
   return InEdge(spec, absl::FailedPreconditionError(reasons));
 }
 

@@ -6,25 +6,39 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "lib/base/deadline.h"
 #include "lib/base/fd.h"
+#include "lib/base/unix_socket.h"
 #include "lib/worker/edge.h"
-#include "lib/worker/edge_messages.h"
 
 namespace tandem {
 
 // How two workers on one host agree on an edge: the importer connects to the owner's Unix socket
 // and says hello; the owner offers handle kinds one after another, each with fresh descriptors; the
 // importer tries each in its device and takes the first that works. The connection then stays open:
-// its end tells each side that the other process is gone.
+// its end tells each side that the other process is gone. The messages are those of
+// proto/tandem/v1/descriptors.proto.
+
+// What an importer says first, checked.
+struct EdgeCall {
+  std::string id;
+  std::uint64_t generation = 0;
+  ResidualLayout layout;
+  std::vector<HandleKind> kinds;  // allowed, in order
+};
+std::string EncodeEdgeCall(const EdgeCall& call);
+// INVALID_ARGUMENT says what was expected.
+absl::StatusOr<EdgeCall> ParseEdgeCall(std::string_view bytes);
 
 // A connection whose hello has arrived.
 struct EdgeCaller {
   UniqueFd socket;
-  EdgeHello hello;
+  EdgeCall hello;
 };
 
 // Listens on the worker's Unix socket in a thread of its own and keeps callers until the owner's
@@ -35,10 +49,10 @@ class EdgeListener {
   static absl::StatusOr<std::unique_ptr<EdgeListener>> Start(const std::string& path);
   ~EdgeListener();
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return socket_->path(); }
   // CANCELLED after CancelUpTo the generation, DEADLINE_EXCEEDED when nobody called.
   absl::StatusOr<EdgeCaller> WaitForCaller(const std::string& edge_id, std::uint64_t generation,
-                                           absl::Time deadline);
+                                           Deadline deadline);
   // Ends waits for callers of this generation and those before it, for good.
   void CancelUpTo(std::uint64_t generation);
   // Hangs up on callers of generations before this one.
@@ -47,12 +61,11 @@ class EdgeListener {
   static constexpr std::size_t kMaxCallers = 64;
 
  private:
-  EdgeListener(std::string path, UniqueFd listen_fd, UniqueFd wake_fd);
+  explicit EdgeListener(std::unique_ptr<UnixListener> socket) : socket_(std::move(socket)) {}
   void Serve();
+  absl::Status Greet(UniqueFd connection);
 
-  std::string path_;
-  UniqueFd listen_fd_;
-  UniqueFd wake_fd_;
+  const std::unique_ptr<UnixListener> socket_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::list<EdgeCaller> callers_;
@@ -61,14 +74,14 @@ class EdgeListener {
 };
 
 // Importer: connects and says hello.
-absl::StatusOr<UniqueFd> CallOwner(const EdgeEndSpec& spec, absl::Time deadline);
+absl::StatusOr<UniqueFd> CallOwner(const EdgeEndSpec& spec, Deadline deadline);
 
 // Importer: takes the first offer that works. An edge of kind kInline comes back without residual
-// and control: the caller makes them (inline_edge.h).
-absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, UniqueFd socket,
-                                absl::Time deadline);
+// and control: the caller makes them (inline_edge.h). The socket stays the caller's, here and
+// below.
+absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, int socket, Deadline deadline);
 // Owner: the other side of it.
-absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, EdgeCaller caller,
-                               absl::Time deadline);
+absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, int socket, const EdgeCall& hello,
+                               Deadline deadline);
 
 }  // namespace tandem

@@ -8,7 +8,7 @@
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
-#include "lib/worker/edge_messages.h"
+#include "lib/worker/edge.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {

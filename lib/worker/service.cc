@@ -2,15 +2,12 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
 #include <functional>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "lib/worker/control_thread.h"
-#include "lib/worker/edge_stream.h"
 #include "lib/worker/steps_stream.h"
 #include "tandem/v1/worker.grpc.pb.h"
 
@@ -80,26 +77,17 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
 
   grpc::ServerReadReactor<v1::EdgeFrame>* PushEdge(grpc::CallbackServerContext* context,
                                                    v1::PushEdgeResponse*) override {
-    std::shared_ptr<EdgeStream> stream = EdgeStream::Create(engine_.inbox(), *context);
-    std::lock_guard lock(mutex_);
-    std::erase_if(edges_, [](const auto& edge) { return edge.expired(); });
-    edges_.push_back(stream);
-    return stream.get();
+    return engine_.inbox().NewStream(*context);
   }
 
   void EndStreams() {
     std::shared_ptr<StepsStream> steps;
-    std::vector<std::weak_ptr<EdgeStream>> edges;
     {
       std::lock_guard lock(mutex_);
       steps = steps_.lock();
-      edges = edges_;
     }
     if (steps != nullptr) steps->End({grpc::StatusCode::UNAVAILABLE, "the worker stops"});
-    for (const auto& weak : edges) {
-      if (const std::shared_ptr<EdgeStream> edge = weak.lock())
-        edge->End(absl::UnavailableError("the worker stops"));
-    }
+    engine_.inbox().EndStreams(absl::UnavailableError("the worker stops"));
   }
 
  private:
@@ -117,7 +105,6 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
   WorkerEngine& engine_;
   std::mutex mutex_;
   std::weak_ptr<StepsStream> steps_;
-  std::vector<std::weak_ptr<EdgeStream>> edges_;
   ControlThread control_;  // last: its tasks use the engine
 };
 

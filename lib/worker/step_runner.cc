@@ -122,9 +122,10 @@ absl::Status StepRunner::RunStage(std::size_t index, absl::Time deadline, StageS
   const std::uint64_t out = output == nullptr ? 0 : SequenceOf(stage.output_edge, stage.output_hop);
 
   const absl::Duration begun = Uptime();
+  const Deadline edge_deadline = Deadline::After(deadline - absl::Now());
   absl::Status ready =
-      input == nullptr ? absl::OkStatus() : input->WaitForData(in, batch_.id, rows, deadline);
-  if (ready.ok() && output != nullptr) ready = output->WaitForSpace(out, deadline);
+      input == nullptr ? absl::OkStatus() : input->WaitForData(in, batch_.id, rows, edge_deadline);
+  if (ready.ok() && output != nullptr) ready = output->WaitForSpace(out, edge_deadline);
   const absl::Duration started = Uptime();
   stats->wait = started - begun;
   TANDEM_RETURN_IF_ERROR(ready);

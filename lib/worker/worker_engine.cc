@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/version.h"
 #include "lib/worker/describe.h"
@@ -125,6 +124,7 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
   }
   TearDown(absl::StrCat("generation ", request.generation(), " replaces this one"));
   if (listener_ != nullptr) listener_->DropBefore(request.generation());
+  inbox_.DropBefore(request.generation());
   TANDEM_RETURN_IF_ERROR(Checked(generation->Allocate(request, *device_, weights_)));
 
   auto described = std::make_unique<v1::WorkerDescription>();
@@ -169,8 +169,8 @@ absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
     }
     connector_ = &connector;
   }
-  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> edges =
-      connector.Connect(std::move(specs), absl::Now() + absl::Seconds(request.timeout_seconds()));
+  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> edges = connector.Connect(
+      std::move(specs), Deadline::After(absl::Seconds(request.timeout_seconds())));
   {
     std::lock_guard state(state_mutex_);
     connector_ = nullptr;

@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -12,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/shared_memory.h"
+#include "tests/unit/lib/base/fd_hog.h"
 
 namespace tandem {
 namespace {
@@ -31,13 +34,13 @@ class UnixSocketTest : public testing::Test {
 
   // A connected pair through the path.
   void Connect() {
-    listen_ = *ListenUnix(path_);
+    listen_ = *UnixListener::Listen(path_);
     client_ = *ConnectUnix(path_, kLong);
-    server_ = *AcceptUnix(listen_.get(), -1);
+    server_ = *listen_->Accept();
   }
   std::string folder_;
   std::string path_;
-  UniqueFd listen_;
+  std::unique_ptr<UnixListener> listen_;
   UniqueFd client_;
   UniqueFd server_;
 };
@@ -102,7 +105,7 @@ TEST_F(UnixSocketTest, TheEndOfTheStreamHasTwoKinds) {
   client_.Reset();
   EXPECT_TRUE(absl::IsOutOfRange(ReceiveFdMessage(server_.get(), kLong).status()));
   client_ = *ConnectUnix(path_, kLong);
-  server_ = *AcceptUnix(listen_.get(), -1);
+  server_ = *listen_->Accept();
   const char header[] = {'\x05', '\x00', '\x00', '\x00', 'a'};
   ASSERT_EQ(::send(client_.get(), header, sizeof(header), 0), 5);
   client_.Reset();
@@ -119,15 +122,104 @@ TEST_F(UnixSocketTest, ASilentPeerTimesOut) {
       absl::IsDeadlineExceeded(ReceiveFdMessage(server_.get(), absl::Milliseconds(20)).status()));
 }
 
-TEST_F(UnixSocketTest, AcceptIsWoken) {
-  const UniqueFd listen = *ListenUnix(path_);
-  const UniqueFd wake(::eventfd(0, EFD_CLOEXEC));
-  std::thread waker([&] {
-    const std::uint64_t one = 1;
-    EXPECT_EQ(::write(wake.get(), &one, sizeof(one)), 8);
+TEST_F(UnixSocketTest, AcceptIsStopped) {
+  const std::unique_ptr<UnixListener> listen = *UnixListener::Listen(path_);
+  std::thread stopper([&] { listen->Stop(); });
+  EXPECT_TRUE(absl::IsCancelled(listen->Accept().status()));
+  stopper.join();
+  EXPECT_TRUE(absl::IsCancelled(listen->Accept().status()));
+}
+
+// A socket to connect with later, when there is no descriptor left to make one.
+UniqueFd NewClient() { return UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
+
+bool ConnectTo(const UniqueFd& client, const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  return ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+}
+
+TEST_F(UnixSocketTest, WithoutAFreeDescriptorOneCallerAtATimeIsServed) {
+  const std::unique_ptr<UnixListener> listen = *UnixListener::Listen(path_);
+  const UniqueFd first = NewClient();
+  const UniqueFd second = NewClient();
+  const FdHog hog;
+  ASSERT_TRUE(ConnectTo(first, path_) && ConnectTo(second, path_));
+  for (int caller = 0; caller < 2; ++caller) {
+    const absl::StatusOr<UniqueFd> served = listen->Accept();
+    ASSERT_TRUE(served.ok()) << served.status();
+  }
+}
+
+TEST_F(UnixSocketTest, CallersWaitUntilADescriptorIsFree) {
+  const std::unique_ptr<UnixListener> listen = *UnixListener::Listen(path_);
+  const UniqueFd first = NewClient();
+  const UniqueFd second = NewClient();
+  auto hog = std::make_unique<FdHog>();
+  ASSERT_TRUE(ConnectTo(first, path_) && ConnectTo(second, path_));
+  const absl::StatusOr<UniqueFd> kept = listen->Accept();
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  absl::StatusOr<UniqueFd> waiting;
+  std::thread accepting([&] { waiting = listen->Accept(); });
+  hog.reset();
+  accepting.join();
+  EXPECT_TRUE(waiting.ok()) << waiting.status();
+}
+
+TEST_F(UnixSocketTest, StopEndsAWaitForDescriptors) {
+  const std::unique_ptr<UnixListener> listen = *UnixListener::Listen(path_);
+  const UniqueFd first = NewClient();
+  const UniqueFd second = NewClient();
+  const FdHog hog;
+  ASSERT_TRUE(ConnectTo(first, path_) && ConnectTo(second, path_));
+  const absl::StatusOr<UniqueFd> kept = listen->Accept();
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  std::thread stopper([&] { listen->Stop(); });
+  EXPECT_TRUE(absl::IsCancelled(listen->Accept().status()));
+  stopper.join();
+}
+
+TEST_F(UnixSocketTest, DescriptorsThatFindNoRoomAreAnError) {
+  Connect();
+  const FdHog hog;
+  ASSERT_TRUE(SendFdMessage(client_.get(), "x", {client_.get(), server_.get()}).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(ReceiveFdMessage(server_.get(), kLong).status()));
+}
+
+TEST_F(UnixSocketTest, APeerThatDoesNotReadTimesOut) {
+  Connect();
+  absl::Status sent;
+  for (int i = 0; i < 100 && sent.ok(); ++i) {
+    sent = SendFdMessage(client_.get(), std::string(kMaxFdMessageBytes, 'x'), {},
+                         absl::Milliseconds(20));
+  }
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sent)) << sent;
+}
+
+// Only root can become another user.
+TEST_F(UnixSocketTest, AnotherUsersConnectionIsClosed) {
+  if (::getuid() != 0) GTEST_SKIP() << "needs root";
+  const std::unique_ptr<UnixListener> listen = *UnixListener::Listen(path_);
+  // As if the modes had not kept them out.
+  ASSERT_EQ(::chmod(folder_.c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(path_.c_str(), 0666), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const UniqueFd client = NewClient();
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0 || !ConnectTo(client, path_)) ::_exit(2);
+    char byte = 0;
+    // The end of the stream, or a reset; never an answer.
+    ::_exit(::recv(client.get(), &byte, 1, 0) > 0 ? 1 : 0);
+  }
+  std::thread stopper([&] {
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    listen->Stop();
   });
-  EXPECT_TRUE(absl::IsCancelled(AcceptUnix(listen.get(), wake.get()).status()));
-  waker.join();
+  EXPECT_TRUE(absl::IsCancelled(listen->Accept().status()));
+  stopper.join();
 }
 
 TEST_F(UnixSocketTest, StaleSocketsAreReplacedLiveOnesAreNot) {

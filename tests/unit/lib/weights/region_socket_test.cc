@@ -1,6 +1,8 @@
 #include "lib/weights/region_socket.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -13,6 +15,7 @@
 #include "lib/base/shared_memory.h"
 #include "lib/base/unix_socket.h"
 #include "lib/weights/random_model.h"
+#include "tests/unit/lib/base/fd_hog.h"
 #include "tests/unit/lib/weights/test_config.h"
 
 namespace tandem {
@@ -111,6 +114,26 @@ TEST_F(RegionSocketTest, BrokenClientsDoNotHurtOthers) {
   ASSERT_EQ(::write(long_name->get(), "\xff\xff\xff\xff", 4), 4);
   EXPECT_EQ(FetchRegionFd(path_, "embedding", absl::Seconds(10)).status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST_F(RegionSocketTest, AnswersWithoutAFreeDescriptor) {
+  const absl::StatusOr<RandomModel> model = MakeRandomModel(SmallConfig(), WeightFormat::kBf16, 1);
+  ASSERT_TRUE(model.ok());
+  Publish(*model->regions.at("embedding"));
+  const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  {
+    const FdHog hog;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)),
+              0);
+    ASSERT_TRUE(SendFdMessage(client.get(), "layer.9.ffn", {}).ok());
+    const absl::StatusOr<FdMessage> answer = ReceiveFdMessage(client.get(), absl::Seconds(10));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_THAT(answer->bytes, HasSubstr("not published"));
+  }
+  EXPECT_TRUE(FetchRegionFd(path_, "embedding", absl::Seconds(10)).ok());
 }
 
 }  // namespace

@@ -5,15 +5,14 @@
 #include <array>
 #include <thread>
 
-#include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/worker/edge.h"
 
 namespace tandem {
 namespace {
 
-absl::Time Soon() { return absl::Now() + absl::Seconds(30); }
-absl::Time Never() { return absl::Now() + absl::Hours(10); }
+Deadline Soon() { return Deadline::After(absl::Seconds(30)); }
+Deadline Never() { return Deadline::After(absl::Hours(10)); }
 
 class EdgeControlTest : public testing::Test {
  protected:
@@ -55,8 +54,8 @@ TEST_F(EdgeControlTest, SequencesBeyond32Bits) {
 
 TEST_F(EdgeControlTest, AFullRingWaitsForTheConsumer) {
   for (std::uint64_t s = 0; s < 3; ++s) producer_->Publish(s, 1, 1);
-  EXPECT_TRUE(
-      absl::IsDeadlineExceeded(producer_->WaitForSpace(3, absl::Now() + absl::Milliseconds(20))));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(
+      producer_->WaitForSpace(3, Deadline::After(absl::Milliseconds(20)))));
   std::thread consumer([&] {
     EXPECT_TRUE(consumer_->WaitForData(0, 1, 1, Soon()).ok());
     consumer_->Release(0);
@@ -86,7 +85,8 @@ TEST_F(EdgeControlTest, ManyHandOversBetweenThreads) {
 }
 
 TEST_F(EdgeControlTest, TimeoutNamesTheEdge) {
-  const absl::Status status = consumer_->WaitForData(0, 1, 1, absl::Now() + absl::Milliseconds(10));
+  const absl::Status status =
+      consumer_->WaitForData(0, 1, 1, Deadline::After(absl::Milliseconds(10)));
   EXPECT_TRUE(absl::IsDeadlineExceeded(status));
   EXPECT_NE(std::string(status.message()).find("a>b"), std::string::npos);
 }

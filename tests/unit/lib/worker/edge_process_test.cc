@@ -44,7 +44,7 @@ float Value(std::uint64_t sequence, std::int32_t i) {
   return static_cast<float>(sequence) * 1000.0f + static_cast<float>(i);
 }
 
-absl::Time Soon() { return absl::Now() + absl::Seconds(30); }
+Deadline Soon() { return Deadline::After(absl::Seconds(30)); }
 
 float* Slot(Edge& edge, std::uint64_t sequence) {
   return static_cast<FakeResidual*>(edge.residual.get())->slot(edge.control->SlotOf(sequence));
@@ -79,7 +79,7 @@ int RunPeer(const std::string& role, const std::string& socket) {
                                   false, socket, {HandleKind::kDmaBuf, HandleKind::kHostPointer});
   absl::StatusOr<UniqueFd> call = CallOwner(spec, Soon());
   if (!call.ok()) return 10;
-  absl::StatusOr<Edge> edge = ImportEdge(device, spec, *std::move(call), Soon());
+  absl::StatusOr<Edge> edge = ImportEdge(device, spec, call->get(), Soon());
   if (!edge.ok()) return 11;
   // Its identity goes to the test as the hand-over's last words: a file beside the socket.
   std::ofstream(absl::StrCat(socket, ".inode")) << edge->identity.inode << std::flush;
@@ -189,7 +189,7 @@ TEST_F(EdgeProcessTest, KillNineEndsTheWait) {
   ASSERT_NO_FATAL_FAILURE(Start("die"));
   EXPECT_TRUE(Consume(edge(), 0).ok());
   const absl::Status second =
-      edge().control->WaitForData(1, 101, kRows, absl::Now() + absl::Hours(1));
+      edge().control->WaitForData(1, 101, kRows, Deadline::After(absl::Hours(1)));
   EXPECT_TRUE(absl::IsUnavailable(second)) << second;
   const int status = WaitForPeer();
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;

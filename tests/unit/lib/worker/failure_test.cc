@@ -131,8 +131,11 @@ TEST(RecoveryTest, StepsGoOnInStepAfterOneSideTimedOut) {
   EXPECT_EQ(result.code(), kOk) << result.error();
 }
 
-TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
+class AbsentNeighbourTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(AbsentNeighbourTest, ConnectGivesUpAndANewPrepareNeedNotWait) {
   TestCluster cluster;
+  const std::vector<std::string> kinds = {GetParam()};
   const Plan plan = cluster.PlanOf("split");
   TestWorker& npu = cluster.worker("npu0");
   grpc::ClientContext first;
@@ -141,7 +144,7 @@ TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
       npu.stub().Prepare(&first, cluster.PrepareRequestFor("npu0", plan, 1), &prepared).ok());
   {
     grpc::ClientContext context;
-    v1::ConnectRequest request = cluster.ConnectRequestFor("npu0", plan, 1, kHostPointer);
+    v1::ConnectRequest request = cluster.ConnectRequestFor("npu0", plan, 1, kinds);
     request.set_timeout_seconds(0.05);
     v1::ConnectResponse response;
     EXPECT_EQ(npu.stub().Connect(&context, request, &response).error_code(),
@@ -150,7 +153,7 @@ TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
   grpc::Status connected;
   std::thread waiting([&] {
     grpc::ClientContext context;
-    v1::ConnectRequest request = cluster.ConnectRequestFor("npu0", plan, 1, kHostPointer);
+    v1::ConnectRequest request = cluster.ConnectRequestFor("npu0", plan, 1, kinds);
     request.set_timeout_seconds(500);
     v1::ConnectResponse response;
     connected = npu.stub().Connect(&context, request, &response);
@@ -162,6 +165,11 @@ TEST(RecoveryTest, ConnectGivesUpOnAnAbsentNeighbourAndANewPrepareNeedNotWait) {
   EXPECT_FALSE(connected.ok());
   ExpectServes(cluster, 3);
 }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, AbsentNeighbourTest, testing::Values("host-pointer", "inline"),
+                         [](const auto& info) {
+                           return std::string(info.param) == "inline" ? "Inline" : "HostPointer";
+                         });
 
 TEST(RecoveryTest, OldGenerationsAreRefused) {
   TestCluster cluster;
