@@ -84,7 +84,7 @@ struct Rig {
   std::unique_ptr<Device> device;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<ResidualBuffer> output;
-  std::unique_ptr<Stage> stage;
+  std::unique_ptr<Program> program;
   std::uint64_t layer_bytes = 0;
 };
 
@@ -94,12 +94,12 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
   VulkanDeviceOptions options;
   options.device = name;
   TANDEM_ASSIGN_OR_RETURN(rig->device, CreateVulkanDevice(options));
-  StageBindings bindings;
+  ProgramSpec program;
   const auto add = [&](WeightPart part, std::int32_t layer) -> absl::Status {
     TANDEM_ASSIGN_OR_RETURN(auto region, RandomRegion(config, part, layer, format));
     if (part != WeightPart::kEmbedding) rig->layer_bytes += region->manifest().bytes;
     TANDEM_ASSIGN_OR_RETURN(auto weights, rig->device->Import(region, config));
-    bindings.weights.push_back(std::move(weights));
+    program.weights.push_back(std::move(weights));
     return absl::OkStatus();
   };
   KvCacheSpec spec;
@@ -113,14 +113,12 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
   TANDEM_ASSIGN_OR_RETURN(rig->cache, rig->device->CreateKvCache(config, spec));
   TANDEM_ASSIGN_OR_RETURN(
       rig->output, rig->device->CreateResidual(MakeResidualLayout(1, 512, config.hidden_size)));
-  bindings.kv_cache = rig->cache.get();
-  bindings.output = rig->output.get();
-  TANDEM_ASSIGN_OR_RETURN(
-      rig->stage,
-      rig->device->Compile(
-          config,
-          {.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
-          bindings, {}));
+  program.kv_cache = rig->cache.get();
+  program.stages = {
+      {{.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
+       nullptr,
+       rig->output.get()}};
+  TANDEM_ASSIGN_OR_RETURN(rig->program, rig->device->Compile(config, program));
   rig->layer_bytes /= static_cast<std::uint64_t>(config.num_layers);
   return absl::OkStatus();
 }
@@ -146,8 +144,9 @@ absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t t
   const absl::Time warm = absl::Now() + absl::Milliseconds(300);
   while (seconds.size() < 9) {
     const absl::Time start = absl::Now();
-    TANDEM_ASSIGN_OR_RETURN(const Ticket ticket, rig.stage->Submit(step, 0, 0));
-    TANDEM_RETURN_IF_ERROR(rig.stage->Wait(ticket, absl::InfiniteFuture()));
+    TANDEM_RETURN_IF_ERROR(rig.program->Begin(0, step));
+    TANDEM_ASSIGN_OR_RETURN(const Ticket ticket, rig.program->Submit(0, 0, 0, 0));
+    TANDEM_RETURN_IF_ERROR(rig.program->Wait(ticket, Deadline::Never()));
     if (start > warm) seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
   }
   std::sort(seconds.begin(), seconds.end());

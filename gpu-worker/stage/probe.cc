@@ -2,7 +2,6 @@
 
 #include <span>
 
-#include "absl/time/clock.h"
 #include "gpu-worker/kernels/probe/probe_params.h"
 #include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
@@ -40,13 +39,13 @@ absl::Status Probe::Record() {
   return commands.Finish();
 }
 
-Probe::~Probe() { timeline_.Wait(runs_, absl::Now() + kPatience).IgnoreError(); }
+Probe::~Probe() { timeline_.Wait(runs_, Deadline::After(kPatience)).IgnoreError(); }
 
 absl::Status Probe::Run() {
   const std::lock_guard lock(mutex_);
   auto* const numbers = reinterpret_cast<std::uint32_t*>(numbers_.data());
   // One that timed out may still write.
-  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, absl::Now() + kPatience), "probe"));
+  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, Deadline::After(kPatience)), "probe"));
   std::uint32_t sum = 0;
   for (std::uint32_t i = 0; i < kNumbers; ++i) {
     numbers[i] = i * i + static_cast<std::uint32_t>(runs_);
@@ -55,7 +54,7 @@ absl::Status Probe::Run() {
   TANDEM_RETURN_IF_ERROR(
       Annotate(context_.device.Submit({&commands_, 1}, timeline_.handle(), runs_ + 1), "probe"));
   ++runs_;
-  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, absl::Now() + kPatience), "probe"));
+  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, Deadline::After(kPatience)), "probe"));
   for (std::uint32_t i = 0; i < kNumbers; ++i) {
     const std::uint32_t expected = sum * (i + 1) + kParams.seed;
     if (numbers[i] != expected) {

@@ -20,9 +20,9 @@ namespace {
 constexpr std::int32_t kMaxHeadDim = 256;        // of qkv_rope.comp and attention.comp
 constexpr std::int32_t kMaxPositions = 1 << 17;  // of sincos.glsl
 
-absl::Status CheckSupported(const ModelConfig& config, const StageSpec& spec,
-                            const CompileOptions& options) {
-  if (options.activations != ActivationType::kFloat32) {
+absl::Status CheckSupported(const ModelConfig& config, const ProgramSpec& program,
+                            const StageSpec& spec) {
+  if (program.activations != ActivationType::kFloat32) {
     return absl::UnimplementedError(
         "Vulkan stages compute with float32 activations; int8 activations were asked for");
   }
@@ -36,10 +36,10 @@ absl::Status CheckSupported(const ModelConfig& config, const StageSpec& spec,
         vulkan::Cat("Vulkan attention wants a head_dim that is a multiple of 4 and at most ",
                     kMaxHeadDim, ", found ", config.head_dim));
   }
-  if (options.limits.max_blocks_per_sequence > kMaxPositions / kKvBlockTokens) {
+  if (program.limits.max_blocks_per_sequence > kMaxPositions / kKvBlockTokens) {
     return absl::UnimplementedError(vulkan::Cat(
         "Vulkan attention reaches position ", kMaxPositions, ", asked for ",
-        static_cast<std::int64_t>(options.limits.max_blocks_per_sequence) * kKvBlockTokens));
+        static_cast<std::int64_t>(program.limits.max_blocks_per_sequence) * kKvBlockTokens));
   }
   return absl::OkStatus();
 }
@@ -47,15 +47,16 @@ absl::Status CheckSupported(const ModelConfig& config, const StageSpec& spec,
 // Builds the lists of ops from the front to the back.
 class GraphBuilder {
  public:
-  GraphBuilder(const DeviceContext& context, const ModelConfig& config, const StageSpec& spec,
-               const StageBindings& bindings, StageGraph* graph)
+  GraphBuilder(const DeviceContext& context, const ModelConfig& config, const ProgramSpec& program,
+               const ProgramStage& stage, const ProgramMemory& memory, StageGraph* graph)
       : context_(context),
         config_(config),
-        spec_(spec),
-        bindings_(bindings),
+        program_(program),
+        stage_(stage),
+        spec_(stage.spec),
+        memory_(memory),
         graph_(graph),
-        memory_(graph->memory),
-        rows_(context, config, graph->memory.step.slice()) {}
+        rows_(context, config, memory.step.slice()) {}
 
   absl::Status Build() {
     TANDEM_RETURN_IF_ERROR(BindResiduals());
@@ -66,13 +67,19 @@ class GraphBuilder {
     for (std::int32_t half = spec_.first_half; half < spec_.last_half; ++half) {
       TANDEM_RETURN_IF_ERROR(half % 2 == 0 ? Attention(half) : FeedForward(half));
     }
-    return spec_.head && memory_.logit_rows > 0 ? Head() : absl::OkStatus();
+    for (const vulkan::Buffer& logits : memory_.logits) {
+      if (!spec_.head) break;
+      graph_->heads.emplace_back();
+      if (memory_.sizes.logit_rows == 0) continue;
+      TANDEM_RETURN_IF_ERROR(Head(logits.slice(), &graph_->heads.back()));
+    }
+    return absl::OkStatus();
   }
 
  private:
   absl::Status BindResiduals() {
-    const std::pair<ResidualBuffer*, ResidualRef*> pairs[] = {{bindings_.input, &input_},
-                                                              {bindings_.output, &output_}};
+    const std::pair<ResidualBuffer*, ResidualRef*> pairs[] = {{stage_.input, &input_},
+                                                              {stage_.output, &output_}};
     for (const auto& [buffer, ref] : pairs) {
       if (buffer == nullptr) continue;
       const auto* residual = dynamic_cast<const VulkanResidual*>(buffer);
@@ -87,7 +94,7 @@ class GraphBuilder {
 
   absl::StatusOr<const DeviceTensor*> Find(TensorId id) const {
     const std::string region = RegionName(PartOf(id.kind), id.layer);
-    for (const auto& bound : bindings_.weights) {
+    for (const auto& bound : program_.weights) {
       if (bound->manifest().name != region) continue;
       const auto* weights = dynamic_cast<const VulkanWeights*>(bound.get());
       if (weights == nullptr) {
@@ -146,7 +153,7 @@ class GraphBuilder {
 
   absl::Status Attention(std::int32_t half) {
     const std::int32_t layer = half / 2;
-    auto* cache = dynamic_cast<const VulkanKvCache*>(bindings_.kv_cache);
+    auto* cache = dynamic_cast<const VulkanKvCache*>(program_.kv_cache);
     if (cache == nullptr) {
       return absl::InvalidArgumentError("the KV cache was not made by this Vulkan device");
     }
@@ -204,24 +211,25 @@ class GraphBuilder {
     return PostNorm(half, TensorKind::kPostFfnNorm);
   }
 
-  absl::Status Head() {
+  absl::Status Head(vulkan::BufferSlice logits, std::vector<Op>* ops) {
     const TensorId norm{TensorKind::kFinalNorm, -1};
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(norm));
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* embedding, Find({TensorKind::kEmbedding, -1}));
-    graph_->head.push_back(rows_.Norm(TensorName(norm), Before(spec_.last_half), *weight,
-                                      memory_.head_normed.slice(), kernels::kRowsAreLogits));
+    ops->push_back(rows_.Norm(TensorName(norm), Before(spec_.last_half), *weight,
+                              memory_.head_normed.slice(), kernels::kRowsAreLogits));
     const auto vocab = static_cast<std::uint32_t>(config_.vocab_size);
     return AppendMatmul(context_, "head", *embedding, memory_.step.slice(),
-                        memory_.head_normed.slice(), {memory_.logits.slice(), vocab, 0},
-                        kernels::kRowsAreLogits, true, &graph_->head);
+                        memory_.head_normed.slice(), {logits, vocab, 0}, kernels::kRowsAreLogits,
+                        true, ops);
   }
 
   const DeviceContext& context_;
   const ModelConfig& config_;
+  const ProgramSpec& program_;
+  const ProgramStage& stage_;
   const StageSpec& spec_;
-  const StageBindings& bindings_;
+  const ProgramMemory& memory_;
   StageGraph* const graph_;
-  const StageMemory& memory_;
   const RowOps rows_;
   ResidualRef input_;
   ResidualRef output_;
@@ -230,13 +238,11 @@ class GraphBuilder {
 }  // namespace
 
 absl::StatusOr<StageGraph> BuildStageGraph(const DeviceContext& context, const ModelConfig& config,
-                                           const StageSpec& spec, const StageBindings& bindings,
-                                           const CompileOptions& options) {
-  TANDEM_RETURN_IF_ERROR(CheckSupported(config, spec, options));
+                                           const ProgramSpec& program, const ProgramStage& stage,
+                                           const ProgramMemory& memory) {
+  TANDEM_RETURN_IF_ERROR(CheckSupported(config, program, stage.spec));
   StageGraph graph;
-  TANDEM_ASSIGN_OR_RETURN(graph.memory,
-                          StageMemory::Create(context.device, config, spec, options.limits));
-  TANDEM_RETURN_IF_ERROR(GraphBuilder(context, config, spec, bindings, &graph).Build());
+  TANDEM_RETURN_IF_ERROR(GraphBuilder(context, config, program, stage, memory, &graph).Build());
   return graph;
 }
 

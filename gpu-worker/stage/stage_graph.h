@@ -5,23 +5,24 @@
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/op.h"
-#include "gpu-worker/stage/stage_memory.h"
-#include "lib/device/device.h"
+#include "gpu-worker/stage/program_memory.h"
+#include "lib/device/program.h"
 
 namespace tandem {
 
-// A stage as a list of kernels: `body` runs over the step's tokens, `head` (final norm and logits)
-// over its logit rows.
+// A stage as a list of kernels: `body` runs over the step's tokens, a head (final norm and logits)
+// over its logit rows. The heads differ in the logits they write, the body serves every context.
 struct StageGraph {
-  StageMemory memory;
   std::vector<Op> body;
-  std::vector<Op> head;
+  // Of each context; empty where the stage is not the head.
+  std::vector<std::vector<Op>> heads;
 };
 
-// The bindings are validated already (ValidateCompile). UNIMPLEMENTED names what Vulkan stages
-// cannot do; INVALID_ARGUMENT a binding that another device made.
+// The program is validated already (ValidateCompile); `memory` is its own and outlives the ops.
+// UNIMPLEMENTED names what Vulkan stages cannot do; INVALID_ARGUMENT a binding that another device
+// made.
 absl::StatusOr<StageGraph> BuildStageGraph(const DeviceContext& context, const ModelConfig& config,
-                                           const StageSpec& spec, const StageBindings& bindings,
-                                           const CompileOptions& options);
+                                           const ProgramSpec& program, const ProgramStage& stage,
+                                           const ProgramMemory& memory);
 
 }  // namespace tandem

@@ -28,7 +28,7 @@ absl::Status Upload(vulkan::LogicalDevice& device, std::span<const std::byte> by
   absl::Status status;
   for (std::uint64_t at = 0; at < bytes.size() && status.ok(); at += half) {
     // The half was last read by the submission before the last one.
-    if (value >= 2) status = timeline.Wait(value - 1, absl::InfiniteFuture());
+    if (value >= 2) status = timeline.Wait(value - 1, Deadline::Never());
     if (!status.ok()) break;
     const std::uint64_t count = std::min<std::uint64_t>(half, bytes.size() - at);
     const std::uint64_t from = value % 2 * half;
@@ -45,7 +45,7 @@ absl::Status Upload(vulkan::LogicalDevice& device, std::span<const std::byte> by
     if (status.ok()) ++value;
   }
   // Whatever runs still reads the staging buffer.
-  const absl::Status drained = timeline.Wait(value, absl::InfiniteFuture());
+  const absl::Status drained = timeline.Wait(value, Deadline::Never());
   return status.ok() ? drained : status;
 }
 

@@ -5,8 +5,8 @@
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/probe.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
+#include "gpu-worker/stage/vulkan_program.h"
 #include "gpu-worker/stage/vulkan_residual.h"
-#include "gpu-worker/stage/vulkan_stage.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/logical_device.h"
@@ -84,10 +84,9 @@ class VulkanDevice final : public Device {
     return VulkanResidual::Export(*device_, kind, layout, fd);
   }
 
-  absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config, const StageSpec& spec,
-                                                 const StageBindings& bindings,
-                                                 const CompileOptions& options) override {
-    return VulkanStage::Create(context_, config, spec, bindings, options);
+  absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
+                                                   const ProgramSpec& spec) override {
+    return VulkanProgram::Create(context_, config, spec);
   }
 
   absl::Status Probe() override { return probe_->Run(); }

@@ -49,7 +49,7 @@ struct VulkanDeviceSummary {
 absl::StatusOr<std::vector<VulkanDeviceSummary>> ListVulkanDevices();
 
 // NOT_FOUND names what was asked for and lists what is there. The device may be used by several
-// threads; a stage by one at a time. It must outlive everything it made.
+// threads; a program by one at a time. It must outlive everything it made.
 absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOptions& options);
 
 }  // namespace tandem

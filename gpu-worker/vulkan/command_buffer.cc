@@ -38,8 +38,8 @@ absl::StatusOr<CommandBuffer> CommandPool::Begin() {
   VkCommandBuffer handle = VK_NULL_HANDLE;
   TANDEM_RETURN_IF_ERROR(ToStatus(vkAllocateCommandBuffers(device_->handle(), &allocate, &handle),
                                   "allocating a command buffer"));
-  const auto begin =
-      Structure<VkCommandBufferBeginInfo>(VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO);
+  auto begin = Structure<VkCommandBufferBeginInfo>(VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO);
+  begin.flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT;
   device_->counters().command_recordings.fetch_add(1, std::memory_order_relaxed);
   TANDEM_RETURN_IF_ERROR(
       ToStatus(vkBeginCommandBuffer(handle, &begin), "beginning a command buffer"));

@@ -30,8 +30,8 @@ class CommandPool {
   }
   ~CommandPool();
   static absl::StatusOr<CommandPool> Create(const LogicalDevice& device);
-  // Begins a command buffer that can be submitted again and again. It starts behind all earlier
-  // work of the queue.
+  // Begins a command buffer that can be submitted again and again, also while it is under way. It
+  // starts behind all earlier work of the queue.
   absl::StatusOr<CommandBuffer> Begin();
 
  private:

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
 #include "lib/base/status_macros.h"
@@ -26,18 +26,23 @@ absl::StatusOr<Timeline> Timeline::Create(const LogicalDevice& device) {
   return timeline;
 }
 
-absl::Status Timeline::Wait(std::uint64_t value, absl::Time deadline) const {
+absl::Status Timeline::Wait(std::uint64_t value, Deadline deadline) const {
+  // Drivers add the timeout to a clock and some overflow; a wait without end takes several.
+  constexpr absl::Duration kLongestWait = absl::Hours(1);
   auto info = Structure<VkSemaphoreWaitInfo>(VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO);
   info.semaphoreCount = 1;
   info.pSemaphores = &semaphore_;
   info.pValues = &value;
-  // An hour stands for ever: drivers add the timeout to a clock and some overflow.
-  const absl::Duration left =
-      std::clamp(deadline - absl::Now(), absl::ZeroDuration(), absl::Hours(1));
-  const VkResult result = vkWaitSemaphores(
-      device_->handle(), &info, static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(left)));
-  if (result != VK_TIMEOUT) return ToStatus(result, "waiting for the device");
-  return absl::DeadlineExceededError("the device has not finished in time");
+  while (true) {
+    const absl::Duration left = deadline.left();
+    const absl::Duration part = std::clamp(left, absl::ZeroDuration(), kLongestWait);
+    const VkResult result = vkWaitSemaphores(
+        device_->handle(), &info, static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(part)));
+    if (result != VK_TIMEOUT) return ToStatus(result, "waiting for the device");
+    if (left <= kLongestWait) {
+      return absl::DeadlineExceededError("the device has not finished in time");
+    }
+  }
 }
 
 }  // namespace tandem::vulkan

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "gpu-worker/vulkan/logical_device.h"
+#include "lib/base/deadline.h"
 
 namespace tandem::vulkan {
 
@@ -26,7 +26,7 @@ class Timeline {
   static absl::StatusOr<Timeline> Create(const LogicalDevice& device);
 
   // Returns when the value is reached. DEADLINE_EXCEEDED, or UNAVAILABLE "device lost".
-  absl::Status Wait(std::uint64_t value, absl::Time deadline) const;
+  absl::Status Wait(std::uint64_t value, Deadline deadline) const;
   VkSemaphore handle() const { return semaphore_; }
 
  private:

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "lib/base/fd.h"
+#include "lib/device/program.h"
 #include "lib/device/stage.h"
 #include "lib/model/config.h"
 #include "lib/weights/region.h"
@@ -74,20 +75,6 @@ class KvCache {
   virtual std::uint64_t bytes() const = 0;
 };
 
-struct CompileOptions {
-  StepLimits limits;
-  ActivationType activations = ActivationType::kFloat32;
-};
-
-// Everything a stage is tied to. Buffers, weights and cache must outlive the stage. The same
-// ResidualBuffer may be bound by several stages.
-struct StageBindings {
-  std::vector<std::shared_ptr<const Weights>> weights;  // the regions its halves need, any order
-  KvCache* kv_cache = nullptr;                          // needed where the stage has attention
-  ResidualBuffer* input = nullptr;                      // null where it embeds
-  ResidualBuffer* output = nullptr;                     // null where it is the head
-};
-
 // Counters for tests and metrics: what must stay unchanged in steady state.
 struct DeviceCounters {
   std::uint64_t allocations = 0;  // device memory
@@ -121,20 +108,13 @@ class Device {
   virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(
       HandleKind kind, const ResidualLayout& layout, UniqueFd* fd) = 0;
 
-  virtual absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config,
-                                                         const StageSpec& spec,
-                                                         const StageBindings& bindings,
-                                                         const CompileOptions& options) = 0;
+  // Compiles all stages of a worker. INVALID_ARGUMENT where the spec does not fit the model or its
+  // bindings are incomplete, UNIMPLEMENTED for what the device cannot do.
+  virtual absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
+                                                           const ProgramSpec& spec) = 0;
 
   // A real small dispatch with a checked result: what readiness means.
   virtual absl::Status Probe() = 0;
 };
-
-// The checks every device makes first: the spec fits the model, bindings are complete, layouts
-// agree (INVALID_ARGUMENT); and those of a step.
-absl::Status ValidateCompile(const ModelConfig& config, const StageSpec& spec,
-                             const StageBindings& bindings, const CompileOptions& options);
-absl::Status ValidateStep(const ModelConfig& config, const StageSpec& spec,
-                          const StepLimits& limits, const KvCacheSpec* kv, const Step& step);
 
 }  // namespace tandem

@@ -37,43 +37,54 @@ struct ProgramSpec {
   KvCache* kv_cache = nullptr;
   StepLimits limits;
   ActivationType activations = ActivationType::kFloat32;
-  // Steps (or micro-batches) whose inputs the program holds at once; at least 2.
+  // Steps (or micro-batches) whose inputs the program holds at once; 1 to kMaxContexts.
   std::int32_t contexts = 2;
+};
+inline constexpr std::int32_t kMaxContexts = 16;
+
+// Names a submission; grows by one with each of a program.
+struct Ticket {
+  std::uint64_t value = 0;
 };
 
 // The compiled stages of one worker. Scratch memory exists once: stages run one after another, in
 // the order of their submission. A *context* holds the inputs of one step (tokens, positions, block
-// tables) and, where the head stands, its logits; `Begin` validates and uploads a step once, then
+// tables) and, where the head stands, its logits; Begin validates and uploads a step once, then
 // any number of stages are submitted against it.
 //
+// A submission is *under way* until Wait has returned for it or for a later one with anything but
+// DEADLINE_EXCEEDED. At most contexts() are; any of them may use the same context.
+//
 // One thread at a time calls it; Cancel any thread. In steady state nothing here allocates, writes
-// a descriptor or records a command.
+// a descriptor or records a command. The destructor cancels what is under way and waits for it.
 class Program {
  public:
   virtual ~Program() = default;
   virtual std::int32_t contexts() const = 0;
 
-  // Puts `step` into `context`. INVALID_ARGUMENT names what is wrong with the step and leaves the
-  // context empty. FAILED_PRECONDITION while a stage of that context runs. The step's spans need to
-  // live only until Begin returns.
+  // Puts `step` into `context`, whose logits are then empty. INVALID_ARGUMENT names what is wrong
+  // with the step and leaves the context empty; or the context is not in [0, contexts()).
+  // FAILED_PRECONDITION while a submission that uses the context is under way. The step's spans
+  // need to live only until Begin returns.
   virtual absl::Status Begin(std::int32_t context, const Step& step) = 0;
 
   // Starts stage `stage` (an index into ProgramSpec::stages) on the step in `context`: reads the
   // residual rows 0.. of `input_slot` and writes those of `output_slot` (ignored where the stage
-  // embeds or is the head). Several submissions may be under way; they run in order.
-  // RESOURCE_EXHAUSTED beyond one for each context.
+  // embeds or is the head). FAILED_PRECONDITION where the context is empty, RESOURCE_EXHAUSTED
+  // where contexts() submissions are under way; on any error nothing has started.
   virtual absl::StatusOr<Ticket> Submit(std::int32_t stage, std::int32_t context,
                                         std::int32_t input_slot, std::int32_t output_slot) = 0;
   // Returns when the submission (and all before it) is done and its output can be read by every
-  // importer of the output residual; DEADLINE_EXCEEDED leaves it running. CANCELLED after Cancel,
-  // UNAVAILABLE when the device is lost (the process should exit).
+  // importer of the output residual. DEADLINE_EXCEEDED leaves it running. CANCELLED after Cancel:
+  // its outputs are then undefined; or OK for what was done before. UNAVAILABLE when the device is
+  // lost (the process should exit). The answer for each of the last contexts() tickets may be asked
+  // again, so that waiting for a later one loses none.
   virtual absl::Status Wait(Ticket ticket, Deadline deadline) = 0;
-  // Asks everything submitted so far to stop soon. Its outputs are then undefined and Wait returns
-  // CANCELLED, or OK for what was done before.
+  // Asks everything submitted so far to stop soon.
   virtual void Cancel() = 0;
 
-  // float32 logits of the context's logit_rows, (rows, vocab): valid after Wait for the stage with
-  // the head, until the context's next Begin. Empty without a head.
+  // float32 logits of the context's logit_rows, (rows, vocab): there after an OK from Wait for the
+  // stage with the head, until the context's next Begin. Empty before, and without a head.
   virtual std::span<const float> logits(std::int32_t context) const = 0;
 
   // Memory for scratch, step inputs and logits, in bytes.

@@ -8,7 +8,7 @@
 namespace tandem {
 
 // What one step computes, as a device sees it. All spans belong to the caller and need to live only
-// until Submit returns.
+// until Program::Begin returns.
 
 // a logical block that the sliding window has left behind
 inline constexpr std::int32_t kNoBlock = -1;

@@ -88,8 +88,7 @@ absl::StatusOr<std::unique_ptr<Generation>> Generation::Parse(const v1::PrepareR
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("window_blocks", 0, request.window_blocks()));
   generation->bounds.global_blocks = request.global_blocks();
   generation->bounds.window_blocks = request.window_blocks();
-  generation->options.limits = generation->bounds.limits;
-  TANDEM_ASSIGN_OR_RETURN(generation->options.activations, ParseActivations(request.activations()));
+  TANDEM_ASSIGN_OR_RETURN(generation->activations, ParseActivations(request.activations()));
   TANDEM_ASSIGN_OR_RETURN(
       generation->layout,
       LayOutStages(generation->plan, generation->bounds.config, generation->worker));
@@ -165,20 +164,23 @@ absl::StatusOr<std::unique_ptr<StepRunner>> Generation::Compile(Device& device,
     TANDEM_CHECK(found != edges.end());
     parts.edges.push_back(found->get());
   }
+  ProgramSpec program;
+  program.weights = weights.all();
+  program.kv_cache = kv_cache.get();
+  program.limits = bounds.limits;
+  program.activations = activations;
+  program.contexts = 1;
   for (const LocalStage& stage : layout.stages) {
-    StageBindings bindings;
-    bindings.weights = weights.all();
-    bindings.kv_cache = stage.spec.HasAttention() ? kv_cache.get() : nullptr;
+    ProgramStage& bound = program.stages.emplace_back();
+    bound.spec = stage.spec;
     if (stage.input_edge != kNoEdge)
-      bindings.input = parts.edges[static_cast<std::size_t>(stage.input_edge)]->residual.get();
+      bound.input = parts.edges[static_cast<std::size_t>(stage.input_edge)]->residual.get();
     if (stage.output_edge != kNoEdge)
-      bindings.output = parts.edges[static_cast<std::size_t>(stage.output_edge)]->residual.get();
-    absl::StatusOr<std::unique_ptr<Stage>> compiled =
-        device.Compile(bounds.config, stage.spec, bindings, options);
-    if (!compiled.ok())
-      return Annotate(compiled.status(), absl::StrCat("compiling stage '", stage.name, "'"));
-    parts.stages.push_back(*std::move(compiled));
+      bound.output = parts.edges[static_cast<std::size_t>(stage.output_edge)]->residual.get();
   }
+  absl::StatusOr<std::unique_ptr<Program>> compiled = device.Compile(bounds.config, program);
+  if (!compiled.ok()) return Annotate(compiled.status(), "compiling");
+  parts.program = *std::move(compiled);
   return std::make_unique<StepRunner>(std::move(parts));
 }
 

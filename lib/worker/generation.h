@@ -29,7 +29,7 @@ struct Generation {
   std::string worker;  // this worker's name in the plan
   Plan plan;
   SlotBounds bounds;
-  CompileOptions options;
+  ActivationType activations = ActivationType::kFloat32;
   KvCacheSpec kv_spec;
   StageLayout layout;
   std::unique_ptr<KvCache> kv_cache;  // null where no attention runs here

@@ -23,9 +23,8 @@ absl::Duration Uptime() { return Clock::Real().Uptime(); }
 }  // namespace
 
 StepRunner::StepRunner(Parts parts)
-    : parts_(std::move(parts)), slots_(parts_.bounds), stats_(parts_.stages.size()) {
-  TANDEM_CHECK(parts_.stages.size() == parts_.layout.stages.size() &&
-               parts_.edges.size() == parts_.layout.edges.size());
+    : parts_(std::move(parts)), slots_(parts_.bounds), stats_(parts_.layout.stages.size()) {
+  TANDEM_CHECK(parts_.program != nullptr && parts_.edges.size() == parts_.layout.edges.size());
   if (parts_.layout.has_head) sampler_ = std::make_unique<Sampler>(parts_.bounds.config.vocab_size);
 }
 
@@ -87,9 +86,10 @@ absl::Status StepRunner::Run(const v1::StepPlan& plan, v1::StepResult* result) {
 }
 
 absl::Status StepRunner::RunStages(absl::Time deadline, StageStats* total) {
+  TANDEM_RETURN_IF_ERROR(parts_.program->Begin(0, batch_.step()));
   for (std::size_t i = 0; i < parts_.edges.size(); ++i)
     parts_.edges[i]->control->BeginStep(SequenceOf(static_cast<int>(i), 0));
-  for (std::size_t i = 0; i < parts_.stages.size(); ++i) {
+  for (std::size_t i = 0; i < parts_.layout.stages.size(); ++i) {
     StageStats stats;
     const absl::Status status = RunStage(i, deadline, &stats);
     total->run += stats.run;
@@ -140,18 +140,18 @@ absl::Status StepRunner::RunStage(std::size_t index, absl::Time deadline, StageS
 
 absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot,
                                  std::int32_t output_slot, absl::Time deadline) {
-  Stage& stage = *parts_.stages[index];
-  absl::StatusOr<Ticket> ticket = stage.Submit(batch_.step(), input_slot, output_slot);
+  Program& program = *parts_.program;
+  absl::StatusOr<Ticket> ticket =
+      program.Submit(static_cast<std::int32_t>(index), 0, input_slot, output_slot);
   if (!ticket.ok()) {
     device_lost_ = absl::IsUnavailable(ticket.status());
     return ticket.status();
   }
-  running_.store(&stage);
-  if (interrupted_.load()) stage.Cancel();
-  absl::Status done = stage.Wait(*ticket, deadline);
+  if (interrupted_.load()) program.Cancel();
+  absl::Status done = program.Wait(*ticket, Deadline::After(deadline - absl::Now()));
   if (absl::IsDeadlineExceeded(done)) {
-    stage.Cancel();
-    const absl::Status stopped = stage.Wait(*ticket, absl::Now() + kCancelPatience);
+    program.Cancel();
+    const absl::Status stopped = program.Wait(*ticket, Deadline::After(kCancelPatience));
     if (absl::IsDeadlineExceeded(stopped)) {
       done = absl::UnavailableError(absl::StrCat("the device did not stop within ",
                                                  absl::FormatDuration(kCancelPatience),
@@ -160,14 +160,13 @@ absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot,
       done = stopped;
     }
   }
-  running_.store(nullptr);
   device_lost_ = absl::IsUnavailable(done);
   return done;
 }
 
 absl::Status StepRunner::UseLogits(v1::StepResult* result) {
   const auto vocab = static_cast<std::size_t>(parts_.bounds.config.vocab_size);
-  const std::span<const float> logits = parts_.stages.back()->logits();
+  const std::span<const float> logits = parts_.program->logits(0);
   if (logits.size() != batch_.logit_rows.size() * vocab) {
     return absl::InternalError(absl::StrCat("head: expected ", batch_.logit_rows.size(),
                                             " rows of ", vocab, " logits, found ", logits.size(),
@@ -202,8 +201,7 @@ absl::Status StepRunner::UseLogits(v1::StepResult* result) {
 void StepRunner::Interrupt() {
   interrupted_.store(true);
   for (Edge* edge : parts_.edges) edge->control->Interrupt();
-  Stage* running = running_.load();
-  if (running != nullptr) running->Cancel();
+  parts_.program->Cancel();
 }
 
 void StepRunner::ClearInterrupt() {

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "lib/device/stage.h"
+#include "lib/device/program.h"
 #include "lib/sample/sampler.h"
 #include "lib/worker/edge.h"
 #include "lib/worker/slot_table.h"
@@ -33,8 +33,9 @@ class StepRunner {
     std::uint64_t generation = 0;
     StageLayout layout;
     SlotBounds bounds;
-    std::vector<std::unique_ptr<Stage>> stages;  // as layout.stages
-    std::vector<Edge*> edges;                    // as layout.edges; they outlive the runner
+    // Its stages as layout.stages.
+    std::unique_ptr<Program> program;
+    std::vector<Edge*> edges;  // as layout.edges; they outlive the runner
   };
   explicit StepRunner(Parts parts);
 
@@ -77,7 +78,6 @@ class StepRunner {
   std::uint64_t step_index_ = 0;  // steps before this one
   bool device_lost_ = false;
   std::atomic<bool> interrupted_{false};
-  std::atomic<Stage*> running_{nullptr};
 
   mutable std::mutex stats_mutex_;
   std::vector<StageStats> stats_;

@@ -195,13 +195,13 @@ void TablesAreNotMixedUp(BatchWorld* world) {
             same;
       }
       step.sequences = {&sequence, 1};
-      const auto ticket = runner->stage(i)->Submit(step, 0, 0);
-      ASSERT_TRUE(ticket.ok()) << ticket.status();
-      const absl::Status done = runner->stage(i)->Wait(*ticket, absl::InfiniteFuture());
+      const absl::Status begun = runner->program()->Begin(0, step);
+      ASSERT_TRUE(begun.ok()) << begun;
+      const absl::Status done = runner->RunStage(static_cast<std::int32_t>(i), 0);
       ASSERT_TRUE(done.ok()) << done;
     }
     runner->Commit();
-    const std::span<const float> logits = runner->stage(specs.size() - 1)->logits();
+    const std::span<const float> logits = runner->program()->logits(0);
     found.insert(found.end(), logits.begin(), logits.end());
   }
   world->ExpectSame(expected, found, "tables of the other kind");
@@ -218,11 +218,9 @@ void LogitRows(BatchWorld* world) {
   for (const std::vector<std::int32_t>& rows : {std::vector<std::int32_t>{11}, {0, 5, 6, 11}, {}}) {
     Step step = runner->Prepare({&share, 1});
     step.logit_rows = rows;
-    const auto ticket = runner->stage(0)->Submit(step, 0, 0);
-    ASSERT_TRUE(ticket.ok()) << ticket.status();
-    const absl::Status done = runner->stage(0)->Wait(*ticket, absl::InfiniteFuture());
+    const absl::Status done = runner->RunAll(step, 0, 0);
     ASSERT_TRUE(done.ok()) << done;
-    const std::span<const float> found = runner->stage(0)->logits();
+    const std::span<const float> found = runner->program()->logits(0);
     ASSERT_EQ(found.size(), rows.size() * vocab);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const auto row =

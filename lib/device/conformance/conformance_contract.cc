@@ -1,4 +1,5 @@
 #include <thread>
+#include <tuple>
 
 #include "gtest/gtest.h"
 #include "lib/device/conformance/conformance_cases.h"
@@ -6,14 +7,14 @@
 namespace tandem {
 namespace {
 
-// A runner in one stage, and the answer of one prompt before anything was done to it.
+// A runner, and the answer of one prompt before anything was done to it.
 struct World {
   ConformanceModel model;
   std::unique_ptr<ModelRunner> runner;
   std::vector<std::int32_t> tokens;
   std::vector<float> expected;
 
-  // Whether the stage still gives the answer it gave at first.
+  // Whether the program still gives the answer it gave at first.
   void ExpectUsable(const ConformanceTarget& target) {
     runner->End(0);
     const auto found = runner->Prefill(0, tokens, 40);
@@ -23,11 +24,12 @@ struct World {
   }
 };
 
-void MakeWorld(const ConformanceTarget& target, Device* device, World* world) {
+void MakeWorld(const ConformanceTarget& target, Device* device, World* world,
+               const RunnerOptions& options = {}) {
   auto model = MakeConformanceModel(ConformanceConfig(), target.formats.front());
   ASSERT_TRUE(model.ok()) << model.status();
   world->model = *std::move(model);
-  auto runner = ModelRunner::Make(device, world->model.config, world->model.regions, {});
+  auto runner = ModelRunner::Make(device, world->model.config, world->model.regions, options);
   ASSERT_TRUE(runner.ok()) << runner.status();
   world->runner = *std::move(runner);
   world->tokens = RandomTokens(world->model.config, 40, 11);
@@ -46,11 +48,12 @@ void DescribesItself(const ConformanceTarget&, Device* device) {
 }
 
 void ExpectRefused(World* world, const std::string& what, const Step& step) {
-  const auto ticket = world->runner->stage(0)->Submit(step, 0, 0);
-  ASSERT_FALSE(ticket.ok()) << what;
-  EXPECT_EQ(ticket.status().code(), absl::StatusCode::kInvalidArgument)
-      << what << ": " << ticket.status();
-  EXPECT_FALSE(ticket.status().message().empty()) << what;
+  Program* program = world->runner->program();
+  const absl::Status begun = program->Begin(0, step);
+  EXPECT_EQ(begun.code(), absl::StatusCode::kInvalidArgument) << what << ": " << begun;
+  EXPECT_FALSE(begun.message().empty()) << what;
+  EXPECT_EQ(program->Submit(0, 0, 0, 0).status().code(), absl::StatusCode::kFailedPrecondition)
+      << what << ": the context must be empty";
 }
 
 void BadStepsAreRefused(const ConformanceTarget& target, Device* device) {
@@ -123,47 +126,119 @@ void BadStepsAreRefused(const ConformanceTarget& target, Device* device) {
   world.ExpectUsable(target);
 }
 
-void OneStepInFlight(const ConformanceTarget& target, Device* device) {
+// What Begin, Submit and Wait refuse, and that nothing has happened then.
+void CallsOutOfOrder(const ConformanceTarget& target, Device* device) {
   World world;
-  ASSERT_NO_FATAL_FAILURE(MakeWorld(target, device, &world));
+  ASSERT_NO_FATAL_FAILURE(MakeWorld(target, device, &world, {.contexts = 2}));
+  Program* program = world.runner->program();
+  ASSERT_EQ(program->contexts(), 2);
   const RunnerShare share{0, world.tokens};
-  Stage* stage = world.runner->stage(0);
   const Step& step = world.runner->Prepare({&share, 1});
-  const auto first = stage->Submit(step, 0, 0);
-  ASSERT_TRUE(first.ok()) << first.status();
-  const auto second = stage->Submit(step, 0, 0);
-  ASSERT_FALSE(second.ok());
-  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition) << second.status();
-  // A deadline in the past: done by now, or late and still running.
-  const absl::Status late = stage->Wait(*first, absl::InfinitePast());
-  EXPECT_TRUE(late.ok() || absl::IsDeadlineExceeded(late)) << late;
-  if (!late.ok()) {
-    EXPECT_TRUE(stage->Wait(*first, absl::InfiniteFuture()).ok());
+  for (const std::int32_t context : {-1, 2}) {
+    EXPECT_EQ(program->Begin(context, step).code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(program->Submit(0, context, 0, 0).status().code(),
+              absl::StatusCode::kInvalidArgument);
+    EXPECT_TRUE(program->logits(context).empty());
   }
-  const auto third = stage->Submit(step, 0, 0);
+  ASSERT_TRUE(program->Begin(0, step).ok());
+  for (const std::int32_t stage : {-1, 1}) {
+    EXPECT_EQ(program->Submit(stage, 0, 0, 0).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  const auto first = program->Submit(0, 0, 0, 0);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(program->Begin(0, step).code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(program->Begin(1, step).ok());
+  const auto second = program->Submit(0, 1, 0, 0);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->value, first->value + 1);
+  EXPECT_EQ(program->Submit(0, 1, 0, 0).status().code(), absl::StatusCode::kResourceExhausted);
+  // A deadline in the past: done by now, or late and still running.
+  const absl::Status late = program->Wait(*first, Deadline::After(-absl::Seconds(1)));
+  EXPECT_TRUE(late.ok() || absl::IsDeadlineExceeded(late)) << late;
+  EXPECT_EQ(program->Wait({second->value + 1}, Deadline::Never()).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(program->Wait({0}, Deadline::Never()).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(program->Wait(*second, Deadline::Never()).ok());
+  EXPECT_TRUE(program->Wait(*first, Deadline::Never()).ok()) << "its answer is kept";
+  EXPECT_TRUE(program->Begin(0, step).ok());
+  const auto third = program->Submit(0, 0, 0, 0);
   ASSERT_TRUE(third.ok()) << third.status();
-  EXPECT_EQ(third->value, first->value + 1);
-  EXPECT_TRUE(stage->Wait(*third, absl::InfiniteFuture()).ok());
+  EXPECT_EQ(program->Wait(*first, Deadline::Never()).code(), absl::StatusCode::kInvalidArgument)
+      << "its answer is forgotten";
+  EXPECT_TRUE(program->Wait(*third, Deadline::Never()).ok());
   world.ExpectUsable(target);
 }
 
-// Whenever Cancel comes, the step ends, and the stage works on.
+void SlotsOutOfRange(const ConformanceTarget& target, Device* device) {
+  World world;
+  const std::vector<StageSpec> stages = OneStagePerHalf(ConformanceConfig());
+  ASSERT_NO_FATAL_FAILURE(MakeWorld(target, device, &world, {.stages = stages}));
+  Program* program = world.runner->program();
+  const RunnerShare share{0, {1, 2, 3}};
+  ASSERT_TRUE(program->Begin(0, world.runner->Prepare({&share, 1})).ok());
+  const std::int32_t slots = world.runner->residual(0)->layout().slots;
+  for (const std::int32_t bad : {-1, slots}) {
+    EXPECT_EQ(program->Submit(1, 0, bad, 0).status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(program->Submit(1, 0, 0, bad).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  // The embedding has no input, the head no output: their slots do not matter.
+  for (const auto& [stage, input, output] :
+       {std::tuple(0, 99, 0), std::tuple(world.runner->stages() - 1, 0, -7)}) {
+    const absl::Status done = world.runner->RunStage(stage, 0, input, output);
+    EXPECT_TRUE(done.ok()) << done;
+  }
+  world.ExpectUsable(target);
+}
+
+// Whenever Cancel comes, the step ends, and the program works on.
 void Cancellation(const ConformanceTarget& target, Device* device) {
   World world;
   ASSERT_NO_FATAL_FAILURE(MakeWorld(target, device, &world));
-  Stage* stage = world.runner->stage(0);
+  Program* program = world.runner->program();
   const RunnerShare share{0, world.tokens};
-  stage->Cancel();  // nothing runs: nothing happens
+  // Nothing runs: nothing happens.
+  program->Cancel();
   world.ExpectUsable(target);
   for (int i = 0; i < 20; ++i) {
-    const Step& step = world.runner->Prepare({&share, 1});
-    const auto ticket = stage->Submit(step, 0, 0);
+    ASSERT_TRUE(program->Begin(0, world.runner->Prepare({&share, 1})).ok());
+    const auto ticket = program->Submit(0, 0, 0, 0);
     ASSERT_TRUE(ticket.ok()) << ticket.status();
-    std::thread canceller([stage] { stage->Cancel(); });
-    const absl::Status done = stage->Wait(*ticket, absl::InfiniteFuture());
+    std::thread canceller([program] { program->Cancel(); });
+    const absl::Status done = program->Wait(*ticket, Deadline::Never());
     canceller.join();
     EXPECT_TRUE(done.ok() || absl::IsCancelled(done)) << done;
+    EXPECT_EQ(program->logits(0).empty(), !done.ok());
     if (i % 5 == 0) world.ExpectUsable(target);
+  }
+  world.ExpectUsable(target);
+}
+
+// Cancel meets several submissions of several contexts: each ends, and what is submitted after
+// it runs.
+void CancellationOfSeveral(const ConformanceTarget& target, Device* device) {
+  World world;
+  constexpr std::int32_t kContexts = 4;
+  const std::vector<StageSpec> stages = OneStagePerHalf(ConformanceConfig());
+  ASSERT_NO_FATAL_FAILURE(
+      MakeWorld(target, device, &world, {.stages = stages, .contexts = kContexts}));
+  Program* program = world.runner->program();
+  const RunnerShare share{0, world.tokens};
+  for (int round = 0; round < 8; ++round) {
+    std::vector<Ticket> tickets;
+    for (std::int32_t c = 0; c < kContexts; ++c) {
+      ASSERT_TRUE(program->Begin(c, world.runner->Prepare({&share, 1})).ok());
+      const auto ticket = program->Submit(1, c, c % 2, c % 2);
+      ASSERT_TRUE(ticket.ok()) << ticket.status();
+      tickets.push_back(*ticket);
+    }
+    std::thread canceller([program] { program->Cancel(); });
+    for (const Ticket ticket : tickets) {
+      const absl::Status done = program->Wait(ticket, Deadline::Never());
+      EXPECT_TRUE(done.ok() || absl::IsCancelled(done)) << done;
+    }
+    canceller.join();
+    const absl::Status after = world.runner->RunStage(1, 0);
+    EXPECT_TRUE(after.ok()) << after;
   }
   world.ExpectUsable(target);
 }
@@ -191,19 +266,19 @@ void SteadyState(const ConformanceTarget& target, Device* device) {
 }
 
 void ExpectCompileRefused(Device* device, const ModelConfig& config, const std::string& what,
-                          const StageSpec& spec, const StageBindings& bindings) {
-  const auto stage = device->Compile(config, spec, bindings, {});
-  ASSERT_FALSE(stage.ok()) << what;
-  EXPECT_EQ(stage.status().code(), absl::StatusCode::kInvalidArgument)
-      << what << ": " << stage.status();
+                          const ProgramSpec& program) {
+  const auto compiled = device->Compile(config, program);
+  ASSERT_FALSE(compiled.ok()) << what;
+  EXPECT_EQ(compiled.status().code(), absl::StatusCode::kInvalidArgument)
+      << what << ": " << compiled.status();
 }
 
-void BadStagesAreRefused(const ConformanceTarget& target, Device* device) {
+void BadProgramsAreRefused(const ConformanceTarget& target, Device* device) {
   const auto model = MakeConformanceModel(ConformanceConfig(), target.formats.front());
   ASSERT_TRUE(model.ok()) << model.status();
   const ModelConfig& config = model->config;
   const std::int32_t halves = 2 * config.num_layers;
-  StageBindings whole;
+  ProgramSpec whole;
   for (const auto& region : model->regions) {
     auto weights = device->Import(region, config);
     ASSERT_TRUE(weights.ok()) << weights.status();
@@ -215,24 +290,43 @@ void BadStagesAreRefused(const ConformanceTarget& target, Device* device) {
   const auto small = device->CreateResidual(MakeResidualLayout(1, 8, config.hidden_size));
   ASSERT_TRUE(small.ok()) << small.status();
   const StageSpec all{.embed = true, .first_half = 0, .last_half = halves, .head = true};
-  ExpectCompileRefused(device, config, "no KV cache", all, whole);
-  StageBindings bindings = whole;
-  bindings.kv_cache = cache->get();
-  ExpectCompileRefused(device, config, "a KV cache without layer 1", all, bindings);
-  bindings.weights.clear();
-  ExpectCompileRefused(device, config, "no weights",
-                       {.embed = true, .first_half = 0, .last_half = 1}, bindings);
-  ExpectCompileRefused(device, config, "no output", {.embed = true}, whole);
-  bindings = whole;
-  bindings.output = small->get();
-  ExpectCompileRefused(device, config, "an output for fewer tokens", {.embed = true}, bindings);
-  ExpectCompileRefused(device, config, "embedding in the middle",
-                       {.embed = true, .first_half = 1, .last_half = 2}, bindings);
-  ExpectCompileRefused(device, config, "a head in the middle",
-                       {.first_half = 0, .last_half = 1, .head = true}, whole);
-  ExpectCompileRefused(device, config, "half layers that are not there",
-                       {.first_half = 1, .last_half = halves + 1}, whole);
-  ExpectCompileRefused(device, config, "nothing to do", {.first_half = 1, .last_half = 1}, whole);
+  const auto refused = [&](const std::string& what, const ProgramStage& stage, auto change) {
+    ProgramSpec program = whole;
+    program.stages = {stage};
+    change(program);
+    ExpectCompileRefused(device, config, what, program);
+  };
+  const auto as_it_is = [](ProgramSpec&) {};
+  const auto with_cache = [&](ProgramSpec& program) { program.kv_cache = cache->get(); };
+  const StageSpec embed{.embed = true};
+  refused("no KV cache", {all}, as_it_is);
+  refused("a KV cache without layer 1", {all}, with_cache);
+  refused("no weights", {embed, nullptr, small->get()},
+          [](ProgramSpec& program) { program.weights.clear(); });
+  refused("no output", {embed}, as_it_is);
+  refused("an output for fewer tokens", {embed, nullptr, small->get()}, as_it_is);
+  refused("embedding in the middle", {{.embed = true, .first_half = 1, .last_half = 2}},
+          with_cache);
+  refused("a head in the middle", {{.first_half = 0, .last_half = 1, .head = true}}, as_it_is);
+  refused("half layers that are not there", {{.first_half = 1, .last_half = halves + 1}}, as_it_is);
+  refused("nothing to do", {{.first_half = 1, .last_half = 1}}, as_it_is);
+  refused("no stage", {all}, [](ProgramSpec& program) { program.stages.clear(); });
+  const auto fits = [&](ProgramSpec& program) { program.limits.max_tokens = 8; };
+  const ProgramStage good{embed, nullptr, small->get()};
+  for (const std::int32_t contexts : {0, kMaxContexts + 1}) {
+    refused(std::to_string(contexts) + " contexts", good, [&](ProgramSpec& program) {
+      fits(program);
+      program.contexts = contexts;
+    });
+  }
+  ProgramSpec accepted = whole;
+  accepted.stages = {good};
+  fits(accepted);
+  EXPECT_TRUE(device->Compile(config, accepted).ok());
+  refused("a second stage that is wrong", good, [&](ProgramSpec& program) {
+    fits(program);
+    program.stages.push_back({embed});
+  });
 }
 
 }  // namespace
@@ -240,10 +334,12 @@ void BadStagesAreRefused(const ConformanceTarget& target, Device* device) {
 std::vector<ConformanceCase> ContractCases() {
   return {{"DescribesItselfAndProbes", DescribesItself},
           {"BadStepsAreRefused", BadStepsAreRefused},
-          {"OneStepInFlight", OneStepInFlight},
+          {"CallsOutOfOrder", CallsOutOfOrder},
+          {"SlotsOutOfRange", SlotsOutOfRange},
           {"Cancellation", Cancellation},
+          {"CancellationOfSeveral", CancellationOfSeveral},
           {"SteadyState", SteadyState},
-          {"BadStagesAreRefused", BadStagesAreRefused}};
+          {"BadProgramsAreRefused", BadProgramsAreRefused}};
 }
 
 }  // namespace tandem

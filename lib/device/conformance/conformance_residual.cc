@@ -39,7 +39,7 @@ UniqueFd EdgeFd(std::size_t bytes, bool sealed) {
   return std::move(memory->fd);
 }
 
-// What a stage writes is in the pages that another process maps, in the slot it was told, and
+// What a stage writes is in the pages that another process maps, in the slot that was asked for, and
 // nowhere else.
 void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device, HandleKind kind) {
   const auto model = AnyModel(target);
@@ -55,10 +55,9 @@ void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device,
   ModelRunner* runner = made->get();
   const auto tokens = RandomTokens(config, 21, 8);
   const RunnerShare share{0, tokens};
-  const Step& step = runner->Prepare({&share, 1});
-  const auto ticket = runner->stage(0)->Submit(step, 0, 1);
-  ASSERT_TRUE(ticket.ok()) << ticket.status();
-  const absl::Status done = runner->stage(0)->Wait(*ticket, absl::InfiniteFuture());
+  const absl::Status begun = runner->program()->Begin(0, runner->Prepare({&share, 1}));
+  ASSERT_TRUE(begun.ok()) << begun;
+  const absl::Status done = runner->RunStage(0, 0, 0, 1);
   ASSERT_TRUE(done.ok()) << done;
 
   std::vector<float> expected = model->reference->Embed(tokens);
@@ -96,12 +95,11 @@ void InputsAreReadFromTheSharedPages(const ConformanceTarget& target, Device* de
     // The mapping is ours and writable; the span is const for everybody else.
     std::copy(residual.begin(), residual.end(),
               const_cast<float*>(runner->residual_memory(0).data()) + at);
-    const auto ticket = runner->stage(1)->Submit(runner->Prepare({&share, 1}),
-                                                 static_cast<std::int32_t>(round % 2), 0);
-    ASSERT_TRUE(ticket.ok()) << ticket.status();
-    const absl::Status done = runner->stage(1)->Wait(*ticket, absl::InfiniteFuture());
+    const absl::Status begun = runner->program()->Begin(0, runner->Prepare({&share, 1}));
+    ASSERT_TRUE(begun.ok()) << begun;
+    const absl::Status done = runner->RunStage(1, 0, static_cast<std::int32_t>(round % 2), 0);
     ASSERT_TRUE(done.ok()) << done;
-    EXPECT_LE(Compare(model->reference->Head(residual), runner->stage(1)->logits()).largest,
+    EXPECT_LE(Compare(model->reference->Head(residual), runner->program()->logits(0)).largest,
               Tolerance(target));
   }
 }

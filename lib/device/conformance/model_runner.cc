@@ -60,23 +60,24 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
   runner->free_window_ = ShuffledBlocks(kv.window_blocks, options.block_seed + 1);
   TANDEM_RETURN_IF_ERROR(runner->MakeResiduals(device));
 
+  ProgramSpec program;
   const auto& specs = runner->options_.stages;
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    StageBindings bindings;
-    bindings.weights = runner->weights_;
-    bindings.kv_cache = specs[i].HasAttention() ? runner->cache_.get() : nullptr;
-    bindings.input = i == 0 ? nullptr : runner->residuals_[i - 1].get();
-    bindings.output = i + 1 == specs.size() ? nullptr : runner->residuals_[i].get();
-    TANDEM_ASSIGN_OR_RETURN(auto stage, device->Compile(config, specs[i], bindings,
-                                                        {options.limits, options.activations}));
-    runner->stages_.push_back(std::move(stage));
+    program.stages.push_back({specs[i], i == 0 ? nullptr : runner->residuals_[i - 1].get(),
+                              i + 1 == specs.size() ? nullptr : runner->residuals_[i].get()});
   }
+  program.weights = runner->weights_;
+  program.kv_cache = runner->cache_.get();
+  program.limits = options.limits;
+  program.activations = options.activations;
+  program.contexts = options.contexts;
+  TANDEM_ASSIGN_OR_RETURN(runner->program_, device->Compile(config, program));
   return runner;
 }
 
 absl::Status ModelRunner::MakeResiduals(Device* device) {
-  const ResidualLayout layout =
-      MakeResidualLayout(2, options_.limits.max_tokens, config_.hidden_size);
+  const ResidualLayout layout = MakeResidualLayout(std::max(2, options_.contexts),
+                                                   options_.limits.max_tokens, config_.hidden_size);
   for (std::size_t i = 0; i + 1 < options_.stages.size(); ++i) {
     if (!options_.import_residuals) {
       TANDEM_ASSIGN_OR_RETURN(auto residual, device->CreateResidual(layout));
@@ -156,21 +157,37 @@ void ModelRunner::End(std::int32_t slot) {
   sequences_.erase(found);
 }
 
-absl::Status ModelRunner::RunStages(const tandem::Step& step, std::vector<float>* logits) {
-  const auto slot = static_cast<std::int32_t>(step.id % 2);
-  for (const auto& stage : stages_) {
-    TANDEM_ASSIGN_OR_RETURN(const Ticket ticket, stage->Submit(step, slot, slot));
-    TANDEM_RETURN_IF_ERROR(stage->Wait(ticket, absl::Now() + kStepTimeout));
+absl::Status ModelRunner::RunStage(std::int32_t stage, std::int32_t context,
+                                   std::int32_t input_slot, std::int32_t output_slot) {
+  TANDEM_ASSIGN_OR_RETURN(const Ticket ticket,
+                          program_->Submit(stage, context, input_slot, output_slot));
+  return program_->Wait(ticket, Deadline::After(kStepTimeout));
+}
+
+absl::Status ModelRunner::RunAll(const tandem::Step& step, std::int32_t context,
+                                 std::int32_t slot) {
+  TANDEM_RETURN_IF_ERROR(program_->Begin(context, step));
+  for (std::int32_t i = 0; i < stages(); ++i) {
+    TANDEM_RETURN_IF_ERROR(RunStage(i, context, slot, slot));
   }
-  const std::span<const float> found = stages_.back()->logits();
+  return absl::OkStatus();
+}
+
+// Contexts and slots take turns, so that every test goes through all of them.
+absl::Status ModelRunner::RunNext(std::span<const RunnerShare> shares, std::vector<float>* logits) {
+  const tandem::Step& step = Prepare(shares);
+  const auto context =
+      static_cast<std::int32_t>(step.id % static_cast<std::uint64_t>(program_->contexts()));
+  TANDEM_RETURN_IF_ERROR(RunAll(step, context, static_cast<std::int32_t>(step.id % 2)));
+  Commit();
+  const std::span<const float> found = program_->logits(context);
   logits->insert(logits->end(), found.begin(), found.end());
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<float>> ModelRunner::Step(std::span<const RunnerShare> shares) {
   std::vector<float> logits;
-  TANDEM_RETURN_IF_ERROR(RunStages(Prepare(shares), &logits));
-  Commit();
+  TANDEM_RETURN_IF_ERROR(RunNext(shares, &logits));
   return logits;
 }
 
@@ -182,8 +199,7 @@ absl::StatusOr<std::vector<float>> ModelRunner::Prefill(std::int32_t slot,
     const std::size_t count = std::min(tokens.size(), static_cast<std::size_t>(chunk));
     const RunnerShare share{slot,
                             {tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count)}};
-    TANDEM_RETURN_IF_ERROR(RunStages(Prepare({&share, 1}), &logits));
-    Commit();
+    TANDEM_RETURN_IF_ERROR(RunNext({&share, 1}, &logits));
     tokens = tokens.subspan(count);
   }
   return logits;

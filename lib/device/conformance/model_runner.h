@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "lib/base/shared_memory.h"
 #include "lib/device/device.h"
 #include "lib/weights/region.h"
@@ -19,7 +18,7 @@ namespace tandem {
 // workers and edges do in the real thing.
 
 struct RunnerOptions {
-  // the whole model, in order; empty: one stage that does it all
+  // The whole model, in order; empty: one stage that does it all.
   std::vector<StageSpec> stages = {};
   StepLimits limits = {
       .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
@@ -27,7 +26,9 @@ struct RunnerOptions {
   KvType kv_type = KvType::kFloat32;
   // Residual buffers between stages: the device's own, or memfds imported in this way.
   std::optional<HandleKind> import_residuals = std::nullopt;
-  std::uint32_t block_seed = 1;  // order in which physical blocks are given out
+  // Order in which physical blocks are given out.
+  std::uint32_t block_seed = 1;
+  std::int32_t contexts = 2;
 };
 
 // Every stage of `config` with each half layer on its own: embed, attention 0, ffn 0, ..., head.
@@ -57,12 +58,17 @@ class ModelRunner {
   void End(std::int32_t slot);
 
   // Lower level: the next step of these shares, whose spans live until the next call; and the
-  // stages themselves.
+  // program itself, its stages numbered as in the options.
   const tandem::Step& Prepare(std::span<const RunnerShare> shares);
-  Stage* stage(std::size_t index) { return stages_[index].get(); }
-  ResidualBuffer* residual(std::size_t index) {
-    return residuals_[index].get();
-  }  // behind stage `index`
+  Program* program() { return program_.get(); }
+  std::int32_t stages() const { return static_cast<std::int32_t>(options_.stages.size()); }
+  // Runs one stage on the step in a context and waits for it.
+  absl::Status RunStage(std::int32_t stage, std::int32_t context, std::int32_t input_slot = 0,
+                        std::int32_t output_slot = 0);
+  // Begins the step in a context and runs every stage on it, in that slot of every residual.
+  absl::Status RunAll(const tandem::Step& step, std::int32_t context, std::int32_t slot);
+  // The residual behind stage `index`.
+  ResidualBuffer* residual(std::size_t index) { return residuals_[index].get(); }
   // The memory of an imported residual, as another process would map it.
   std::span<const float> residual_memory(std::size_t index) const;
   // After stages have run: lengths grow by the shares of the last Prepare.
@@ -76,7 +82,7 @@ class ModelRunner {
   };
   ModelRunner() = default;
   absl::Status MakeResiduals(Device* device);
-  absl::Status RunStages(const tandem::Step& step, std::vector<float>* logits);
+  absl::Status RunNext(std::span<const RunnerShare> shares, std::vector<float>* logits);
   void GrowTables(Sequence* sequence, std::int32_t end);
 
   ModelConfig config_;
@@ -85,7 +91,7 @@ class ModelRunner {
   std::unique_ptr<KvCache> cache_;
   std::vector<SharedMemory> shared_;
   std::vector<std::unique_ptr<ResidualBuffer>> residuals_;
-  std::vector<std::unique_ptr<Stage>> stages_;
+  std::unique_ptr<Program> program_;
 
   std::map<std::int32_t, Sequence> sequences_;
   std::vector<std::int32_t> free_global_;

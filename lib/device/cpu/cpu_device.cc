@@ -17,7 +17,7 @@
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_memory.h"
-#include "lib/device/cpu/cpu_stage.h"
+#include "lib/device/cpu/cpu_program.h"
 #include "lib/device/cpu/kernels.h"
 
 namespace tandem {
@@ -99,11 +99,9 @@ class CpuDevice final : public Device {
     return CpuResidual::Export(layout, &shared_.counters, fd);
   }
 
-  absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config, const StageSpec& spec,
-                                                 const StageBindings& bindings,
-                                                 const CompileOptions& options) override {
-    TANDEM_RETURN_IF_ERROR(ValidateCompile(config, spec, bindings, options));
-    return CpuStage::Make(&shared_, config, spec, bindings, options);
+  absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
+                                                   const ProgramSpec& spec) override {
+    return CpuProgram::Make(&shared_, config, spec);
   }
 
   absl::Status Probe() override;

@@ -26,8 +26,8 @@ struct CpuDeviceOptions {
 };
 
 // INVALID_ARGUMENT for a negative or absurd number of threads. The device must outlive everything
-// it made. Any thread may call it, one thread at a time may call a stage; steps of several stages
-// run one after another on the device's own thread.
+// it made. Any thread may call it, one thread at a time may call a program; the stages of all
+// programs run one after another on the device's own thread.
 absl::StatusOr<std::unique_ptr<Device>> CreateCpuDevice(const CpuDeviceOptions& options);
 
 }  // namespace tandem

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/device/validate.h"
 
 namespace tandem {
 namespace {
@@ -68,30 +69,13 @@ absl::Status CpuBuffer::Reserve(std::size_t bytes, CpuCounters* counters) {
 absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Make(const ModelConfig& config,
                                                              const KvCacheSpec& spec,
                                                              CpuCounters* counters) {
+  TANDEM_RETURN_IF_ERROR(ValidateKvCacheSpec(config, spec));
   auto cache = std::unique_ptr<CpuKvCache>(new CpuKvCache());
   cache->spec_ = spec;
-  const std::uint64_t element = spec.type == KvType::kFloat32 ? 4 : 2;
-  const std::uint64_t block_bytes = static_cast<std::uint64_t>(config.num_kv_heads) *
-                                    kKvBlockTokens * static_cast<std::uint64_t>(config.head_dim) *
-                                    element;
   std::vector<std::uint64_t> plane_bytes;
   std::uint64_t total = 0;
-  std::int32_t before = -1;
   for (const std::int32_t layer : spec.layers) {
-    if (layer <= before || layer >= config.num_layers) {
-      return absl::InvalidArgumentError(absl::StrCat("KV cache: expected ascending layers in [0, ",
-                                                     config.num_layers, "), found ", layer,
-                                                     " after ", before));
-    }
-    before = layer;
-    const bool global = config.layer_is_global[static_cast<std::size_t>(layer)];
-    const std::int32_t blocks = global ? spec.global_blocks : spec.window_blocks;
-    if (blocks < 1) {
-      return absl::InvalidArgumentError(absl::StrCat("KV cache: expected at least one ",
-                                                     global ? "global" : "window", " block, found ",
-                                                     blocks));
-    }
-    plane_bytes.push_back(RoundUp(block_bytes * static_cast<std::uint64_t>(blocks), kCacheLine));
+    plane_bytes.push_back(RoundUp(KvPlaneBytes(config, spec, layer), kCacheLine));
     total += 2 * plane_bytes.back();
   }
   TANDEM_RETURN_IF_ERROR(Annotate(cache->memory_.Reserve(total, counters), "KV cache"));

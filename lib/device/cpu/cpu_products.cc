@@ -19,20 +19,9 @@ std::int64_t PaddedCols(std::int64_t cols) {
 
 }  // namespace
 
-void CpuScratchSizes::Cover(const CpuScratchSizes& other) {
-  tokens = std::max(tokens, other.tokens);
-  hidden = std::max(hidden, other.hidden);
-  queries = std::max(queries, other.queries);
-  keys = std::max(keys, other.keys);
-  ffn = std::max(ffn, other.ffn);
-  head_dim = std::max(head_dim, other.head_dim);
-  quantized = std::max(quantized, other.quantized);
-  tile = std::max(tile, other.tile);
-}
-
 absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads,
                                  CpuCounters* counters) {
-  sizes.Cover(wanted);
+  sizes = wanted;
   const auto floats = [&](CpuBuffer& buffer, std::int64_t width) {
     return buffer.Reserve(static_cast<std::size_t>(sizes.tokens * width) * sizeof(float), counters);
   };
@@ -55,6 +44,16 @@ absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads,
       static_cast<std::size_t>(threads * Int8ScratchBytes(PaddedCols(sizes.quantized))), counters));
   return tiles.Reserve(static_cast<std::size_t>(threads * kTileRows * sizes.tile) * sizeof(float),
                        counters);
+}
+
+std::uint64_t CpuScratch::bytes() const {
+  std::uint64_t total = 0;
+  for (const CpuBuffer* buffer :
+       {&residual, &normed, &projected, &queries, &attended, &keys, &values, &gate, &up, &rope,
+        &quant_plain, &quant_split, &quant_scales, &quant_sums, &int8_tiles, &tiles}) {
+    total += buffer->bytes();
+  }
+  return total;
 }
 
 void CpuProducts::Begin(ActivationType activations, const std::atomic<bool>* cancelled) {

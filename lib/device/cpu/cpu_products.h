@@ -12,37 +12,41 @@
 
 namespace tandem {
 
-// Memory that every stage of the device works in; one step runs at a time. Sizes are the largest
-// that any stage asked for.
+// Memory that every stage of a program works in; one of them runs at a time. Sizes are the largest
+// that any stage needs.
 struct CpuScratchSizes {
   std::int64_t tokens = 0;
-  std::int64_t hidden = 0;   // widths in floats
-  std::int64_t queries = 0;  // heads * head_dim
-  std::int64_t keys = 0;     // kv_heads * head_dim
+  // Widths in floats: queries are heads * head_dim, keys kv_heads * head_dim.
+  std::int64_t hidden = 0;
+  std::int64_t queries = 0;
+  std::int64_t keys = 0;
   std::int64_t ffn = 0;
   std::int64_t head_dim = 0;
-  std::int64_t quantized = 0;  // widest input of an int8 product; 0 for none
-  std::int64_t tile = 0;       // widest input of a float product
-  void Cover(const CpuScratchSizes& other);
+  // Widest input of an int8 product and of a float product; 0 for none.
+  std::int64_t quantized = 0;
+  std::int64_t tile = 0;
 };
 
 struct CpuScratch {
   absl::Status Reserve(const CpuScratchSizes& sizes, int threads, CpuCounters* counters);
+  std::uint64_t bytes() const;
 
   CpuScratchSizes sizes;
-  CpuBuffer residual;   // (tokens, hidden): where neither neighbour takes it
-  CpuBuffer normed;     // (tokens, hidden)
-  CpuBuffer projected;  // (tokens, hidden)
-  CpuBuffer queries;    // (tokens, queries)
-  CpuBuffer keys;       // (tokens, keys)
-  CpuBuffer values;     // (tokens, keys)
-  CpuBuffer attended;   // (tokens, queries)
-  CpuBuffer gate;       // (tokens, ffn)
-  CpuBuffer up;         // (tokens, ffn)
-  CpuBuffer rope;       // four planes (tokens, head_dim / 2): cosines, sines; local, global
+  // (tokens, hidden): the residual where neither neighbour takes it, normed, a half's result.
+  CpuBuffer residual, normed, projected;
+  // (tokens, queries)
+  CpuBuffer queries, attended;
+  // (tokens, keys)
+  CpuBuffer keys, values;
+  // (tokens, ffn)
+  CpuBuffer gate, up;
+  // Four planes (tokens, head_dim / 2): cosines, sines; local, global.
+  CpuBuffer rope;
   CpuBuffer quant_plain, quant_split, quant_scales, quant_sums;
-  CpuBuffer int8_tiles;  // (threads, Int8ScratchBytes)
-  CpuBuffer tiles;       // (threads, kTileRows * tile)
+  // (threads, Int8ScratchBytes)
+  CpuBuffer int8_tiles;
+  // (threads, kTileRows * tile)
+  CpuBuffer tiles;
 };
 
 // Matrix products over the pool. Allocates nothing. One thread at a time.

@@ -1,20 +1,320 @@
 #include "lib/device/cpu/cpu_stage.h"
 
 #include <algorithm>
-#include <utility>
+#include <cmath>
+#include <cstddef>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/tensors.h"
 
 namespace tandem {
+namespace {
 
-CpuStepCopy::CpuStepCopy(const StepLimits& limits)
-    : table_size_(static_cast<std::size_t>(limits.max_blocks_per_sequence)) {
-  tokens_.reserve(static_cast<std::size_t>(limits.max_tokens));
-  logit_rows_.reserve(static_cast<std::size_t>(limits.max_logit_rows));
-  tables_.resize(2 * static_cast<std::size_t>(limits.max_sequences) * table_size_, kNoBlock);
+class Resolver {
+ public:
+  Resolver(const StageSpec& spec, const ProgramSpec& program) : spec_(spec), program_(program) {}
+
+  absl::StatusOr<TensorView> Find(TensorId id) const {
+    const std::string region = RegionName(PartOf(id.kind), id.layer);
+    for (const auto& weights : program_.weights) {
+      if (weights->manifest().name != region) continue;
+      const auto* ours = dynamic_cast<const CpuWeights*>(weights.get());
+      if (ours == nullptr) {
+        return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_),
+                                                       "': region '", region,
+                                                       "' was imported by another device"));
+      }
+      return ours->region().Find(id);
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("stage '", StageSpecName(spec_), "': no region '", region, "' is bound"));
+  }
+
+  absl::Status Vector(TensorKind kind, std::int32_t layer, const float** out) const {
+    TANDEM_ASSIGN_OR_RETURN(const TensorView view, Find({kind, layer}));
+    if (view.format != WeightFormat::kF32) return BadFormat({kind, layer}, view.format, "f32");
+    *out = reinterpret_cast<const float*>(view.values.data());
+    return absl::OkStatus();
+  }
+
+  // `multiplied`: it enters a product with activations, beyond a look-up of rows.
+  absl::Status Matrix(TensorKind kind, std::int32_t layer, bool multiplied, MatrixView* out) const {
+    TANDEM_ASSIGN_OR_RETURN(const TensorView view, Find({kind, layer}));
+    const bool quantized = view.format == WeightFormat::kInt8 || view.format == WeightFormat::kInt4;
+    if (multiplied && program_.activations == ActivationType::kInt8 && !quantized) {
+      return BadFormat({kind, layer}, view.format, "int8 or int4 (activations are int8)");
+    }
+    *out = ViewOf(view);
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status BadFormat(TensorId id, WeightFormat found, absl::string_view expected) const {
+    return absl::UnimplementedError(absl::StrCat(
+        "stage '", StageSpecName(spec_), "' on the CPU device: tensor '", TensorName(id),
+        "': expected ", expected, ", found ", std::string(WeightFormatName(found))));
+  }
+
+  const StageSpec& spec_;
+  const ProgramSpec& program_;
+};
+
+absl::Status ResolveAttention(const Resolver& resolver, const ModelConfig& config,
+                              std::int32_t layer, const CpuKvCache& cache, CpuStage* stage) {
+  CpuAttentionHalf half;
+  half.layer = layer;
+  half.global = config.layer_is_global[static_cast<std::size_t>(layer)];
+  TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kAttentionNorm, layer, &half.norm));
+  TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kQueryNorm, layer, &half.query_norm));
+  TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kKeyNorm, layer, &half.key_norm));
+  TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kPostAttentionNorm, layer, &half.post_norm));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kQuery, layer, true, &half.query));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kKey, layer, true, &half.key));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kValue, layer, true, &half.value));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kAttentionOutput, layer, true, &half.output));
+  half.cache = cache.layer(layer);
+  stage->attention.push_back(half);
+  return absl::OkStatus();
+}
+
+absl::Status ResolveFfn(const Resolver& resolver, std::int32_t layer, CpuStage* stage) {
+  CpuFfnHalf half;
+  TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kFfnNorm, layer, &half.norm));
+  TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kPostFfnNorm, layer, &half.post_norm));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kFfnGate, layer, true, &half.gate));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kFfnUp, layer, true, &half.up));
+  TANDEM_RETURN_IF_ERROR(resolver.Matrix(TensorKind::kFfnDown, layer, true, &half.down));
+  stage->ffn.push_back(half);
+  return absl::OkStatus();
+}
+
+// Rotary embedding as transformers computes it in float32: 1 / theta^(2 i / head_dim), divided by
+// the scaling factor.
+std::vector<float> Frequencies(std::int32_t head_dim, float theta, float factor) {
+  std::vector<float> out(static_cast<std::size_t>(head_dim / 2));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out[i] =
+        1.0f / std::pow(theta, static_cast<float>(2 * i) / static_cast<float>(head_dim)) / factor;
+  }
+  return out;
+}
+
+void AddRope(const ModelConfig& config, CpuStage* stage) {
+  for (const CpuAttentionHalf& half : stage->attention) {
+    if (half.global && stage->global_frequencies.empty()) {
+      stage->global_frequencies =
+          Frequencies(config.head_dim, config.rope_theta_global, config.rope_factor_global);
+    }
+    if (!half.global && stage->local_frequencies.empty()) {
+      stage->local_frequencies = Frequencies(config.head_dim, config.rope_theta_local, 1.0f);
+    }
+  }
+}
+
+// Runs one stage over one step: what RunCpuStage needs at hand while it does.
+class StagePass {
+ public:
+  StagePass(const ModelConfig& config, const CpuStage& stage, const CpuStepCopy& step,
+            const float* input, float* output, float* logits, CpuWorkspace* work)
+      : config_(config),
+        stage_(stage),
+        step_(step),
+        scratch_(work->scratch),
+        products_(work->products),
+        base_(input),
+        target_(output == nullptr ? work->scratch.residual.as<float>() : output),
+        logits_(logits) {}
+
+  void Run() {
+    if (stage_.spec.embed) Embed();
+    if (!stage_.attention.empty()) FillRope();
+    auto attention = stage_.attention.begin();
+    auto ffn = stage_.ffn.begin();
+    for (std::int32_t half = stage_.spec.first_half; half < stage_.spec.last_half; ++half) {
+      if (products_.cancelled()) return;
+      if (half % 2 == 0) {
+        AttentionHalf(*attention++);
+      } else {
+        FfnHalf(*ffn++);
+      }
+    }
+    if (stage_.spec.head) Head();
+  }
+
+ private:
+  void Embed();
+  void FillRope();
+  void FillRopeOf(const std::vector<float>& frequencies, float* cosines, float* sines);
+  void AttentionHalf(const CpuAttentionHalf& half);
+  void StoreToken(const CpuAttentionHalf& half, std::int64_t token);
+  void AttendToken(const CpuAttentionHalf& half, std::int64_t token, std::int64_t head);
+  void FfnHalf(const CpuFfnHalf& half);
+  void Norm(const float* weights);
+  void AddNormed(const float* weights);
+  void Head();
+  std::int64_t tokens() const { return static_cast<std::int64_t>(step_.tokens().size()); }
+
+  const ModelConfig& config_;
+  const CpuStage& stage_;
+  const CpuStepCopy& step_;
+  CpuScratch& scratch_;
+  CpuProducts& products_;
+  // (tokens, hidden): the residual so far.
+  const float* base_;
+  // Where this stage leaves it.
+  float* target_;
+  float* logits_;
+};
+
+void StagePass::Embed() {
+  const std::int64_t hidden = config_.hidden_size;
+  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+    ScaledRow(stage_.embedding, step_.tokens()[static_cast<std::size_t>(t)].id,
+              stage_.embedding_scale, target_ + t * hidden);
+  });
+  base_ = target_;
+}
+
+// Planes of the buffer: cosines and sines of the local layers, then of the global ones; each
+// (tokens, head_dim / 2).
+void StagePass::FillRope() {
+  const std::int64_t plane = tokens() * (config_.head_dim / 2);
+  auto* rope = scratch_.rope.as<float>();
+  FillRopeOf(stage_.local_frequencies, rope, rope + plane);
+  FillRopeOf(stage_.global_frequencies, rope + 2 * plane, rope + 3 * plane);
+}
+
+void StagePass::FillRopeOf(const std::vector<float>& frequencies, float* cosines, float* sines) {
+  if (frequencies.empty()) return;
+  const auto half = static_cast<std::int64_t>(frequencies.size());
+  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+    const auto position = static_cast<float>(step_.tokens()[static_cast<std::size_t>(t)].position);
+    for (std::int64_t i = 0; i < half; ++i) {
+      const float angle = position * frequencies[static_cast<std::size_t>(i)];
+      cosines[t * half + i] = std::cos(angle);
+      sines[t * half + i] = std::sin(angle);
+    }
+  });
+}
+
+void StagePass::Norm(const float* weights) {
+  const std::int64_t hidden = config_.hidden_size;
+  auto* normed = scratch_.normed.as<float>();
+  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+    RmsNormRow(base_ + t * hidden, weights, hidden, config_.rms_norm_eps, normed + t * hidden);
+  });
+  products_.SetInput({normed, hidden, tokens()}, hidden);
+}
+
+void StagePass::AddNormed(const float* weights) {
+  const std::int64_t hidden = config_.hidden_size;
+  const auto* projected = scratch_.projected.as<float>();
+  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+    AddRmsNormRow(base_ + t * hidden, projected + t * hidden, weights, hidden, config_.rms_norm_eps,
+                  target_ + t * hidden);
+  });
+  base_ = target_;
+}
+
+void StagePass::AttentionHalf(const CpuAttentionHalf& half) {
+  Norm(half.norm);
+  const CpuProducts::Output inputs[] = {{&half.query, scratch_.queries.as<float>()},
+                                        {&half.key, scratch_.keys.as<float>()},
+                                        {&half.value, scratch_.values.as<float>()}};
+  products_.Run(inputs);
+  products_.ForEach(tokens(), [&](std::int64_t t, int) { StoreToken(half, t); });
+  const std::int64_t heads = config_.num_heads;
+  products_.ForEach(tokens() * heads,
+                    [&](std::int64_t i, int) { AttendToken(half, i / heads, i % heads); });
+  const std::int64_t width = heads * config_.head_dim;
+  products_.SetInput({scratch_.attended.as<float>(), width, tokens()}, width);
+  const CpuProducts::Output output[] = {{&half.output, scratch_.projected.as<float>()}};
+  products_.Run(output);
+  AddNormed(half.post_norm);
+}
+
+// Norms and rotates a token's queries and keys, and puts its keys and values into the cache.
+void StagePass::StoreToken(const CpuAttentionHalf& half, std::int64_t token) {
+  const std::int64_t dim = config_.head_dim;
+  const std::int64_t kv_heads = config_.num_kv_heads;
+  const float eps = config_.rms_norm_eps;
+  const std::int64_t plane = tokens() * (dim / 2);
+  const float* cosines =
+      scratch_.rope.as<float>() + (half.global ? 2 * plane : 0) + token * (dim / 2);
+  const float* sines = cosines + plane;
+  float* query = scratch_.queries.as<float>() + token * config_.num_heads * dim;
+  for (std::int64_t h = 0; h < config_.num_heads; ++h, query += dim) {
+    RmsNormRow(query, half.query_norm, dim, eps, query);
+    RotateRow(query, cosines, sines, dim, stage_.query_scale);
+  }
+  const CpuStepCopy::Token& at = step_.tokens()[static_cast<std::size_t>(token)];
+  const std::int64_t block = step_.blocks(at.sequence, half.global)[at.position / kKvBlockTokens];
+  float* key = scratch_.keys.as<float>() + token * kv_heads * dim;
+  const float* value = scratch_.values.as<float>() + token * kv_heads * dim;
+  for (std::int64_t h = 0; h < kv_heads; ++h, key += dim, value += dim) {
+    RmsNormRow(key, half.key_norm, dim, eps, key);
+    RotateRow(key, cosines, sines, dim, 1.0f);
+    const std::int64_t row = (block * kv_heads + h) * kKvBlockTokens + at.position % kKvBlockTokens;
+    StoreKv(key, dim, stage_.kv_type, half.cache.keys, row);
+    StoreKv(value, dim, stage_.kv_type, half.cache.values, row);
+  }
+}
+
+void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token, std::int64_t head) {
+  const std::int64_t dim = config_.head_dim;
+  const std::int64_t kv_head = head / (config_.num_heads / config_.num_kv_heads);
+  const std::int64_t element = stage_.kv_type == KvType::kFloat32 ? 4 : 2;
+  const std::int64_t offset = kv_head * kKvBlockTokens * dim * element;
+  const CpuStepCopy::Token& at = step_.tokens()[static_cast<std::size_t>(token)];
+  AttendJob job;
+  job.query = scratch_.queries.as<float>() + (token * config_.num_heads + head) * dim;
+  job.out = scratch_.attended.as<float>() + (token * config_.num_heads + head) * dim;
+  job.keys = half.cache.keys + offset;
+  job.values = half.cache.values + offset;
+  job.block_stride = config_.num_kv_heads * kKvBlockTokens * dim;
+  job.blocks = step_.blocks(at.sequence, half.global);
+  job.first_position = half.global ? 0 : std::max(0, at.position - config_.sliding_window + 1);
+  job.last_position = at.position;
+  job.head_dim = dim;
+  job.type = stage_.kv_type;
+  Attend(job);
+}
+
+void StagePass::FfnHalf(const CpuFfnHalf& half) {
+  Norm(half.norm);
+  products_.RunGated({&half.gate, scratch_.gate.as<float>()}, {&half.up, scratch_.up.as<float>()});
+  products_.SetInput({scratch_.gate.as<float>(), config_.ffn_size, tokens()}, config_.ffn_size);
+  const CpuProducts::Output output[] = {{&half.down, scratch_.projected.as<float>()}};
+  products_.Run(output);
+  AddNormed(half.post_norm);
+}
+
+void StagePass::Head() {
+  const std::int64_t hidden = config_.hidden_size;
+  const auto rows = static_cast<std::int64_t>(step_.logit_rows().size());
+  auto* normed = scratch_.normed.as<float>();
+  products_.ForEach(rows, [&](std::int64_t i, int) {
+    const float* row = base_ + step_.logit_rows()[static_cast<std::size_t>(i)] * hidden;
+    RmsNormRow(row, stage_.final_norm, hidden, config_.rms_norm_eps, normed + i * hidden);
+  });
+  if (rows == 0) return;
+  products_.SetInput({normed, hidden, rows}, hidden);
+  const CpuProducts::Output output[] = {{&stage_.embedding, logits_}};
+  products_.Run(output);
+}
+
+}  // namespace
+
+CpuStepCopy::CpuStepCopy(const StepRules& rules)
+    : table_size_(static_cast<std::size_t>(rules.limits.max_blocks_per_sequence)) {
+  tokens_.reserve(static_cast<std::size_t>(rules.limits.max_tokens));
+  logit_rows_.reserve(static_cast<std::size_t>(rules.limits.max_logit_rows));
+  const std::size_t entries = static_cast<std::size_t>(rules.limits.max_sequences) * table_size_;
+  if (rules.global_blocks > 0) global_.resize(entries, kNoBlock);
+  if (rules.window_blocks > 0) window_.resize(entries, kNoBlock);
 }
 
 void CpuStepCopy::Assign(const Step& step) {
@@ -26,108 +326,91 @@ void CpuStepCopy::Assign(const Step& step) {
                          sequence.first_position + i, static_cast<std::int32_t>(s)});
     }
     // What stands behind the last position is never read.
-    const auto copy = [&](std::span<const std::int32_t> from, std::size_t table) {
-      std::copy_n(from.begin(), std::min(from.size(), table_size_),
-                  tables_.begin() + static_cast<std::ptrdiff_t>(table * table_size_));
+    const auto copy = [&](std::span<const std::int32_t> from, std::vector<std::int32_t>& to) {
+      if (to.empty()) return;
+      std::copy_n(from.begin(), BlocksUsed(sequence),
+                  to.begin() + static_cast<std::ptrdiff_t>(s * table_size_));
     };
-    copy(sequence.global_blocks, 2 * s);
-    copy(sequence.window_blocks, 2 * s + 1);
+    copy(sequence.global_blocks, global_);
+    copy(sequence.window_blocks, window_);
   }
   logit_rows_.assign(step.logit_rows.begin(), step.logit_rows.end());
 }
 
-absl::StatusOr<std::unique_ptr<CpuStage>> CpuStage::Make(CpuShared* shared,
-                                                         const ModelConfig& config,
-                                                         const StageSpec& spec,
-                                                         const StageBindings& bindings,
-                                                         const CompileOptions& options) {
-  auto stage = std::unique_ptr<CpuStage>(new CpuStage(shared, config, spec, options));
-  stage->bindings_ = bindings;
-  TANDEM_ASSIGN_OR_RETURN(stage->plan_, MakeCpuStagePlan(config, spec, bindings, options));
-  if (bindings.kv_cache != nullptr) stage->kv_spec_ = bindings.kv_cache->spec();
-  stage->input_ = dynamic_cast<const CpuResidual*>(bindings.input);
-  stage->output_ = dynamic_cast<const CpuResidual*>(bindings.output);
-  if ((bindings.input != nullptr && stage->input_ == nullptr) ||
-      (bindings.output != nullptr && stage->output_ == nullptr)) {
+std::uint64_t CpuStepCopy::bytes() const {
+  return tokens_.capacity() * sizeof(Token) +
+         (logit_rows_.capacity() + global_.size() + window_.size()) * sizeof(std::int32_t);
+}
+
+absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSpec& program,
+                                      const ProgramStage& bound) {
+  const StageSpec& spec = bound.spec;
+  CpuStage stage;
+  stage.spec = spec;
+  stage.activations = program.activations;
+  stage.input = dynamic_cast<const CpuResidual*>(bound.input);
+  stage.output = dynamic_cast<const CpuResidual*>(bound.output);
+  if ((bound.input != nullptr && stage.input == nullptr) ||
+      (bound.output != nullptr && stage.output == nullptr)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "stage '", StageSpecName(spec), "': a residual buffer was made by another device"));
   }
-  if (spec.head) {
-    const std::size_t logits = static_cast<std::size_t>(options.limits.max_logit_rows) *
-                               static_cast<std::size_t>(config.vocab_size);
-    TANDEM_RETURN_IF_ERROR(stage->logits_.Reserve(logits * sizeof(float), &shared->counters));
+  const Resolver resolver(spec, program);
+  if (spec.HasAttention() && config.head_dim % 16 != 0) {
+    return absl::UnimplementedError(
+        absl::StrCat("stage '", StageSpecName(spec),
+                     "' on the CPU device: expected a head_dim that is a multiple of 16, found ",
+                     config.head_dim));
   }
-  std::lock_guard lock(shared->executor.running());
-  TANDEM_RETURN_IF_ERROR(
-      shared->scratch.Reserve(stage->plan_.scratch, shared->pool.threads(), &shared->counters));
+  const auto* cache = dynamic_cast<const CpuKvCache*>(program.kv_cache);
+  if (spec.HasAttention() && cache == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("stage '", StageSpecName(spec), "': the KV cache was made by another device"));
+  }
+  if (spec.HasAttention()) stage.kv_type = cache->spec().type;
+  for (std::int32_t half = spec.first_half; half < spec.last_half; ++half) {
+    TANDEM_RETURN_IF_ERROR(half % 2 == 0
+                               ? ResolveAttention(resolver, config, half / 2, *cache, &stage)
+                               : ResolveFfn(resolver, half / 2, &stage));
+  }
+  if (spec.embed || spec.head) {
+    TANDEM_RETURN_IF_ERROR(
+        resolver.Matrix(TensorKind::kEmbedding, -1, spec.head, &stage.embedding));
+  }
+  if (spec.head)
+    TANDEM_RETURN_IF_ERROR(resolver.Vector(TensorKind::kFinalNorm, -1, &stage.final_norm));
+  // Gemma3TextScaledWordEmbedding rounds the scale to the type it computes in: float32 here.
+  stage.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
+  stage.query_scale = 1.0f / std::sqrt(config.query_pre_attn_scalar);
+  AddRope(config, &stage);
   return stage;
 }
 
-CpuStage::~CpuStage() {
-  Cancel();
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return state_ != State::kRunning; });
+CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program) {
+  CpuScratchSizes sizes;
+  sizes.tokens = std::max(program.limits.max_tokens, program.limits.max_logit_rows);
+  sizes.hidden = config.hidden_size;
+  std::int64_t widest = 0;
+  for (const ProgramStage& stage : program.stages) {
+    if (stage.spec.HasAttention()) {
+      sizes.queries = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+      sizes.keys = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
+      sizes.head_dim = config.head_dim;
+      widest = std::max({widest, sizes.hidden, sizes.queries});
+    }
+    if (stage.spec.HasFeedForward()) {
+      sizes.ffn = config.ffn_size;
+      widest = std::max({widest, sizes.hidden, sizes.ffn});
+    }
+    if (stage.spec.head) widest = std::max(widest, sizes.hidden);
+  }
+  (program.activations == ActivationType::kInt8 ? sizes.quantized : sizes.tile) = widest;
+  return sizes;
 }
 
-absl::Status CpuStage::CheckSlots(std::int32_t input_slot, std::int32_t output_slot) const {
-  const auto check = [&](const CpuResidual* buffer, std::int32_t slot, absl::string_view which) {
-    if (buffer == nullptr || (slot >= 0 && slot < buffer->layout().slots)) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec_),
-                                                   "': expected an ", which, " slot in [0, ",
-                                                   buffer->layout().slots, "), found ", slot));
-  };
-  TANDEM_RETURN_IF_ERROR(check(input_, input_slot, "input"));
-  return check(output_, output_slot, "output");
-}
-
-absl::StatusOr<Ticket> CpuStage::Submit(const Step& step, std::int32_t input_slot,
-                                        std::int32_t output_slot) {
-  if (in_flight_) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("stage '", StageSpecName(spec_), "': a step is in flight already"));
-  }
-  TANDEM_RETURN_IF_ERROR(CheckSlots(input_slot, output_slot));
-  const KvCacheSpec* kv = bindings_.kv_cache == nullptr ? nullptr : &kv_spec_;
-  TANDEM_RETURN_IF_ERROR(ValidateStep(config_, spec_, options_.limits, kv, step));
-  step_.Assign(step);
-  base_ = input_ == nullptr ? nullptr : input_->slot(input_slot);
-  target_ = output_ == nullptr ? nullptr : output_->slot(output_slot);
-  cancelled_.store(false, std::memory_order_relaxed);
-  {
-    std::lock_guard lock(mutex_);
-    state_ = State::kRunning;
-  }
-  in_flight_ = true;
-  shared_->counters.submissions.fetch_add(1, std::memory_order_relaxed);
-  shared_->executor.Enqueue(this);
-  return Ticket{++ticket_};
-}
-
-absl::Status CpuStage::Wait(Ticket ticket, absl::Time deadline) {
-  if (ticket.value == 0 || ticket.value != ticket_) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "stage '", StageSpecName(spec_), "': expected ticket ", ticket_, ", found ", ticket.value));
-  }
-  std::unique_lock lock(mutex_);
-  const auto finished = [this] { return state_ == State::kDone; };
-  if (deadline == absl::InfiniteFuture()) {
-    done_.wait(lock, finished);
-  } else if (!done_.wait_until(lock, absl::ToChronoTime(deadline), finished)) {
-    return absl::DeadlineExceededError(
-        absl::StrCat("stage '", StageSpecName(spec_), "': the step still runs"));
-  }
-  in_flight_ = false;
-  if (was_cancelled_) {
-    return absl::CancelledError(
-        absl::StrCat("stage '", StageSpecName(spec_), "': the step was cancelled"));
-  }
-  return absl::OkStatus();
-}
-
-std::span<const float> CpuStage::logits() const {
-  if (!spec_.head) return {};
-  return {logits_.as<float>(),
-          step_.logit_rows().size() * static_cast<std::size_t>(config_.vocab_size)};
+void RunCpuStage(const ModelConfig& config, const CpuStage& stage, const CpuStepCopy& step,
+                 const float* input, float* output, float* logits, CpuWorkspace* work) {
+  StagePass(config, stage, step, input, output, logits, work).Run();
 }
 
 }  // namespace tandem

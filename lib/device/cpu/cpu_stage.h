@@ -1,36 +1,23 @@
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "lib/device/cpu/cpu_executor.h"
 #include "lib/device/cpu/cpu_memory.h"
 #include "lib/device/cpu/cpu_products.h"
-#include "lib/device/cpu/cpu_stage_plan.h"
+#include "lib/device/cpu/kernels.h"
 #include "lib/device/device.h"
+#include "lib/device/validate.h"
 
 namespace tandem {
 
-// What the stages of one CPU device share.
-struct CpuShared {
-  explicit CpuShared(int threads) : pool(threads), products(&pool, &scratch) {}
-  CpuCounters counters;
-  ThreadPool pool;
-  CpuScratch scratch;    // used, and changed, under executor.running()
-  CpuProducts products;  // likewise
-  CpuExecutor executor;  // last: its thread ends first
-};
-
-// A step copied out of the caller's spans, in memory of a fixed size.
+// A step copied out of the caller's spans, in memory of a fixed size: what a context holds.
 class CpuStepCopy {
  public:
-  explicit CpuStepCopy(const StepLimits& limits);
+  explicit CpuStepCopy(const StepRules& rules);
+  // Of a valid step. Allocates nothing.
   void Assign(const Step& step);
 
   struct Token {
@@ -41,78 +28,78 @@ class CpuStepCopy {
   std::span<const Token> tokens() const { return tokens_; }
   std::span<const std::int32_t> logit_rows() const { return logit_rows_; }
   const std::int32_t* blocks(std::int32_t sequence, bool global) const {
-    return tables_.data() +
-           (2 * static_cast<std::size_t>(sequence) + (global ? 0 : 1)) * table_size_;
+    return (global ? global_ : window_).data() + static_cast<std::size_t>(sequence) * table_size_;
   }
+  std::uint64_t bytes() const;
 
  private:
   std::size_t table_size_;
   std::vector<Token> tokens_;
   std::vector<std::int32_t> logit_rows_;
-  std::vector<std::int32_t> tables_;
+  // (max_sequences, table_size_); empty where no stage of the program looks at them.
+  std::vector<std::int32_t> global_;
+  std::vector<std::int32_t> window_;
 };
 
-class CpuStage final : public Stage, private CpuJob {
- public:
-  // Reserves the memory that its steps need. The bindings were validated.
-  static absl::StatusOr<std::unique_ptr<CpuStage>> Make(CpuShared* shared,
-                                                        const ModelConfig& config,
-                                                        const StageSpec& spec,
-                                                        const StageBindings& bindings,
-                                                        const CompileOptions& options);
-  ~CpuStage() override;  // cancels and waits
+// A stage resolved to pointers: what Compile works out once.
 
-  absl::StatusOr<Ticket> Submit(const Step& step, std::int32_t input_slot,
-                                std::int32_t output_slot) override;
-  absl::Status Wait(Ticket ticket, absl::Time deadline) override;
-  void Cancel() override { cancelled_.store(true, std::memory_order_relaxed); }
-  std::span<const float> logits() const override;
-
- private:
-  enum class State { kIdle, kRunning, kDone };
-
-  CpuStage(CpuShared* shared, const ModelConfig& config, const StageSpec& spec,
-           const CompileOptions& options)
-      : shared_(shared), config_(config), spec_(spec), options_(options), step_(options.limits) {}
-  absl::Status CheckSlots(std::int32_t input_slot, std::int32_t output_slot) const;
-
-  // On the executor's thread; cpu_stage_halves.cc.
-  void Run() override;
-  void RunHalves();
-  void Embed();
-  void FillRope();
-  void FillRopeOf(const std::vector<float>& frequencies, float* cosines, float* sines);
-  void AttentionHalf(const CpuAttentionHalf& half);
-  void StoreToken(const CpuAttentionHalf& half, std::int64_t token);
-  void AttendToken(const CpuAttentionHalf& half, std::int64_t token, std::int64_t head);
-  void FfnHalf(const CpuFfnHalf& half);
-  void Norm(const float* weights);
-  void AddNormed(const float* weights);
-  void Head();
-  std::int64_t tokens() const { return static_cast<std::int64_t>(step_.tokens().size()); }
-
-  CpuShared* shared_;
-  ModelConfig config_;
-  StageSpec spec_;
-  CompileOptions options_;
-  StageBindings bindings_;
-  CpuStagePlan plan_;
-  KvCacheSpec kv_spec_;
-  const CpuResidual* input_ = nullptr;
-  const CpuResidual* output_ = nullptr;
-  CpuBuffer logits_;  // (max_logit_rows, vocab)
-
-  CpuStepCopy step_;
-  const float* base_ = nullptr;  // (tokens, hidden): the residual so far
-  float* target_ = nullptr;      // where this stage leaves it
-  std::atomic<bool> cancelled_{false};
-
-  std::mutex mutex_;
-  std::condition_variable done_;
-  State state_ = State::kIdle;
-  bool was_cancelled_ = false;
-  bool in_flight_ = false;  // submitted and not yet waited for
-  std::uint64_t ticket_ = 0;
+struct CpuAttentionHalf {
+  std::int32_t layer = 0;
+  bool global = false;
+  // (hidden)
+  const float* norm = nullptr;
+  const float* post_norm = nullptr;
+  // (head_dim)
+  const float* query_norm = nullptr;
+  const float* key_norm = nullptr;
+  MatrixView query, key, value, output;
+  CpuKvCache::Layer cache;
 };
+
+struct CpuFfnHalf {
+  // (hidden)
+  const float* norm = nullptr;
+  const float* post_norm = nullptr;
+  MatrixView gate, up, down;
+};
+
+struct CpuStage {
+  StageSpec spec;
+  // Null where the stage embeds, or is the head.
+  const CpuResidual* input = nullptr;
+  const CpuResidual* output = nullptr;
+  // The halves of each kind, in order; they take turns from the stage's first half on.
+  std::vector<CpuAttentionHalf> attention;
+  std::vector<CpuFfnHalf> ffn;
+  // Where the stage embeds or is the head.
+  MatrixView embedding;
+  // (hidden), where it is the head.
+  const float* final_norm = nullptr;
+  float embedding_scale = 0;
+  float query_scale = 0;
+  // Radians a position, (head_dim / 2); empty where no layer of the kind is in the stage.
+  std::vector<float> local_frequencies;
+  std::vector<float> global_frequencies;
+  KvType kv_type = KvType::kFloat32;
+  ActivationType activations = ActivationType::kFloat32;
+};
+
+// Of a program that ValidateCompile accepted. UNIMPLEMENTED names what the CPU device does not do.
+absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSpec& program,
+                                      const ProgramStage& stage);
+// What the stages of a program need to work in.
+CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program);
+
+// What all stages of a program work in; one of them runs at a time.
+struct CpuWorkspace {
+  explicit CpuWorkspace(ThreadPool* pool) : products(pool, &scratch) {}
+  CpuScratch scratch;
+  CpuProducts products;
+};
+
+// Runs a stage. `input` and `output`, (tokens, hidden), are null where the stage has none; `logits`
+// is (logit_rows, vocab). Returns early where work->products is cancelled. Allocates nothing.
+void RunCpuStage(const ModelConfig& config, const CpuStage& stage, const CpuStepCopy& step,
+                 const float* input, float* output, float* logits, CpuWorkspace* work);
 
 }  // namespace tandem

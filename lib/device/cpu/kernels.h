@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lib/device/stage.h"
+#include "lib/model/step_limits.h"
 #include "lib/weights/region.h"
 
 namespace tandem {

@@ -1,6 +1,6 @@
 #include "tests/unit/gpu-worker/kernel_runner.h"
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gpu-worker/vulkan/buffer.h"
 #include "gpu-worker/vulkan/descriptor.h"
 #include "gpu-worker/vulkan/physical_device.h"
@@ -50,7 +50,7 @@ absl::Status KernelRunner::Run(std::string_view kernel, const std::vector<std::u
   TANDEM_RETURN_IF_ERROR(commands.Finish());
   const VkCommandBuffer handle = commands.handle();
   TANDEM_RETURN_IF_ERROR(device_->Submit({&handle, 1}, timeline.handle(), 1));
-  TANDEM_RETURN_IF_ERROR(timeline.Wait(1, absl::Now() + absl::Seconds(60)));
+  TANDEM_RETURN_IF_ERROR(timeline.Wait(1, Deadline::After(absl::Seconds(60))));
   for (std::size_t i = 0; i < buffers.size(); ++i) {
     std::memcpy((*bindings)[i].data(), buffers[i].data(), (*bindings)[i].size());
   }

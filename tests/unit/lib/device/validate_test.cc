@@ -4,7 +4,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lib/base/shared_memory.h"
-#include "lib/device/device.h"
+#include "lib/device/submissions.h"
+#include "lib/device/validate.h"
 
 namespace tandem {
 namespace {
@@ -28,7 +29,7 @@ ModelConfig Config() {
 constexpr StepLimits kLimits = {
     .max_tokens = 8, .max_sequences = 2, .max_logit_rows = 4, .max_blocks_per_sequence = 8};
 
-TEST(StageSpecName, TellsPeopleWhatRuns) {
+TEST(StageSpecName, SaysWhatRuns) {
   EXPECT_EQ(StageSpecName({.embed = true, .first_half = 0, .last_half = 6, .head = true}),
             "embed+layers 0-2+head");
   EXPECT_EQ(StageSpecName({.first_half = 2, .last_half = 3}), "attention 1");
@@ -38,10 +39,14 @@ TEST(StageSpecName, TellsPeopleWhatRuns) {
   EXPECT_EQ(StageSpecName({.first_half = 6, .last_half = 6, .head = true}), "head");
 }
 
-TEST(StageSpec, KnowsWhetherItHasAttention) {
+TEST(StageSpec, KnowsItsHalves) {
   EXPECT_FALSE((StageSpec{.first_half = 1, .last_half = 2}.HasAttention()));
   EXPECT_TRUE((StageSpec{.first_half = 1, .last_half = 3}.HasAttention()));
   EXPECT_TRUE((StageSpec{.first_half = 4, .last_half = 5}.HasAttention()));
+  EXPECT_FALSE((StageSpec{.first_half = 4, .last_half = 5}.HasFeedForward()));
+  EXPECT_TRUE((StageSpec{.first_half = 1, .last_half = 2}.HasFeedForward()));
+  EXPECT_TRUE((StageSpec{.first_half = 2, .last_half = 4}.HasFeedForward()));
+  EXPECT_FALSE((StageSpec{.embed = true, .head = true}.HasFeedForward()));
   EXPECT_FALSE((StageSpec{.embed = true}.HasAttention()));
 }
 
@@ -59,6 +64,32 @@ TEST(HandleKind, HasNames) {
   EXPECT_EQ(HandleKindName(HandleKind::kInline), "inline");
 }
 
+TEST(ValidateKvCacheSpec, NamesWhatIsWrong) {
+  const KvCacheSpec good{.layers = {0, 1}, .global_blocks = 2, .window_blocks = 3};
+  EXPECT_TRUE(ValidateKvCacheSpec(Config(), good).ok());
+  EXPECT_EQ(KvPlaneBytes(Config(), good, 0), 3u * 16 * 1 * 16 * 4);
+  EXPECT_EQ(KvPlaneBytes(Config(), good, 1), 2u * 16 * 1 * 16 * 4);
+  const auto expect_bad = [](const KvCacheSpec& spec, const std::string& part) {
+    const absl::Status status = ValidateKvCacheSpec(Config(), spec);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+  };
+  expect_bad({.layers = {1, 0}, .global_blocks = 1, .window_blocks = 1}, "found 0 after 1");
+  expect_bad({.layers = {3}, .global_blocks = 1, .window_blocks = 1}, "in [0, 3), found 3");
+  expect_bad({.layers = {0}, .global_blocks = 1}, "one block for sliding-window layer 0, found 0");
+  expect_bad({.layers = {1}, .window_blocks = 1}, "one block for global layer 1, found 0");
+}
+
+class FixedKvCache final : public KvCache {
+ public:
+  explicit FixedKvCache(const KvCacheSpec& spec) : spec_(spec) {}
+  const KvCacheSpec& spec() const override { return spec_; }
+  std::uint64_t bytes() const override { return 0; }
+
+ private:
+  KvCacheSpec spec_;
+};
+
 class ValidateStepTest : public testing::Test {
  protected:
   absl::Status Validate() {
@@ -66,7 +97,12 @@ class ValidateStepTest : public testing::Test {
     sequence_.window_blocks = window_;
     sequence_.num_tokens = static_cast<std::int32_t>(tokens_.size());
     const Step step{7, tokens_, {&sequence_, 1}, rows_};
-    return ValidateStep(Config(), spec_, kLimits, &kv_, step);
+    FixedKvCache cache(kv_);
+    ProgramSpec program;
+    for (const StageSpec& spec : specs_) program.stages.push_back({spec});
+    program.kv_cache = &cache;
+    program.limits = kLimits;
+    return ValidateStep(StepRulesOf(Config(), program), step);
   }
   void ExpectBad(const std::string& part) {
     const absl::Status status = Validate();
@@ -75,7 +111,7 @@ class ValidateStepTest : public testing::Test {
     EXPECT_THAT(std::string(status.message()), HasSubstr("step 7"));
   }
 
-  StageSpec spec_{.embed = true, .first_half = 0, .last_half = 6, .head = true};
+  std::vector<StageSpec> specs_ = {{.embed = true, .first_half = 0, .last_half = 6, .head = true}};
   KvCacheSpec kv_{.layers = {0, 1, 2}, .global_blocks = 4, .window_blocks = 3};
   std::vector<std::int32_t> tokens_ = {1, 2, 3};
   std::vector<std::int32_t> rows_ = {2};
@@ -110,19 +146,34 @@ TEST_F(ValidateStepTest, NamesWhatIsWrong) {
 TEST_F(ValidateStepTest, TokensMatterOnlyWhereTheyAreEmbedded) {
   tokens_[1] = -1;
   ExpectBad("token ids");
-  spec_ = {.first_half = 1, .last_half = 2};
+  specs_ = {{.first_half = 1, .last_half = 2}};
   EXPECT_TRUE(Validate().ok()) << Validate();
 }
 
 TEST_F(ValidateStepTest, TablesMatterOnlyWhereTheStageAttends) {
   global_.clear();
   ExpectBad("global block table");
-  spec_ = {.first_half = 0, .last_half = 2};  // a local layer alone
+  specs_ = {{.first_half = 0, .last_half = 2}};  // a local layer alone
   EXPECT_TRUE(Validate().ok()) << Validate();
   window_.clear();
   ExpectBad("window block table");
-  spec_ = {.first_half = 1, .last_half = 2};
+  specs_ = {{.first_half = 1, .last_half = 2}};
   EXPECT_TRUE(Validate().ok()) << Validate();
+}
+
+// A step is checked once for all stages of a program: for each what any of them needs.
+TEST_F(ValidateStepTest, EveryStageOfTheProgramCounts) {
+  specs_ = {{.first_half = 1, .last_half = 2}, {.first_half = 3, .last_half = 4}};
+  global_.clear();
+  window_.clear();
+  tokens_[0] = -1;
+  EXPECT_TRUE(Validate().ok()) << Validate();
+  specs_.push_back({.first_half = 2, .last_half = 3});
+  ExpectBad("global block table");
+  specs_.back() = {.first_half = 4, .last_half = 5};
+  ExpectBad("window block table");
+  specs_.back() = {.embed = true};
+  ExpectBad("token ids");
 }
 
 TEST_F(ValidateStepTest, HugePositionsDoNotOverflow) {

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "lib/base/shared_memory.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/device.h"
@@ -68,33 +68,43 @@ class FakeKvCache final : public KvCache {
   KvCacheSpec spec_;
 };
 
-class FakeStage final : public Stage {
+class FakeProgram final : public Program {
  public:
-  FakeStage(std::shared_ptr<FakeBehaviour> behaviour, std::int32_t vocab)
-      : behaviour_(std::move(behaviour)), vocab_(vocab) {}
+  FakeProgram(std::shared_ptr<FakeBehaviour> behaviour, std::int32_t vocab, std::int32_t contexts)
+      : behaviour_(std::move(behaviour)),
+        vocab_(vocab),
+        contexts_(static_cast<std::size_t>(contexts)) {}
 
-  absl::StatusOr<Ticket> Submit(const Step& step, std::int32_t, std::int32_t) override {
+  std::int32_t contexts() const override { return static_cast<std::int32_t>(contexts_.size()); }
+  absl::Status Begin(std::int32_t context, const Step& step) override {
     std::lock_guard lock(behaviour_->mutex);
-    step_ = step;
+    At(context) = {step, {}};
+    return absl::OkStatus();
+  }
+  absl::StatusOr<Ticket> Submit(std::int32_t, std::int32_t context, std::int32_t,
+                                std::int32_t) override {
+    std::lock_guard lock(behaviour_->mutex);
+    Context& at = At(context);
+    running_ = at.step;
     cancelled_ = false;
-    logits_.clear();
-    for (std::size_t row = 0; row < step.logit_rows.size(); ++row) {
+    at.logits.clear();
+    for (std::size_t row = 0; row < at.step.logit_rows.size(); ++row) {
       for (std::int32_t token = 0; token < vocab_; ++token)
-        logits_.push_back(behaviour_->logit(token));
+        at.logits.push_back(behaviour_->logit(token));
     }
     ++behaviour_->submits;
     behaviour_->changed.notify_all();
     return Ticket{++ticket_};
   }
-  absl::Status Wait(Ticket, absl::Time deadline) override {
+  absl::Status Wait(Ticket, Deadline deadline) override {
     std::unique_lock lock(behaviour_->mutex);
     while (behaviour_->runs_until_cancelled && !cancelled_) {
-      const absl::Duration left = deadline - absl::Now();
+      const absl::Duration left = deadline.left();
       if (left <= absl::ZeroDuration()) return absl::DeadlineExceededError("still running");
       behaviour_->changed.wait_for(lock,
                                    absl::ToChronoNanoseconds(std::min(left, absl::Seconds(1))));
     }
-    return cancelled_ ? absl::CancelledError("cancelled") : behaviour_->wait(step_);
+    return cancelled_ ? absl::CancelledError("cancelled") : behaviour_->wait(running_);
   }
   void Cancel() override {
     std::lock_guard lock(behaviour_->mutex);
@@ -102,14 +112,23 @@ class FakeStage final : public Stage {
     ++behaviour_->cancels;
     behaviour_->changed.notify_all();
   }
-  std::span<const float> logits() const override { return logits_; }
+  std::span<const float> logits(std::int32_t context) const override {
+    return contexts_[static_cast<std::size_t>(context)].logits;
+  }
+  std::uint64_t scratch_bytes() const override { return 0; }
 
  private:
+  struct Context {
+    Step step;
+    std::vector<float> logits;
+  };
+  Context& At(std::int32_t context) { return contexts_[static_cast<std::size_t>(context)]; }
+
   std::shared_ptr<FakeBehaviour> behaviour_;
   std::int32_t vocab_;
-  Step step_;
+  std::vector<Context> contexts_;
+  Step running_;
   bool cancelled_ = false;
-  std::vector<float> logits_;
   std::uint64_t ticket_ = 0;
 };
 
@@ -143,10 +162,9 @@ class FakeDevice final : public Device {
                                                                  UniqueFd*) override {
     return absl::UnimplementedError("fake: exports nothing");
   }
-  absl::StatusOr<std::unique_ptr<Stage>> Compile(const ModelConfig& config, const StageSpec&,
-                                                 const StageBindings&,
-                                                 const CompileOptions&) override {
-    return std::make_unique<FakeStage>(behaviour_, config.vocab_size);
+  absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
+                                                   const ProgramSpec& spec) override {
+    return std::make_unique<FakeProgram>(behaviour_, config.vocab_size, spec.contexts);
   }
   absl::Status Probe() override { return absl::OkStatus(); }
 

@@ -51,22 +51,24 @@ void Make(const ModelConfig& config, WeightFormat format, const RunnerOptions& o
   world->runner = *std::move(runner);
 }
 
-TEST(CpuStage, SubmitAndWaitAllocateNothing) {
+TEST(CpuProgram, SubmitAndWaitAllocateNothing) {
   for (const ActivationType activations : {ActivationType::kFloat32, ActivationType::kInt8}) {
     World world;
     ASSERT_NO_FATAL_FAILURE(
         Make(Config(256, 512), WeightFormat::kInt4, {.activations = activations}, &world));
-    Stage* stage = world.runner->stage(0);
+    Program* program = world.runner->program();
     for (int round = 0; round < 5; ++round) {
       const RunnerShare shares[] = {{0, std::vector<std::int32_t>(round == 2 ? 30 : 1, 7)},
                                     {1, {1, 2, 3}}};
       const Step& step = world.runner->Prepare(shares);
       if (round > 0) StartCountingAllocations();
-      const auto ticket = stage->Submit(step, 0, 0);
+      const std::int32_t context = round % 2;
+      const absl::Status begun = program->Begin(context, step);
+      const auto ticket = program->Submit(0, context, 0, 0);
       const absl::Status done =
-          ticket.ok() ? stage->Wait(*ticket, absl::Now() + absl::Minutes(1)) : ticket.status();
+          ticket.ok() ? program->Wait(*ticket, Deadline::After(absl::Minutes(1))) : ticket.status();
       const int allocations = StopCountingAllocations();
-      ASSERT_TRUE(done.ok()) << done;
+      ASSERT_TRUE(begun.ok() && done.ok()) << begun << done;
       EXPECT_EQ(allocations, 0) << "round " << round;
       world.runner->Commit();
     }
@@ -74,42 +76,44 @@ TEST(CpuStage, SubmitAndWaitAllocateNothing) {
 }
 
 // The counter above counts.
-TEST(CpuStage, TheAllocationCounterWorks) {
+TEST(CpuProgram, TheAllocationCounterWorks) {
   StartCountingAllocations();
   const auto made = std::make_unique<std::vector<int>>(100);
   EXPECT_GE(StopCountingAllocations(), 2);
 }
 
-TEST(CpuStage, CancelStopsALongStepEarly) {
+TEST(CpuProgram, CancelStopsALongStepEarly) {
   World world;
   const RunnerOptions options{.limits = {.max_tokens = 512,
                                          .max_sequences = 1,
                                          .max_logit_rows = 512,
                                          .max_blocks_per_sequence = 32}};
   ASSERT_NO_FATAL_FAILURE(Make(Config(1024, 4096), WeightFormat::kInt8, options, &world));
-  Stage* stage = world.runner->stage(0);
+  Program* program = world.runner->program();
   const RunnerShare share{0, std::vector<std::int32_t>(512, 3)};
-  const Step& step = world.runner->Prepare({&share, 1});
-  const auto ticket = stage->Submit(step, 0, 0);
+  ASSERT_TRUE(program->Begin(0, world.runner->Prepare({&share, 1})).ok());
+  const auto ticket = program->Submit(0, 0, 0, 0);
   ASSERT_TRUE(ticket.ok()) << ticket.status();
-  stage->Cancel();
-  const absl::Status done = stage->Wait(*ticket, absl::InfiniteFuture());
+  program->Cancel();
+  const absl::Status done = program->Wait(*ticket, Deadline::Never());
   EXPECT_TRUE(absl::IsCancelled(done)) << done;
   const RunnerShare small{0, {1}};
   EXPECT_TRUE(world.runner->Step({&small, 1}).ok());
 }
 
-TEST(CpuStage, DestroyingARunningStageStopsIt) {
+TEST(CpuProgram, DestroyingARunningProgramStopsIt) {
   World world;
   ASSERT_NO_FATAL_FAILURE(Make(Config(256, 512), WeightFormat::kBf16, {}, &world));
   const RunnerShare share{0, std::vector<std::int32_t>(64, 3)};
-  ASSERT_TRUE(world.runner->stage(0)->Submit(world.runner->Prepare({&share, 1}), 0, 0).ok());
+  Program* program = world.runner->program();
+  ASSERT_TRUE(program->Begin(0, world.runner->Prepare({&share, 1})).ok());
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(program->Submit(0, 0, 0, 0).ok());
   world.runner.reset();
   EXPECT_TRUE(world.device->Probe().ok());
 }
 
-// Stages of one device submitted at once run one after another, and each gives its own answer.
-TEST(CpuStage, StagesShareTheDevice) {
+// Programs of one device, submitted at once run one after another, and each gives its own answer.
+TEST(CpuProgram, ProgramsShareTheDevice) {
   World world;
   ASSERT_NO_FATAL_FAILURE(Make(Config(256, 512), WeightFormat::kInt8, {}, &world));
   auto other = ModelRunner::Make(world.device.get(), Config(256, 512), world.regions, {});

@@ -1,0 +1,238 @@
+#include "gpu-worker/stage/program_memory.h"
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "gpu-worker/vulkan/text.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+
+namespace tandem {
+namespace {
+
+using vulkan::Buffer;
+using vulkan::Placement;
+
+static_assert(kernels::kBlockTokens == kKvBlockTokens);
+
+// What the device writes (the active header) and what the host writes lie in lines of their own.
+constexpr std::uint64_t kLine = 64;
+
+constexpr std::uint64_t kHeaderBytes = sizeof(kernels::StepHeader);
+
+absl::Status CheckRange(const vulkan::LogicalDevice& device, std::string_view what,
+                        std::uint64_t bytes) {
+  const std::uint64_t most = device.physical().limits.maxStorageBufferRange;
+  if (bytes <= most) return absl::OkStatus();
+  return absl::UnimplementedError(vulkan::Cat(what, ": ", bytes,
+                                              " bytes, the device binds at most ", most,
+                                              " at once; fewer tokens a step would fit"));
+}
+
+// Allocates so many floats, unless there are none.
+absl::Status Make(const vulkan::LogicalDevice& device, std::string_view what, std::uint64_t floats,
+                  Placement placement, Buffer* buffer) {
+  if (floats == 0) return absl::OkStatus();
+  const std::uint64_t bytes = floats * sizeof(float);
+  TANDEM_RETURN_IF_ERROR(CheckRange(device, what, bytes));
+  TANDEM_ASSIGN_OR_RETURN(*buffer, Buffer::Create(device, bytes, placement, what));
+  return absl::OkStatus();
+}
+
+// Made in double; the kernels multiply with a float32 position, as the reference does.
+absl::Status MakeFrequencies(const vulkan::LogicalDevice& device, std::uint64_t pairs,
+                             double head_dim, double theta, double factor, Buffer* buffer) {
+  if (pairs == 0) return absl::OkStatus();
+  TANDEM_RETURN_IF_ERROR(Make(device, "RoPE frequencies", pairs, Placement::kUpload, buffer));
+  auto* const to = reinterpret_cast<float*>(buffer->data());
+  for (std::uint64_t i = 0; i < pairs; ++i) {
+    to[i] = static_cast<float>(std::pow(theta, -2.0 * static_cast<double>(i) / head_dim) / factor);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts) {
+  StepBufferLayout layout;
+  kernels::StepHeader& header = layout.header;
+  const auto first = static_cast<std::uint32_t>((kLine - kHeaderBytes) / sizeof(std::uint32_t));
+  static_assert(kHeaderBytes <= kLine && kHeaderBytes % sizeof(std::uint32_t) == 0);
+  std::uint32_t words = first;
+  const auto take = [&words](std::uint64_t count) {
+    const std::uint32_t at = words;
+    words += static_cast<std::uint32_t>(count);
+    return at;
+  };
+  const StepLimits& limits = rules.limits;
+  const auto tokens = static_cast<std::uint64_t>(limits.max_tokens);
+  header.blocks_per_table = static_cast<std::uint32_t>(limits.max_blocks_per_sequence);
+  const std::uint64_t tables =
+      std::uint64_t{header.blocks_per_table} * static_cast<std::uint64_t>(limits.max_sequences);
+  header.token_ids_at = take(tokens);
+  header.positions_at = take(tokens);
+  header.sequences_at = take(tokens);
+  header.logit_rows_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
+  layout.global_tables = rules.global_blocks > 0;
+  layout.window_tables = rules.window_blocks > 0;
+  header.global_blocks_at = take(layout.global_tables ? tables : 0);
+  header.window_blocks_at = take(layout.window_tables ? tables : 0);
+  layout.context_words = words - first;
+  layout.ring_offset = RoundUp(kLine + std::uint64_t{layout.context_words} * sizeof(std::uint32_t) *
+                                           static_cast<std::uint64_t>(contexts),
+                               kLine);
+  layout.bytes = layout.ring_offset + kLine * static_cast<std::uint64_t>(contexts);
+  return layout;
+}
+
+absl::StatusOr<StepBuffer> StepBuffer::Create(const vulkan::LogicalDevice& device,
+                                              const StepRules& rules, std::int32_t contexts) {
+  StepBuffer made;
+  made.layout_ = LayOutStepBuffer(rules, contexts);
+  made.counts_.resize(static_cast<std::size_t>(contexts));
+  constexpr std::string_view kWhat = "step parameters";
+  TANDEM_RETURN_IF_ERROR(CheckRange(device, kWhat, made.layout_.bytes));
+  TANDEM_ASSIGN_OR_RETURN(made.buffer_, vulkan::Buffer::Create(device, made.layout_.bytes,
+                                                               vulkan::Placement::kUpload, kWhat));
+  return made;
+}
+
+vulkan::BufferSlice StepBuffer::active_header() const {
+  return {buffer_.handle(), 0, kHeaderBytes};
+}
+
+vulkan::BufferSlice StepBuffer::header(std::size_t entry) const {
+  return {buffer_.handle(), layout_.ring_offset + kLine * entry, kHeaderBytes};
+}
+
+void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
+  counts_[static_cast<std::size_t>(context)] = {static_cast<std::uint32_t>(step.tokens.size()),
+                                                static_cast<std::uint32_t>(step.logit_rows.size())};
+  // Memory that may be write-combined: written in order, never read.
+  const kernels::StepHeader& at = layout_.header;
+  auto* const words = reinterpret_cast<std::int32_t*>(buffer_.data() + kHeaderBytes) +
+                      std::size_t{layout_.context_words} * static_cast<std::size_t>(context);
+  const auto put = [words](std::uint32_t to, std::span<const std::int32_t> from) {
+    if (!from.empty()) std::memcpy(words + to, from.data(), from.size_bytes());
+  };
+  put(at.token_ids_at, step.tokens);
+  put(at.logit_rows_at, step.logit_rows);
+  std::uint32_t index = 0;
+  for (const StepSequence& sequence : step.sequences) {
+    for (std::int32_t i = 0; i < sequence.num_tokens; ++i) {
+      const auto token = static_cast<std::uint32_t>(sequence.first_token + i);
+      words[at.positions_at + token] = sequence.first_position + i;
+      words[at.sequences_at + token] = static_cast<std::int32_t>(index);
+    }
+    // What stands behind the last position is never read.
+    const std::size_t used = BlocksUsed(sequence);
+    const std::uint32_t table = index * at.blocks_per_table;
+    if (layout_.global_tables) {
+      put(at.global_blocks_at + table, sequence.global_blocks.first(used));
+    }
+    if (layout_.window_tables) {
+      put(at.window_blocks_at + table, sequence.window_blocks.first(used));
+    }
+    ++index;
+  }
+}
+
+void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint32_t input_base,
+                             std::uint32_t output_base) {
+  kernels::StepHeader header = layout_.header;
+  const std::uint32_t shift = layout_.context_words * static_cast<std::uint32_t>(context);
+  for (std::uint32_t* at :
+       {&header.token_ids_at, &header.positions_at, &header.sequences_at, &header.logit_rows_at,
+        &header.global_blocks_at, &header.window_blocks_at}) {
+    *at += shift;
+  }
+  header.tokens = counts_[static_cast<std::size_t>(context)].tokens;
+  header.logit_rows = counts_[static_cast<std::size_t>(context)].logit_rows;
+  header.input_base = input_base;
+  header.output_base = output_base;
+  std::memcpy(buffer_.data() + layout_.ring_offset + kLine * entry, &header, kHeaderBytes);
+}
+
+std::uint64_t ProgramMemorySizes::bytes() const {
+  const std::uint64_t floats = residual + normed + branch + qkv + attended + gate + up +
+                               head_normed + contexts * logits + 2 * frequencies;
+  return floats * sizeof(float) + step.bytes;
+}
+
+ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
+                                     const StepRules& rules, std::int32_t contexts) {
+  ProgramMemorySizes sizes;
+  sizes.contexts = static_cast<std::uint64_t>(contexts);
+  sizes.step = LayOutStepBuffer(rules, contexts);
+  sizes.tokens = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_tokens));
+  const auto rows_of = [](std::uint32_t rows, std::int32_t columns) {
+    return std::uint64_t{rows} * static_cast<std::uint64_t>(columns);
+  };
+  for (const StageSpec& stage : stages) {
+    const bool halves = stage.first_half < stage.last_half;
+    // One part alone reads and writes the residuals that are bound.
+    const std::int32_t parts =
+        (stage.embed ? 1 : 0) + stage.last_half - stage.first_half + (stage.head ? 1 : 0);
+    if (parts > 1) {
+      sizes.residual = rows_of(sizes.tokens, config.hidden_size);
+    }
+    if (halves) sizes.normed = sizes.branch = rows_of(sizes.tokens, config.hidden_size);
+    if (stage.HasAttention()) {
+      const std::int32_t query = config.num_heads * config.head_dim;
+      const std::int32_t key = config.num_kv_heads * config.head_dim;
+      sizes.qkv = rows_of(sizes.tokens, query + 2 * key);
+      sizes.attended = rows_of(sizes.tokens, query);
+      sizes.frequencies = static_cast<std::uint64_t>(config.head_dim / 2);
+    }
+    if (stage.HasFeedForward()) sizes.gate = sizes.up = rows_of(sizes.tokens, config.ffn_size);
+    if (stage.head && rules.limits.max_logit_rows > 0) {
+      sizes.logit_rows = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_logit_rows));
+      sizes.head_normed = rows_of(sizes.logit_rows, config.hidden_size);
+      sizes.logits = rows_of(sizes.logit_rows, config.vocab_size);
+    }
+  }
+  return sizes;
+}
+
+absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice& device,
+                                                    const ModelConfig& config,
+                                                    const ProgramSpec& spec,
+                                                    const StepRules& rules) {
+  ProgramMemory memory;
+  std::vector<StageSpec> stages;
+  for (const ProgramStage& stage : spec.stages) stages.push_back(stage.spec);
+  memory.sizes = SizeProgramMemory(config, stages, rules, spec.contexts);
+  const ProgramMemorySizes& sizes = memory.sizes;
+  TANDEM_ASSIGN_OR_RETURN(memory.step, StepBuffer::Create(device, rules, spec.contexts));
+  const struct {
+    std::string_view what;
+    std::uint64_t floats;
+    Buffer* buffer;
+  } list[] = {{"residual", sizes.residual, &memory.residual},
+              {"normed residual", sizes.normed, &memory.normed},
+              {"branch", sizes.branch, &memory.branch},
+              {"queries, keys and values", sizes.qkv, &memory.qkv},
+              {"attention result", sizes.attended, &memory.attended},
+              {"gate", sizes.gate, &memory.gate},
+              {"up", sizes.up, &memory.up},
+              {"final normed rows", sizes.head_normed, &memory.head_normed}};
+  for (const auto& [what, floats, buffer] : list) {
+    TANDEM_RETURN_IF_ERROR(Make(device, what, floats, Placement::kDevice, buffer));
+  }
+  memory.logits.resize(static_cast<std::size_t>(spec.contexts));
+  for (Buffer& logits : memory.logits) {
+    TANDEM_RETURN_IF_ERROR(Make(device, "logits", sizes.logits, Placement::kReadback, &logits));
+  }
+  TANDEM_RETURN_IF_ERROR(MakeFrequencies(device, sizes.frequencies, config.head_dim,
+                                         config.rope_theta_global, config.rope_factor_global,
+                                         &memory.global_frequencies));
+  TANDEM_RETURN_IF_ERROR(MakeFrequencies(device, sizes.frequencies, config.head_dim,
+                                         config.rope_theta_local, 1.0, &memory.window_frequencies));
+  return memory;
+}
+
+}  // namespace tandem

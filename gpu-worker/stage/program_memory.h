@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gpu-worker/kernels/common/step_params.h"
+#include "gpu-worker/vulkan/buffer.h"
+#include "gpu-worker/vulkan/logical_device.h"
+#include "lib/device/program.h"
+#include "lib/device/validate.h"
+#include "lib/model/config.h"
+
+namespace tandem {
+
+// How the host-visible buffer of step parameters is laid out, in bytes; see
+// kernels/common/step_params.h. Kernels read the one *active* header at its start. In front of each
+// submission the device copies a header of the ring there, which says where the submission's
+// context lies and which slots it uses; so commands are recorded once for all contexts and slots,
+// and the host never writes what the device may be reading.
+//
+//   active header | contexts times the words of a step | contexts times a header (the ring)
+struct StepBufferLayout {
+  // Of context 0, without counts and bases. Offsets of context c are `context_words` times c larger.
+  kernels::StepHeader header{};
+  std::uint32_t context_words = 0;
+  bool global_tables = false;
+  bool window_tables = false;
+  std::uint64_t ring_offset = 0;
+  std::uint64_t bytes = 0;
+};
+StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts);
+
+class StepBuffer {
+ public:
+  StepBuffer() = default;
+  static absl::StatusOr<StepBuffer> Create(const vulkan::LogicalDevice& device,
+                                           const StepRules& rules, std::int32_t contexts);
+  // Writes a valid step. No submission that uses the context is under way. Allocates nothing.
+  void WriteContext(std::int32_t context, const Step& step);
+  // Writes the header of a submission of the step in `context` to a free entry of the ring.
+  void WriteHeader(std::size_t entry, std::int32_t context, std::uint32_t input_base,
+                   std::uint32_t output_base);
+
+  // For kernels.
+  vulkan::BufferSlice slice() const { return buffer_.slice(); }
+  vulkan::BufferSlice active_header() const;
+  vulkan::BufferSlice header(std::size_t entry) const;
+
+ private:
+  struct Counts {
+    std::uint32_t tokens = 0;
+    std::uint32_t logit_rows = 0;
+  };
+  StepBufferLayout layout_;
+  std::vector<Counts> counts_;
+  vulkan::Buffer buffer_;
+};
+
+// What a program allocates: floats of each buffer, 0 for what its stages do not need. Rows are
+// max_tokens, or max_logit_rows, rounded up to a power of two.
+struct ProgramMemorySizes {
+  std::uint32_t tokens = 0;
+  std::uint32_t logit_rows = 0;
+  // (tokens, hidden): between the halves of a stage; normed; what a half adds.
+  std::uint64_t residual = 0, normed = 0, branch = 0;
+  // (tokens, (heads + 2 * kv_heads) * head_dim) and (tokens, heads * head_dim).
+  std::uint64_t qkv = 0, attended = 0;
+  // (tokens, ffn).
+  std::uint64_t gate = 0, up = 0;
+  // (logit_rows, hidden).
+  std::uint64_t head_normed = 0;
+  // (logit_rows, vocab), once for each context.
+  std::uint64_t logits = 0;
+  // (head_dim / 2), for global and for sliding-window layers.
+  std::uint64_t frequencies = 0;
+  std::uint64_t contexts = 0;
+  StepBufferLayout step;
+
+  // Of all buffers together.
+  std::uint64_t bytes() const;
+};
+// Of a program that ValidateCompile accepts; its weights and buffers need not exist.
+ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
+                                     const StepRules& rules, std::int32_t contexts);
+
+// Buffers that the stages of a program share, allocated once, all float32 with rows contiguous:
+// stages run one after another on the device. What no stage needs stays empty.
+struct ProgramMemory {
+  ProgramMemorySizes sizes;
+  StepBuffer step;
+  vulkan::Buffer residual, normed, branch;
+  vulkan::Buffer qkv, attended;
+  vulkan::Buffer gate, up;
+  vulkan::Buffer head_normed;
+  // Of each context; read by the host.
+  std::vector<vulkan::Buffer> logits;
+  // Turn of RoPE per position, in radians.
+  vulkan::Buffer global_frequencies, window_frequencies;
+
+  // UNIMPLEMENTED names a buffer that is larger than the device binds at once.
+  static absl::StatusOr<ProgramMemory> Create(const vulkan::LogicalDevice& device,
+                                              const ModelConfig& config, const ProgramSpec& spec,
+                                              const StepRules& rules);
+};
+
+}  // namespace tandem

@@ -1,0 +1,242 @@
+#include "gpu-worker/stage/vulkan_program.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "gpu-worker/stage/vulkan_residual.h"
+#include "gpu-worker/vulkan/text.h"
+#include "lib/base/status_macros.h"
+#include "lib/device/device.h"
+
+namespace tandem {
+namespace {
+
+// However long they are: the device never waits for the host between jobs.
+constexpr std::uint64_t kJobsAhead = 2;
+
+std::vector<VkBuffer> ExternalBuffers(const ProgramStage& stage) {
+  std::vector<VkBuffer> buffers;
+  for (const ResidualBuffer* bound : {stage.input, stage.output}) {
+    const auto* residual = dynamic_cast<const VulkanResidual*>(bound);
+    if (residual == nullptr || !residual->external()) continue;
+    const VkBuffer handle = residual->buffer().handle();
+    if (std::find(buffers.begin(), buffers.end(), handle) == buffers.end()) {
+      buffers.push_back(handle);
+    }
+  }
+  return buffers;
+}
+
+// First float of a slot.
+std::uint32_t BaseOf(const ResidualBuffer* buffer, std::int32_t slot) {
+  if (buffer == nullptr) return 0;
+  return static_cast<std::uint32_t>(static_cast<std::uint64_t>(slot) * buffer->layout().slot_bytes /
+                                    sizeof(float));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const DeviceContext& context,
+                                                                     const ModelConfig& config,
+                                                                     const ProgramSpec& spec) {
+  TANDEM_RETURN_IF_ERROR(ValidateCompile(config, spec));
+  auto program = std::unique_ptr<VulkanProgram>(new VulkanProgram(context, config, spec));
+  const absl::Status status = program->Record();
+  if (!status.ok()) {
+    return Annotate(status, vulkan::Cat("compiling for Vulkan device \"",
+                                        context.device.physical().name, "\""));
+  }
+  return program;
+}
+
+absl::Status VulkanProgram::Record() {
+  TANDEM_ASSIGN_OR_RETURN(memory_, ProgramMemory::Create(context_.device, config_, spec_, rules_));
+  TANDEM_ASSIGN_OR_RETURN(timeline_, vulkan::Timeline::Create(context_.device));
+  TANDEM_RETURN_IF_ERROR(RecordHeaderCopies());
+  std::size_t most_jobs = 0;
+  for (const ProgramStage& stage : spec_.stages) {
+    absl::StatusOr<Recorded> recorded = RecordStage(stage);
+    if (!recorded.ok()) {
+      return Annotate(recorded.status(), vulkan::Cat("stage '", StageSpecName(stage.spec), "'"));
+    }
+    stages_.push_back(*std::move(recorded));
+    most_jobs = std::max(most_jobs, MostJobs(stages_.back()));
+  }
+  for (Pass& pass : passes_) pass.jobs.reserve(most_jobs);
+  return absl::OkStatus();
+}
+
+absl::Status VulkanProgram::RecordHeaderCopies() {
+  TANDEM_ASSIGN_OR_RETURN(copies_pool_, vulkan::CommandPool::Create(context_.device));
+  for (std::size_t entry = 0; entry < passes_.size(); ++entry) {
+    // Begins with a barrier: what read the active header before is done.
+    TANDEM_ASSIGN_OR_RETURN(vulkan::CommandBuffer commands, copies_pool_.Begin());
+    commands.Copy(memory_.step.header(entry), memory_.step.active_header());
+    copies_.push_back(commands.handle());
+    TANDEM_RETURN_IF_ERROR(commands.Finish());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const ProgramStage& stage) {
+  TANDEM_ASSIGN_OR_RETURN(const StageGraph graph,
+                          BuildStageGraph(context_, config_, spec_, stage, memory_));
+  const std::vector<VkBuffer> external = ExternalBuffers(stage);
+  const std::vector<VkBuffer> none;
+  Recorded recorded;
+  TANDEM_ASSIGN_OR_RETURN(
+      recorded.body, BucketCommands::Record(context_, graph.body, memory_.sizes.tokens, external));
+  for (const std::vector<Op>& head : graph.heads) {
+    // A stage that is the head alone has no body: then the head takes the input over.
+    TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
+                            BucketCommands::Record(context_, head, memory_.sizes.logit_rows,
+                                                   graph.body.empty() ? external : none));
+    recorded.heads.push_back(std::move(commands));
+  }
+  return recorded;
+}
+
+std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
+  std::size_t body = 0;
+  for (std::uint32_t rows = 1; rows <= memory_.sizes.tokens; rows *= 2) {
+    body = std::max(body, stage.body.For(rows).size());
+  }
+  std::size_t head = 0;
+  for (std::uint32_t rows = 1; !stage.heads.empty() && rows <= memory_.sizes.logit_rows;
+       rows *= 2) {
+    head = std::max(head, stage.heads.front().For(rows).size());
+  }
+  // One for a stage that has nothing to do.
+  return 1 + body + head;
+}
+
+VulkanProgram::~VulkanProgram() {
+  // The device may still use what is about to be freed. A lost one answers at once.
+  if (jobs_sent_ > jobs_done_) timeline_.Wait(jobs_sent_, Deadline::Never()).IgnoreError();
+}
+
+absl::Status VulkanProgram::Begin(std::int32_t context, const Step& step) {
+  if (!broken_.ok()) return broken_;
+  TANDEM_RETURN_IF_ERROR(submissions_.CheckBegin(context));
+  submissions_.SetBegun(context, nullptr);
+  TANDEM_RETURN_IF_ERROR(ValidateStep(rules_, step));
+  memory_.step.WriteContext(context, step);
+  submissions_.SetBegun(context, &step);
+  return absl::OkStatus();
+}
+
+// Short neighbours share a job.
+void VulkanProgram::AppendJobs(const std::vector<Segment>& segments, std::vector<Job>* jobs) {
+  for (const Segment& segment : segments) {
+    Job& last = jobs->back();
+    if (last.count < last.commands.size() &&
+        (last.seconds == 0 || last.seconds + segment.seconds <= kMaxSegmentSeconds)) {
+      last.commands[last.count++] = segment.commands;
+      last.seconds += segment.seconds;
+    } else {
+      jobs->push_back({{segment.commands}, 1, segment.seconds});
+    }
+  }
+}
+
+absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t context,
+                                             std::int32_t input_slot, std::int32_t output_slot) {
+  if (!broken_.ok()) return broken_;
+  TANDEM_RETURN_IF_ERROR(submissions_.CheckSubmit(stage, context, input_slot, output_slot));
+  const std::uint64_t ticket = submissions_.next();
+  const std::size_t entry = submissions_.IndexOf(ticket);
+  const ProgramStage& bound = spec_.stages[static_cast<std::size_t>(stage)];
+  memory_.step.WriteHeader(entry, context, BaseOf(bound.input, input_slot),
+                           BaseOf(bound.output, output_slot));
+  Pass& pass = passes_[entry];
+  pass.jobs.clear();
+  pass.sent = pass.done = 0;
+  pass.jobs.push_back({{copies_[entry]}, 1, 0});
+  const Recorded& recorded = stages_[static_cast<std::size_t>(stage)];
+  AppendJobs(recorded.body.For(static_cast<std::uint32_t>(submissions_.tokens(context))),
+             &pass.jobs);
+  const auto rows = static_cast<std::uint32_t>(submissions_.logit_rows(context));
+  if (!recorded.heads.empty() && rows > 0) {
+    AppendJobs(recorded.heads[static_cast<std::size_t>(context)].For(rows), &pass.jobs);
+  }
+  submissions_.Add(stage, context);
+  const absl::Status status = SendJobs();
+  if (!status.ok()) return Annotate(status, submissions_.StageName(stage));
+  return Ticket{ticket};
+}
+
+bool VulkanProgram::Cancelled(std::uint64_t ticket) const {
+  return ticket <= cancel_ticket_.load(std::memory_order_acquire);
+}
+
+absl::Status VulkanProgram::SendJobs() {
+  for (std::uint64_t ticket = submissions_.first_open(); ticket < submissions_.next(); ++ticket) {
+    Pass& pass = PassOf(ticket);
+    if (Cancelled(ticket)) pass.jobs.resize(pass.sent);
+    while (pass.sent < pass.jobs.size()) {
+      const Job& job = pass.jobs[pass.sent];
+      if (jobs_sent_ - jobs_done_ >= kJobsAhead &&
+          seconds_ahead_ + job.seconds > kMaxSegmentSeconds) {
+        return absl::OkStatus();
+      }
+      const absl::Status status = context_.device.Submit(std::span(job.commands).first(job.count),
+                                                         timeline_.handle(), jobs_sent_ + 1);
+      if (!status.ok()) {
+        broken_ = status;
+        return status;
+      }
+      ++jobs_sent_;
+      ++pass.sent;
+      seconds_ahead_ += job.seconds;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VulkanProgram::WaitForJob(Deadline deadline) {
+  TANDEM_RETURN_IF_ERROR(timeline_.Wait(jobs_done_ + 1, deadline));
+  ++jobs_done_;
+  // Jobs end in the order in which they were sent: it is the oldest of the oldest submission.
+  for (std::uint64_t ticket = submissions_.first_open(); ticket < submissions_.next(); ++ticket) {
+    Pass& pass = PassOf(ticket);
+    if (pass.done == pass.sent) continue;
+    seconds_ahead_ -= pass.jobs[pass.done++].seconds;
+    break;
+  }
+  if (jobs_done_ == jobs_sent_) seconds_ahead_ = 0;
+  return SendJobs();
+}
+
+absl::Status VulkanProgram::Wait(Ticket ticket, Deadline deadline) {
+  TANDEM_RETURN_IF_ERROR(submissions_.CheckTicket(ticket));
+  while (submissions_.first_open() <= ticket.value) {
+    const std::uint64_t first = submissions_.first_open();
+    const std::int32_t stage = submissions_.StageOf(first);
+    const Pass& pass = PassOf(first);
+    absl::Status status = broken_;
+    while (status.ok() && pass.done < pass.jobs.size()) status = WaitForJob(deadline);
+    if (absl::IsDeadlineExceeded(status)) return Annotate(status, submissions_.StageName(stage));
+    if (!status.ok()) {
+      broken_ = status;
+      return Annotate(status, submissions_.StageName(stage));
+    }
+    submissions_.CloseFirst(Cancelled(first) ? absl::CancelledError(vulkan::Cat(
+                                                   submissions_.StageName(stage), " was cancelled"))
+                                             : absl::OkStatus());
+  }
+  return submissions_.ResultOf(ticket.value);
+}
+
+void VulkanProgram::Cancel() {
+  cancel_ticket_.store(submissions_.last(), std::memory_order_release);
+}
+
+std::span<const float> VulkanProgram::logits(std::int32_t context) const {
+  const auto rows = static_cast<std::uint64_t>(submissions_.LogitRows(context));
+  if (rows == 0) return {};
+  const vulkan::Buffer& logits = memory_.logits[static_cast<std::size_t>(context)];
+  return {reinterpret_cast<const float*>(logits.data()),
+          rows * static_cast<std::uint64_t>(config_.vocab_size)};
+}
+
+}  // namespace tandem

@@ -1,0 +1,321 @@
+// Steps that are longer than one job: the device is declared so slow that every kernel is a job of
+// its own.
+#include "gpu-worker/stage/vulkan_program.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/time/time.h"
+#include "gpu-worker/stage/vulkan_kv_cache.h"
+#include "gpu-worker/stage/vulkan_weights.h"
+#include "gpu-worker/vulkan/instance.h"
+#include "lib/base/status_macros.h"
+#include "lib/device/reference/reference.h"
+#include "lib/weights/random_model.h"
+#include "tests/unit/gpu-worker/test_device.h"
+
+namespace tandem {
+namespace {
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.name = "small";
+  config.vocab_size = 1000;
+  config.hidden_size = 64;
+  config.ffn_size = 96;
+  config.num_layers = 2;
+  config.num_heads = 2;
+  config.num_kv_heads = 1;
+  config.head_dim = 32;
+  config.max_positions = 1024;
+  config.sliding_window = 16;
+  config.query_pre_attn_scalar = 32;
+  config.layer_is_global = {false, true};
+  return config;
+}
+
+// From every chunk that a narrow device cuts the embedding into.
+constexpr std::int32_t kTokens[] = {5, 517, 3, 999, 0};
+
+class VulkanProgramTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    HasValidationLayer();  // loads the drivers for good
+    auto instance = vulkan::Instance::Create(
+        HasValidationLayer(), [this](std::string_view text) { messages_.emplace_back(text); });
+    ASSERT_TRUE(instance.ok()) << instance.status();
+    instance_ = *std::move(instance);
+    const auto devices = vulkan::ListPhysicalDevices(instance_->handle());
+    ASSERT_TRUE(devices.ok() && !devices->empty()) << devices.status();
+    vulkan::PhysicalDevice physical = devices->front();
+    Narrow(&physical);
+    auto device = vulkan::LogicalDevice::Create(physical);
+    ASSERT_TRUE(device.ok()) << device.status();
+    device_ = *std::move(device);
+    pipelines_ = std::make_unique<PipelineLibrary>(*device_);
+    const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt8, 5);
+    ASSERT_TRUE(model.ok()) << model.status();
+    config_ = model->config;
+    const bool upload = !physical.unified_memory();
+    for (const auto& [name, region] : model->regions) {
+      regions_.push_back(region);
+      auto weights = VulkanWeights::Create(*device_, region, upload);
+      ASSERT_TRUE(weights.ok()) << weights.status();
+      weights_.push_back(*std::move(weights));
+    }
+    auto cache = VulkanKvCache::Create(*device_, config_,
+                                       {.layers = {0, 1}, .global_blocks = 2, .window_blocks = 2});
+    ASSERT_TRUE(cache.ok()) << cache.status();
+    cache_ = *std::move(cache);
+  }
+
+  void TearDown() override {
+    weights_.clear();
+    cache_.reset();
+    pipelines_.reset();
+    device_.reset();
+    EXPECT_THAT(messages_, testing::IsEmpty());
+  }
+
+  // Lowers limits of the device.
+  virtual void Narrow(vulkan::PhysicalDevice*) {}
+
+  // The whole model as one stage. `tuning` outlives it.
+  std::unique_ptr<VulkanProgram> Compile(const Tuning& tuning, std::int32_t contexts = 2) {
+    const DeviceContext context{*device_, *pipelines_, tuning};
+    ProgramSpec spec;
+    spec.stages = {{{.embed = true, .first_half = 0, .last_half = 4, .head = true}}};
+    spec.weights = weights_;
+    spec.kv_cache = cache_.get();
+    spec.limits = {
+        .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
+    spec.contexts = contexts;
+    auto program = VulkanProgram::Create(context, config_, spec);
+    EXPECT_TRUE(program.ok()) << program.status();
+    return program.ok() ? *std::move(program) : nullptr;
+  }
+
+  absl::StatusOr<Ticket> Submit(VulkanProgram& program, std::int32_t context = 0) {
+    static constexpr std::int32_t kBlocks[] = {1};
+    static constexpr std::int32_t kRows[] = {1, 4};
+    const StepSequence sequence{0, 0, 5, 0, kBlocks, kBlocks};
+    TANDEM_RETURN_IF_ERROR(program.Begin(context, {7, kTokens, {&sequence, 1}, kRows}));
+    return program.Submit(0, context, 0, 0);
+  }
+
+  static std::vector<float> LogitsOf(const VulkanProgram& program, std::int32_t context = 0) {
+    return {program.logits(context).begin(), program.logits(context).end()};
+  }
+
+  static Deadline Soon() { return Deadline::After(absl::Seconds(60)); }
+
+  std::vector<float> Run(VulkanProgram& program) {
+    const auto ticket = Submit(program);
+    EXPECT_TRUE(ticket.ok()) << ticket.status();
+    if (!ticket.ok()) return {};
+    const absl::Status done = program.Wait(*ticket, Soon());
+    EXPECT_TRUE(done.ok()) << done;
+    return LogitsOf(program);
+  }
+
+  std::uint64_t submissions() const { return device_->counters().submissions.load(); }
+  Tuning Slow() const {
+    Tuning tuning = TuningFor(device_->physical());
+    tuning.flops_per_second = tuning.bytes_per_second = 1;
+    return tuning;
+  }
+
+  std::vector<std::string> messages_;
+  std::unique_ptr<vulkan::Instance> instance_;
+  std::unique_ptr<vulkan::LogicalDevice> device_;
+  std::unique_ptr<PipelineLibrary> pipelines_;
+  ModelConfig config_;
+  std::vector<std::shared_ptr<const Region>> regions_;
+  std::vector<std::shared_ptr<const Weights>> weights_;
+  std::unique_ptr<VulkanKvCache> cache_;
+};
+
+TEST_F(VulkanProgramTest, ManyJobsGiveTheAnswerOfOne) {
+  const Tuning fast = TuningFor(device_->physical());
+  const Tuning slow = Slow();
+  const auto one = Compile(fast);
+  const auto many = Compile(slow);
+  ASSERT_TRUE(one != nullptr && many != nullptr);
+  const std::uint64_t before = submissions();
+  const std::vector<float> expected = Run(*one);
+  const std::uint64_t middle = submissions();
+  EXPECT_EQ(middle - before, 1u);
+  EXPECT_EQ(expected.size(), 2000u);
+  EXPECT_EQ(Run(*many), expected);
+  // Two layers of 5 + 3 products and kernels at least, embedding, norm and head.
+  EXPECT_GT(submissions() - middle, 20u);
+  EXPECT_EQ(Run(*many), expected);
+}
+
+TEST_F(VulkanProgramTest, CancelSendsNoFurtherJobs) {
+  const Tuning slow = Slow();
+  const auto program = Compile(slow);
+  ASSERT_NE(program, nullptr);
+  const std::vector<float> expected = Run(*program);
+  const std::uint64_t before = submissions();
+  const auto ticket = Submit(*program);
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  program->Cancel();
+  const absl::Status done = program->Wait(*ticket, Soon());
+  EXPECT_TRUE(absl::IsCancelled(done)) << done;
+  EXPECT_EQ(submissions() - before, 2u);
+  EXPECT_TRUE(program->logits(0).empty());
+  EXPECT_EQ(Run(*program), expected);
+}
+
+// Three submissions of many jobs each: the jobs of one never mix with those of another.
+TEST_F(VulkanProgramTest, SeveralOfManyJobsRunInOrder) {
+  const Tuning slow = Slow();
+  const auto program = Compile(slow, 3);
+  ASSERT_NE(program, nullptr);
+  const std::vector<float> expected = Run(*program);
+  ASSERT_EQ(expected.size(), 2000u);
+  for (int round = 0; round < 3; ++round) {
+    Ticket last;
+    for (std::int32_t context = 0; context < 3; ++context) {
+      const auto ticket = Submit(*program, context);
+      ASSERT_TRUE(ticket.ok()) << ticket.status();
+      last = *ticket;
+    }
+    const absl::Status done = program->Wait(last, Soon());
+    ASSERT_TRUE(done.ok()) << done;
+    for (std::int32_t context = 0; context < 3; ++context) {
+      EXPECT_EQ(LogitsOf(*program, context), expected) << context;
+    }
+  }
+}
+
+// Cancel drops what waits behind the two jobs that the device has, of every submission.
+TEST_F(VulkanProgramTest, CancelMeetsEverySubmission) {
+  const Tuning slow = Slow();
+  const auto program = Compile(slow, 3);
+  ASSERT_NE(program, nullptr);
+  const std::vector<float> expected = Run(*program);
+  const std::uint64_t before = submissions();
+  std::vector<Ticket> tickets;
+  for (std::int32_t context = 0; context < 3; ++context) {
+    const auto ticket = Submit(*program, context);
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    tickets.push_back(*ticket);
+  }
+  program->Cancel();
+  for (const Ticket ticket : tickets) {
+    const absl::Status done = program->Wait(ticket, Soon());
+    EXPECT_TRUE(absl::IsCancelled(done)) << done;
+  }
+  EXPECT_EQ(submissions() - before, 2u);
+  EXPECT_EQ(Run(*program), expected);
+}
+
+TEST_F(VulkanProgramTest, GoesAwayWhileStepsRun) {
+  const Tuning slow = Slow();
+  const auto program = Compile(slow);
+  ASSERT_NE(program, nullptr);
+  EXPECT_TRUE(Submit(*program, 0).ok());
+  EXPECT_TRUE(Submit(*program, 1).ok());
+}
+
+// Commands are recorded once for all contexts; a context more adds its header's copy and a head.
+TEST_F(VulkanProgramTest, ContextsShareTheirCommands) {
+  const Tuning fast = TuningFor(device_->physical());
+  const auto recordings = [&](std::int32_t contexts) {
+    const std::uint64_t before = device_->counters().command_recordings.load();
+    EXPECT_NE(Compile(fast, contexts), nullptr);
+    return device_->counters().command_recordings.load() - before;
+  };
+  // Buckets of 1, 2, 4 and 8 tokens, of 1 and 2 logit rows.
+  EXPECT_EQ(recordings(1), 4u + 3);
+  EXPECT_EQ(recordings(4), 4u + 4 * 3);
+}
+
+TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
+  const Tuning fast = TuningFor(device_->physical());
+  std::uint64_t before = 0;
+  for (const std::int32_t contexts : {1, 2, 5}) {
+    const auto program = Compile(fast, contexts);
+    ASSERT_NE(program, nullptr);
+    StepRules rules;
+    rules.limits = {
+        .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
+    rules.global_blocks = rules.window_blocks = 2;
+    const StageSpec stage{.embed = true, .first_half = 0, .last_half = 4, .head = true};
+    const ProgramMemorySizes sizes = SizeProgramMemory(config_, {&stage, 1}, rules, contexts);
+    EXPECT_EQ(program->scratch_bytes(), sizes.bytes());
+    EXPECT_EQ(sizes.logits, 2u * 1000);
+    EXPECT_GT(program->scratch_bytes(), before);
+    before = program->scratch_bytes();
+  }
+}
+
+// The gpu-worker's share of plan split for the 27B shape: 62 feed-forward stages. Each of them
+// once had 121 MB of its own.
+TEST(ProgramMemorySizes, SplitOf27BStaysUnder300MB) {
+  ModelConfig config;
+  config.vocab_size = 262208;
+  config.hidden_size = 5376;
+  config.ffn_size = 21504;
+  config.num_layers = 62;
+  config.num_heads = 32;
+  config.num_kv_heads = 16;
+  config.head_dim = 128;
+  config.layer_is_global.assign(62, false);
+  std::vector<StageSpec> stages;
+  for (std::int32_t layer = 0; layer < 62; ++layer) {
+    stages.push_back({.first_half = 2 * layer + 1, .last_half = 2 * layer + 2});
+  }
+  StepRules rules;
+  ASSERT_EQ(rules.limits.max_tokens, 512);
+  for (const std::int32_t contexts : {2, 4}) {
+    const std::uint64_t bytes = SizeProgramMemory(config, stages, rules, contexts).bytes();
+    EXPECT_LT(bytes, 300'000'000u);
+    EXPECT_GT(bytes, 512u * 2 * (5376 + 21504) * 4) << "less than its halves need";
+    RecordProperty("scratch_bytes_of_" + std::to_string(contexts) + "_contexts",
+                   std::to_string(bytes));
+  }
+  // With embedding and head on the same worker, and logits for 64 rows in each of two contexts.
+  stages.insert(stages.begin(), {.embed = true});
+  stages.push_back({.first_half = 124, .last_half = 124, .head = true});
+  EXPECT_LT(SizeProgramMemory(config, stages, rules, 2).bytes(), 300'000'000u);
+}
+
+// A device that binds and allocates little: matrices in chunks, regions in windows.
+class NarrowDeviceTest : public VulkanProgramTest {
+ protected:
+  void Narrow(vulkan::PhysicalDevice* device) override {
+    device->limits.maxStorageBufferRange = 20000;  // 256 rows of the embedding, of 1000
+    device->max_allocation_bytes = 32768;
+  }
+};
+
+TEST_F(NarrowDeviceTest, ChunksAndWindowsGiveTheReferencesAnswer) {
+  const Tuning tuning = TuningFor(device_->physical());
+  const auto program = Compile(tuning);
+  ASSERT_NE(program, nullptr);
+  const auto* embedding = static_cast<const VulkanWeights*>(weights_.front().get());
+  for (const auto& weights : weights_) {
+    if (weights->manifest().name == "embedding") {
+      embedding = static_cast<const VulkanWeights*>(weights.get());
+    }
+  }
+  const auto tensor = embedding->Find({TensorKind::kEmbedding, -1});
+  ASSERT_TRUE(tensor.ok()) << tensor.status();
+  EXPECT_EQ((*tensor)->chunks.size(), 4u);
+  EXPECT_NE((*tensor)->chunks[0].values.buffer, (*tensor)->chunks[3].values.buffer);
+  const std::vector<float> found = Run(*program);
+  const auto reference = ReferenceModel::Make(config_, regions_);
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  const std::vector<float> logits = reference->Logits(kTokens);
+  ASSERT_EQ(found.size(), 2000u);
+  for (std::size_t i = 0; i < 1000; ++i) {
+    ASSERT_NEAR(found[i], logits[1000 + i], 1e-4 * (1 + std::abs(logits[1000 + i]))) << i;
+    ASSERT_NEAR(found[1000 + i], logits[4000 + i], 1e-4 * (1 + std::abs(logits[4000 + i]))) << i;
+  }
+}
+
+}  // namespace
+}  // namespace tandem
