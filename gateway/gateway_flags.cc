@@ -49,6 +49,10 @@ ABSL_FLAG(std::string, kv_type, "float32", "keys and values in the cache: float3
 ABSL_FLAG(std::int32_t, context, 0, "tokens of prompt and answer together; 0: the default");
 ABSL_FLAG(std::int32_t, max_tokens_per_step, 0, "tokens of one step; 0: the default");
 ABSL_FLAG(std::int32_t, max_sequences, 0, "requests that run at a time; 0: the default");
+ABSL_FLAG(std::int32_t, steps_in_flight, 2,
+          "steps that are sent before the first one's results are back, 1 to 4");
+ABSL_FLAG(std::int32_t, micro_batches, 0,
+          "most micro-batches of a step, 1 to 4; 0: two where workers alternate (split), else one");
 ABSL_FLAG(std::uint64_t, kv_memory, 0, "bytes of the KV cache over all layers; 0: the default");
 ABSL_FLAG(std::int32_t, queue, 64, "requests that may wait; further ones are answered 429");
 ABSL_FLAG(std::string, api_key_file, "", "file with API keys, one a line");
@@ -121,6 +125,8 @@ absl::Status ReadCluster(ClusterOptions& cluster) {
   const std::int32_t sequences = absl::GetFlag(FLAGS_max_sequences);
   TANDEM_RETURN_IF_ERROR(CheckRange("--max_sequences", sequences, 0));
   if (sequences > 0) cluster.limits.max_sequences = sequences;
+  cluster.steps_in_flight = absl::GetFlag(FLAGS_steps_in_flight);
+  cluster.micro_batches = absl::GetFlag(FLAGS_micro_batches);
   cluster.kv_memory_bytes = absl::GetFlag(FLAGS_kv_memory);
   cluster.max_waiting = absl::GetFlag(FLAGS_queue);
   TANDEM_RETURN_IF_ERROR(CheckRange("--queue", cluster.max_waiting, 1));

@@ -3,17 +3,20 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gateway/dispatch/cluster_impl.h"
 #include "lib/base/clock.h"
 #include "lib/base/status_macros.h"
+#include "lib/wire/step_wire.h"
 
 namespace tandem {
 namespace {
 
-constexpr absl::Duration kLoaderAttempt = absl::Seconds(1);  // how soon Start sees `cancelled`
+// How soon Start sees `cancelled`.
+constexpr absl::Duration kLoaderAttempt = absl::Seconds(1);
 
 absl::StatusOr<v1::Model> WaitForModel(LoaderLink& loader, const ClusterOptions& options) {
   const absl::Duration end = Clock::Real().Uptime() + options.start_timeout;
@@ -164,14 +167,14 @@ ClusterStatus Cluster::Impl::Status() const {
   status.detail = Detail();
   const bool serving = coordinator_.recovery().serving();
   for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
-    const v1::WorkerDescription& told = known_[i].description;
+    const v1::WorkerDescription& description = known_[i].description;
     WorkerStatus worker;
     worker.name = setup_.workers[i].name;
     worker.role = setup_.workers[i].role;
-    worker.pid = told.pid();
-    worker.device_kind = told.device().kind();
-    worker.device_name = told.device().name();
-    worker.driver = told.device().driver();
+    worker.pid = description.pid();
+    worker.device_kind = description.device().kind();
+    worker.device_name = description.device().name();
+    worker.driver = description.device().driver();
     worker.connected = serving;
     worker.address = setup_.workers[i].address;
     for (const auto& w : known_[i].prepared.weights())
@@ -194,6 +197,140 @@ ClusterStatus Cluster::Impl::Status() const {
   status.tokens_total = tokens_total_;
   status.recoveries = coordinator_.recovery().recoveries();
   return status;
+}
+
+absl::Duration Cluster::Impl::Now() { return Clock::Real().Uptime(); }
+
+void Cluster::Impl::Post(Message message) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    inbox_.push_back(std::move(message));
+  }
+  wake_.notify_one();
+}
+
+void Cluster::Impl::Run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  coordinator_.Start(Now());
+  while (!stop_) {
+    coordinator_.Take(Now(), &effects_);
+    Collect();
+    lock.unlock();
+    for (const RecoveryAction& action : effects_.actions) Act(action);
+    for (StepPlan& plan : effects_.steps()) SendStep(&plan);
+    // While the steps run.
+    Deliver();
+    lock.lock();
+    WaitForWork(lock);
+    TakeMessages();
+    coordinator_.OnTime(Now());
+  }
+  lock.unlock();
+  for (const auto& link : links_) link->Abandon();
+  FailRemaining();
+}
+
+void Cluster::Impl::WaitForWork(std::unique_lock<std::mutex>& lock) {
+  const auto ready = [this] { return stop_ || woken_ || !inbox_.empty() || !replies_.empty(); };
+  const std::optional<absl::Duration> deadline = coordinator_.next_deadline();
+  if (deadline.has_value()) {
+    wake_.wait_for(
+        lock, absl::ToChronoMicroseconds(*deadline - Now()) + std::chrono::microseconds(1), ready);
+  } else {
+    wake_.wait(lock, ready);
+  }
+  woken_ = false;
+}
+
+// A worker's answers come before the news that its stream has broken: replies first.
+void Cluster::Impl::TakeMessages() {
+  std::swap(replies_, taken_replies_);
+  for (std::unique_ptr<StepReply>& reply : taken_replies_) {
+    known_[reply->worker].times.Add(reply->result.run, reply->result.wait);
+    coordinator_.OnStepReply(reply.get(), Now());
+    free_replies_.push_back(std::move(reply));
+  }
+  taken_replies_.clear();
+  std::swap(inbox_, messages_);
+  for (const Message& message : messages_) message(Now());
+  messages_.clear();
+}
+
+void Cluster::Impl::Collect() {
+  const absl::Duration now = Now();
+  for (const Coordinator::StepDone& step : effects_.steps_done) {
+    metrics_.Step(step.seconds, step.decode_tokens, step.prefill_tokens);
+    decode_rate_.Add(step.decode_tokens, now);
+    prefill_rate_.Add(step.prefill_tokens, now);
+  }
+  metrics_.Requests(coordinator_.scheduler().running(), coordinator_.scheduler().waiting());
+  for (const RequestEvent& event : effects_.events) {
+    const auto it = sinks_.find(event.request);
+    TANDEM_CHECK(it != sinks_.end());
+    event_sinks_.push_back(it->second);
+    if (event.kind == RequestEvent::Kind::kToken) ++tokens_total_;
+    if (event.kind == RequestEvent::Kind::kFinish) sinks_.erase(it);
+  }
+}
+
+void Cluster::Impl::Deliver() {
+  for (std::size_t i = 0; i < event_sinks_.size(); ++i) {
+    GenerationSink& sink = *event_sinks_[i];
+    RequestEvent& event = effects_.events[i];
+    switch (event.kind) {
+      case RequestEvent::Kind::kPromptScores:
+        sink.OnPromptScores(std::move(event.scores));
+        break;
+      case RequestEvent::Kind::kToken:
+        sink.OnToken(event.token);
+        break;
+      case RequestEvent::Kind::kFinish:
+        sink.OnFinish(event.reason, event.status);
+        break;
+    }
+  }
+  event_sinks_.clear();
+}
+
+void Cluster::Impl::FailRemaining() {
+  std::unordered_map<std::uint64_t, std::shared_ptr<GenerationSink>> sinks;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    sinks = std::exchange(sinks_, {});
+  }
+  for (const auto& [handle, sink] : sinks)
+    sink->OnFinish(FinishReason::kError, absl::UnavailableError("the gateway is stopping"));
+}
+
+void Cluster::Impl::SendStep(StepPlan* plan) {
+  plan->timeout = setup_.options.step_timeout;
+  v1::StepRequest request;
+  *request.mutable_step() = ToProto(*plan);
+  for (std::size_t i = 1; i < links_.size(); ++i) links_[i]->Send(request);
+  links_[0]->Send(std::move(request));
+}
+
+// On one of gRPC's threads: the message is read there, the engine thread gets plain data.
+void Cluster::Impl::OnStepResult(std::uint64_t round, std::size_t worker,
+                                 const v1::StepResult& result) {
+  std::unique_ptr<StepReply> reply;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!free_replies_.empty()) {
+      reply = std::move(free_replies_.back());
+      free_replies_.pop_back();
+    }
+  }
+  if (reply == nullptr) reply = std::make_unique<StepReply>();
+  reply->round = round;
+  reply->worker = worker;
+  const absl::Status parsed = FromProto(result, setup_.model.config.vocab_size, &reply->result);
+  reply->status = parsed.ok() ? reply->result.status : absl::InternalError(parsed.message());
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    replies_.push_back(std::move(reply));
+  }
+  wake_.notify_one();
 }
 
 }  // namespace tandem

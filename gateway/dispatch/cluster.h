@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "gateway/dispatch/model_info.h"
 #include "gateway/schedule/engine.h"
+#include "gateway/schedule/step_bounds.h"
 #include "lib/model/step_limits.h"
 
 namespace prometheus {
@@ -41,6 +42,15 @@ struct ClusterOptions {
   std::uint64_t kv_memory_bytes = 0;
   std::int32_t max_waiting = 64;            // requests that may wait beyond limits.max_sequences
   std::int32_t mixed_prefill_tokens = 256;  // prefill tokens of a step that also decodes
+  // Steps that are sent before the first one's results are back: the workers then never wait for
+  // the gateway. 1 to 4.
+  std::int32_t steps_in_flight = 2;
+  // Most micro-batches of a step, up to 4, and the fewest tokens of one. 0: two where the stages of
+  // the plan alternate between workers (split), else one.
+  std::int32_t micro_batches = 0;
+  std::int32_t min_micro_batch_tokens = 32;
+  // Bound of one step's message.
+  std::int64_t max_step_bytes = kDefaultStepBytes;
   absl::Duration start_timeout = absl::Minutes(5);  // for the loader to answer at all
   absl::Duration recovery_timeout = absl::Seconds(60);
   // A worker that dies is noticed at once; this is for one that hangs. A long prompt on a slow

@@ -105,6 +105,8 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     request.set_window_blocks(setup_.kv.window_blocks);
     request.set_activations(setup_.options.activations);
     request.set_kv_type(setup_.options.kv_type);
+    request.set_max_micro_batches(setup_.scheduler.micro_batches);
+    request.set_steps_in_flight(setup_.scheduler.steps_in_flight);
     links_[i]->Prepare(std::move(request), action.timeout,
                        [this, i, round = action.round](const absl::Status& status,
                                                        const v1::PrepareResponse& response) {
@@ -159,7 +161,7 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
 void Cluster::Impl::Serve(const RecoveryAction& action) {
   for (std::size_t i = 0; i < links_.size(); ++i) {
     StepStream::Handlers handlers;
-    handlers.on_result = [this, i, round = action.round](v1::StepResult result) {
+    handlers.on_result = [this, i, round = action.round](const v1::StepResult& result) {
       OnStepResult(round, i, result);
     };
     handlers.on_end = [this, i, round = action.round] {
@@ -168,6 +170,8 @@ void Cluster::Impl::Serve(const RecoveryAction& action) {
             round, i, absl::UnavailableError("the connection to the worker broke"), now);
       });
     };
+    known_[i].times =
+        metrics_.Worker(setup_.workers[i].name, known_[i].description.device().name());
     links_[i]->OpenSteps(std::move(handlers));
     for (const v1::EdgeDescription& edge : known_[i].connected.edges()) {
       if (edge.from() == links_[i]->name())

@@ -14,31 +14,17 @@
 
 #include "gateway/dispatch/cluster.h"
 #include "gateway/dispatch/cluster_metrics.h"
+#include "gateway/dispatch/cluster_setup.h"
 #include "gateway/dispatch/coordinator.h"
-#include "gateway/dispatch/kv_plan.h"
-#include "gateway/dispatch/loader_link.h"
-#include "gateway/dispatch/rate_window.h"
-#include "gateway/dispatch/worker_link.h"
+#include "gateway/dispatch/links.h"
 
 namespace tandem {
 
-// What Start has made out of options and model.
-struct ClusterSetup {
-  ClusterOptions options;
-  ServedModel model;
-  v1::ModelConfig config;  // model.config again, as it is sent
-  KvPlan kv;
-  std::vector<ClusterWorker> workers;  // those of the plan; their order gives a worker's index
-  std::vector<std::string> regions;    // all that the plan needs
-  RecoveryOptions recovery;
-  SchedulerOptions scheduler;
-  std::size_t head = 0;
-};
-absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& model);
-
-// Everything below `mutex_` is guarded by it; the engine thread alone writes what the workers and
-// the loader have told, so it reads that without the lock. gRPC's threads and the loader's bring
-// messages through Post. No call to gRPC and none to a sink is made under the lock.
+// The engine thread: messages in, decisions by the coordinator, calls (cluster_actions.cc) and
+// deliveries out. Everything below `mutex_` is guarded by it; the engine thread alone writes what
+// the workers and the loader have said, so it reads that without the lock. gRPC's threads and the
+// loader's bring messages through Post, and answers to steps through OnStepResult. No call to gRPC
+// and none to a sink is made under the lock.
 class Cluster::Impl {
  public:
   Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
@@ -56,17 +42,14 @@ class Cluster::Impl {
   ClusterStatus Status() const;
 
  private:
-  // runs on the engine thread, under the lock
+  // Runs on the engine thread, under the lock.
   using Message = std::function<void(absl::Duration now)>;
-  struct Delivery {
-    RequestEvent event;
-    std::shared_ptr<GenerationSink> sink;
-  };
-  // What a worker has told in this or the last round.
+  // What a worker has said in this or the last round.
   struct Known {
     v1::WorkerDescription description;
     v1::PrepareResponse prepared;
     v1::ConnectResponse connected;
+    ClusterMetrics::WorkerTimes times;
   };
 
   void Post(Message message);
@@ -75,8 +58,10 @@ class Cluster::Impl {
   // The engine thread.
   void Run();
   void WaitForWork(std::unique_lock<std::mutex>& lock);
-  std::vector<Delivery> Collect(Coordinator::Effects& effects);
-  static void Deliver(std::vector<Delivery> deliveries);
+  void TakeMessages();
+  // Counts what was done, and finds the sink of each event.
+  void Collect();
+  void Deliver();
   void FailRemaining();
 
   void Act(const RecoveryAction& action);
@@ -85,7 +70,7 @@ class Cluster::Impl {
   void Prepare(const RecoveryAction& action);
   void Connect(const RecoveryAction& action);
   void Serve(const RecoveryAction& action);
-  void SendStep(const Coordinator::Effects& effects);
+  void SendStep(StepPlan* plan);
   absl::Status CheckDescription(std::size_t worker, const v1::WorkerDescription& description) const;
   void OnStepResult(std::uint64_t round, std::size_t worker, const v1::StepResult& result);
 
@@ -103,6 +88,9 @@ class Cluster::Impl {
   bool stop_ = false;
   bool woken_ = false;
   std::vector<Message> inbox_;
+  // Answers to steps, and used up ones whose memory is taken again.
+  std::vector<std::unique_ptr<StepReply>> replies_;
+  std::vector<std::unique_ptr<StepReply>> free_replies_;
   Coordinator coordinator_;
   std::unordered_map<std::uint64_t, std::shared_ptr<GenerationSink>> sinks_;
   std::uint64_t next_handle_ = 1;
@@ -112,6 +100,13 @@ class Cluster::Impl {
   std::string load_text_ = "loading";
   LoaderLink::Loaded loaded_;
   std::vector<Known> known_;
+
+  // Of the engine thread alone, kept because a step must allocate nothing.
+  std::vector<Message> messages_;
+  std::vector<std::unique_ptr<StepReply>> taken_replies_;
+  Coordinator::Effects effects_;
+  // Of effects_.events, one each.
+  std::vector<std::shared_ptr<GenerationSink>> event_sinks_;
 
   std::thread engine_;
 };

@@ -27,9 +27,11 @@ struct ClusterMetrics::Families {
   explicit Families(std::shared_ptr<prometheus::Registry> r)
       : registry(std::move(r)),
         steps(Counter("tandem_steps_total", "Steps completed.")),
-        step_seconds(Family(prometheus::BuildHistogram(), *registry, "tandem_step_seconds",
-                            "Time of a step, from sending it to its last answer.")
-                         .Add({}, kStepSeconds)),
+        step_seconds(
+            Family(prometheus::BuildHistogram(), *registry, "tandem_step_seconds",
+                   "Time of a step, from sending it, or from the end of the one before it, to its "
+                   "last answer.")
+                .Add({}, kStepSeconds)),
         decode_tokens(Counter("tandem_decode_tokens_total",
                               "Tokens computed one at a time for a running answer.")),
         prefill_tokens(Counter("tandem_prefill_tokens_total",
@@ -98,12 +100,17 @@ void ClusterMetrics::Recovery() {
   if (families_ != nullptr) families_->recoveries.Increment();
 }
 
-void ClusterMetrics::Worker(const std::string& worker, const std::string& device,
-                            double run_seconds, double wait_seconds) {
-  if (families_ == nullptr) return;
+ClusterMetrics::WorkerTimes ClusterMetrics::Worker(const std::string& worker,
+                                                   const std::string& device) {
+  if (families_ == nullptr) return {};
   const prometheus::Labels labels = {{"worker", worker}, {"device", device}};
-  families_->run_seconds.Add(labels).Increment(run_seconds);
-  families_->wait_seconds.Add(labels).Increment(wait_seconds);
+  return {&families_->run_seconds.Add(labels), &families_->wait_seconds.Add(labels)};
+}
+
+void ClusterMetrics::WorkerTimes::Add(absl::Duration run_time, absl::Duration wait_time) const {
+  if (run == nullptr) return;
+  run->Increment(absl::ToDoubleSeconds(run_time));
+  wait->Increment(absl::ToDoubleSeconds(wait_time));
 }
 
 void ClusterMetrics::ClearEdges() {

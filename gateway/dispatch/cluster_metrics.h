@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -7,10 +8,45 @@
 #include "absl/time/time.h"
 
 namespace prometheus {
+class Counter;
 class Registry;
-}
+}  // namespace prometheus
 
 namespace tandem {
+
+// Events a second over the last ten seconds, in buckets of one. Time is a Duration since some fixed
+// moment and never runs back.
+class RateWindow {
+ public:
+  static constexpr std::int64_t kSeconds = 10;
+
+  void Add(std::int64_t count, absl::Duration now) {
+    Bucket& bucket = buckets_[static_cast<std::size_t>(absl::ToInt64Seconds(now) % kSeconds)];
+    if (bucket.second != absl::ToInt64Seconds(now)) bucket = {absl::ToInt64Seconds(now), 0};
+    bucket.count += count;
+  }
+  // Over the time since the first bucket that is still in the window began, so that a start is not
+  // seen as slowness.
+  double PerSecond(absl::Duration now) const {
+    const std::int64_t second = absl::ToInt64Seconds(now);
+    std::int64_t count = 0;
+    std::int64_t first = second;
+    for (const Bucket& bucket : buckets_) {
+      if (bucket.count == 0 || bucket.second <= second - kSeconds) continue;
+      count += bucket.count;
+      first = bucket.second < first ? bucket.second : first;
+    }
+    const double seconds = absl::ToDoubleSeconds(now) - static_cast<double>(first);
+    return count == 0 ? 0.0 : static_cast<double>(count) / (seconds < 1.0 ? 1.0 : seconds);
+  }
+
+ private:
+  struct Bucket {
+    std::int64_t second = -1;
+    std::int64_t count = 0;
+  };
+  std::array<Bucket, kSeconds> buckets_;
+};
 
 // The cluster's metrics in a Prometheus registry; without a registry every method does nothing.
 // Thread-safe.
@@ -29,9 +65,13 @@ class ClusterMetrics {
   // tandem_recoveries_total
   void Recovery();
   // tandem_worker_run_seconds_total, tandem_worker_wait_seconds_total {worker,device}: time of its
-  // stages on the device, and for neighbours
-  void Worker(const std::string& worker, const std::string& device, double run_seconds,
-              double wait_seconds);
+  // stages on the device, and for neighbours. Looked up once, then counted without looking up.
+  struct WorkerTimes {
+    prometheus::Counter* run = nullptr;
+    prometheus::Counter* wait = nullptr;
+    void Add(absl::Duration run_time, absl::Duration wait_time) const;
+  };
+  WorkerTimes Worker(const std::string& worker, const std::string& device);
   // tandem_edge_info{id,from,to,kind} is 1 for the edges that are open
   void ClearEdges();
   void Edge(const std::string& id, const std::string& from, const std::string& to,

@@ -1,10 +1,10 @@
-// Checks the options against the model and derives all sizes.
+#include "gateway/dispatch/cluster_setup.h"
+
 #include <algorithm>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "gateway/dispatch/cluster_impl.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/model/plan.h"
@@ -45,6 +45,10 @@ absl::Status CheckOptions(const ClusterOptions& options) {
   if (options.edge_slots < 1 || options.edge_slots > 32) {
     return absl::InvalidArgumentError(
         absl::StrCat("edge slots: expected 1 to 32, found ", options.edge_slots));
+  }
+  if (options.micro_batches < 0 || options.micro_batches > kMostMicroBatches) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "micro-batches: expected 0 to ", kMostMicroBatches, ", found ", options.micro_batches));
   }
   TANDEM_RETURN_IF_ERROR(CheckOneOf("activations", options.activations, {"float32", "int8"}));
   return CheckOneOf("kv type", options.kv_type, {"float32", "float16"});
@@ -108,12 +112,67 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   scheduler.window_blocks = setup->kv.window_blocks;
   scheduler.max_waiting = options.max_waiting;
   scheduler.mixed_prefill_tokens = options.mixed_prefill_tokens;
+  scheduler.steps_in_flight = options.steps_in_flight;
+  scheduler.micro_batches = options.micro_batches;
+  if (options.micro_batches == 0)
+    scheduler.micro_batches = StagesAlternate(setup->model.plan) ? 2 : 1;
+  scheduler.min_micro_batch_tokens = options.min_micro_batch_tokens;
+  scheduler.max_step_bytes = options.max_step_bytes;
   scheduler.eos_ids = config.eos_ids;
   setup->model.context_tokens = setup->kv.context_tokens;
   return ValidateSchedulerOptions(scheduler);
 }
 
 }  // namespace
+
+absl::StatusOr<KvPlan> PlanKvCache(const ModelConfig& config, const KvPlanRequest& request) {
+  if (request.context_tokens < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("context: expected at least 1 token, found ", request.context_tokens));
+  }
+  KvPlan plan;
+  plan.context_tokens = std::min(request.context_tokens, config.max_positions);
+  const auto context = static_cast<std::uint64_t>(plan.context_tokens);
+  const std::uint64_t block_bytes = std::uint64_t{2} * kKvBlockTokens *
+                                    static_cast<std::uint64_t>(config.num_kv_heads) *
+                                    static_cast<std::uint64_t>(config.head_dim) *
+                                    static_cast<std::uint64_t>(request.element_bytes);
+  const auto global_layers = static_cast<std::uint64_t>(
+      std::count(config.layer_is_global.begin(), config.layer_is_global.end(), true));
+  const std::uint64_t window_layers = config.layer_is_global.size() - global_layers;
+
+  // One full context: all of it in the global group; in the other what a chunk of max_tokens sees
+  // (Scheduler::WindowPeak).
+  const std::uint64_t seen = static_cast<std::uint64_t>(config.sliding_window) +
+                             static_cast<std::uint64_t>(request.limits.max_tokens);
+  const std::uint64_t global = CeilDiv(context, kKvBlockTokens);
+  const std::uint64_t window = std::min(global, seen / kKvBlockTokens + 2);
+  const std::uint64_t unit = block_bytes * (global * global_layers + window * window_layers);
+  if (unit > request.memory_bytes && request.memory_is_hard) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV cache: one context of ", context, " tokens needs ", unit >> 20,
+                     " MiB, found a limit of ", request.memory_bytes >> 20,
+                     " MiB: lower the context or raise the limit"));
+  }
+  const std::uint64_t contexts =
+      std::clamp<std::uint64_t>(request.memory_bytes / std::max<std::uint64_t>(unit, 1), 1,
+                                static_cast<std::uint64_t>(request.limits.max_sequences));
+  plan.global_blocks = static_cast<std::int32_t>(contexts * global);
+  plan.window_blocks = static_cast<std::int32_t>(contexts * window);
+  plan.bytes = contexts * unit;
+  return plan;
+}
+
+bool StagesAlternate(const Plan& plan) {
+  std::set<std::string> workers;
+  std::size_t changes = 0;
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
+    workers.insert(plan.stages[i].worker);
+    changes += i > 0 && plan.stages[i].worker != plan.stages[i - 1].worker ? 1 : 0;
+  }
+  // A pipeline passes each worker once and comes back to the first for the head.
+  return changes > workers.size();
+}
 
 absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& message) {
   TANDEM_RETURN_IF_ERROR(CheckOptions(options));

@@ -1,5 +1,6 @@
 #include "gateway/dispatch/coordinator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,46 +20,65 @@ absl::Status Coordinator::Submit(std::uint64_t id, GenerationRequest request) {
   return scheduler_.Add(id, std::move(request));
 }
 
-void Coordinator::OnStepReply(StepReply reply, absl::Duration now) {
-  const bool current = reply.round == recovery_.round() && recovery_.serving();
+void Coordinator::OnStepReply(StepReply* reply, absl::Duration now) {
+  const std::uint64_t step_id = reply->result.step_id;
   const Recovery::StepState state =
-      recovery_.OnStepReply(reply.round, reply.worker, reply.result.step_id, reply.status, now);
-  if (!current) return;
-  if (state == Recovery::StepState::kFailed) {
-    // A worker that calls a step wrong will call it wrong again: its requests end, the others are
-    // replayed.
-    if (absl::IsInvalidArgument(reply.status)) {
-      scheduler_.FailStep(
-          Annotate(absl::InternalError(reply.status.message()), "a worker refused the step"));
+      recovery_.OnStepReply(reply->round, reply->worker, step_id, reply->status, now);
+  if (state == Recovery::StepState::kIgnored || state == Recovery::StepState::kFailed) return;
+  RunningStep& step = StepOf(step_id);
+  if (reply->worker == head_) {
+    std::swap(step.result, reply->result);
+  } else {
+    for (SequenceResult& sequence : reply->result.sequences) {
+      if (!sequence.status.ok()) step.failed.push_back(std::move(sequence));
     }
-    return;
   }
-  if (reply.worker == head_) step_.result = std::move(reply.result);
-  if (state != Recovery::StepState::kComplete) return;
-  const absl::Status updated = scheduler_.Update(std::move(step_.result));
-  if (!updated.ok()) return recovery_.FailServing(updated, now);
-  steps_done_.push_back({now - step_.start, step_.decode_tokens, step_.prefill_tokens});
+  if (state == Recovery::StepState::kComplete) Complete(step_id, now);
 }
 
-Coordinator::Effects Coordinator::Take(absl::Duration now) {
-  Effects effects;
-  effects.actions = recovery_.TakeActions();
-  for (const RecoveryAction& action : effects.actions) {
-    if (action.kind == RecoveryAction::Kind::kAbandon) scheduler_.Reset();
-    if (action.kind == RecoveryAction::Kind::kGiveUp) scheduler_.FailAll(action.status);
-  }
-  if (recovery_.serving() && !recovery_.step_running()) {
-    effects.step = scheduler_.Schedule();
-    if (effects.step.has_value()) {
-      effects.round = recovery_.round();
-      effects.generation = recovery_.generation();
-      step_ = {now, effects.step->decode_tokens, effects.step->prefill_tokens, {}};
-      recovery_.StepStarted(effects.step->step_id, now);
+void Coordinator::Complete(std::uint64_t step_id, absl::Duration now) {
+  RunningStep& step = StepOf(step_id);
+  for (SequenceResult& failed : step.failed) {
+    std::vector<SequenceResult>& all = step.result.sequences;
+    const auto it = std::find_if(all.begin(), all.end(), [&](const SequenceResult& sequence) {
+      return sequence.slot == failed.slot;
+    });
+    if (it == all.end()) {
+      all.push_back(std::move(failed));
+    } else if (it->status.ok()) {
+      *it = std::move(failed);
     }
   }
-  effects.events = scheduler_.TakeEvents();
-  effects.steps_done = std::exchange(steps_done_, {});
-  return effects;
+  const absl::Status updated = scheduler_.Update(&step.result);
+  if (!updated.ok()) return recovery_.FailServing(step_id, updated, now);
+  steps_done_.push_back(
+      {now - std::max(step.start, last_done_), step.decode_tokens, step.prefill_tokens});
+  last_done_ = now;
+}
+
+void Coordinator::Take(absl::Duration now, Effects* effects) {
+  recovery_.TakeActions(&effects->actions);
+  for (const RecoveryAction& action : effects->actions) {
+    if (action.kind == RecoveryAction::Kind::kAbandon)
+      scheduler_.Reset({action.step_id, action.status});
+    if (action.kind == RecoveryAction::Kind::kGiveUp) scheduler_.FailAll(action.status);
+  }
+  effects->num_steps = 0;
+  effects->round = recovery_.round();
+  while (recovery_.serving() && scheduler_.Schedule(&effects->plans[effects->num_steps])) {
+    StepPlan& plan = effects->plans[effects->num_steps++];
+    plan.generation = recovery_.generation();
+    RunningStep& step = StepOf(plan.step_id);
+    step.start = now;
+    step.decode_tokens = plan.decode_tokens;
+    step.prefill_tokens = plan.prefill_tokens;
+    step.failed.clear();
+    recovery_.StepStarted(plan.step_id, now);
+    if (effects->num_steps == effects->plans.size()) break;
+  }
+  scheduler_.TakeEvents(&effects->events);
+  effects->steps_done.clear();
+  std::swap(effects->steps_done, steps_done_);
 }
 
 }  // namespace tandem

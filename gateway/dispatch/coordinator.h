@@ -1,8 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,13 +17,15 @@ namespace tandem {
 struct StepReply {
   std::uint64_t round = 0;
   std::size_t worker = 0;
+  // Not OK: the step failed whole, or the answer cannot be read.
   absl::Status status;
-  StepResult result;  // step_id always; sequences from the worker with the head
+  // step_id always; sequences from the worker with the head, and failed ones from the others
+  StepResult result;
 };
 
 // The whole of the gateway's decisions: the scheduler, and the recovery that feeds it steps or
 // resets it. Messages and time in, effects out; no clock, threads or RPC, so that the simulation
-// drives the very code that serves. Not thread-safe.
+// drives the very code that serves. In steady state it allocates no memory. Not thread-safe.
 class Coordinator {
  public:
   // `head`: index of the worker that samples.
@@ -46,26 +49,31 @@ class Coordinator {
                       absl::Duration now) {
     recovery_.OnStreamBroken(round, worker, status, now);
   }
-  void OnStepReply(StepReply reply, absl::Duration now);
+  // Takes over what the reply holds and leaves memory that can be used again.
+  void OnStepReply(StepReply* reply, absl::Duration now);
   void OnTime(absl::Duration now) { recovery_.OnTime(now); }
   std::optional<absl::Duration> next_deadline() const { return recovery_.next_deadline(); }
 
-  // What to do now, to be done in this order: actions, the step to send to every worker, events to
-  // deliver.
+  // What to do now, to be done in this order: actions, the steps to send to every worker, events to
+  // deliver. The same object is given to every Take: its memory is used again.
   struct StepDone {
+    // From its sending, or from the end of the step before it, to its last answer.
     absl::Duration seconds;
     std::int32_t decode_tokens = 0;
     std::int32_t prefill_tokens = 0;
   };
   struct Effects {
     std::vector<RecoveryAction> actions;
-    std::optional<StepPlan> step;
-    std::uint64_t round = 0;  // of the step
-    std::uint64_t generation = 0;
+    // The first num_steps ones count.
+    std::array<StepPlan, kMostStepsInFlight> plans;
+    std::size_t num_steps = 0;
+    std::span<StepPlan> steps() { return {plans.data(), num_steps}; }
+    // Of the steps.
+    std::uint64_t round = 0;
     std::vector<RequestEvent> events;
     std::vector<StepDone> steps_done;
   };
-  Effects Take(absl::Duration now);
+  void Take(absl::Duration now, Effects* effects);
 
   const Recovery& recovery() const { return recovery_; }
   const Scheduler& scheduler() const { return scheduler_; }
@@ -75,13 +83,20 @@ class Coordinator {
     absl::Duration start;
     std::int32_t decode_tokens = 0;
     std::int32_t prefill_tokens = 0;
+    // Of the worker with the head.
     StepResult result;
+    // What failed on the others.
+    std::vector<SequenceResult> failed;
   };
+  RunningStep& StepOf(std::uint64_t step_id) { return steps_[step_id % steps_.size()]; }
+  // Everything about the oldest step is here.
+  void Complete(std::uint64_t step_id, absl::Duration now);
 
   Recovery recovery_;
   Scheduler scheduler_;
   std::size_t head_;
-  RunningStep step_;
+  std::array<RunningStep, kMostStepsInFlight> steps_;
+  absl::Duration last_done_;
   std::vector<StepDone> steps_done_;
 };
 

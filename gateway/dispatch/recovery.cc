@@ -51,11 +51,14 @@ void Recovery::StartRound(absl::Duration now) {
 void Recovery::Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Duration timeout,
                      absl::Duration now) {
   phase_ = phase;
-  answered_.assign(answered_.size(), false);
+  answered_.assign(answered_.size(), 0);
   deadline_ = now + timeout + options_.grace;
   if (phase == ClusterPhase::kPreparing) ++generation_;
   if (phase == ClusterPhase::kServing) {
     deadline_.reset();
+    oldest_step_ = 1;
+    newest_step_ = 0;
+    serving_since_ = now;
     give_up_at_.reset();
     ever_served_ = true;
     start_refusals_ = 0;
@@ -69,24 +72,27 @@ absl::Status Recovery::Named(const absl::Status& status, std::size_t worker,
   return Annotate(status, options_.workers[worker] + ": " + std::string(what));
 }
 
-void Recovery::Fail(const absl::Status& status, absl::Duration now) {
+void Recovery::Fail(const absl::Status& status, std::uint64_t step_id, absl::Duration now) {
   last_failure_ = status;
   actions_.push_back(
-      {RecoveryAction::Kind::kAbandon, round_, generation_, absl::ZeroDuration(), status});
+      {RecoveryAction::Kind::kAbandon, round_, generation_, absl::ZeroDuration(), status, step_id});
   start_refusals_ = ever_served_ || IsPassing(status) ? 0 : start_refusals_ + 1;
   if (serving()) {
     ++recoveries_;
-    give_up_at_ = now + options_.recovery_timeout;
+    if (!outage_began_.has_value() || now - serving_since_ >= options_.recovery_timeout)
+      outage_began_ = now;
+    give_up_at_ = *outage_began_ + options_.recovery_timeout;
   }
   phase_ = ClusterPhase::kWaiting;
-  step_id_ = 0;
+  oldest_step_ = 1;
+  newest_step_ = 0;
   deadline_ = now + backoff_;
   backoff_ = std::min(backoff_ * 2, options_.max_backoff);
 }
 
 void Recovery::OnLoaded(std::uint64_t round, const absl::Status& status, absl::Duration now) {
   if (round != round_ || phase_ != ClusterPhase::kLoading) return;
-  if (!status.ok()) return Fail(Annotate(status, "loader"), now);
+  if (!status.ok()) return Fail(Annotate(status, "loader"), 0, now);
   Enter(ClusterPhase::kDescribing, RecoveryAction::Kind::kDescribe, options_.describe_timeout, now);
 }
 
@@ -94,9 +100,9 @@ void Recovery::OnReply(std::uint64_t round, ClusterPhase reply, std::size_t work
                        const absl::Status& status, absl::Duration now) {
   if (round != round_ || reply != phase_ || serving()) return;
   TANDEM_CHECK(worker < answered_.size());
-  if (!status.ok()) return Fail(Named(status, worker, ClusterPhaseName(phase_)), now);
-  answered_[worker] = true;
-  if (std::find(answered_.begin(), answered_.end(), false) != answered_.end()) return;
+  if (!status.ok()) return Fail(Named(status, worker, ClusterPhaseName(phase_)), 0, now);
+  answered_[worker] = 1;
+  if (std::find(answered_.begin(), answered_.end(), 0u) != answered_.end()) return;
   switch (phase_) {
     case ClusterPhase::kDescribing:
       return Enter(ClusterPhase::kPreparing, RecoveryAction::Kind::kPrepare,
@@ -118,14 +124,14 @@ void Recovery::RaiseGeneration(std::uint64_t generation) {
 void Recovery::OnStreamBroken(std::uint64_t round, std::size_t worker, const absl::Status& status,
                               absl::Duration now) {
   if (round != round_ || !serving()) return;
-  Fail(Named(status, worker, "step stream ended"), now);
+  Fail(Named(status, worker, "step stream ended"), 0, now);
 }
 
 void Recovery::StepStarted(std::uint64_t step_id, absl::Duration now) {
-  TANDEM_CHECK(serving() && step_id_ == 0 && step_id != 0);
-  step_id_ = step_id;
-  answered_.assign(answered_.size(), false);
-  deadline_ = now + options_.step_timeout + options_.grace;
+  TANDEM_CHECK(serving() && step_id == newest_step_ + 1);
+  newest_step_ = step_id;
+  outage_began_.reset();
+  if (oldest_step_ == newest_step_) deadline_ = now + options_.step_timeout + options_.grace;
 }
 
 Recovery::StepState Recovery::OnStepReply(std::uint64_t round, std::size_t worker,
@@ -133,33 +139,37 @@ Recovery::StepState Recovery::OnStepReply(std::uint64_t round, std::size_t worke
                                           absl::Duration now) {
   if (round != round_ || !serving()) return StepState::kIgnored;
   TANDEM_CHECK(worker < answered_.size());
+  const std::uint64_t expected = answered_[worker] + 1;
+  if (step_id != expected || step_id > newest_step_) {
+    const std::string found =
+        expected > newest_step_ ? "no step runs for it" : absl::StrCat("expected step ", expected);
+    Fail(Named(absl::InternalError(absl::StrCat("answered step ", step_id, ": ", found)), worker,
+               "step"),
+         0, now);
+    return StepState::kFailed;
+  }
   if (!status.ok()) {
-    Fail(Named(status, worker, absl::StrCat("step ", step_id)), now);
+    Fail(Named(status, worker, absl::StrCat("step ", step_id)), step_id, now);
     return StepState::kFailed;
   }
-  if (step_id != step_id_ || answered_[worker]) {
-    Fail(Named(absl::InternalError(
-                   absl::StrCat("answered step ", step_id, " while step ", step_id_, " runs")),
-               worker, "step"),
-         now);
-    return StepState::kFailed;
-  }
-  answered_[worker] = true;
-  if (std::find(answered_.begin(), answered_.end(), false) != answered_.end())
+  answered_[worker] = step_id;
+  if (*std::min_element(answered_.begin(), answered_.end()) < oldest_step_)
     return StepState::kPending;
-  step_id_ = 0;
+  ++oldest_step_;
   deadline_.reset();
+  if (steps_running() > 0) deadline_ = now + options_.step_timeout + options_.grace;
   backoff_ = options_.min_backoff;
   return StepState::kComplete;
 }
 
-void Recovery::FailServing(const absl::Status& status, absl::Duration now) {
-  if (serving()) Fail(status, now);
+void Recovery::FailServing(std::uint64_t step_id, const absl::Status& status, absl::Duration now) {
+  if (serving()) Fail(status, step_id, now);
 }
 
 void Recovery::OnTime(absl::Duration now) {
   if (give_up_at_.has_value() && now >= *give_up_at_) {
     give_up_at_.reset();
+    outage_began_.reset();
     gave_up_ = true;
     const std::string text = absl::StrCat("the cluster did not come back within ",
                                           absl::FormatDuration(options_.recovery_timeout), ": ",
@@ -170,9 +180,9 @@ void Recovery::OnTime(absl::Duration now) {
   if (!deadline_.has_value() || now < *deadline_) return;
   if (phase_ == ClusterPhase::kWaiting) return StartRound(now);
   const std::string what =
-      serving() ? absl::StrCat("step ", step_id_) : std::string(ClusterPhaseName(phase_));
+      serving() ? absl::StrCat("step ", oldest_step_) : std::string(ClusterPhaseName(phase_));
   Fail(absl::DeadlineExceededError(absl::StrCat(what, ": no answer in time from ", Pending())),
-       now);
+       serving() ? oldest_step_ : 0, now);
 }
 
 std::optional<absl::Duration> Recovery::next_deadline() const {
@@ -181,13 +191,18 @@ std::optional<absl::Duration> Recovery::next_deadline() const {
   return std::min(*deadline_, *give_up_at_);
 }
 
-std::vector<RecoveryAction> Recovery::TakeActions() { return std::exchange(actions_, {}); }
+void Recovery::TakeActions(std::vector<RecoveryAction>* actions) {
+  actions->clear();
+  std::swap(*actions, actions_);
+}
 
 std::string Recovery::Pending() const {
   if (phase_ == ClusterPhase::kLoading) return "loader";
   std::string names;
+  const std::uint64_t wanted = serving() ? oldest_step_ : 1;
   for (std::size_t i = 0; i < answered_.size(); ++i) {
-    if (!answered_[i]) absl::StrAppend(&names, names.empty() ? "" : ", ", options_.workers[i]);
+    if (answered_[i] < wanted)
+      absl::StrAppend(&names, names.empty() ? "" : ", ", options_.workers[i]);
   }
   return names;
 }

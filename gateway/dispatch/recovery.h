@@ -34,7 +34,8 @@ std::string_view ClusterPhaseName(ClusterPhase phase);
 
 struct RecoveryOptions {
   std::vector<std::string> workers;  // names; elsewhere a worker is its index here. At least one
-  // then running requests end, and new ones are refused until it is back
+  // then running requests end, and new ones are refused until it is back. A round that serves but
+  // is lost before any step was sent does not count as being back
   absl::Duration recovery_timeout = absl::Seconds(60);
   absl::Duration load_timeout = absl::Hours(2);
   absl::Duration describe_timeout = absl::Seconds(5);
@@ -60,9 +61,14 @@ struct RecoveryAction {
   };
   Kind kind = Kind::kLoad;
   std::uint64_t round = 0;
-  std::uint64_t generation = 0;  // kPrepare, kConnect, kServe, kAbandon
-  absl::Duration timeout;        // of the calls
-  absl::Status status;           // kAbandon, kGiveUp: why
+  // kPrepare, kConnect, kServe, kAbandon
+  std::uint64_t generation = 0;
+  // of the calls
+  absl::Duration timeout;
+  // kAbandon, kGiveUp: why
+  absl::Status status;
+  // kAbandon: the step that failed; 0: none in particular
+  std::uint64_t step_id = 0;
 };
 
 class Recovery {
@@ -80,22 +86,26 @@ class Recovery {
   void OnStreamBroken(std::uint64_t round, std::size_t worker, const absl::Status& status,
                       absl::Duration now);
 
-  // Steps, one at a time, only while serving.
+  // Steps, only while serving: their ids count from 1 in each round, and each worker answers them in
+  // order. Several may run; a step's time begins when it is sent or when the one before it is
+  // complete, whichever is later.
   void StepStarted(std::uint64_t step_id, absl::Duration now);
   enum class StepState : std::uint8_t { kIgnored, kPending, kComplete, kFailed };
+  // kComplete: the oldest step that runs has its last answer.
   StepState OnStepReply(std::uint64_t round, std::size_t worker, std::uint64_t step_id,
                         const absl::Status& status, absl::Duration now);
-  // What came back makes no sense: start over.
-  void FailServing(const absl::Status& status, absl::Duration now);
+  // What came back for the step makes no sense: start over.
+  void FailServing(std::uint64_t step_id, const absl::Status& status, absl::Duration now);
 
   void OnTime(absl::Duration now);
   // When OnTime must be called at the latest, if nothing comes before.
   std::optional<absl::Duration> next_deadline() const;
-  std::vector<RecoveryAction> TakeActions();
+  // What to do, in order. *actions gives its memory for the next ones.
+  void TakeActions(std::vector<RecoveryAction>* actions);
 
   ClusterPhase phase() const { return phase_; }
   bool serving() const { return phase_ == ClusterPhase::kServing; }
-  bool step_running() const { return step_id_ != 0; }
+  std::uint64_t steps_running() const { return newest_step_ + 1 - oldest_step_; }
   // New requests are taken: it serves, or it did and may be back in time.
   bool accepting() const { return serving() || (ever_served_ && !gave_up_); }
   bool gave_up() const { return gave_up_; }
@@ -105,26 +115,38 @@ class Recovery {
   bool start_refused() const { return start_refusals_ >= kStartRefusals; }
   std::uint64_t round() const { return round_; }
   std::uint64_t generation() const { return generation_; }
-  std::uint64_t recoveries() const { return recoveries_; }            // times that serving was lost
-  const absl::Status& last_failure() const { return last_failure_; }  // of the last abandoned round
-  // Names of workers that have not answered in this phase, for people: "gpu0, npu0".
+  // Times that serving was lost.
+  std::uint64_t recoveries() const { return recoveries_; }
+  // Of the last abandoned round.
+  const absl::Status& last_failure() const { return last_failure_; }
+  // Names of workers that have not answered in this phase, or the oldest step, for people: "gpu0,
+  // npu0".
   std::string Pending() const;
 
  private:
   void StartRound(absl::Duration now);
   void Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Duration timeout,
              absl::Duration now);
-  void Fail(const absl::Status& status, absl::Duration now);
+  void Fail(const absl::Status& status, std::uint64_t step_id, absl::Duration now);
   absl::Status Named(const absl::Status& status, std::size_t worker, std::string_view what) const;
 
   RecoveryOptions options_;
   ClusterPhase phase_ = ClusterPhase::kWaiting;
   std::uint64_t round_ = 0;
   std::uint64_t generation_ = 0;
-  std::vector<bool> answered_;                // by worker, in this phase or step
-  std::uint64_t step_id_ = 0;                 // running; 0: none
-  std::optional<absl::Duration> deadline_;    // of the phase, the backoff or the step
-  std::optional<absl::Duration> give_up_at_;  // while not serving after having served
+  // By worker: 1 when it has answered in this phase; while serving, its last answered step.
+  std::vector<std::uint64_t> answered_;
+  // Steps that run: oldest_step_ to newest_step_.
+  std::uint64_t oldest_step_ = 1;
+  std::uint64_t newest_step_ = 0;
+  // Of the phase, the backoff or the oldest step.
+  std::optional<absl::Duration> deadline_;
+  // While not serving after having served.
+  std::optional<absl::Duration> give_up_at_;
+  // When the cluster went away; a round that serves ends the outage once a step has been sent, or
+  // when it lasts.
+  std::optional<absl::Duration> outage_began_;
+  absl::Duration serving_since_;
   absl::Duration backoff_;
   bool ever_served_ = false;
   static constexpr int kStartRefusals = 3;

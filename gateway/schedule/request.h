@@ -1,41 +1,59 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <vector>
 
 #include "gateway/schedule/scheduler.h"
 
 namespace tandem {
 
-// One request inside the scheduler.
+// One request inside the scheduler: a row of tokens (prompt, what was generated, and one
+// placeholder for every sample that a step in flight will bring) and a count of how many of them
+// steps have taken.
 struct Scheduler::Request {
   std::uint64_t id = 0;
   GenerationRequest spec;
   std::vector<std::int32_t> generated;
-  std::vector<SampledToken> scores;  // of the prompt so far
-  bool scoring = false;              // the prompt's scores are still wanted
-  std::int32_t replays = 0;          // resets during a step of it, since its last token or scores
+  // Scores of the prompt so far, and whether they are still wanted.
+  std::vector<SampledToken> scores;
+  bool scoring = false;
+
+  // Failed steps that this request was in, since it last got beyond one.
+  std::int32_t replays = 0;
+  // Times that the search for a culprit had it among the suspects.
+  std::int32_t suspected = 0;
+  // It gets beyond a failure when results have come for that many tokens.
+  std::int32_t proof = 0;
 
   // While it runs.
   std::int32_t slot = -1;
-  std::int32_t computed = 0;  // tokens whose keys and values are in the cache
+  // Tokens whose keys and values are in the cache once the steps in flight are done.
+  std::int32_t computed = 0;
+  // Samples that steps in flight will bring.
+  std::int32_t pending = 0;
   std::vector<std::int32_t> global_blocks;
-  std::deque<std::int32_t> window_blocks;  // logical blocks window_left, window_left + 1, ...
-  std::int32_t window_left = 0;            // leading logical blocks that the window has left
+  // Logical blocks window_left, window_left + 1, ...
+  std::vector<std::int32_t> window_blocks;
+  // Leading logical blocks that the window has left.
+  std::int32_t window_left = 0;
   std::int32_t global_reserved = 0;
   std::int32_t window_reserved = 0;
 
   std::int32_t prompt_size() const { return static_cast<std::int32_t>(spec.prompt.size()); }
-  std::int32_t size() const { return prompt_size() + static_cast<std::int32_t>(generated.size()); }
+  std::int32_t known() const { return prompt_size() + static_cast<std::int32_t>(generated.size()); }
+  std::int32_t size() const { return known() + pending; }
   std::int32_t left() const { return size() - computed; }
   std::int32_t token(std::int32_t position) const {
-    return position < prompt_size() ? spec.prompt[static_cast<std::size_t>(position)]
-                                    : generated[static_cast<std::size_t>(position - prompt_size())];
+    if (position < prompt_size()) return spec.prompt[static_cast<std::size_t>(position)];
+    if (position >= known()) return kSampledToken;
+    return generated[static_cast<std::size_t>(position - prompt_size())];
   }
-  bool wants_token() const { return static_cast<std::int32_t>(generated.size()) < spec.max_tokens; }
-  // Positions that enter the cache in the request's life: the last token generated is never fed
-  // back.
+  bool wants_token() const {
+    return static_cast<std::int32_t>(generated.size()) + pending < spec.max_tokens;
+  }
+  // There is something left to compute. The last token wanted is never fed back.
+  bool can_go_on() const { return computed < prompt_size() || wants_token(); }
+  // Positions that enter the cache in the request's life.
   std::int32_t positions() const {
     return prompt_size() + (spec.max_tokens > 0 ? spec.max_tokens - 1 : 0);
   }

@@ -20,6 +20,13 @@ absl::Status CheckAtLeast(const char* name, std::int32_t value, std::int32_t lea
       absl::StrCat("scheduler option ", name, ": expected at least ", least, ", found ", value));
 }
 
+absl::Status CheckRange(const char* name, std::int32_t value, std::int32_t least,
+                        std::int32_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("scheduler option ", name, ": expected ", least,
+                                                 " to ", most, ", found ", value));
+}
+
 }  // namespace
 
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& o) {
@@ -37,6 +44,15 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& o) {
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("window_blocks", o.window_blocks, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("max_waiting", o.max_waiting, 0));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("mixed_prefill_tokens", o.mixed_prefill_tokens, 1));
+  TANDEM_RETURN_IF_ERROR(CheckRange("steps_in_flight", o.steps_in_flight, 1, kMostStepsInFlight));
+  TANDEM_RETURN_IF_ERROR(CheckRange("micro_batches", o.micro_batches, 1, kMostMicroBatches));
+  TANDEM_RETURN_IF_ERROR(CheckAtLeast("min_micro_batch_tokens", o.min_micro_batch_tokens, 1));
+  const std::int64_t least = SharesBytesBound(o.limits) + StartBytesBound({}, o.context_tokens);
+  if (o.max_step_bytes < least) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("scheduler option max_step_bytes: expected at least ", least,
+                     " for these limits, found ", o.max_step_bytes));
+  }
   return CheckAtLeast("max_replays", o.max_replays, 0);
 }
 
@@ -45,6 +61,10 @@ struct Scheduler::Budget {
   std::int32_t tokens = 0;
   std::int32_t rows = 0;
   std::int32_t prefill = 0;
+  std::int64_t start_bytes = 0;
+  // Shares placed so far; the plan's vector may be longer until the step is complete.
+  std::size_t shares = 0;
+  InFlight* step = nullptr;
 };
 
 Scheduler::Scheduler(SchedulerOptions options)
@@ -52,6 +72,7 @@ Scheduler::Scheduler(SchedulerOptions options)
       global_(options_.global_blocks),
       window_(options_.window_blocks) {
   TANDEM_CHECK(ValidateSchedulerOptions(options_).ok());
+  running_.reserve(static_cast<std::size_t>(options_.limits.max_sequences));
   for (std::int32_t slot = options_.limits.max_sequences - 1; slot >= 0; --slot)
     free_slots_.push_back(slot);
 }
@@ -89,7 +110,16 @@ absl::Status Scheduler::CheckRequest(const GenerationRequest& request) const {
                      request.max_tokens, ") together: expected at most the context of ",
                      options_.context_tokens, " tokens, found ", total));
   }
-  return ValidateSamplingParams(request.sampling, options_.vocab_size);
+  TANDEM_RETURN_IF_ERROR(ValidateSamplingParams(request.sampling, options_.vocab_size));
+  const std::int64_t bytes = StartBytesBound(request.sampling, request.max_tokens);
+  const std::int64_t most = options_.max_step_bytes - SharesBytesBound(options_.limits);
+  if (bytes > most) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("logit_bias (", request.sampling.logit_bias.size(),
+                     " entries) and max_tokens (", request.max_tokens, ") together take ", bytes,
+                     " bytes of a step: expected at most ", most));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Scheduler::Add(std::uint64_t id, GenerationRequest request) {
@@ -126,77 +156,135 @@ bool Scheduler::Cancel(std::uint64_t id) {
   return true;
 }
 
-void Scheduler::Admit(StepPlan* plan) {
-  while (!waiting_.empty() && !free_slots_.empty()) {
-    Request& request = *requests_.at(waiting_.front());
-    const std::int32_t global = BlocksFor(request.positions());
-    const std::int32_t window = WindowPeak(request, options_.limits.max_tokens);
-    if (!global_.Reserve(global)) return;
-    if (!window_.Reserve(window)) {
-      global_.Unreserve(global);
-      return;
-    }
-    request.global_reserved = global;
-    request.window_reserved = window;
-    request.slot = free_slots_.back();
-    free_slots_.pop_back();
-    running_.push_back(request.id);
-    waiting_.pop_front();
-    plan->starts.push_back({request.slot, request.spec.sampling, request.generated});
+Scheduler::InFlight& Scheduler::InFlightAt(std::int32_t index) {
+  return in_flight_[static_cast<std::size_t>((in_flight_first_ + index) % kMostStepsInFlight)];
+}
+
+const Scheduler::InFlight& Scheduler::InFlightAt(std::int32_t index) const {
+  return in_flight_[static_cast<std::size_t>((in_flight_first_ + index) % kMostStepsInFlight)];
+}
+
+Scheduler::Admission Scheduler::TryAdmit(Request& request, StepPlan* plan, Budget* budget) {
+  if (free_slots_.empty()) return Admission::kNoRoom;
+  const std::int64_t bytes =
+      StartBytesBound(request.spec.sampling, static_cast<std::int64_t>(request.generated.size()));
+  if (bytes > budget->start_bytes) return Admission::kNextStep;
+  const std::int32_t global = BlocksFor(request.positions());
+  const std::int32_t window = WindowPeak(request, options_.limits.max_tokens);
+  if (!global_.Reserve(global)) return Admission::kNoRoom;
+  if (!window_.Reserve(window)) {
+    global_.Unreserve(global);
+    return Admission::kNoRoom;
+  }
+  budget->start_bytes -= bytes;
+  request.global_reserved = global;
+  request.window_reserved = window;
+  request.global_blocks.reserve(static_cast<std::size_t>(global));
+  request.window_blocks.reserve(static_cast<std::size_t>(window));
+  request.generated.reserve(static_cast<std::size_t>(request.spec.max_tokens));
+  request.slot = free_slots_.back();
+  free_slots_.pop_back();
+  running_.push_back(&request);
+  budget->step->starts.push_back(request.id);
+  plan->starts.push_back({request.slot, request.spec.sampling, request.generated});
+  return Admission::kAdmitted;
+}
+
+void Scheduler::Admit(StepPlan* plan, Budget* budget) {
+  if (!search_.active()) {
+    while (!waiting_.empty() &&
+           TryAdmit(*requests_.at(waiting_.front()), plan, budget) == Admission::kAdmitted)
+      waiting_.pop_front();
+    return;
+  }
+  // A member that finds no room beside those that have left the search already leaves it, too: it
+  // runs, and perhaps fails, later.
+  const std::vector<std::uint64_t> group(search_.group().begin(), search_.group().end());
+  for (const std::uint64_t id : group) {
+    Request& request = *requests_.at(id);
+    if (request.slot >= 0) continue;
+    const Admission admission = TryAdmit(request, plan, budget);
+    if (admission == Admission::kNextStep) return;
+    if (admission == Admission::kNoRoom) search_.Leave(id);
+    if (admission == Admission::kAdmitted) std::erase(waiting_, id);
   }
 }
 
-std::optional<StepPlan> Scheduler::Schedule() {
-  TANDEM_CHECK(!in_flight_.has_value());
-  StepPlan plan;
-  Admit(&plan);
-  if (running_.empty()) return std::nullopt;
-
-  in_flight_.emplace();
-  Budget budget{options_.limits.max_tokens, options_.limits.max_logit_rows,
-                options_.limits.max_tokens};
-  for (const std::uint64_t id : running_) {
-    Request& request = *requests_.at(id);
-    if (request.left() == 1) Place(request, 1, &budget, &plan);
+bool Scheduler::Schedule(StepPlan* plan) {
+  if (in_flight_count_ == options_.steps_in_flight) return false;
+  InFlight& step = InFlightAt(in_flight_count_);
+  step.shares.clear();
+  step.starts.clear();
+  plan->starts.clear();
+  plan->decode_tokens = plan->prefill_tokens = 0;
+  Budget budget{.tokens = options_.limits.max_tokens,
+                .rows = options_.limits.max_logit_rows,
+                .prefill = options_.limits.max_tokens,
+                .start_bytes = options_.max_step_bytes - SharesBytesBound(options_.limits),
+                .step = &step};
+  do {
+    if (in_flight_count_ == 0) search_.Advance();
+    Admit(plan, &budget);
+  } while (in_flight_count_ == 0 && search_.active() && search_.group().empty());
+  PlaceAll(plan, &budget);
+  plan->sequences.resize(budget.shares);
+  if (budget.shares == 0) {
+    // With nothing placed the whole budget was there, so nobody can have been admitted:
+    // max_sequences <= max_tokens, max_logit_rows.
+    TANDEM_CHECK(plan->starts.empty());
+    return false;
   }
-  if (!plan.sequences.empty()) budget.prefill = options_.mixed_prefill_tokens;
-  for (const std::uint64_t id : running_) {
-    Request& request = *requests_.at(id);
-    if (request.left() > 1) PlacePrefill(request, &budget, &plan);
-  }
-  TANDEM_CHECK(!plan.sequences
-                    .empty());  // max_sequences <= max_tokens, max_logit_rows: somebody always fits
-  plan.step_id = next_step_id_++;
-  in_flight_->step_id = plan.step_id;
+  CutMicroBatches(options_.limits.max_tokens - budget.tokens, options_.micro_batches,
+                  options_.min_micro_batch_tokens, &plan->micro_batch_ends);
+  plan->step_id = step.step_id = next_step_id_++;
+  ++in_flight_count_;
   std::sort(ended_.begin(), ended_.end());
-  plan.ends = std::exchange(ended_, {});
-  return plan;
+  plan->ends.assign(ended_.begin(), ended_.end());
+  ended_.clear();
+  return true;
 }
 
-void Scheduler::PlacePrefill(Request& request, Budget* budget, StepPlan* plan) {
+bool Scheduler::MayRun(const Request& request) const {
+  return request.can_go_on() && (!search_.active() || search_.OnTrial(request.id));
+}
+
+void Scheduler::PlaceAll(StepPlan* plan, Budget* budget) {
+  for (Request* request : running_) {
+    if (request->left() == 1 && MayRun(*request)) Place(*request, 1, plan, budget);
+  }
+  if (budget->shares > 0) budget->prefill = options_.mixed_prefill_tokens;
+  for (Request* request : running_) {
+    if (request->left() > 1 && MayRun(*request)) PlacePrefill(*request, plan, budget);
+  }
+}
+
+void Scheduler::PlacePrefill(Request& request, StepPlan* plan, Budget* budget) {
   std::int32_t count = std::min({request.left(), budget->tokens, budget->prefill});
   if (request.scoring) {
     count = std::min(count, budget->rows);
   } else if (count == request.left() && budget->rows == 0) {
-    --count;  // its last token would sample, and there is no row left for that
+    // Its last token would sample, and there is no row left for that.
+    --count;
   }
   if (count <= 0) return;
   budget->prefill -= count;
-  Place(request, count, budget, plan);
+  Place(request, count, plan, budget);
 }
 
-void Scheduler::Place(Request& request, std::int32_t count, Budget* budget, StepPlan* plan) {
-  SequenceShare share;
+void Scheduler::Place(Request& request, std::int32_t count, StepPlan* plan, Budget* budget) {
+  if (budget->shares == plan->sequences.size()) plan->sequences.emplace_back();
+  SequenceShare& share = plan->sequences[budget->shares++];
   const std::int32_t end = request.computed + count;
   share.slot = request.slot;
   share.first_position = request.computed;
-  share.tokens.reserve(static_cast<std::size_t>(count));
+  share.tokens.clear();
   for (std::int32_t position = request.computed; position < end; ++position)
     share.tokens.push_back(request.token(position));
   share.sample = end == request.size() && request.wants_token();
-  share.score = request.scoring;
-  if (share.score && end < request.size()) share.next_token = request.token(end);
+  share.score = request.scoring && request.computed < request.prompt_size();
+  share.next_token = share.score && end < request.prompt_size() ? request.token(end) : -1;
 
+  share.new_global_blocks.clear();
   while (static_cast<std::int32_t>(request.global_blocks.size()) < BlocksFor(end)) {
     TANDEM_CHECK(static_cast<std::int32_t>(request.global_blocks.size()) < request.global_reserved);
     request.global_blocks.push_back(global_.Take());
@@ -205,27 +293,32 @@ void Scheduler::Place(Request& request, std::int32_t count, Budget* budget, Step
   MoveWindow(request, count, &share);
 
   const std::int32_t scores = share.score ? count - (share.next_token < 0 ? 1 : 0) : 0;
-  in_flight_->shares.push_back({request.id, request.slot, count, scores, share.sample});
+  budget->step->shares.push_back({request.id, request.slot, end, scores, share.sample});
   budget->tokens -= count;
   budget->rows -= share.score ? count : (share.sample ? 1 : 0);
   (count == 1 && share.sample ? plan->decode_tokens : plan->prefill_tokens) += count;
-  plan->sequences.push_back(std::move(share));
+  request.computed = end;
+  if (share.sample) ++request.pending;
 }
 
 void Scheduler::MoveWindow(Request& request, std::int32_t count, SequenceShare* share) {
   const std::int32_t first_seen = std::max(0, request.computed - options_.sliding_window + 1);
-  while (request.window_left < first_seen / kKvBlockTokens) {
-    window_.Give(request.window_blocks.front());
-    request.window_blocks.pop_front();
-    ++request.window_left;
+  const std::int32_t leaving = first_seen / kKvBlockTokens - request.window_left;
+  if (leaving > 0) {
+    const auto begin = request.window_blocks.begin();
+    for (auto block = begin; block != begin + leaving; ++block) window_.Give(*block);
+    request.window_blocks.erase(begin, begin + leaving);
+    request.window_left += leaving;
   }
-  if (request.left() == 1) {  // from now on one token at a time: less is enough
+  if (request.left() == 1) {
+    // From now on one token at a time: less is enough.
     const std::int32_t peak = WindowPeak(request, 1);
     if (peak < request.window_reserved) {
       window_.Unreserve(request.window_reserved - peak);
       request.window_reserved = peak;
     }
   }
+  share->new_window_blocks.clear();
   const std::int32_t needed = BlocksFor(request.computed + count) - request.window_left;
   while (static_cast<std::int32_t>(request.window_blocks.size()) < needed) {
     TANDEM_CHECK(static_cast<std::int32_t>(request.window_blocks.size()) < request.window_reserved);

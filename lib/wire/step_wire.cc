@@ -107,35 +107,35 @@ StepPlan FromProto(const v1::StepPlan& message) {
   return plan;
 }
 
-absl::StatusOr<StepResult> FromProto(const v1::StepResult& message, std::int32_t vocab_size) {
-  StepResult result;
-  result.step_id = message.step_id();
-  result.generation = message.generation();
-  result.status = StatusFrom(message.code(), message.error());
-  result.run = absl::Seconds(message.run_seconds());
-  result.wait = absl::Seconds(message.wait_seconds());
-  result.sequences.reserve(static_cast<std::size_t>(message.sequences_size()));
+absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, StepResult* result) {
+  result->step_id = message.step_id();
+  result->generation = message.generation();
+  result->status = StatusFrom(message.code(), message.error());
+  result->run = absl::Seconds(message.run_seconds());
+  result->wait = absl::Seconds(message.wait_seconds());
+  result->sequences.resize(static_cast<std::size_t>(message.sequences_size()));
   for (int i = 0; i < message.sequences_size(); ++i) {
     const v1::SequenceResult& in = message.sequences(i);
     const auto annotate = [i](const absl::Status& status) {
       return Annotate(status, absl::StrCat("StepResult.sequences[", i, "]"));
     };
-    SequenceResult out;
+    SequenceResult& out = result->sequences[static_cast<std::size_t>(i)];
     out.slot = in.slot();
     out.status = StatusFrom(in.code(), in.error());
+    out.sampled.reset();
     if (in.has_sampled()) {
       absl::StatusOr<SampledToken> token = FromProto(in.sampled(), vocab_size);
       if (!token.ok()) return annotate(token.status());
       out.sampled = *std::move(token);
     }
+    out.scored.clear();
     for (const v1::SampledToken& scored : in.scored()) {
       absl::StatusOr<SampledToken> token = FromProto(scored, vocab_size);
       if (!token.ok()) return annotate(token.status());
       out.scored.push_back(*std::move(token));
     }
-    result.sequences.push_back(std::move(out));
   }
-  return result;
+  return absl::OkStatus();
 }
 
 v1::StepResult ToProto(const StepResult& result) {

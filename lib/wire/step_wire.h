@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "lib/step/step_plan.h"
 
 namespace tandem::v1 {
@@ -20,7 +20,8 @@ v1::StepPlan ToProto(const StepPlan& plan);
 StepPlan FromProto(const v1::StepPlan& message);
 
 v1::StepResult ToProto(const StepResult& result);
-// INVALID_ARGUMENT names the field when a token is out of range.
-absl::StatusOr<StepResult> FromProto(const v1::StepResult& message, std::int32_t vocab_size);
+// Fills *result, whose memory is used again. INVALID_ARGUMENT names the field when a token is out of
+// range; all of the result but `sequences` is then right.
+absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, StepResult* result);
 
 }  // namespace tandem

@@ -1,5 +1,5 @@
-// The gateway's scheduler and recovery in thousands of virtual clusters. TANDEM_SIMULATION_SEED=N
-// runs one seed of each kind.
+// The gateway's scheduler and recovery in thousands of virtual clusters, with one to four steps in
+// flight. TANDEM_SIMULATION_SEED=N runs one seed of each kind, TANDEM_SIMULATION_SEEDS=N so many.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -15,6 +15,8 @@ World::Tally RunSeeds(const WorldOptions& options, std::uint64_t seeds) {
   if (const char* one = std::getenv("TANDEM_SIMULATION_SEED")) {
     first = std::strtoull(one, nullptr, 10);
     seeds = 1;
+  } else if (const char* many = std::getenv("TANDEM_SIMULATION_SEEDS")) {
+    seeds = std::strtoull(many, nullptr, 10);
   }
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
     World world(seed, options);
@@ -29,12 +31,14 @@ World::Tally RunSeeds(const WorldOptions& options, std::uint64_t seeds) {
     sum.cancelled += tally.cancelled;
     sum.errors += tally.errors;
     sum.refused += tally.refused;
+    sum.culprits += tally.culprits;
+    sum.survivors += tally.survivors;
   }
   std::printf(
       "  %ld steps, %ld recoveries, %ld give-ups; requests: %ld finished, %ld cancelled, %ld "
-      "failed, %ld refused\n",
+      "failed (%ld of them poisoned), %ld refused; poisoned and finished: %ld\n",
       sum.steps, sum.recoveries, sum.give_ups, sum.finished, sum.cancelled, sum.errors,
-      sum.refused);
+      sum.culprits, sum.refused, sum.survivors);
   return sum;
 }
 
@@ -82,6 +86,60 @@ TEST(ClusterSimulation, OutagesLongerThanTheRecoveryTimeout) {
   if (AllSeeds()) {
     EXPECT_GT(tally.give_ups, 50);
     EXPECT_GT(tally.errors, 50);
+  }
+}
+
+using Kind = Poison::Kind;
+
+TEST(ClusterSimulation, APoisonedRequestEndsAloneAndItsNeighboursGetTheirText) {
+  const World::Tally tally =
+      RunSeeds({.workers = 2, .poisoned = 0.1, .poisons = {Kind::kStep}}, 500);
+  EXPECT_EQ(tally.errors, tally.culprits);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.culprits, 300);
+  }
+}
+
+TEST(ClusterSimulation, ARequestThatKillsWorkersEndsAlone) {
+  const World::Tally tally =
+      RunSeeds({.workers = 2, .poisoned = 0.1, .poisons = {Kind::kCrash}}, 500);
+  EXPECT_EQ(tally.errors, tally.culprits);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.culprits, 300);
+  }
+}
+
+TEST(ClusterSimulation, OccasionalPoisonHarmsNobodyElse) {
+  const World::Tally tally =
+      RunSeeds({.workers = 2, .poisoned = 0.1, .poisons = {Kind::kSometimes}}, 500);
+  EXPECT_EQ(tally.errors, tally.culprits);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.culprits, 100);
+  }
+}
+
+TEST(ClusterSimulation, AShareThatFailsEndsItsRequestWithoutARecovery) {
+  const World::Tally tally =
+      RunSeeds({.workers = 2, .poisoned = 0.2, .poisons = {Kind::kSequence}}, 500);
+  EXPECT_EQ(tally.errors, tally.culprits);
+  EXPECT_EQ(tally.recoveries, 0);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.culprits, 500);
+  }
+}
+
+TEST(ClusterSimulation, EverythingAtOnce) {
+  const World::Tally tally =
+      RunSeeds({.workers = 3,
+                .message_loss = 0.002,
+                .worker_deaths = 2,
+                .loader_deaths = 1,
+                .poisoned = 0.1,
+                .poisons = {Kind::kStep, Kind::kCrash, Kind::kSequence, Kind::kSometimes}},
+               500);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.culprits, 300);
+    EXPECT_GT(tally.finished, 3000);
   }
 }
 

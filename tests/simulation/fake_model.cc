@@ -60,6 +60,15 @@ FakeText Expect(const FakeModel& model, const GenerationRequest& request) {
   return text;
 }
 
+std::uint64_t PoisonedSeed(std::uint64_t seed, Poison poison) {
+  return (seed & 0xffff'ffff) | static_cast<std::uint64_t>(poison.kind) << 60 |
+         static_cast<std::uint64_t>(poison.position) << 32;
+}
+
+Poison PoisonOf(std::uint64_t seed) {
+  return {static_cast<Poison::Kind>(seed >> 60), static_cast<std::int32_t>(seed >> 32 & 0xff'ffff)};
+}
+
 FakeWorkerState::FakeWorkerState(FakeModel model, StepLimits limits, std::int32_t sliding_window,
                                  std::int32_t global_blocks, std::int32_t window_blocks)
     : model_(model),
@@ -98,14 +107,38 @@ absl::Status FakeWorkerState::Enter(const StepPlan& plan) {
     return absl::InvalidArgumentError(
         absl::StrCat("step of ", tokens, " tokens and ", rows, " logit rows"));
   }
+  std::int32_t last = 0;
+  for (const std::int32_t end : plan.micro_batch_ends) {
+    if (end <= last) return absl::InvalidArgumentError("an empty micro-batch");
+    last = end;
+  }
+  if (last != 0 && last != tokens)
+    return absl::InvalidArgumentError("micro-batches do not end with the step");
   return absl::OkStatus();
 }
 
-absl::Status FakeWorkerState::Write(const SequenceShare& share) {
-  const auto it = slots_.find(share.slot);
-  if (it == slots_.end())
-    return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot, " has not started"));
-  Slot& slot = it->second;
+absl::Status FakeWorkerState::CheckPoison(const StepPlan& plan, bool sometimes) {
+  for (const SequenceShare& share : plan.sequences) {
+    const auto it = slots_.find(share.slot);
+    if (it == slots_.end())
+      return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot, " has not started"));
+    const Poison poison = PoisonOf(it->second.sampling.seed);
+    const std::int32_t end = share.first_position + static_cast<std::int32_t>(share.tokens.size());
+    if (poison.kind == Poison::Kind::kNone || end <= poison.position) continue;
+    if (poison.kind == Poison::Kind::kSometimes) {
+      if (sometimes) return absl::InternalError("poisoned now and then");
+      continue;
+    }
+    if (share.first_position > poison.position) continue;
+    if (poison.kind == Poison::Kind::kStep) return absl::InternalError("poisoned");
+    if (poison.kind == Poison::Kind::kCrash) return absl::UnavailableError("crashed");
+    it->second.spoiled = true;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeWorkerState::TakeBlocks(const SequenceShare& share) {
+  Slot& slot = slots_.at(share.slot);
   if (share.first_position != slot.length) {
     return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot,
                                                    ": first_position: expected ", slot.length,
@@ -121,13 +154,25 @@ absl::Status FakeWorkerState::Write(const SequenceShare& share) {
     return absl::InvalidArgumentError(
         absl::StrCat("slot ", share.slot, ": ", slot.global_blocks.size(), " blocks"));
   }
-  for (const std::int32_t token : share.tokens) {
+  return absl::OkStatus();
+}
+
+absl::Status FakeWorkerState::Write(const Portion& portion) {
+  Slot& slot = slots_.at(portion.share->slot);
+  if (portion.begin == 0) TANDEM_RETURN_IF_ERROR(TakeBlocks(*portion.share));
+  for (std::size_t i = portion.begin; i < portion.end; ++i) {
+    std::int32_t token = portion.share->tokens[i];
+    if (token == kSampledToken && i == 0 && slot.sampled.has_value()) token = *slot.sampled;
+    if (token < 0 || token >= model_.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("slot ", portion.share->slot, ": token ", i, " is ", token));
+    }
     const std::size_t block = static_cast<std::size_t>(slot.length / kKvBlockTokens);
     const std::size_t offset = static_cast<std::size_t>(slot.length % kKvBlockTokens);
     if (block >= slot.global_blocks.size() || block >= slot.window_blocks.size() ||
         slot.window_blocks[block] < 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("slot ", share.slot, ": no block for position ", slot.length));
+          absl::StrCat("slot ", portion.share->slot, ": no block for position ", slot.length));
     }
     const Cell cell{slot.length, token};
     global_.at(static_cast<std::size_t>(slot.global_blocks[block]))[offset] = cell;
@@ -156,25 +201,65 @@ absl::StatusOr<std::vector<std::int32_t>> FakeWorkerState::Read(const Slot& slot
   return history;
 }
 
-absl::StatusOr<StepResult> FakeWorkerState::Run(const StepPlan& plan) {
+absl::Status FakeWorkerState::Compute(const Portion& portion, SequenceResult* result) {
+  const SequenceShare& share = *portion.share;
+  Slot& slot = slots_.at(share.slot);
+  const auto first = static_cast<std::size_t>(share.first_position);
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<std::int32_t> history,
+                          Read(slot, static_cast<std::int32_t>(first + portion.begin)));
+  for (std::size_t i = portion.begin; share.score && i < portion.end; ++i) {
+    const std::int32_t next = i + 1 < share.tokens.size() ? share.tokens[i + 1] : share.next_token;
+    if (next >= 0)
+      result->scored.push_back(model_.Score(std::span(history).first(first + i + 1), next));
+  }
+  if (portion.end < share.tokens.size()) return absl::OkStatus();
+  slot.sampled.reset();
+  if (!share.sample) return absl::OkStatus();
+  result->sampled = model_.Next(history, slot.sampling);
+  slot.sampled = result->sampled->token;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> FakeWorkerState::Run(const StepPlan& plan, bool sometimes) {
   TANDEM_RETURN_IF_ERROR(Enter(plan));
-  for (const SequenceShare& share : plan.sequences) TANDEM_RETURN_IF_ERROR(Write(share));
+  TANDEM_RETURN_IF_ERROR(CheckPoison(plan, sometimes));
   StepResult result;
   result.step_id = plan.step_id;
-  for (const SequenceShare& share : plan.sequences) {
-    const Slot& slot = slots_.at(share.slot);
-    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::int32_t> history,
-                            Read(slot, share.first_position));
-    SequenceResult out;
-    out.slot = share.slot;
-    if (share.sample) out.sampled = model_.Next(history, slot.sampling);
-    for (std::size_t i = 0; share.score && i < share.tokens.size(); ++i) {
-      const std::size_t end = static_cast<std::size_t>(share.first_position) + i + 1;
-      const std::int32_t next = end < history.size() ? history[end] : share.next_token;
-      if (next >= 0) out.scored.push_back(model_.Score(std::span(history).first(end), next));
+  std::size_t share = 0;
+  std::size_t begin = 0;
+  std::size_t done = 0;
+  const std::size_t batches = std::max<std::size_t>(1, plan.micro_batch_ends.size());
+  result.sequences.resize(plan.sequences.size());
+  for (std::size_t m = 0; m < batches; ++m) {
+    std::vector<Portion> portions;
+    std::vector<std::size_t> owners;
+    const std::size_t most = plan.micro_batch_ends.empty()
+                                 ? SIZE_MAX
+                                 : static_cast<std::size_t>(plan.micro_batch_ends[m]);
+    while (share < plan.sequences.size() && done < most) {
+      const std::size_t size = plan.sequences[share].tokens.size();
+      const std::size_t end = std::min(size, begin + (most - done));
+      portions.push_back({&plan.sequences[share], begin, end});
+      owners.push_back(share);
+      done += end - begin;
+      begin = end == size ? 0 : end;
+      share += end == size ? 1 : 0;
     }
-    if (share.sample || share.score) result.sequences.push_back(std::move(out));
+    for (const Portion& portion : portions) TANDEM_RETURN_IF_ERROR(Write(portion));
+    for (std::size_t i = 0; i < portions.size(); ++i)
+      TANDEM_RETURN_IF_ERROR(Compute(portions[i], &result.sequences[owners[i]]));
   }
+  for (std::size_t i = 0; i < plan.sequences.size(); ++i) {
+    SequenceResult& out = result.sequences[i];
+    out.slot = plan.sequences[i].slot;
+    if (!slots_.at(out.slot).spoiled) continue;
+    out = {};
+    out.slot = plan.sequences[i].slot;
+    out.status = absl::InvalidArgumentError("this one is poisoned");
+  }
+  std::erase_if(result.sequences, [&](const SequenceResult& out) {
+    return out.status.ok() && !out.sampled.has_value() && out.scored.empty();
+  });
   return result;
 }
 

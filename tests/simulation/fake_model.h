@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -33,6 +34,26 @@ struct FakeText {
 // What a request must produce, whatever happens to the cluster meanwhile.
 FakeText Expect(const FakeModel& model, const GenerationRequest& request);
 
+// What is wrong with a request. It travels in the seed, so that a worker sees it; the text depends
+// on all of the seed.
+struct Poison {
+  enum class Kind : std::uint8_t {
+    kNone,
+    // A step with the share that holds `position` fails whole.
+    kStep,
+    // The same, and the worker dies of it.
+    kCrash,
+    // Such a share fails, and only that one.
+    kSequence,
+    // From `position` on, a step with a share of it fails now and then.
+    kSometimes,
+  };
+  Kind kind = Kind::kNone;
+  std::int32_t position = 0;
+};
+std::uint64_t PoisonedSeed(std::uint64_t seed, Poison poison);
+Poison PoisonOf(std::uint64_t seed);
+
 // What a worker keeps, with tokens in the place of keys and values: its answers come out of the
 // paged caches alone, through the block tables that the steps gave it. Any mistake in slots,
 // positions or blocks is INVALID_ARGUMENT or another text.
@@ -40,7 +61,10 @@ class FakeWorkerState {
  public:
   FakeWorkerState(FakeModel model, StepLimits limits, std::int32_t sliding_window,
                   std::int32_t global_blocks, std::int32_t window_blocks);
-  absl::StatusOr<StepResult> Run(const StepPlan& plan);
+  // Micro-batch after micro-batch. A result that is not OK is INVALID_ARGUMENT for a mistake, or
+  // what a poisoned share does: INTERNAL, or UNAVAILABLE for kCrash. `sometimes` decides what
+  // kSometimes does, and must say the same to all workers.
+  absl::StatusOr<StepResult> Run(const StepPlan& plan, bool sometimes = false);
 
  private:
   struct Cell {
@@ -53,9 +77,21 @@ class FakeWorkerState {
     std::vector<std::int32_t> global_blocks;
     std::vector<std::int32_t> window_blocks;
     std::int32_t length = 0;
+    // What kSampledToken stands for; none when the last share did not sample.
+    std::optional<std::int32_t> sampled;
+    bool spoiled = false;
+  };
+  // Tokens [begin, end) of a share, in one micro-batch.
+  struct Portion {
+    const SequenceShare* share = nullptr;
+    std::size_t begin = 0;
+    std::size_t end = 0;
   };
   absl::Status Enter(const StepPlan& plan);
-  absl::Status Write(const SequenceShare& share);
+  absl::Status CheckPoison(const StepPlan& plan, bool sometimes);
+  absl::Status TakeBlocks(const SequenceShare& share);
+  absl::Status Write(const Portion& portion);
+  absl::Status Compute(const Portion& portion, SequenceResult* result);
   absl::StatusOr<std::vector<std::int32_t>> Read(const Slot& slot, std::int32_t first_query) const;
 
   FakeModel model_;

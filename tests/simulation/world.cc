@@ -10,6 +10,8 @@ namespace {
 
 constexpr absl::Duration kArrivals = absl::Seconds(20);
 constexpr absl::Duration kPatience = absl::Seconds(600);
+// So often in a row no request is hit by chance.
+constexpr std::int32_t kReplaysThatSuffice = 30;
 constexpr std::int64_t kMostEvents = 400'000;
 
 }  // namespace
@@ -38,7 +40,12 @@ World::World(std::uint64_t seed, WorldOptions options) : random_(seed), options_
   scheduler.window_blocks = static_cast<std::int32_t>(Pick(10, 40));
   scheduler.max_waiting = static_cast<std::int32_t>(Pick(2, 30));
   scheduler.mixed_prefill_tokens = static_cast<std::int32_t>(Pick(1, 20));
-  scheduler.max_replays = static_cast<std::int32_t>(Pick(0, 1)) * 1000 + 3;
+  scheduler.max_replays = Pick(0, 1) == 0 ? 3 : kReplaysThatSuffice;
+  scheduler.steps_in_flight = options_.steps_in_flight > 0
+                                  ? options_.steps_in_flight
+                                  : 1 + static_cast<std::int32_t>(seed % 4);
+  scheduler.micro_batches = static_cast<std::int32_t>(Pick(1, 3));
+  scheduler.min_micro_batch_tokens = static_cast<std::int32_t>(Pick(1, 8));
   scheduler.eos_ids = {model_.eos_id};
   coordinator_ = std::make_unique<Coordinator>(std::move(recovery), scheduler,
                                                static_cast<std::size_t>(options_.workers - 1));
@@ -90,9 +97,11 @@ std::string World::Run() {
 }
 
 void World::ScheduleArrivals() {
+  // Now and then all come at once.
+  const std::int64_t last = Chance(0.4) ? 400 : absl::ToInt64Milliseconds(kArrivals);
   for (std::int32_t i = 0; i < options_.requests; ++i) {
     const std::uint64_t id = static_cast<std::uint64_t>(i);
-    const absl::Duration at = absl::Milliseconds(Pick(200, absl::ToInt64Milliseconds(kArrivals)));
+    const absl::Duration at = absl::Milliseconds(Pick(200, last));
     At(at, [this, id] { Submit(id); });
     if (Chance(0.15)) {
       At(at + absl::Milliseconds(Pick(0, 3000)), [this, id] {
@@ -130,6 +139,12 @@ void World::Submit(std::uint64_t id) {
   request.max_tokens = static_cast<std::int32_t>(Pick(request.score_prompt ? 0 : 1, 60));
   request.ignore_eos = Chance(0.5);
   request.sampling.seed = static_cast<std::uint64_t>(Pick(0, 1000));
+  if (Chance(options_.poisoned)) {
+    const auto last = static_cast<std::int64_t>(options_.poisons.size()) - 1;
+    const Poison poison{options_.poisons[static_cast<std::size_t>(Pick(0, last))],
+                        static_cast<std::int32_t>(Pick(0, 100))};
+    request.sampling.seed = PoisonedSeed(request.sampling.seed, poison);
+  }
   const std::int64_t length = Pick(1, 90);
   for (std::int64_t i = 0; i < length; ++i) {
     request.prompt.push_back(static_cast<std::int32_t>(Pick(2, model_.vocab_size - 1)));
@@ -161,14 +176,11 @@ void World::Kill(std::size_t index, absl::Duration outage) {
 }
 
 void World::Pump() {
-  Coordinator::Effects effects = coordinator_->Take(now_);
-  for (const RecoveryAction& action : effects.actions) Act(action);
-  if (effects.step.has_value()) {
-    SendStep(effects.round, effects.generation,
-             std::make_shared<const StepPlan>(*std::move(effects.step)));
-  }
-  for (const RequestEvent& event : effects.events) Deliver(event);
-  tally_.steps += static_cast<std::int64_t>(effects.steps_done.size());
+  coordinator_->Take(now_, &effects_);
+  for (const RecoveryAction& action : effects_.actions) Act(action);
+  for (const StepPlan& plan : effects_.steps()) SendStep(effects_.round, plan);
+  for (const RequestEvent& event : effects_.events) Deliver(event);
+  tally_.steps += static_cast<std::int64_t>(effects_.steps_done.size());
 }
 
 void World::Act(const RecoveryAction& action) {
@@ -227,7 +239,7 @@ absl::Status World::Answer(ClusterPhase phase, std::uint64_t generation, std::si
   if (phase == ClusterPhase::kPreparing) {
     if (generation <= worker.generation) return absl::FailedPreconditionError("an old generation");
     worker.generation = generation;
-    worker.connected = false;
+    worker.connected = worker.failed = false;
     const SchedulerOptions& o = scheduler_options_;
     worker.state = std::make_unique<FakeWorkerState>(model_, o.limits, o.sliding_window,
                                                      o.global_blocks, o.window_blocks);
@@ -242,38 +254,59 @@ absl::Status World::Answer(ClusterPhase phase, std::uint64_t generation, std::si
   return absl::OkStatus();
 }
 
-void World::SendStep(std::uint64_t round, std::uint64_t generation,
-                     const std::shared_ptr<const StepPlan>& step) {
+void World::SendStep(std::uint64_t round, const StepPlan& plan) {
+  const auto shared = std::make_shared<const StepPlan>(plan);
+  const bool sometimes = Chance(0.3);
   for (std::size_t i = 0; i < workers_.size(); ++i) {
-    At(now_ + Delay(2),
-       [this, round, generation, step, i] { RunStep(round, generation, step, i); });
+    workers_[i].arrived = std::max(workers_[i].arrived, now_ + Delay(2));
+    workers_[i].busy_until = std::max(workers_[i].busy_until, workers_[i].arrived) + Delay(3);
+    At(workers_[i].busy_until,
+       [this, round, shared, sometimes, i] { RunStep(round, *shared, sometimes, i); });
   }
 }
 
-void World::RunStep(std::uint64_t round, std::uint64_t generation,
-                    const std::shared_ptr<const StepPlan>& step, std::size_t index) {
+bool World::Compute(const StepPlan& plan, bool sometimes, std::size_t index, StepReply* reply) {
   SimWorker& worker = workers_[index];
-  if (!worker.alive) return;  // the broken stream tells
-  StepReply reply{.round = round, .worker = index, .status = absl::OkStatus(), .result = {}};
-  reply.result.step_id = step->step_id;
   const bool neighbours =
       std::all_of(workers_.begin(), workers_.end(), [](const SimWorker& w) { return w.alive; });
-  if (worker.generation != generation || !worker.connected) {
-    reply.status = absl::FailedPreconditionError("another generation");
+  if (worker.generation != plan.generation || !worker.connected || worker.failed) {
+    reply->status = absl::FailedPreconditionError("another generation");
   } else if (!neighbours || Chance(options_.step_failure)) {
-    reply.status = absl::UnavailableError("a neighbour is gone");
+    reply->status = absl::UnavailableError("a neighbour is gone");
   } else if (Chance(options_.step_refusal)) {
-    reply.status = absl::InvalidArgumentError("injected");
+    reply->status = absl::InvalidArgumentError("injected");
   } else {
-    absl::StatusOr<StepResult> result = worker.state->Run(*step);
-    if (!result.ok())
-      return Broken(absl::StrCat("worker ", index, ": ", std::string(result.status().message())));
-    if (index + 1 == workers_.size()) reply.result = *std::move(result);
+    absl::StatusOr<StepResult> result = worker.state->Run(plan, sometimes);
+    reply->status = result.status();
+    if (absl::IsInvalidArgument(reply->status))
+      Broken(absl::StrCat("worker ", index, ": ", std::string(reply->status.message())));
+    if (absl::IsUnavailable(reply->status)) {
+      Kill(index, Delay(1000));
+      return false;
+    }
+    if (result.ok()) reply->result = *std::move(result);
+    const bool head = index + 1 == workers_.size();
+    std::erase_if(reply->result.sequences,
+                  [head](const SequenceResult& s) { return s.status.ok() && !head; });
   }
+  worker.failed = !reply->status.ok();
+  return true;
+}
+
+void World::RunStep(std::uint64_t round, const StepPlan& plan, bool sometimes, std::size_t index) {
+  SimWorker& worker = workers_[index];
+  // The broken stream says it.
+  if (!worker.alive) return;
+  auto reply = std::make_shared<StepReply>();
+  reply->round = round;
+  reply->worker = index;
+  if (!Compute(plan, sometimes, index, reply.get())) return;
+  reply->result.step_id = plan.step_id;
   if (Chance(options_.message_loss)) return;
-  At(now_ + Delay(20), [this, incarnation = worker.incarnation, reply]() mutable {
-    if (workers_[reply.worker].incarnation != incarnation) return;
-    coordinator_->OnStepReply(std::move(reply), now_);
+  worker.answered = std::max(worker.answered, now_ + Delay(20));
+  At(worker.answered, [this, incarnation = worker.incarnation, reply] {
+    if (workers_[reply->worker].incarnation == incarnation)
+      coordinator_->OnStepReply(reply.get(), now_);
   });
 }
 
@@ -300,10 +333,14 @@ void World::Deliver(const RequestEvent& event) {
 void World::CheckText(const RequestEvent& event, const Client& client) {
   FakeText expected = Expect(model_, client.request);
   const std::string name = absl::StrCat("request ", event.request);
+  const bool poisoned = PoisonOf(client.request.sampling.seed).kind != Poison::Kind::kNone;
   if (event.reason == FinishReason::kError || event.reason == FinishReason::kCancelled) {
     ++(event.reason == FinishReason::kError ? tally_.errors : tally_.cancelled);
-    const bool may_fail =
-        options_.step_refusal > 0 || tally_.give_ups > 0 || scheduler_options_.max_replays < 1000;
+    tally_.culprits += event.reason == FinishReason::kError && poisoned ? 1 : 0;
+    const bool random_faults =
+        options_.message_loss + options_.step_failure + options_.worker_deaths > 0;
+    const bool may_fail = poisoned || options_.step_refusal > 0 || tally_.give_ups > 0 ||
+                          (random_faults && scheduler_options_.max_replays < kReplaysThatSuffice);
     if (event.reason == FinishReason::kError && !may_fail)
       Broken(name + " failed: " + std::string(event.status.message()));
     if (client.got.tokens.size() > expected.tokens.size())
@@ -311,6 +348,7 @@ void World::CheckText(const RequestEvent& event, const Client& client) {
     expected.tokens.resize(client.got.tokens.size());
   } else {
     ++tally_.finished;
+    tally_.survivors += poisoned ? 1 : 0;
     if (event.reason != expected.reason) Broken(name + " ended for another reason");
     if (client.got.scores.size() != expected.scores.size())
       Broken(name + " has another number of scores");
@@ -318,6 +356,14 @@ void World::CheckText(const RequestEvent& event, const Client& client) {
       if (client.got.scores[i].logprob != expected.scores[i].logprob)
         Broken(absl::StrCat(name, ": score ", i, " differs"));
     }
+    // What was computed: everything but the last token.
+    const Poison poison = PoisonOf(client.request.sampling.seed);
+    const std::size_t computed =
+        client.request.prompt.size() + expected.tokens.size() -
+        (expected.tokens.empty() || expected.reason == FinishReason::kStop ? 0 : 1);
+    if (poisoned && poison.kind != Poison::Kind::kSometimes &&
+        static_cast<std::size_t>(poison.position) < computed)
+      Broken(name + " should have failed");
   }
   if (client.got.tokens != expected.tokens) Broken(name + " got another text");
 }
@@ -328,6 +374,7 @@ void World::CheckEnd() {
   }
   if (!coordinator_->recovery().serving()) Broken("the cluster did not come back");
   const Scheduler& scheduler = coordinator_->scheduler();
+  if (scheduler.searching()) Broken("the search for a culprit has no end");
   if (scheduler.running() + scheduler.waiting() != 0) Broken("requests are left in the scheduler");
   if (scheduler.global_pool().taken() + scheduler.window_pool().taken() != 0)
     Broken("blocks are left taken");

@@ -19,14 +19,23 @@ namespace tandem {
 
 // How hostile a world is.
 struct WorldOptions {
-  std::int32_t workers = 2;  // the last one has the head
+  // The last one has the head.
+  std::int32_t workers = 2;
   std::int32_t requests = 20;
-  double message_loss = 0;  // of each reply
-  double step_refusal = 0;  // INVALID_ARGUMENT in the place of a step's result
-  double step_failure = 0;  // UNAVAILABLE
+  // 0: one to four, by the seed.
+  std::int32_t steps_in_flight = 0;
+  // Of each reply.
+  double message_loss = 0;
+  // INVALID_ARGUMENT in the place of a step's result, and UNAVAILABLE.
+  double step_refusal = 0;
+  double step_failure = 0;
   std::int32_t worker_deaths = 0;
   std::int32_t loader_deaths = 0;
-  bool long_outages = false;  // deaths may outlast the recovery timeout
+  // Deaths may outlast the recovery timeout.
+  bool long_outages = false;
+  // So many of the requests are poisoned, each in one of these ways.
+  double poisoned = 0;
+  std::vector<Poison::Kind> poisons = {};
 };
 
 // A cluster in virtual time: the gateway's Coordinator against workers and a loader that answer
@@ -46,6 +55,9 @@ class World {
     std::int64_t cancelled = 0;
     std::int64_t errors = 0;
     std::int64_t refused = 0;
+    // Of the errors: those of poisoned requests. Requests that were poisoned and ended well.
+    std::int64_t culprits = 0;
+    std::int64_t survivors = 0;
   };
   const Tally& tally() const { return tally_; }
 
@@ -55,7 +67,13 @@ class World {
     std::uint64_t incarnation = 0;
     std::uint64_t generation = 0;
     bool connected = false;
+    // After a step that failed nothing runs until the next Prepare.
+    bool failed = false;
     std::unique_ptr<FakeWorkerState> state;
+    // Steps arrive, run and are answered in order.
+    absl::Duration arrived;
+    absl::Duration busy_until;
+    absl::Duration answered;
   };
   struct Event {
     absl::Duration at;
@@ -90,10 +108,10 @@ class World {
   void Load(std::uint64_t round);
   void Ask(const RecoveryAction& action, ClusterPhase phase, std::size_t worker);
   absl::Status Answer(ClusterPhase phase, std::uint64_t generation, std::size_t worker);
-  void SendStep(std::uint64_t round, std::uint64_t generation,
-                const std::shared_ptr<const StepPlan>& step);
-  void RunStep(std::uint64_t round, std::uint64_t generation,
-               const std::shared_ptr<const StepPlan>& step, std::size_t worker);
+  void SendStep(std::uint64_t round, const StepPlan& plan);
+  void RunStep(std::uint64_t round, const StepPlan& plan, bool sometimes, std::size_t worker);
+  // What the worker makes of the step; true when it answers at all.
+  bool Compute(const StepPlan& plan, bool sometimes, std::size_t worker, StepReply* reply);
   void Deliver(const RequestEvent& event);
   void CheckText(const RequestEvent& event, const Client& client);
   void CheckEnd();
@@ -103,6 +121,7 @@ class World {
   FakeModel model_;
   SchedulerOptions scheduler_options_;
   std::unique_ptr<Coordinator> coordinator_;
+  Coordinator::Effects effects_;
   std::vector<SimWorker> workers_;
   bool loader_alive_ = true;
   absl::Duration now_;

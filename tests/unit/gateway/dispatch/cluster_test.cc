@@ -154,6 +154,8 @@ TEST_F(ClusterTest, PrepareCarriesSizesAndRegions) {
   EXPECT_EQ(request.global_blocks(), 4 * 16);
   EXPECT_EQ(request.activations(), "int8");
   EXPECT_EQ(request.kv_type(), "float16");
+  EXPECT_EQ(request.max_micro_batches(), 2);
+  EXPECT_EQ(request.steps_in_flight(), 2);
   EXPECT_EQ(request.regions_size(), 3);  // embedding and two feed-forward halves
   EXPECT_EQ(cluster_->model().context_tokens, 256);
   EXPECT_EQ(cluster_->limits().vocab_size, FakeModel().vocab_size);
@@ -257,6 +259,51 @@ TEST_F(ClusterTest, ARefusedStepEndsItsRequestAndTheNextOneWorks) {
   ExpectText(*Submit(request), request);
 }
 
+TEST_F(ClusterTest, APoisonedRequestEndsAlone) {
+  StartAll();
+  const GenerationRequest good = Request(9, 60, 1);
+  const GenerationRequest other = Request(12, 60, 2);
+  const auto first = Submit(good);
+  const auto bad = Submit(Request(7, 60, PoisonedSeed(3, {Poison::Kind::kStep, 30})));
+  const auto last = Submit(other);
+  ExpectText(*first, good);
+  ExpectText(*last, other);
+  ASSERT_TRUE(bad->WaitFinished());
+  EXPECT_EQ(bad->text().reason, FinishReason::kError);
+  EXPECT_EQ(bad->status().code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(bad->status().message()), HasSubstr("poisoned"));
+  EXPECT_GE(cluster_->Status().recoveries, 1u);
+}
+
+TEST_F(ClusterTest, AFailedShareEndsItsRequestWithoutARecovery) {
+  StartAll();
+  const GenerationRequest good = Request(9, 60, 1);
+  const auto first = Submit(good);
+  const auto bad = Submit(Request(7, 60, PoisonedSeed(3, {Poison::Kind::kSequence, 30})));
+  ExpectText(*first, good);
+  ASSERT_TRUE(bad->WaitFinished());
+  EXPECT_EQ(bad->text().reason, FinishReason::kError);
+  EXPECT_THAT(std::string(bad->status().message()), HasSubstr("this one is poisoned"));
+  EXPECT_EQ(cluster_->Status().recoveries, 0u);
+}
+
+// The step is as large as a step may be, and the requests end; they once made a message that could
+// not be sent, for ever.
+TEST_F(ClusterTest, ManyLargeLogitBiasesAreServed) {
+  options_.limits.max_sequences = 24;
+  options_.limits.max_tokens = options_.limits.max_logit_rows = 32;
+  options_.max_step_bytes = 64 << 10;
+  options_.max_waiting = 0;
+  StartAll();
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  GenerationRequest request = Request(5, 4);
+  for (std::int32_t token = 0; token < FakeModel().vocab_size; ++token)
+    request.sampling.logit_bias.emplace_back(token, -1.0f);
+  for (int i = 0; i < 24; ++i) sinks.push_back(Submit(request));
+  for (const auto& sink : sinks) ExpectText(*sink, request);
+  EXPECT_EQ(cluster_->Status().recoveries, 0u);
+}
+
 TEST_F(ClusterTest, AfterTheRecoveryTimeoutRequestsEndAndTheClusterStillComesBack) {
   options_.recovery_timeout = absl::Milliseconds(200);
   StartAll();
@@ -336,6 +383,10 @@ TEST_F(ClusterTest, StartRefusesWhatCannotWork) {
   options_.edge_kinds = {"pigeon"};
   EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
               HasSubstr("pigeon"));
+  options_.edge_kinds = {"inline"};
+  options_.steps_in_flight = 5;
+  EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
+              HasSubstr("steps_in_flight: expected 1 to 4, found 5"));
   options_.loader_address = folder_.Address("nobody");
   options_.start_timeout = absl::Milliseconds(10);
   EXPECT_EQ(Cluster::Start(options_, nullptr).status().code(), absl::StatusCode::kUnavailable);

@@ -256,7 +256,8 @@ v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault
     return refusal;
   }
   ++steps_;
-  if (!head_) result->sequences.clear();
+  std::erase_if(result->sequences,
+                [this](const SequenceResult& sequence) { return sequence.status.ok() && !head_; });
   result->generation = plan.generation();
   v1::StepResult message = ToProto(*result);
   message.set_run_seconds(0.25);

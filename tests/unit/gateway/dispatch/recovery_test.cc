@@ -6,9 +6,11 @@
 namespace tandem {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Kind = RecoveryAction::Kind;
+using StepState = Recovery::StepState;
 
 class RecoveryTest : public ::testing::Test {
  protected:
@@ -24,7 +26,8 @@ class RecoveryTest : public ::testing::Test {
 
   std::vector<Kind> Kinds() {
     std::vector<Kind> kinds;
-    for (const RecoveryAction& action : recovery_.TakeActions()) kinds.push_back(action.kind);
+    recovery_.TakeActions(&actions_);
+    for (const RecoveryAction& action : actions_) kinds.push_back(action.kind);
     return kinds;
   }
 
@@ -46,6 +49,7 @@ class RecoveryTest : public ::testing::Test {
   }
 
   Recovery recovery_;
+  std::vector<RecoveryAction> actions_;
   absl::Duration now_ = absl::Seconds(1000);
 };
 
@@ -114,14 +118,45 @@ TEST_F(RecoveryTest, AStepNeedsEveryAnswer) {
   recovery_.Start(now_);
   BringUp();
   recovery_.StepStarted(1, now_);
-  EXPECT_EQ(recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_), Recovery::StepState::kPending);
-  EXPECT_EQ(recovery_.OnStepReply(7, 1, 1, absl::OkStatus(), now_), Recovery::StepState::kIgnored);
-  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), Recovery::StepState::kComplete);
-  EXPECT_FALSE(recovery_.step_running());
+  EXPECT_EQ(recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_), StepState::kPending);
+  EXPECT_EQ(recovery_.OnStepReply(7, 1, 1, absl::OkStatus(), now_), StepState::kIgnored);
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), StepState::kComplete);
+  EXPECT_EQ(recovery_.steps_running(), 0u);
   recovery_.StepStarted(2, now_);
-  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), Recovery::StepState::kFailed);
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), StepState::kFailed);
   EXPECT_FALSE(recovery_.serving());
   EXPECT_EQ(recovery_.recoveries(), 1u);
+}
+
+TEST_F(RecoveryTest, StepsOfAWindowCompleteInOrder) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.StepStarted(1, now_);
+  recovery_.StepStarted(2, now_);
+  recovery_.StepStarted(3, now_);
+  EXPECT_EQ(recovery_.steps_running(), 3u);
+  EXPECT_EQ(recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_), StepState::kPending);
+  EXPECT_EQ(recovery_.OnStepReply(1, 0, 2, absl::OkStatus(), now_), StepState::kPending);
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), StepState::kComplete);
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 2, absl::OkStatus(), now_), StepState::kComplete);
+  EXPECT_EQ(recovery_.steps_running(), 1u);
+  // An answer out of order, or to a step that was never sent, is a failure of no step in particular.
+  EXPECT_EQ(recovery_.OnStepReply(1, 1, 4, absl::OkStatus(), now_), StepState::kFailed);
+  EXPECT_THAT(Kinds(), Contains(Kind::kAbandon));
+  EXPECT_EQ(actions_.back().step_id, 0u);
+  EXPECT_EQ(recovery_.steps_running(), 0u);
+}
+
+TEST_F(RecoveryTest, AFailedStepIsNamed) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.StepStarted(1, now_);
+  recovery_.StepStarted(2, now_);
+  recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_);
+  EXPECT_EQ(recovery_.OnStepReply(1, 0, 2, absl::InternalError("bad"), now_), StepState::kFailed);
+  Kinds();
+  EXPECT_EQ(actions_.back().step_id, 2u);
+  EXPECT_EQ(actions_.back().status.code(), absl::StatusCode::kInternal);
 }
 
 TEST_F(RecoveryTest, AStepThatIsNotAnsweredIsAFailure) {
@@ -132,8 +167,57 @@ TEST_F(RecoveryTest, AStepThatIsNotAnsweredIsAFailure) {
   recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_);
   AdvanceToDeadline();
   EXPECT_THAT(Kinds(), ElementsAre(Kind::kAbandon));
+  EXPECT_EQ(actions_.back().step_id, 1u);
   EXPECT_THAT(std::string(recovery_.last_failure().message()),
               HasSubstr("step 1: no answer in time from npu0"));
+}
+
+TEST_F(RecoveryTest, TheTimeOfAStepBeginsWhenTheOneBeforeItIsComplete) {
+  const absl::Duration whole = Options().step_timeout + Options().grace;
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.StepStarted(1, now_);
+  recovery_.StepStarted(2, now_);
+  EXPECT_EQ(*recovery_.next_deadline(), now_ + whole);
+  now_ += whole / 2;
+  recovery_.OnStepReply(1, 0, 1, absl::OkStatus(), now_);
+  recovery_.OnStepReply(1, 0, 2, absl::OkStatus(), now_);
+  recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_);
+  EXPECT_EQ(*recovery_.next_deadline(), now_ + whole);
+  AdvanceToDeadline();
+  EXPECT_THAT(std::string(recovery_.last_failure().message()),
+              HasSubstr("step 2: no answer in time from npu0"));
+}
+
+// Serving for a moment is not being back: else requests wait for ever while a worker dies again and
+// again before its first step.
+TEST_F(RecoveryTest, ServingWithoutAStepDoesNotEndTheOutage) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.StepStarted(1, now_);
+  const absl::Duration lost = now_;
+  recovery_.OnStreamBroken(recovery_.round(), 1, absl::UnavailableError("reset"), now_);
+  int gave_up = 0;
+  while (now_ < lost + Options().recovery_timeout + absl::Seconds(3)) {
+    AdvanceToDeadline();
+    for (const Kind kind : Kinds()) gave_up += kind == Kind::kGiveUp ? 1 : 0;
+    if (recovery_.phase() != ClusterPhase::kLoading) continue;
+    BringUp();
+    recovery_.OnStreamBroken(recovery_.round(), 1, absl::UnavailableError("reset"), now_);
+  }
+  EXPECT_EQ(gave_up, 1);
+}
+
+TEST_F(RecoveryTest, AnOutageBeginsAnewAfterALongQuietTime) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.OnStreamBroken(recovery_.round(), 1, absl::UnavailableError("reset"), now_);
+  AdvanceToDeadline();
+  BringUp();
+  now_ += absl::Hours(1);
+  recovery_.OnStreamBroken(recovery_.round(), 1, absl::UnavailableError("reset"), now_);
+  AdvanceToDeadline();
+  EXPECT_TRUE(recovery_.accepting());
 }
 
 TEST_F(RecoveryTest, GivesUpOnceAndComesBack) {

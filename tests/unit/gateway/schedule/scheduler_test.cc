@@ -55,6 +55,21 @@ StepResult Answer(const StepPlan& plan, std::int32_t token) {
   return result;
 }
 
+std::optional<StepPlan> Next(Scheduler& scheduler) {
+  StepPlan plan;
+  return scheduler.Schedule(&plan) ? std::optional<StepPlan>(std::move(plan)) : std::nullopt;
+}
+
+absl::Status Give(Scheduler& scheduler, StepResult result) { return scheduler.Update(&result); }
+
+std::vector<RequestEvent> Events(Scheduler& scheduler) {
+  std::vector<RequestEvent> events;
+  scheduler.TakeEvents(&events);
+  return events;
+}
+
+StepFailure Away() { return {0, absl::UnavailableError("a worker is gone")}; }
+
 std::vector<FinishReason> Finishes(const std::vector<RequestEvent>& events) {
   std::vector<FinishReason> out;
   for (const RequestEvent& event : events) {
@@ -66,7 +81,7 @@ std::vector<FinishReason> Finishes(const std::vector<RequestEvent>& events) {
 TEST(Scheduler, PromptThenDecodeThenLength) {
   Scheduler scheduler(SmallOptions());
   ASSERT_TRUE(scheduler.Add(7, Request(3, 2)).ok());
-  std::optional<StepPlan> step = scheduler.Schedule();
+  std::optional<StepPlan> step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
   EXPECT_EQ(step->step_id, 1u);
   ASSERT_THAT(step->starts, SizeIs(1));
@@ -74,28 +89,28 @@ TEST(Scheduler, PromptThenDecodeThenLength) {
   EXPECT_THAT(step->sequences[0].tokens, ElementsAre(2, 3, 4));
   EXPECT_THAT(step->sequences[0].new_global_blocks, SizeIs(1));
   EXPECT_TRUE(step->sequences[0].sample);
-  ASSERT_TRUE(scheduler.Update(Answer(*step, 50)).ok());
+  ASSERT_TRUE(Give(scheduler, Answer(*step, 50)).ok());
 
-  step = scheduler.Schedule();
+  step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
   EXPECT_THAT(step->starts, IsEmpty());
   EXPECT_EQ(step->sequences[0].first_position, 3);
   EXPECT_THAT(step->sequences[0].tokens, ElementsAre(50));
   EXPECT_THAT(step->sequences[0].new_global_blocks, IsEmpty());
-  ASSERT_TRUE(scheduler.Update(Answer(*step, 51)).ok());
+  ASSERT_TRUE(Give(scheduler, Answer(*step, 51)).ok());
 
-  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  const std::vector<RequestEvent> events = Events(scheduler);
   ASSERT_THAT(events, SizeIs(3));
   EXPECT_EQ(events[0].token.token, 50);
   EXPECT_EQ(events[1].token.token, 51);
   EXPECT_EQ(events[2].reason, FinishReason::kLength);
-  EXPECT_FALSE(scheduler.Schedule().has_value());
+  EXPECT_FALSE(Next(scheduler).has_value());
   EXPECT_EQ(scheduler.global_pool().taken(), 0);
   EXPECT_EQ(scheduler.window_pool().unreserved(), 64);
 
   // The freed slot is told with the next step that runs at all.
   ASSERT_TRUE(scheduler.Add(8, Request(1, 1)).ok());
-  step = scheduler.Schedule();
+  step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
   EXPECT_THAT(step->ends, ElementsAre(0));
 }
@@ -105,8 +120,8 @@ TEST(Scheduler, EndOfSequenceStopsAndIsNotDelivered) {
   GenerationRequest request = Request(2, 10);
   request.ignore_eos = false;
   ASSERT_TRUE(scheduler.Add(1, request).ok());
-  ASSERT_TRUE(scheduler.Update(Answer(*scheduler.Schedule(), 1)).ok());
-  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  ASSERT_TRUE(Give(scheduler, Answer(*Next(scheduler), 1)).ok());
+  const std::vector<RequestEvent> events = Events(scheduler);
   ASSERT_THAT(events, SizeIs(1));
   EXPECT_EQ(events[0].reason, FinishReason::kStop);
 }
@@ -114,9 +129,9 @@ TEST(Scheduler, EndOfSequenceStopsAndIsNotDelivered) {
 TEST(Scheduler, DecodesComeFirstAndBoundThePrefillBesideThem) {
   Scheduler scheduler(SmallOptions());
   ASSERT_TRUE(scheduler.Add(1, Request(2, 20)).ok());
-  ASSERT_TRUE(scheduler.Update(Answer(*scheduler.Schedule(), 9)).ok());
+  ASSERT_TRUE(Give(scheduler, Answer(*Next(scheduler), 9)).ok());
   ASSERT_TRUE(scheduler.Add(2, Request(40, 20)).ok());
-  const std::optional<StepPlan> step = scheduler.Schedule();
+  const std::optional<StepPlan> step = Next(scheduler);
   ASSERT_THAT(step->sequences, SizeIs(2));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(1));
   EXPECT_TRUE(step->sequences[0].sample);
@@ -130,11 +145,11 @@ TEST(Scheduler, PrefillAloneTakesTheWholeBudget) {
   Scheduler scheduler(SmallOptions());
   ASSERT_TRUE(scheduler.Add(1, Request(40, 1)).ok());
   ASSERT_TRUE(scheduler.Add(2, Request(40, 1)).ok());
-  std::optional<StepPlan> step = scheduler.Schedule();
+  std::optional<StepPlan> step = Next(scheduler);
   ASSERT_THAT(step->sequences, SizeIs(1));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(32));
-  ASSERT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
-  step = scheduler.Schedule();
+  ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
+  step = Next(scheduler);
   ASSERT_THAT(step->sequences, SizeIs(2));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(8));
   EXPECT_TRUE(step->sequences[0].sample);
@@ -148,16 +163,16 @@ TEST(Scheduler, ScoringIsBoundedByLogitRows) {
   ASSERT_TRUE(scheduler.Add(1, request).ok());
   std::vector<std::size_t> chunks;
   std::vector<std::int32_t> next;
-  while (std::optional<StepPlan> step = scheduler.Schedule()) {
+  while (std::optional<StepPlan> step = Next(scheduler)) {
     chunks.push_back(step->sequences[0].tokens.size());
     next.push_back(step->sequences[0].next_token);
     EXPECT_TRUE(step->sequences[0].score);
     EXPECT_FALSE(step->sequences[0].sample);
-    ASSERT_TRUE(scheduler.Update(Answer(*step, 0)).ok());
+    ASSERT_TRUE(Give(scheduler, Answer(*step, 0)).ok());
   }
   EXPECT_THAT(chunks, ElementsAre(8, 8, 4));
   EXPECT_THAT(next, ElementsAre(10, 18, -1));
-  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  const std::vector<RequestEvent> events = Events(scheduler);
   ASSERT_THAT(events, SizeIs(2));
   EXPECT_EQ(events[0].kind, RequestEvent::Kind::kPromptScores);
   EXPECT_THAT(events[0].scores, SizeIs(19));
@@ -170,12 +185,12 @@ TEST(Scheduler, WindowBlocksComeBackAsTheWindowMoves) {
   Scheduler scheduler(options);
   ASSERT_TRUE(scheduler.Add(1, Request(100, 100)).ok());
   std::int32_t left = 0;
-  while (std::optional<StepPlan> step = scheduler.Schedule()) {
+  while (std::optional<StepPlan> step = Next(scheduler)) {
     const SequenceShare& share = step->sequences[0];
     EXPECT_GE(share.window_blocks_left, left);
     left = share.window_blocks_left;
     EXPECT_LE(left * kKvBlockTokens, std::max(0, share.first_position - 23));
-    ASSERT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
+    ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
   }
   EXPECT_EQ(left, (198 - 23) / kKvBlockTokens);
 }
@@ -214,7 +229,7 @@ TEST(Scheduler, AdmissionWaitsForTheBlocksOfTheWholeRequest) {
   ASSERT_TRUE(scheduler.Add(1, Request(16, 49)).ok());  // 4 blocks
   ASSERT_TRUE(scheduler.Add(2, Request(16, 33)).ok());  // 3 blocks: waits
   ASSERT_TRUE(scheduler.Add(3, Request(1, 1)).ok());    // 1 block: does not overtake
-  EXPECT_THAT(scheduler.Schedule()->starts, SizeIs(1));
+  EXPECT_THAT(Next(scheduler)->starts, SizeIs(1));
   EXPECT_EQ(scheduler.waiting(), 2);
 }
 
@@ -224,13 +239,13 @@ TEST(Scheduler, CancelFreesSlotAndBlocksWithTheNextStep) {
   Scheduler scheduler(options);
   ASSERT_TRUE(scheduler.Add(1, Request(20, 50)).ok());
   ASSERT_TRUE(scheduler.Add(2, Request(5, 5)).ok());
-  std::optional<StepPlan> step = scheduler.Schedule();
+  std::optional<StepPlan> step = Next(scheduler);
   EXPECT_TRUE(scheduler.Cancel(1));  // while the step runs
   EXPECT_FALSE(scheduler.Cancel(1));
   EXPECT_EQ(scheduler.global_pool().taken(), 0);
-  ASSERT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
-  EXPECT_THAT(Finishes(scheduler.TakeEvents()), ElementsAre(FinishReason::kCancelled));
-  step = scheduler.Schedule();
+  ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
+  EXPECT_THAT(Finishes(Events(scheduler)), ElementsAre(FinishReason::kCancelled));
+  step = Next(scheduler);
   EXPECT_THAT(step->ends, ElementsAre(0));
   ASSERT_THAT(step->starts, SizeIs(1));
   EXPECT_EQ(step->starts[0].slot, 0);
@@ -239,28 +254,28 @@ TEST(Scheduler, CancelFreesSlotAndBlocksWithTheNextStep) {
 TEST(Scheduler, RefusesResultsThatDoNotAnswerTheStep) {
   Scheduler scheduler(SmallOptions());
   ASSERT_TRUE(scheduler.Add(1, Request(3, 2)).ok());
-  const std::optional<StepPlan> step = scheduler.Schedule();
+  const std::optional<StepPlan> step = Next(scheduler);
   StepResult wrong = Answer(*step, 9);
   wrong.step_id = 2;
-  EXPECT_EQ(scheduler.Update(wrong).code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(scheduler.Update({.step_id = 1, .sequences = {}}).code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(scheduler.Update(Answer(*step, 997)).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Give(scheduler, wrong).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Give(scheduler, {.step_id = 1, .sequences = {}}).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Give(scheduler, Answer(*step, 997)).code(), absl::StatusCode::kInternal);
   wrong = Answer(*step, 9);
   wrong.sequences[0].scored.resize(1);
-  EXPECT_EQ(scheduler.Update(wrong).code(), absl::StatusCode::kInternal);
-  EXPECT_TRUE(scheduler.Update(Answer(*step, 9)).ok());
+  EXPECT_EQ(Give(scheduler, wrong).code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
 }
 
 TEST(Scheduler, ResetReplaysPromptAndGeneratedTokens) {
   Scheduler scheduler(SmallOptions());
   ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
   ASSERT_TRUE(scheduler.Add(2, Request(2, 5)).ok());
-  ASSERT_TRUE(scheduler.Update(Answer(*scheduler.Schedule(), 50)).ok());
-  ASSERT_TRUE(scheduler.Schedule().has_value());
-  scheduler.Reset();
+  ASSERT_TRUE(Give(scheduler, Answer(*Next(scheduler), 50)).ok());
+  ASSERT_TRUE(Next(scheduler).has_value());
+  scheduler.Reset(Away());
   EXPECT_EQ(scheduler.running(), 0);
   EXPECT_EQ(scheduler.waiting(), 2);
-  const std::optional<StepPlan> step = scheduler.Schedule();
+  const std::optional<StepPlan> step = Next(scheduler);
   EXPECT_EQ(step->step_id, 1u);
   EXPECT_THAT(step->ends, IsEmpty());
   ASSERT_THAT(step->starts, SizeIs(2));
@@ -274,30 +289,27 @@ TEST(Scheduler, ARequestThatFailsTheClusterAgainAndAgainEnds) {
   Scheduler scheduler(SmallOptions());
   ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
   for (int i = 0; i < 4; ++i) {
-    ASSERT_TRUE(scheduler.Schedule().has_value());
-    scheduler.Reset();
+    ASSERT_TRUE(Next(scheduler).has_value());
+    scheduler.Reset(Away());
   }
-  const std::vector<RequestEvent> events = scheduler.TakeEvents();
+  const std::vector<RequestEvent> events = Events(scheduler);
   ASSERT_THAT(events, SizeIs(1));
   EXPECT_EQ(events[0].reason, FinishReason::kError);
   EXPECT_EQ(events[0].status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_FALSE(scheduler.Schedule().has_value());
+  EXPECT_FALSE(Next(scheduler).has_value());
 }
 
-TEST(Scheduler, FailStepEndsItsRequestsOnly) {
+TEST(Scheduler, FailAllEndsEverybody) {
   SchedulerOptions options = SmallOptions();
   options.limits.max_sequences = 1;
   Scheduler scheduler(options);
   ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
   ASSERT_TRUE(scheduler.Add(2, Request(3, 5)).ok());
-  ASSERT_TRUE(scheduler.Schedule().has_value());
-  scheduler.FailStep(absl::InternalError("bad step"));
-  scheduler.Reset();
-  EXPECT_THAT(Finishes(scheduler.TakeEvents()), ElementsAre(FinishReason::kError));
-  EXPECT_TRUE(scheduler.Schedule().has_value());
+  ASSERT_TRUE(Next(scheduler).has_value());
   scheduler.FailAll(absl::UnavailableError("gone"));
-  EXPECT_THAT(Finishes(scheduler.TakeEvents()), ElementsAre(FinishReason::kError));
+  EXPECT_THAT(Finishes(Events(scheduler)), ElementsAre(FinishReason::kError, FinishReason::kError));
   EXPECT_EQ(scheduler.window_pool().unreserved(), 64);
+  EXPECT_EQ(scheduler.in_flight(), 0);
 }
 
 TEST(SchedulerOptions, NamesTheWrongOption) {
@@ -305,6 +317,14 @@ TEST(SchedulerOptions, NamesTheWrongOption) {
   options.limits.max_logit_rows = 3;
   EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
               HasSubstr("max_logit_rows"));
+  options = SmallOptions();
+  options.steps_in_flight = 5;
+  EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
+              HasSubstr("steps_in_flight: expected 1 to 4, found 5"));
+  options = SmallOptions();
+  options.max_step_bytes = 1000;
+  EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
+              HasSubstr("max_step_bytes"));
 }
 
 }  // namespace

@@ -66,32 +66,43 @@ TEST(StepWire, ResultThereAndBack) {
   sequence.sampled = SampledToken{7, -0.5f, {{7, -0.5f}, {8, -1.0f}}};
   sequence.scored = {SampledToken{9, -2.0f, {}}};
   result.sequences.push_back(sequence);
-  const absl::StatusOr<StepResult> back = FromProto(ToProto(result), 100);
-  ASSERT_TRUE(back.ok()) << back.status();
-  ASSERT_THAT(back->sequences, SizeIs(1));
-  EXPECT_EQ(back->sequences[0].sampled->token, 7);
-  EXPECT_THAT(back->sequences[0].sampled->top, SizeIs(2));
-  EXPECT_EQ(back->sequences[0].scored[0].logprob, -2.0f);
-  EXPECT_THAT(std::string(FromProto(ToProto(result), 9).status().message()),
+  // Nothing of what stood there before is left.
+  StepResult back;
+  back.status = absl::InternalError("old");
+  back.sequences.resize(3);
+  back.sequences[0].status = absl::InternalError("old");
+  back.sequences[0].scored.resize(5);
+  ASSERT_TRUE(FromProto(ToProto(result), 100, &back).ok());
+  EXPECT_EQ(back.step_id, 4u);
+  EXPECT_TRUE(back.status.ok());
+  ASSERT_THAT(back.sequences, SizeIs(1));
+  EXPECT_TRUE(back.sequences[0].status.ok());
+  EXPECT_EQ(back.sequences[0].sampled->token, 7);
+  EXPECT_THAT(back.sequences[0].sampled->top, SizeIs(2));
+  ASSERT_THAT(back.sequences[0].scored, SizeIs(1));
+  EXPECT_EQ(back.sequences[0].scored[0].logprob, -2.0f);
+  EXPECT_THAT(std::string(FromProto(ToProto(result), 9, &back).message()),
               HasSubstr("sequences[0]: SampledToken.token"));
 }
 
 TEST(StepWire, StatusOfAResultAndOfItsSequences) {
   v1::StepResult message;
-  EXPECT_TRUE(FromProto(message, 10)->status.ok());
+  StepResult back;
+  EXPECT_TRUE(FromProto(message, 10, &back).ok() && back.status.ok());
   message.set_code(14);
   message.set_error("gone");
-  EXPECT_EQ(FromProto(message, 10)->status, absl::UnavailableError("gone"));
+  ASSERT_TRUE(FromProto(message, 10, &back).ok());
+  EXPECT_EQ(back.status, absl::UnavailableError("gone"));
   message.set_code(99);
-  EXPECT_EQ(FromProto(message, 10)->status.code(), absl::StatusCode::kUnknown);
+  ASSERT_TRUE(FromProto(message, 10, &back).ok());
+  EXPECT_EQ(back.status.code(), absl::StatusCode::kUnknown);
 
   StepResult result;
   result.sequences.resize(2);
   result.sequences[1].status = absl::InternalError("not a number");
-  const absl::StatusOr<StepResult> back = FromProto(ToProto(result), 10);
-  ASSERT_TRUE(back.ok()) << back.status();
-  EXPECT_TRUE(back->sequences[0].status.ok());
-  EXPECT_EQ(back->sequences[1].status, result.sequences[1].status);
+  ASSERT_TRUE(FromProto(ToProto(result), 10, &back).ok());
+  EXPECT_TRUE(back.sequences[0].status.ok());
+  EXPECT_EQ(back.sequences[1].status, result.sequences[1].status);
 }
 
 }  // namespace

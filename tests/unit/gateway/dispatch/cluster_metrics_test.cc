@@ -1,4 +1,4 @@
-#include "gateway/dispatch/rate_window.h"
+#include "gateway/dispatch/cluster_metrics.h"
 
 #include <gtest/gtest.h>
 

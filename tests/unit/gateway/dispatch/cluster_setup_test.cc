@@ -1,4 +1,4 @@
-#include "gateway/dispatch/kv_plan.h"
+#include "gateway/dispatch/cluster_setup.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -60,6 +60,14 @@ TEST(KvPlan, TheContextIsNeverLongerThanTheModels) {
   EXPECT_EQ(PlanKvCache(Config(), request)->context_tokens, 4096);
   request.context_tokens = 0;
   EXPECT_FALSE(PlanKvCache(Config(), request).ok());
+}
+
+TEST(StagesAlternate, OnlyWhereAStepPassesBackAndForth) {
+  ModelConfig config = Config();
+  const std::vector<PlanWorker> workers = {{"npu0", "npu"}, {"gpu0", "gpu"}};
+  EXPECT_TRUE(StagesAlternate(*MakePlan("split", config, workers)));
+  EXPECT_FALSE(StagesAlternate(*MakePlan("gpu", config, workers)));
+  EXPECT_FALSE(StagesAlternate(*MakePlan("layers", config, workers)));
 }
 
 }  // namespace
