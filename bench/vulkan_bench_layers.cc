@@ -118,7 +118,14 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
       {{.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
        nullptr,
        rig->output.get()}};
+  const absl::Time start = absl::Now();
+  const std::uint64_t recorded = rig->device->counters().command_recordings;
   TANDEM_ASSIGN_OR_RETURN(rig->program, rig->device->Compile(config, program));
+  std::printf(
+      "compiled in %.0f ms: %llu command buffers, %.1f MB of scratch in %d contexts\n",
+      absl::ToDoubleMilliseconds(absl::Now() - start),
+      static_cast<unsigned long long>(rig->device->counters().command_recordings - recorded),
+      static_cast<double>(rig->program->scratch_bytes()) / 1e6, program.contexts);
   rig->layer_bytes /= static_cast<std::uint64_t>(config.num_layers);
   return absl::OkStatus();
 }

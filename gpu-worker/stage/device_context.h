@@ -1,12 +1,38 @@
 #pragma once
 
-#include "gpu-worker/stage/pipeline_library.h"
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
 #include "gpu-worker/stage/tuning.h"
 #include "gpu-worker/vulkan/logical_device.h"
+#include "gpu-worker/vulkan/pipeline.h"
 
 namespace tandem {
 
-// What stages share of their device. The device owns it all and outlives them.
+// The pipelines of one device, each made at its first use and kept. Any thread.
+class PipelineLibrary {
+ public:
+  explicit PipelineLibrary(const vulkan::LogicalDevice& device) : device_(device) {}
+
+  // Of the kernel table. The result lives as long as the library.
+  absl::StatusOr<const vulkan::Pipeline*> Get(std::string_view kernel,
+                                              const std::vector<std::uint32_t>& constants);
+
+ private:
+  const vulkan::LogicalDevice& device_;
+  std::mutex mutex_;
+  std::map<std::pair<std::string, std::vector<std::uint32_t>>, std::unique_ptr<vulkan::Pipeline>>
+      pipelines_;
+};
+
+// What programs share of their device. The device owns it all and outlives them.
 struct DeviceContext {
   vulkan::LogicalDevice& device;
   PipelineLibrary& pipelines;

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/device_context.h"
-#include "gpu-worker/stage/op.h"
+#include "gpu-worker/stage/recorder.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "gpu-worker/vulkan/buffer.h"
 

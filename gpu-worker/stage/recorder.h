@@ -2,21 +2,63 @@
 
 #include <vulkan/vulkan.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/device_context.h"
-#include "gpu-worker/stage/op.h"
+#include "gpu-worker/vulkan/buffer.h"
 #include "gpu-worker/vulkan/command_buffer.h"
 #include "gpu-worker/vulkan/descriptor.h"
+#include "gpu-worker/vulkan/pipeline.h"
 
 namespace tandem {
+
+// What a dispatch costs, roughly: bounds the length of a submission.
+struct WorkEstimate {
+  double flops = 0;
+  double bytes = 0;
+};
+
+// One dispatch, ready to be recorded.
+struct DispatchPlan {
+  const vulkan::Pipeline* pipeline = nullptr;
+  vulkan::Groups groups;
+  std::array<std::byte, 32> push{};
+  std::uint32_t push_bytes = 0;
+  WorkEstimate work;
+
+  template <typename Params>
+  void SetPush(const Params& params) {
+    static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= 32);
+    std::memcpy(push.data(), &params, sizeof(params));
+    push_bytes = sizeof(params);
+  }
+};
+
+// One kernel of a stage with the buffers it works on. The buffers are the same for every bucket;
+// what is dispatched depends on it.
+struct Op {
+  // For errors.
+  std::string name;
+  std::vector<vulkan::BufferSlice> bindings;
+  // Whether it reads or overwrites what the ops since the last barrier wrote or read.
+  bool barrier = true;
+  // `rows`: the bucket, tokens or logit rows.
+  std::function<absl::StatusOr<DispatchPlan>(std::uint32_t rows)> plan;
+};
 
 // A recorded piece of a stage that runs for a bounded time.
 struct Segment {
   VkCommandBuffer commands = VK_NULL_HANDLE;
-  double seconds = 0;  // a careful guess
+  // A careful guess.
+  double seconds = 0;
 };
 
 // Longest submission that is aimed at; a single dispatch is never cut. Kernels reset devices whose
@@ -43,8 +85,10 @@ class BucketCommands {
 
   vulkan::DescriptorPool descriptors_;
   vulkan::CommandPool commands_;
-  std::vector<VkDescriptorSet> sets_;          // of each op
-  std::vector<std::vector<Segment>> buckets_;  // of 1, 2, 4, ... rows
+  // Of each op.
+  std::vector<VkDescriptorSet> sets_;
+  // Of 1, 2, 4, ... rows.
+  std::vector<std::vector<Segment>> buckets_;
 };
 
 }  // namespace tandem

@@ -5,7 +5,7 @@
 
 #include "absl/status/status.h"
 #include "gpu-worker/stage/device_context.h"
-#include "gpu-worker/stage/op.h"
+#include "gpu-worker/stage/recorder.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "lib/device/stage.h"
 #include "lib/model/config.h"

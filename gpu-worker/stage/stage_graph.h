@@ -4,8 +4,8 @@
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/device_context.h"
-#include "gpu-worker/stage/op.h"
 #include "gpu-worker/stage/program_memory.h"
+#include "gpu-worker/stage/recorder.h"
 #include "lib/device/program.h"
 
 namespace tandem {

@@ -228,7 +228,11 @@ absl::Status VulkanProgram::Wait(Ticket ticket, Deadline deadline) {
 }
 
 void VulkanProgram::Cancel() {
-  cancel_ticket_.store(submissions_.last(), std::memory_order_release);
+  const std::uint64_t last = submissions_.last();
+  // Of two that call at once the later ticket counts.
+  std::uint64_t before = cancel_ticket_.load(std::memory_order_relaxed);
+  while (before < last && !cancel_ticket_.compare_exchange_weak(before, last)) {
+  }
 }
 
 std::span<const float> VulkanProgram::logits(std::int32_t context) const {

@@ -12,7 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/kernels/common/step_params.h"
-#include "gpu-worker/stage/pipeline_library.h"
+#include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/vulkan/command_buffer.h"
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/logical_device.h"

@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/time.h"
 #include "lib/device/conformance/model_runner.h"
 #include "lib/device/reference/reference.h"
 #include "lib/weights/random_model.h"
 #include "tests/unit/gpu-worker/test_device.h"
+#include "tests/unit/lib/device/counting_new.h"
 
 namespace tandem {
 namespace {
@@ -109,6 +111,73 @@ TEST(VulkanDevice, RefusesWhatItCannotDo) {
   const auto unordered = (*device)->CreateKvCache(
       model->config, {.layers = {1, 0}, .global_blocks = 1, .window_blocks = 1});
   EXPECT_EQ(unordered.status().code(), absl::StatusCode::kInvalidArgument) << unordered.status();
+}
+
+// What docs/vulkan.md says of bits: they depend on the step's bucket of tokens, not on what the
+// other tokens are, where they stand or how many of the bucket are used.
+TEST(VulkanDevice, NeighboursInABucketDoNotChangeBits) {
+  const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt4, 6);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto device = MakeTestDevice();
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto made = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
+  ASSERT_TRUE(made.ok()) << made.status();
+  ModelRunner& runner = **made;
+  // Logits of the token 9 in slot 0, after the same prefill, beside so many tokens of slot 1.
+  const auto beside = [&](std::int32_t neighbours, std::int32_t seed, bool first) {
+    const std::vector<std::int32_t> prompt = {3, 1, 4, 1, 5};
+    EXPECT_TRUE(runner.Prefill(0, prompt, 8).ok());
+    RunnerShare mine{0, {9}};
+    RunnerShare other{1, {}};
+    for (std::int32_t i = 0; i < neighbours; ++i) other.tokens.push_back((seed + 7 * i) % 200);
+    std::vector<RunnerShare> shares = {mine, other};
+    if (!first) std::swap(shares[0], shares[1]);
+    const auto logits = runner.Step(shares);
+    EXPECT_TRUE(logits.ok()) << logits.status();
+    runner.End(0);
+    runner.End(1);
+    if (!logits.ok()) return std::vector<float>();
+    const auto row = logits->begin() + (first ? 0 : neighbours) * 200;
+    return std::vector<float>(row, row + 200);
+  };
+  for (const std::int32_t tokens : {4, 8, 16, 32}) {
+    const std::vector<float> expected = beside(tokens - 1, 11, true);
+    ASSERT_EQ(expected.size(), 200u);
+    EXPECT_EQ(beside(tokens - 1, 150, true), expected) << tokens;
+    EXPECT_EQ(beside(tokens - 1, 11, false), expected) << tokens;
+    EXPECT_EQ(beside(tokens / 2, 30, true), expected) << tokens;
+  }
+}
+
+// In steady state nothing is allocated on the host either. Without the validation layer, which
+// allocates for itself.
+TEST(VulkanDevice, StepsAllocateNothingOnTheHost) {
+  const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt4, 7);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto device = CreateVulkanDevice({});
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto made = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
+  ASSERT_TRUE(made.ok()) << made.status();
+  ModelRunner& runner = **made;
+  Program* program = runner.program();
+  for (int round = 0; round < 6; ++round) {
+    const RunnerShare shares[] = {{0, std::vector<std::int32_t>(round % 2 == 1 ? 30 : 1, 7)},
+                                  {1, {1, 2, 3}}};
+    const Step& step = runner.Prepare(shares);
+    const std::int32_t context = round / 2 % 2;
+    // The first rounds take every bucket once: drivers compile at the first use.
+    if (round > 1) StartCountingAllocations();
+    const absl::Status begun = program->Begin(context, step);
+    const auto ticket = program->Submit(0, context, 0, 0);
+    const absl::Status done =
+        ticket.ok() ? program->Wait(*ticket, Deadline::After(absl::Minutes(1))) : ticket.status();
+    const int allocations = StopCountingAllocations();
+    ASSERT_TRUE(begun.ok() && done.ok()) << begun << done;
+    if (round > 1) {
+      EXPECT_EQ(allocations, 0) << "round " << round;
+    }
+    runner.Commit();
+  }
 }
 
 TEST(VulkanDevice, FarContextEqualsTheReference) {

@@ -1,4 +1,4 @@
-#include "gpu-worker/stage/pipeline_library.h"
+#include "gpu-worker/stage/device_context.h"
 
 #include "gpu-worker/kernels/kernel_table.h"
 #include "lib/base/status_macros.h"
