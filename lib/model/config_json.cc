@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "lib/base/json.h"
 #include "lib/base/status_macros.h"
 #include "lib/model/config.h"
 #include "nlohmann/json.hpp"
@@ -238,12 +239,9 @@ absl::StatusOr<ModelConfig> FromJson(const Json& root) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseConfigJson(std::string_view json, std::string_view source) {
-  const Json root = Json::parse(json.begin(), json.end(), nullptr, /*allow_exceptions=*/false);
-  if (root.is_discarded()) {
-    return absl::InvalidArgumentError(absl::StrCat(AbslView(source), ": expected JSON, found ",
-                                                   json.size(), " bytes that are not"));
-  }
-  absl::StatusOr<ModelConfig> config = FromJson(root);
+  const absl::StatusOr<Json> root = ParseJson(json);
+  if (!root.ok()) return Annotate(root.status(), source);
+  absl::StatusOr<ModelConfig> config = FromJson(*root);
   if (!config.ok()) return Annotate(config.status(), source);
   return config;
 }

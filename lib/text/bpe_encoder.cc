@@ -32,6 +32,7 @@ BpeEncoder::BpeEncoder(const Vocabulary& vocabulary)
   for (size_t i = 0; i < vocabulary.pieces.size(); ++i) {
     const Piece& piece = vocabulary.pieces[i];
     const auto id = static_cast<int32_t>(i);
+    longest_piece_ = std::max(longest_piece_, piece.text.size());
     if (piece.type == PieceType::kByte) byte_ids_[ByteOfPiece(piece.text)] = id;
     if (!Mergeable(piece)) continue;
     pieces_.Add(piece.text, {id, piece.score});
@@ -43,6 +44,16 @@ BpeEncoder::BpeEncoder(const Vocabulary& vocabulary)
   }
   LearnSymbols();
   unused_reachable_ = AnyUnusedReachable();
+  // A run of characters without a piece is one unk, and a run of spaces may be dropped.
+  if (!vocabulary_.byte_fallback || vocabulary_.remove_extra_whitespaces) longest_piece_ = 0;
+}
+
+// Every id stands for at most longest_piece_ bytes of the normalised text, in which a space has
+// three bytes and no character has fewer than in the text itself.
+bool BpeEncoder::CertainlyOver(std::string_view text, size_t max_ids) const {
+  if (longest_piece_ == 0 || max_ids > text.size() * kSpaceSymbol.size()) return false;
+  const size_t spaces = static_cast<size_t>(std::count(text.begin(), text.end(), ' '));
+  return (text.size() + spaces * (kSpaceSymbol.size() - 1)) / longest_piece_ > max_ids;
 }
 
 void BpeEncoder::LearnSymbols() {
@@ -74,20 +85,22 @@ bool BpeEncoder::AnyUnusedReachable() const {
   return false;
 }
 
-void BpeEncoder::Encode(std::string_view text, bool parse_special,
+bool BpeEncoder::Encode(std::string_view text, bool parse_special, size_t max_ids,
                         std::vector<int32_t>& ids) const {
+  if (CertainlyOver(text, max_ids)) return false;
   const SymbolTrie& symbols = parse_special ? all_symbols_ : harmless_symbols_;
   std::string normalized = Normalize(text, symbols);
   TANDEM_CHECK(normalized.size() <= UINT32_MAX);
   const size_t size = normalized.size();
   normalized.resize(size + PieceTable::kReadAhead);
   const std::string_view rest(normalized.data(), size);
-  ids.reserve(ids.size() + size / 3);
+  ids.reserve(ids.size() + std::min(size / 3, max_ids));
 
   Word word(rest, ids);
   bool after_space = true;
   for (size_t at = 0; at < size;) {
     const SymbolTrie::Match match = symbols.LongestMatch(rest.substr(at));
+    if (ids.size() > max_ids) return false;
     if (match.length > 0) {
       if (unused_reachable_) {
         word.AddFrozen(at, match.length, match.id);
@@ -106,6 +119,7 @@ void BpeEncoder::Encode(std::string_view text, bool parse_special,
     at += length;
   }
   Merge(word);
+  return ids.size() <= max_ids;
 }
 
 void BpeEncoder::Merge(Word& word) const {

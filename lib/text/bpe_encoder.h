@@ -25,7 +25,11 @@ class BpeEncoder {
   // `vocabulary` must be valid and outlive the encoder.
   explicit BpeEncoder(const Vocabulary& vocabulary);
 
-  void Encode(std::string_view text, bool parse_special, std::vector<int32_t>& ids) const;
+  static constexpr size_t kNoLimit = SIZE_MAX;
+
+  // Adds to `ids`. False: they would become more than `max_ids`, and what was added is not whole.
+  bool Encode(std::string_view text, bool parse_special, size_t max_ids,
+              std::vector<int32_t>& ids) const;
 
  private:
   struct Symbol;
@@ -33,6 +37,7 @@ class BpeEncoder {
 
   static constexpr size_t kSmallWord = 24;
 
+  bool CertainlyOver(std::string_view text, size_t max_ids) const;
   void LearnSymbols();
   bool AnyUnusedReachable() const;
   std::string Normalize(std::string_view text, const SymbolTrie& symbols) const;
@@ -55,6 +60,7 @@ class BpeEncoder {
   // a merge can end on an unused piece: the history of all merges matters
   bool unused_reachable_ = false;
   bool cut_before_space_ = false;
+  size_t longest_piece_ = 1;  // bytes that one id can stand for at most; 0: any number
 };
 
 }  // namespace tandem

@@ -1,5 +1,6 @@
 #include "lib/text/chat_template.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "lib/base/status_macros.h"
@@ -97,10 +98,13 @@ absl::StatusOr<std::vector<int32_t>> EncodeGemmaChat(const Tokenizer& tokenizer,
   TANDEM_ASSIGN_OR_RETURN(const Markers markers, FindMarkers(tokenizer));
   TANDEM_RETURN_IF_ERROR(CheckRoles(messages));
   std::vector<int32_t> ids = {markers.bos};
-  const auto append = [&](std::string_view text) {
-    const std::vector<int32_t> more =
-        tokenizer.Encode(text, {.add_bos = false, .parse_special = false});
+  const auto append = [&](std::string_view text) -> absl::Status {
+    const size_t left = options.max_ids - std::min(options.max_ids, ids.size());
+    TANDEM_ASSIGN_OR_RETURN(
+        const std::vector<int32_t> more,
+        tokenizer.EncodeAtMost(text, left, {.add_bos = false, .parse_special = false}));
     ids.insert(ids.end(), more.begin(), more.end());
+    return absl::OkStatus();
   };
   std::string prefix;
   if (IsSystem(messages[0].role)) {
@@ -110,20 +114,32 @@ absl::StatusOr<std::vector<int32_t>> EncodeGemmaChat(const Tokenizer& tokenizer,
   for (const ChatMessage& message : messages) {
     const std::string_view role = message.role == "assistant" ? "model" : "user";
     ids.push_back(markers.start_of_turn);
-    append(Cat(role, "\n", std::exchange(prefix, {}), TrimWhitespace(message.content)));
+    TANDEM_RETURN_IF_ERROR(
+        append(Cat(role, "\n", std::exchange(prefix, {}), TrimWhitespace(message.content))));
     ids.push_back(markers.end_of_turn);
-    append("\n");
+    TANDEM_RETURN_IF_ERROR(append("\n"));
   }
   if (options.add_generation_prompt) {
     ids.push_back(markers.start_of_turn);
-    append("model\n");
+    TANDEM_RETURN_IF_ERROR(append("model\n"));
+  }
+  if (ids.size() > options.max_ids) {
+    return absl::OutOfRangeError(
+        Cat("expected at most ", options.max_ids, " tokens, found ", ids.size()));
   }
   return ids;
 }
 
 int32_t EndOfTurnId(const Tokenizer& tokenizer) { return tokenizer.IdOf(kEndOfTurn); }
 
-std::string JoinContentParts(absl::Span<const std::string> parts) {
+absl::StatusOr<std::string> JoinContentParts(std::string_view role,
+                                             absl::Span<const std::string> parts) {
+  if (IsSystem(role)) {
+    if (parts.size() == 1) return parts[0];
+    return absl::InvalidArgumentError(Cat("expected one text part in a ", role, " message, found ",
+                                          parts.size(),
+                                          ": the model's template reads the first one only"));
+  }
   std::string joined;
   for (const std::string& part : parts) joined.append(TrimWhitespace(part));
   return joined;

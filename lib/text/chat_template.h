@@ -13,11 +13,12 @@ namespace tandem {
 
 struct ChatMessage {
   std::string role;     // "system" or "developer" (index 0 only), "user", "assistant"
-  std::string content;  // UTF-8; a list of text parts goes through JoinContentParts
+  std::string content;  // UTF-8
 };
 
 struct ChatTemplateOptions {
   bool add_generation_prompt = true;  // end with "<start_of_turn>model\n"
+  size_t max_ids = SIZE_MAX;          // more are OutOfRange, found out early (EncodeAtMost)
 };
 
 // Gemma's chat template, straight to token ids:
@@ -38,8 +39,11 @@ absl::StatusOr<std::vector<int32_t>> EncodeGemmaChat(const Tokenizer& tokenizer,
 // where there is none.
 int32_t EndOfTurnId(const Tokenizer& tokenizer);
 
-// A content given as a list of text parts: each one trimmed, then joined, as the template does.
-std::string JoinContentParts(absl::Span<const std::string> parts);
+// The content of a message of `role` that came as a list of text parts. The template trims each part
+// of a user's or assistant's message and joins them. Of a system message it takes the first part as
+// it stands and would drop the rest unread: InvalidArgument for more than one there.
+absl::StatusOr<std::string> JoinContentParts(std::string_view role,
+                                             absl::Span<const std::string> parts);
 
 // `text` without the Unicode white space at both ends (what the template's `trim` strips).
 std::string_view TrimWhitespace(std::string_view text);

@@ -33,7 +33,7 @@ void PieceDecoder::Append(int32_t id, std::string& out) {
   prefix_dropped_ = false;
   if (piece.type == PieceType::kUnknown) {
     out.append(vocabulary_->unk_surface);
-  } else if (piece.type != PieceType::kControl) {
+  } else if (piece.type != PieceType::kControl && !(skip_special_ && piece.special)) {
     AppendText(piece.text, out);
   }
   any_text_ |= out.size() > before;
@@ -69,7 +69,7 @@ void PieceDecoder::ReleaseCharacters(bool at_end, std::string& out) {
 
 void PieceDecoder::Flush(std::string& out) {
   ReleaseCharacters(/*at_end=*/true, out);
-  *this = PieceDecoder(*vocabulary_);
+  *this = PieceDecoder(*vocabulary_, skip_special_);
 }
 
 }  // namespace tandem

@@ -27,7 +27,18 @@ Tokenizer::~Tokenizer() = default;
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, EncodeOptions options) const {
   std::vector<int32_t> ids;
   if (options.add_bos && vocabulary_.bos_id != kNoPiece) ids.push_back(vocabulary_.bos_id);
-  encoder_->Encode(text, options.parse_special, ids);
+  encoder_->Encode(text, options.parse_special, BpeEncoder::kNoLimit, ids);
+  return ids;
+}
+
+absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeAtMost(std::string_view text, size_t max_ids,
+                                                             EncodeOptions options) const {
+  std::vector<int32_t> ids;
+  if (options.add_bos && vocabulary_.bos_id != kNoPiece) ids.push_back(vocabulary_.bos_id);
+  if (!encoder_->Encode(text, options.parse_special, max_ids, ids) || ids.size() > max_ids) {
+    return absl::OutOfRangeError(
+        Cat("expected at most ", max_ids, " tokens, found more in ", text.size(), " bytes"));
+  }
   return ids;
 }
 

@@ -45,6 +45,11 @@ class Tokenizer {
   // The token ids of `text`, which may be any bytes, up to 1 GiB.
   std::vector<int32_t> Encode(std::string_view text, EncodeOptions options = {}) const;
 
+  // The same, where more than `max_ids` ids are of no use: OutOfRange as soon as it is certain that
+  // there are more. A text that is too long by far is known from its bytes, without encoding it.
+  absl::StatusOr<std::vector<int32_t>> EncodeAtMost(std::string_view text, size_t max_ids,
+                                                    EncodeOptions options = {}) const;
+
   // The text of `ids`: control pieces give nothing, byte pieces are joined, U+FFFD for each byte of
   // a broken character. OutOfRange, naming index and id, for an id that is not in the vocabulary.
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids) const;

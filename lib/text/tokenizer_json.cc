@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/base/json.h"
 #include "lib/base/status_macros.h"
 #include "lib/text/cat.h"
 #include "nlohmann/json.hpp"
@@ -296,13 +297,9 @@ absl::Status Reader::SettleTypes() {
 }  // namespace
 
 absl::StatusOr<Vocabulary> ReadTokenizerJson(std::string_view text) {
-  Json root;
-  try {
-    root = Json::parse(text);
-  } catch (const Json::exception& error) {
-    return absl::InvalidArgumentError(Cat("tokenizer.json: ", error.what()));
-  }
-  absl::StatusOr<Vocabulary> vocabulary = Reader(root).Read();
+  const absl::StatusOr<Json> root = ParseJson(text);
+  if (!root.ok()) return Annotate(root.status(), "tokenizer.json");
+  absl::StatusOr<Vocabulary> vocabulary = Reader(*root).Read();
   if (!vocabulary.ok()) return Annotate(vocabulary.status(), "tokenizer.json");
   return vocabulary;
 }

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "lib/base/json.h"
 #include "lib/base/status_macros.h"
 #include "loader/read/gguf.h"
 #include "loader/read/input_file.h"
@@ -91,7 +92,9 @@ absl::StatusOr<ModelFiles> FromIndex(const fs::path& index) {
   found.name = FolderModelName(index.parent_path());
   TANDEM_ASSIGN_OR_RETURN(const InputFile file, InputFile::Open(found.index));
   TANDEM_ASSIGN_OR_RETURN(const std::string text, file.ReadAll(kMaxIndexBytes));
-  const nlohmann::json root = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const absl::StatusOr<nlohmann::json> parsed = ParseJson(text);
+  if (!parsed.ok()) return Annotate(parsed.status(), found.index);
+  const nlohmann::json& root = *parsed;
   const auto map = root.is_object() ? root.find("weight_map") : root.end();
   if (!root.is_object() || map == root.end() || !map->is_object() || map->empty()) {
     return absl::InvalidArgumentError(

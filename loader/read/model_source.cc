@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/checksum.h"
+#include "lib/base/json.h"
 #include "lib/base/status_macros.h"
 #include "lib/text/cat.h"
 #include "lib/text/sentencepiece_model.h"
@@ -83,10 +84,10 @@ absl::StatusOr<std::string> FindChatTemplate(const std::string& folder) {
   for (const char* name : {"/chat_template.json", "/tokenizer_config.json"}) {
     TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string> text, ReadIfThere(folder + name));
     if (!text.has_value()) continue;
-    const Json root = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
-    if (!root.is_object()) continue;
-    const auto it = root.find("chat_template");
-    if (it != root.end() && it->is_string()) return it->get<std::string>();
+    const absl::StatusOr<Json> root = ParseJson(*text);
+    if (!root.ok() || !root->is_object()) continue;
+    const auto it = root->find("chat_template");
+    if (it != root->end() && it->is_string()) return it->get<std::string>();
   }
   return std::string();
 }
@@ -187,7 +188,9 @@ absl::Status ModelSource::CheckShards(
   if (files_.index.empty()) return absl::OkStatus();
   TANDEM_ASSIGN_OR_RETURN(const InputFile index, InputFile::Open(files_.index));
   TANDEM_ASSIGN_OR_RETURN(const std::string text, index.ReadAll(kMaxSideFileBytes));
-  const Json root = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const absl::StatusOr<Json> parsed = ParseJson(text);
+  if (!parsed.ok()) return Annotate(parsed.status(), files_.index);
+  const Json& root = *parsed;
   const auto map = root.is_object() ? root.find("weight_map") : root.end();
   if (!root.is_object() || map == root.end() || !map->is_object()) {
     return absl::InvalidArgumentError(

@@ -8,6 +8,7 @@
 
 #include "gateway/ingress/openai/error.h"
 #include "gateway/ingress/openai/request.h"
+#include "gateway/ingress/openai/sampling_rules.h"
 #include "lib/base/status_macros.h"
 #include "lib/sample/sampler.h"
 

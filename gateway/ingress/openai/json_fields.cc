@@ -1,10 +1,13 @@
 #include "gateway/ingress/openai/json_fields.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "gateway/ingress/openai/error.h"
+#include "lib/base/json.h"
 #include "lib/base/status_macros.h"
 #include "lib/text/cat.h"
 #include "lib/text/utf8.h"
@@ -14,77 +17,84 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Checked on the text, before the parser builds anything.
-absl::Status CheckDepth(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        in_string = false;
-      }
-      continue;
-    }
-    if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxJsonDepth) {
-        return InvalidField(
-            "", Cat("the body nests deeper than ", kMaxJsonDepth, " levels at byte ", i));
-      }
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return absl::OkStatus();
-}
+// Bookkeeping of OpenAI's service, or hints that do not change what the answer may be.
+constexpr std::array<std::string_view, 11> kIgnored = {"user",
+                                                       "store",
+                                                       "metadata",
+                                                       "service_tier",
+                                                       "prediction",
+                                                       "verbosity",
+                                                       "prompt_cache_key",
+                                                       "prompt_cache_retention",
+                                                       "safety_identifier",
+                                                       "parallel_tool_calls",
+                                                       "reasoning_effort"};
 
-// Learns where a text breaks; keeps nothing.
-class ErrorFinder final : public nlohmann::json_sax<Json> {
- public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return true; }
-  bool key(string_t&) override { return true; }
-  bool end_object() override { return true; }
-  bool start_array(std::size_t) override { return true; }
-  bool end_array() override { return true; }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception&) override {
-    position_ = position;
-    return false;
-  }
-  std::size_t position() const { return position_; }
-
- private:
-  std::size_t position_ = 0;
+// Supported only with a value that asks for nothing. `neutral` is JSON; null and absent always
+// pass.
+struct NeutralRule {
+  std::string_view name;
+  std::array<std::string_view, 2> neutral;
 };
+constexpr std::array<NeutralRule, 24> kNeutral = {{
+    {"tools", {"[]", ""}},
+    {"tool_choice", {"\"none\"", "\"auto\""}},
+    {"functions", {"[]", ""}},
+    {"function_call", {"\"none\"", "\"auto\""}},
+    {"response_format", {"{\"type\":\"text\"}", ""}},
+    {"modalities", {"[\"text\"]", "[]"}},
+    {"audio", {"", ""}},
+    {"web_search_options", {"", ""}},
+    {"suffix", {"\"\"", ""}},
+    {"best_of", {"1", ""}},
+    {"repetition_penalty", {"1", "1.0"}},
+    {"length_penalty", {"1", "1.0"}},
+    {"min_tokens", {"0", ""}},
+    {"stop_token_ids", {"[]", ""}},
+    {"bad_words", {"[]", ""}},
+    {"use_beam_search", {"false", ""}},
+    {"include_stop_str_in_output", {"false", ""}},
+    {"skip_special_tokens", {"true", ""}},
+    {"spaces_between_special_tokens", {"true", "false"}},
+    {"add_generation_prompt", {"true", ""}},
+    {"continue_final_message", {"false", ""}},
+    {"add_special_tokens", {"true", ""}},
+    {"truncate_prompt_tokens", {"", ""}},
+    {"prompt_logprobs", {"", ""}},
+}};
+
+absl::Status CheckField(const std::string& name, const Json& value) {
+  if (value.is_null()) return absl::OkStatus();
+  if (std::find(kIgnored.begin(), kIgnored.end(), name) != kIgnored.end()) return absl::OkStatus();
+  const auto* rule = std::find_if(kNeutral.begin(), kNeutral.end(),
+                                  [&name](const NeutralRule& r) { return r.name == name; });
+  if (rule == kNeutral.end()) {
+    return InvalidField(name, Cat("unknown request field '", name, "'"), "unknown_parameter");
+  }
+  std::string allowed;
+  for (const std::string_view neutral : rule->neutral) {
+    if (neutral.empty()) continue;
+    if (value == Json::parse(neutral)) return absl::OkStatus();
+    allowed.append(Cat(allowed.empty() ? "" : " or ", neutral));
+  }
+  return InvalidField(name,
+                      Cat("'", name, "' is not supported",
+                          allowed.empty() ? "" : Cat(": leave it out, or ", allowed)),
+                      "unsupported_parameter");
+}
 
 }  // namespace
 
 absl::StatusOr<Json> ParseBody(std::string_view body) {
   if (body.empty()) return InvalidField("", "the body is empty: expected a JSON object");
   if (!IsValidUtf8(body)) return InvalidField("", "the body is not valid UTF-8");
-  TANDEM_RETURN_IF_ERROR(CheckDepth(body));
-  Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) {
-    ErrorFinder finder;
-    Json::sax_parse(body, &finder);
-    return InvalidField("",
-                        Cat("the body is not valid JSON: it breaks at byte ", finder.position()));
-  }
+  absl::StatusOr<Json> parsed = ParseJson(body, kMaxBodyDepth);
+  if (!parsed.ok()) return InvalidField("", Cat("the body: ", parsed.status().message()));
+  Json& json = *parsed;
   if (!json.is_object()) {
     return InvalidField("", Cat("expected a JSON object, found ", JsonTypeName(json)));
   }
-  return json;
+  return parsed;
 }
 
 std::string_view JsonTypeName(const Json& value) {
@@ -141,33 +151,38 @@ absl::StatusOr<std::string> JsonFields::NeededString(std::string_view name) cons
   return value->get<std::string>();
 }
 
-absl::StatusOr<std::optional<double>> JsonFields::Number(std::string_view name, double lo,
-                                                         double hi) const {
-  const Json* value = Find(name);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_number()) return WrongType(name, "a number");
-  const double number = value->get<double>();
-  if (!(number >= lo && number <= hi)) {
-    const std::string path = PathOf(name);
-    return InvalidField(
-        path, Cat("'", path, "': expected a number from ", lo, " to ", hi, ", found ", number));
-  }
-  return number;
+absl::Status JsonFields::ReadBool(std::string_view name, bool& out) const {
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<bool> value, Bool(name));
+  if (value.has_value()) out = *value;
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<std::int64_t>> JsonFields::Integer(std::string_view name,
-                                                                std::int64_t lo,
-                                                                std::int64_t hi) const {
+absl::Status JsonFields::ReadNumber(std::string_view name, std::optional<double>& out) const {
   const Json* value = Find(name);
-  if (value == nullptr) return std::nullopt;
+  if (value == nullptr) return absl::OkStatus();
+  if (!value->is_number()) return WrongType(name, "a number");
+  out = value->get<double>();
+  return absl::OkStatus();
+}
+
+absl::Status JsonFields::ReadInteger(std::string_view name,
+                                     std::optional<std::int64_t>& out) const {
+  const Json* value = Find(name);
+  if (value == nullptr) return absl::OkStatus();
   if (!value->is_number()) return WrongType(name, "an integer");
-  const std::optional<std::int64_t> number = IntegerOf(*value);
-  if (!number.has_value() || *number < lo || *number > hi) {
-    const std::string path = PathOf(name);
-    return InvalidField(path, Cat("'", path, "': expected an integer from ", lo, " to ", hi,
-                                  ", found ", value->dump()));
+  out = IntegerOf(*value);
+  if (out.has_value()) return absl::OkStatus();
+  const std::string path = PathOf(name);
+  return InvalidField(path, Cat("'", path, "': expected an integer, found ", value->dump()));
+}
+
+absl::Status CheckOtherFields(const Json& request, std::span<const std::string_view> known) {
+  for (const auto& [name, value] : request.items()) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    absl::Status status = CheckField(name, value);
+    if (!status.ok()) return status;
   }
-  return number;
+  return absl::OkStatus();
 }
 
 }  // namespace tandem

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -11,10 +12,10 @@
 
 namespace tandem {
 
-inline constexpr int kMaxJsonDepth = 32;
+inline constexpr int kMaxBodyDepth = 32;
 
 // The JSON object that a request's body holds. InvalidArgument for broken UTF-8, broken JSON (with
-// the byte where it breaks), nesting deeper than kMaxJsonDepth, or anything but an object. Numbers
+// the byte where it breaks), nesting deeper than kMaxBodyDepth, or anything but an object. Numbers
 // that a double cannot hold are broken JSON.
 absl::StatusOr<nlohmann::json> ParseBody(std::string_view body);
 
@@ -22,7 +23,7 @@ absl::StatusOr<nlohmann::json> ParseBody(std::string_view body);
 std::string_view JsonTypeName(const nlohmann::json& value);
 
 // Typed access to an object's members. A member that is absent or null reads as nullopt; one of the
-// wrong type or out of range is InvalidArgument naming the member. Keeps a reference to the object.
+// wrong type is InvalidArgument naming the member; ranges are sampling_rules.h's. Keeps a reference to the object.
 class JsonFields {
  public:
   // `prefix` stands before member names in errors: "messages[2]." or "".
@@ -33,11 +34,11 @@ class JsonFields {
   absl::StatusOr<std::optional<bool>> Bool(std::string_view name) const;
   // Absent and null are of the wrong type here.
   absl::StatusOr<std::string> NeededString(std::string_view name) const;
-  // lo <= value <= hi.
-  absl::StatusOr<std::optional<double>> Number(std::string_view name, double lo, double hi) const;
+  // These leave `out` as it is for a member that is absent or null.
+  absl::Status ReadBool(std::string_view name, bool& out) const;
+  absl::Status ReadNumber(std::string_view name, std::optional<double>& out) const;
   // An integral float ("2.0") counts as an integer.
-  absl::StatusOr<std::optional<std::int64_t>> Integer(std::string_view name, std::int64_t lo,
-                                                      std::int64_t hi) const;
+  absl::Status ReadInteger(std::string_view name, std::optional<std::int64_t>& out) const;
   absl::Status WrongType(std::string_view name, std::string_view expected) const;
   std::string PathOf(std::string_view name) const;
 
@@ -48,5 +49,12 @@ class JsonFields {
 
 // The integer that `value` is, or nullopt when it is none that int64 holds.
 std::optional<std::int64_t> IntegerOf(const nlohmann::json& value);
+
+// Goes over the members of a request that its parser does not read. Members known to change nothing
+// here (user, store, metadata, ...) pass. Members that would change the answer in a way that is not
+// supported (tools, response_format, ...) pass only with the value that asks for nothing; else
+// InvalidArgument names them. So do members nobody knows: a setting is never dropped in silence.
+absl::Status CheckOtherFields(const nlohmann::json& request,
+                              std::span<const std::string_view> known);
 
 }  // namespace tandem

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,9 +16,7 @@ namespace tandem {
 // The requests of OpenAI's API, parsed and checked as far as that goes without the model. What a
 // parser refuses is InvalidArgument carrying the field's name (openai/error.h).
 
-inline constexpr std::int32_t kMaxLogprobs = 20;
 inline constexpr std::int32_t kMaxChoices = 128;  // prompts times n
-inline constexpr std::size_t kMaxStopStrings = 4;
 
 // What both endpoints share.
 struct CommonRequest {
@@ -50,8 +47,5 @@ struct CompletionRequest {
 
 absl::StatusOr<ChatRequest> ParseChatRequest(std::string_view body);
 absl::StatusOr<CompletionRequest> ParseCompletionRequest(std::string_view body);
-
-// The members that both endpoints share, out of `body`; log-probabilities aside.
-absl::StatusOr<CommonRequest> ParseCommonRequest(const nlohmann::json& body);
 
 }  // namespace tandem

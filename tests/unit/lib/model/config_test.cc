@@ -156,6 +156,16 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"\"eos_token_id\": 1", "\"final_logit_softcapping\": 30.0",
                 "'final_logit_softcapping': expected null"}));
 
+// Values that an error shows: what is nested 200,000 deep would end the stack.
+TEST(ParseConfigJson, RefusesDeepNesting) {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  for (const char* key : {"model_type", "hidden_size", "rope_scaling"}) {
+    const auto config = ParseConfigJson("{\"" + std::string(key) + "\": " + deep + "}", "x");
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(config.status().message().find("at most 64 levels"), absl::string_view::npos);
+  }
+}
+
 TEST(ParseConfigJson, RefusesBrokenJson) {
   EXPECT_FALSE(ParseConfigJson("", "x").ok());
   EXPECT_FALSE(ParseConfigJson("[1]", "x").ok());

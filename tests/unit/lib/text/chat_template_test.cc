@@ -140,8 +140,28 @@ TEST(TrimWhitespaceTest, UnicodeSpacesAtBothEnds) {
 }
 
 TEST(JoinContentPartsTest, TrimsEachPart) {
-  EXPECT_EQ(JoinContentParts({" a ", "\nb c\n", "  "}), "ab c");
-  EXPECT_EQ(JoinContentParts({}), "");
+  EXPECT_EQ(*JoinContentParts("user", {" a ", "\nb c\n", "  "}), "ab c");
+  EXPECT_EQ(*JoinContentParts("assistant", {}), "");
+}
+
+TEST(JoinContentPartsTest, TakesASystemPartAsItStands) {
+  for (const char* role : {"system", "developer"}) {
+    EXPECT_EQ(*JoinContentParts(role, {" be brief \n"}), " be brief \n");
+    const auto several = JoinContentParts(role, {"a", "b"});
+    EXPECT_EQ(several.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(several.status().message()), HasSubstr("found 2"));
+  }
+}
+
+TEST_F(ChatTemplateTest, StopsAtTheLimit) {
+  const std::vector<ChatMessage> messages = {{"user", "hello the world"}};
+  const size_t size = Chat(messages).size();
+  EXPECT_EQ(EncodeGemmaChat(*tokenizer_, messages, {.max_ids = size})->size(), size);
+  for (size_t limit = 0; limit < size; ++limit) {
+    EXPECT_EQ(EncodeGemmaChat(*tokenizer_, messages, {.max_ids = limit}).status().code(),
+              absl::StatusCode::kOutOfRange)
+        << limit;
+  }
 }
 
 }  // namespace

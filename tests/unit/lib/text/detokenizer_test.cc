@@ -52,6 +52,21 @@ TEST(StreamingDetokenizerTest, GivesUpOnACharacterThatCannotBecomeOne) {
             "\uFFFD\uFFFD");  // a surrogate: known at once
 }
 
+TEST(StreamingDetokenizerTest, SkipsSpecialSymbolsWhereAsked) {
+  const auto tokenizer = Make(SmallVocabulary());
+  StreamingDetokenizer stream(tokenizer);
+  const int32_t marker = tokenizer->IdOf("<end_of_turn>");
+  const int32_t heading = tokenizer->IdOf("<h1>");
+  EXPECT_EQ(*stream.Append({marker}), "<end_of_turn>");
+  stream.SkipSpecial(true);
+  EXPECT_EQ(*stream.Append({heading, marker, tokenizer->IdOf("he")}), "<h1>he");
+  // A character that the marker interrupts is broken all the same.
+  EXPECT_EQ(*stream.Append(ByteIds(*tokenizer, "\xC3")), "");
+  EXPECT_EQ(*stream.Append({marker}), "\uFFFD");
+  EXPECT_EQ(stream.Flush(), "");
+  EXPECT_EQ(*stream.Append({marker}), "");
+}
+
 TEST(StreamingDetokenizerTest, FlushEndsTheText) {
   const auto tokenizer = Make(SmallVocabulary());
   StreamingDetokenizer stream(tokenizer);

@@ -171,6 +171,15 @@ TEST_F(TokenizerJsonTest, DummyPrefix) {
   EXPECT_TRUE(read->add_dummy_prefix);
 }
 
+TEST_F(TokenizerJsonTest, RefusesDeepNesting) {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  for (const char* text : {R"({"model": )", R"({"added_tokens": )", R"({"normalizer": )"}) {
+    const auto read = ReadTokenizerJson(text + deep + "}");
+    EXPECT_EQ(read.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(read.status().message()), HasSubstr("at most 64 levels"));
+  }
+}
+
 TEST_F(TokenizerJsonTest, Refusals) {
   EXPECT_THAT(std::string(ReadTokenizerJson("{").status().message()),
               HasSubstr("tokenizer.json: "));

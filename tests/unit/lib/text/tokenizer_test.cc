@@ -152,6 +152,31 @@ TEST_F(TokenizerTest, LongPieces) {
   EXPECT_EQ(*tokenizer->Decode(tokenizer->Encode(text + "i")), text + "i");
 }
 
+TEST_F(TokenizerTest, EncodesUpToALimit) {
+  const Vocabulary vocabulary = SmallVocabulary();
+  RandomText random(vocabulary, "hello world, the user and the model", 5);
+  for (int i = 0; i < 3000; ++i) {
+    const std::string text = random.Next();
+    const EncodeOptions options = {.add_bos = i % 2 == 0, .parse_special = i % 3 == 0};
+    const auto whole = tokenizer_->Encode(text, options);
+    const auto fits = tokenizer_->EncodeAtMost(text, whole.size(), options);
+    ASSERT_TRUE(fits.ok()) << fits.status();
+    ASSERT_EQ(*fits, whole);
+    if (whole.empty()) continue;
+    for (const size_t limit : {whole.size() - 1, whole.size() / 2, size_t{0}}) {
+      ASSERT_EQ(tokenizer_->EncodeAtMost(text, limit, options).status().code(),
+                absl::StatusCode::kOutOfRange)
+          << testing::PrintToString(text);
+    }
+  }
+}
+
+// 256 MiB in a moment: their bytes alone say that they are too many.
+TEST_F(TokenizerTest, KnowsATextThatIsFarTooLongFromItsBytes) {
+  const std::string text(size_t{256} << 20, ' ');
+  EXPECT_EQ(tokenizer_->EncodeAtMost(text, 1000).status().code(), absl::StatusCode::kOutOfRange);
+}
+
 // For the thread sanitizer: one tokenizer, several threads, one answer.
 TEST_F(TokenizerTest, ThreadsShareOneTokenizer) {
   const Vocabulary vocabulary = SmallVocabulary();
