@@ -17,6 +17,7 @@ function(tandem_proto_library)
   add_library(tandem_proto STATIC ${sources})
   # Generated code is not ours to warn about.
   target_include_directories(tandem_proto SYSTEM PUBLIC "${out}")
-  target_link_libraries(tandem_proto PUBLIC gRPC::grpc++ gRPC::grpc++_reflection protobuf::libprotobuf)
+  # Not grpc++_reflection: linking it alone adds a service to every server of the program.
+  target_link_libraries(tandem_proto PUBLIC gRPC::grpc++ protobuf::libprotobuf)
   set_target_properties(tandem_proto PROPERTIES TANDEM_LAYER 0 TANDEM_GROUP lib)
 endfunction()

@@ -56,6 +56,9 @@ ABSL_FLAG(std::int32_t, micro_batches, 0,
 ABSL_FLAG(std::uint64_t, kv_memory, 0, "bytes of the KV cache over all layers; 0: the default");
 ABSL_FLAG(std::int32_t, queue, 64, "requests that may wait; further ones are answered 429");
 ABSL_FLAG(std::string, api_key_file, "", "file with API keys, one a line");
+ABSL_FLAG(std::vector<std::string>, allowed_hosts, {},
+          "names under which HTTP clients may ask, besides addresses, localhost and the name in "
+          "--http; with commas; *: any");
 ABSL_FLAG(std::string, model_id, "", "what the API calls the model; empty: the model's own name");
 ABSL_FLAG(absl::Duration, start_timeout, absl::Minutes(5), "for the loader to answer at all");
 ABSL_FLAG(absl::Duration, recovery_timeout, absl::Seconds(60),
@@ -171,6 +174,7 @@ absl::StatusOr<GatewayFlags> ParseGatewayFlags(int argc, char** argv) {
   flags.http = absl::GetFlag(FLAGS_http);
   flags.grpc = absl::GetFlag(FLAGS_grpc);
   flags.api_key_file = absl::GetFlag(FLAGS_api_key_file);
+  flags.allowed_hosts = absl::GetFlag(FLAGS_allowed_hosts);
   flags.model_id = absl::GetFlag(FLAGS_model_id);
   flags.ready_file = absl::GetFlag(FLAGS_ready_file);
   flags.log_level = absl::GetFlag(FLAGS_log_level);

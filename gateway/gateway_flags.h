@@ -15,6 +15,7 @@ struct GatewayFlags {
   std::string http;
   std::string grpc;
   std::string api_key_file;
+  std::vector<std::string> allowed_hosts;
   std::string model_id;
   std::string ready_file;
   std::string log_level;

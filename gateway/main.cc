@@ -20,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "gateway/dispatch/cluster.h"
 #include "gateway/gateway_flags.h"
+#include "gateway/ingress/allowed_hosts.h"
 #include "gateway/ingress/auth.h"
 #include "gateway/ingress/grpc/grpc_server.h"
 #include "gateway/ingress/http/http_server.h"
@@ -124,6 +125,9 @@ absl::Status Gateway::OpenPorts() {
                           CheckedListenAddress("--http", flags_.http, keys_.required()));
   TANDEM_ASSIGN_OR_RETURN(const ListenAddress grpc,
                           CheckedListenAddress("--grpc", flags_.grpc, keys_.required()));
+  absl::StatusOr<AllowedHosts> hosts = AllowedHosts::Create(http, flags_.allowed_hosts);
+  if (!hosts.ok()) return Annotate(hosts.status(), "--allowed_hosts");
+  router_.SetHosts(*std::move(hosts));
   TANDEM_ASSIGN_OR_RETURN(http_, HttpServer::Start(http, HttpServerOptions{}, router_));
   GrpcBackend backend{.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [this] {
                         return Status();

@@ -7,9 +7,12 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "gateway/ingress/answer/endpoints.h"
-#include "gateway/ingress/answer/generation_job.h"
+#include "absl/time/clock.h"
+#include "gateway/ingress/answer/answer_format.h"
+#include "gateway/ingress/answer/answer_job.h"
+#include "gateway/ingress/answer_plan.h"
 #include "gateway/ingress/openai/error.h"
+#include "gateway/ingress/openai/request.h"
 #include "lib/base/status_macros.h"
 #include "lib/text/cat.h"
 
@@ -18,7 +21,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr std::size_t kMaxShownBytes = 100;
 constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr std::string_view kChatPath = "/v1/chat/completions";
+constexpr std::string_view kCompletionsPath = "/v1/completions";
 
 enum class Route { kHealth, kReady, kMetrics, kModels, kModel, kChat, kCompletions, kNone };
 
@@ -32,8 +38,8 @@ constexpr std::array<RouteRule, 6> kRoutes = {{
     {"/readyz", "GET", Route::kReady},
     {"/metrics", "GET", Route::kMetrics},
     {"/v1/models", "GET", Route::kModels},
-    {"/v1/chat/completions", "POST", Route::kChat},
-    {"/v1/completions", "POST", Route::kCompletions},
+    {kChatPath, "POST", Route::kChat},
+    {kCompletionsPath, "POST", Route::kCompletions},
 }};
 
 std::string_view PathOf(std::string_view target) { return target.substr(0, target.find('?')); }
@@ -86,13 +92,86 @@ Json ModelJson(const Serving& serving) {
 bool IsJson(std::string_view content_type) {
   const absl::string_view type =
       absl::StripAsciiWhitespace(AbslView(content_type.substr(0, content_type.find(';'))));
-  return type.empty() || absl::EqualsIgnoreCase(type, "application/json");
+  return absl::EqualsIgnoreCase(type, "application/json");
+}
+
+constexpr std::int32_t kDefaultCompletionTokens = 16;  // of OpenAI's legacy API
+
+AnswerOptions OptionsOf(const CommonRequest& common) {
+  return AnswerOptions{.sampling = common.sampling,
+                       .max_tokens = common.max_tokens,
+                       .default_max_tokens = std::nullopt,
+                       .stops = common.stops,
+                       .echo = false,
+                       .ignore_eos = common.ignore_eos};
+}
+
+AnswerInfo InfoOf(const Serving& serving, const CommonRequest& common, std::string id) {
+  return AnswerInfo{.id = std::move(id),
+                    .created = absl::ToUnixSeconds(absl::Now()),
+                    .model = serving.model.id,
+                    .tokenizer = serving.model.tokenizer,
+                    .num_logprobs = common.sampling.num_logprobs,
+                    .tokens_as_ids = common.return_tokens_as_token_ids,
+                    .include_usage = common.include_usage};
+}
+
+AnswerJobSpec JobOf(const CommonRequest& common, std::string id, std::string_view endpoint) {
+  AnswerJobSpec job;
+  job.id = std::move(id);
+  job.n = common.n;
+  job.num_logprobs = common.sampling.num_logprobs;
+  job.stream = common.stream;
+  job.include_usage = common.include_usage;
+  job.endpoint = std::string(endpoint);
+  return job;
+}
+
+absl::StatusOr<AnswerJobSpec> PlanChat(const Serving& serving, std::string_view body) {
+  TANDEM_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(body));
+  CommonRequest& common = request.common;
+  TANDEM_RETURN_IF_ERROR(CheckModelName(serving, common.model));
+  if (!common.has_seed) common.sampling.seed = RandomSeed();
+  TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> ids, ChatPromptIds(serving, request.messages));
+  TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec,
+                          PlanAnswer(serving, "messages", std::move(ids), OptionsOf(common)));
+  spec.stop_token = EndOfTurnId(*serving.model.tokenizer);
+  AnswerJobSpec job = JobOf(common, RandomId("chatcmpl-"), kChatPath);
+  job.prompts.push_back(std::move(spec));
+  job.format = MakeChatFormat(InfoOf(serving, common, job.id));
+  return job;
+}
+
+absl::StatusOr<AnswerJobSpec> PlanCompletion(const Serving& serving, std::string_view body) {
+  TANDEM_ASSIGN_OR_RETURN(CompletionRequest request, ParseCompletionRequest(body));
+  CommonRequest& common = request.common;
+  TANDEM_RETURN_IF_ERROR(CheckModelName(serving, common.model));
+  if (!common.has_seed) common.sampling.seed = RandomSeed();
+  AnswerOptions options = OptionsOf(common);
+  options.default_max_tokens = kDefaultCompletionTokens;
+  options.echo = request.echo;
+  AnswerJobSpec job = JobOf(common, RandomId("cmpl-"), kCompletionsPath);
+  for (Prompt& prompt : request.prompts) {
+    std::vector<std::int32_t> ids;
+    if (const std::string* text = std::get_if<std::string>(&prompt)) {
+      TANDEM_ASSIGN_OR_RETURN(ids, TextPromptIds(serving, "prompt", *text));
+    } else {
+      ids = std::get<std::vector<std::int32_t>>(std::move(prompt));
+    }
+    TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec,
+                            PlanAnswer(serving, "prompt", std::move(ids), options));
+    job.prompts.push_back(std::move(spec));
+  }
+  job.format = MakeCompletionFormat(InfoOf(serving, common, job.id));
+  return job;
 }
 
 }  // namespace
 
 Router::Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& metrics)
     : serving_(serving), keys_(keys), metrics_(metrics) {}
+
+void Router::SetHosts(AllowedHosts hosts) { hosts_ = std::move(hosts); }
 
 HttpReply Router::ErrorReply(int status, const std::string& message) {
   ApiError error{.http_status = status,
@@ -109,7 +188,26 @@ HttpReply Router::ErrorReply(int status, const std::string& message) {
                    .body = ErrorJson(error)};
 }
 
+// Web pages of other places may make a browser send requests here. They cannot choose Host, and a
+// name of theirs that resolves to this machine is not one of ours; nor can they choose Origin.
+std::optional<HttpReply> Router::RefusePage(const HttpRequest& head) {
+  if (head.host_count > 1 || (head.host_count == 0 && head.version >= 11)) {
+    return ErrorReply(400, Cat("expected one Host header, found ", head.host_count));
+  }
+  if (head.host_count == 1 && !hosts_.Allows(head.host)) {
+    return ErrorReply(403, Cat("Host '", head.host.substr(0, kMaxShownBytes),
+                               "' is not a name of this server: use its address, or start it with "
+                               "--allowed_hosts"));
+  }
+  if (!head.origin.empty() && !IsOriginOf(head.origin, head.host)) {
+    return ErrorReply(403, Cat("requests from web pages of '",
+                               head.origin.substr(0, kMaxShownBytes), "' are not served"));
+  }
+  return std::nullopt;
+}
+
 std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
+  if (std::optional<HttpReply> refusal = RefusePage(head)) return refusal;
   const std::string_view path = PathOf(head.target);
   const RouteRule rule = FindRoute(path);
   if (rule.route == Route::kHealth || rule.route == Route::kReady) {
@@ -119,19 +217,29 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
     return ErrorReplyFor(allowed);
   }
   if (rule.route == Route::kNone) {
-    HttpReply reply = ErrorReply(404, Cat("unknown path: ", head.method, " ", path));
-    return reply;
+    return ErrorReply(404, Cat("unknown path: ", head.method, " ", path));
   }
   if (head.method != rule.method) {
     HttpReply reply = ErrorReply(405, Cat(path, " takes ", rule.method, ", not ", head.method));
     reply.headers.emplace_back("Allow", rule.method == "GET" ? "GET, HEAD" : "POST");
     return reply;
   }
-  if (rule.method == "POST" && !IsJson(head.content_type)) {
-    return ErrorReply(415,
-                      Cat("expected Content-Type: application/json, found ", head.content_type));
+  if (rule.method != "POST") return std::nullopt;
+  if (!IsJson(head.content_type)) {
+    return ErrorReply(415, Cat("expected Content-Type: application/json, found ",
+                               head.content_type.empty() ? "none" : head.content_type));
+  }
+  if (!head.content_encoding.empty() &&
+      !absl::EqualsIgnoreCase(head.content_encoding, "identity")) {
+    return ErrorReply(415, Cat("a body with Content-Encoding: ", head.content_encoding,
+                               " is not read: send it as it is"));
   }
   return std::nullopt;
+}
+
+bool Router::Essential(const HttpRequest& head) const {
+  const Route route = FindRoute(PathOf(head.target)).route;
+  return route == Route::kHealth || route == Route::kReady || route == Route::kMetrics;
 }
 
 HttpResult Router::Handle(HttpRequest request, std::function<void()> wake) {
@@ -148,9 +256,9 @@ HttpResult Router::Handle(HttpRequest request, std::function<void()> wake) {
     case Route::kModel:
       return {.reply = Model(PercentDecode(path.substr(kModelPrefix.size()))), .job = nullptr};
     case Route::kChat:
-      return Chat(request, std::move(wake));
+      return Answer(kChatPath, PlanChat, request, std::move(wake));
     case Route::kCompletions:
-      return Completions(request, std::move(wake));
+      return Answer(kCompletionsPath, PlanCompletion, request, std::move(wake));
     case Route::kNone:
       break;
   }
@@ -191,29 +299,19 @@ HttpReply Router::Model(const std::string& id) const {
   return JsonReply(ModelJson(**serving));
 }
 
-HttpResult Router::Chat(const HttpRequest& request, std::function<void()> wake) {
-  const auto start = [&]() -> absl::StatusOr<std::unique_ptr<GenerationJob>> {
-    auto serving = serving_.Get();
-    if (!serving.ok()) return serving.status();
-    return StartChat(*std::move(serving), request.body, &metrics_, std::move(wake));
+HttpResult Router::Answer(std::string_view path, PlanFunction plan, const HttpRequest& request,
+                          std::function<void()> wake) {
+  const auto start = [&]() -> absl::StatusOr<std::unique_ptr<AnswerJob>> {
+    TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Serving> serving, serving_.Get());
+    TANDEM_ASSIGN_OR_RETURN(AnswerJobSpec job, plan(*serving, request.body));
+    job.serving = std::move(serving);
+    job.metrics = &metrics_;
+    return AnswerJob::Start(std::move(job), std::move(wake));
   };
   auto job = start();
   if (job.ok()) return {.reply = std::nullopt, .job = *std::move(job)};
   HttpReply reply = ErrorReplyFor(job.status());
-  metrics_.CountRequest("/v1/chat/completions", reply.status);
-  return {.reply = std::move(reply), .job = nullptr};
-}
-
-HttpResult Router::Completions(const HttpRequest& request, std::function<void()> wake) {
-  const auto start = [&]() -> absl::StatusOr<std::unique_ptr<GenerationJob>> {
-    auto serving = serving_.Get();
-    if (!serving.ok()) return serving.status();
-    return StartCompletion(*std::move(serving), request.body, &metrics_, std::move(wake));
-  };
-  auto job = start();
-  if (job.ok()) return {.reply = std::nullopt, .job = *std::move(job)};
-  HttpReply reply = ErrorReplyFor(job.status());
-  metrics_.CountRequest("/v1/completions", reply.status);
+  metrics_.CountRequest(path, reply.status);
   return {.reply = std::move(reply), .job = nullptr};
 }
 

@@ -4,7 +4,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "absl/status/statusor.h"
+#include "gateway/ingress/allowed_hosts.h"
+#include "gateway/ingress/answer/answer_job.h"
 #include "gateway/ingress/auth.h"
 #include "gateway/ingress/http/http_types.h"
 #include "gateway/ingress/metrics.h"
@@ -15,27 +19,36 @@ namespace tandem {
 // The HTTP API: which path does what, who may call it. docs/openai-api.md describes it.
 //   POST /v1/chat/completions, /v1/completions    GET /v1/models, /v1/models/{id}, /metrics
 //   GET /healthz (the process lives), /readyz (the cluster serves): these two need no key
+// Requests that a web page of another place makes a browser send are refused.
 class Router final : public HttpHandler {
  public:
   // All outlive the router.
   Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& metrics);
+  // The names under which the server may be asked; before it is asked first.
+  void SetHosts(AllowedHosts hosts);
 
   std::optional<HttpReply> Refuse(const HttpRequest& head) override;
   HttpResult Handle(HttpRequest request, std::function<void()> wake) override;
   HttpReply ErrorReply(int status, const std::string& message) override;
+  bool Essential(const HttpRequest& head) const override;
 
  private:
+  using PlanFunction = absl::StatusOr<AnswerJobSpec> (*)(const Serving& serving,
+                                                         std::string_view body);
+
+  std::optional<HttpReply> RefusePage(const HttpRequest& head);
   HttpReply Health() const;
   HttpReply Ready() const;
   HttpReply Models() const;
   HttpReply Model(const std::string& id) const;
   HttpReply Metrics() const;
-  HttpResult Chat(const HttpRequest& request, std::function<void()> wake);
-  HttpResult Completions(const HttpRequest& request, std::function<void()> wake);
+  HttpResult Answer(std::string_view path, PlanFunction plan, const HttpRequest& request,
+                    std::function<void()> wake);
 
   const ServingSlot& serving_;
   const ApiKeys& keys_;
   IngressMetrics& metrics_;
+  AllowedHosts hosts_;
 };
 
 }  // namespace tandem

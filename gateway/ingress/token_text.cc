@@ -19,7 +19,9 @@ std::uint64_t CountCharacters(const std::string& text) {
 }  // namespace
 
 TokenText::TokenText(std::shared_ptr<const Tokenizer> tokenizer, StopMatcher stops)
-    : tokenizer_(tokenizer), detokenizer_(std::move(tokenizer)), stops_(std::move(stops)) {}
+    : tokenizer_(tokenizer), detokenizer_(std::move(tokenizer)), stops_(std::move(stops)) {
+  detokenizer_.SkipSpecial(true);
+}
 
 // A model's vocabulary may be padded beyond the tokenizer's: such ids have no text.
 std::string TokenText::Detokenize(std::int32_t token) {
@@ -28,17 +30,17 @@ std::string TokenText::Detokenize(std::int32_t token) {
 }
 
 void TokenText::Push(ScoredToken token, const std::string& text) {
-  token.text_offset = made_characters_;
-  Pending entry{.token = std::move(token), .begin = made_bytes_, .end = 0};
-  made_bytes_ += text.size();
-  made_characters_ += CountCharacters(text);
+  token.text_offset = text_characters_;
+  Pending entry{.token = std::move(token), .begin = text_bytes_, .end = 0};
+  text_bytes_ += text.size();
+  text_characters_ += CountCharacters(text);
   pending_.push_back(std::move(entry));
   // Tokens that hold parts of one character end where the character ends.
   const bool incomplete = detokenizer_.held_bytes() > 0;
-  pending_.back().end = incomplete ? kOpen : made_bytes_;
+  pending_.back().end = incomplete ? kOpen : text_bytes_;
   if (incomplete) return;
   for (auto it = pending_.rbegin(); it != pending_.rend(); ++it) {
-    if (it->end == kOpen) it->end = made_bytes_;
+    if (it->end == kOpen) it->end = text_bytes_;
   }
 }
 
@@ -55,6 +57,7 @@ void TokenText::Release(Output& out) {
 
 void TokenText::Echo(const std::vector<std::int32_t>& prompt, std::vector<SampledToken> scores,
                      Output& out) {
+  detokenizer_.SkipSpecial(false);
   for (std::size_t i = 0; i < prompt.size(); ++i) {
     ScoredToken token{.token = prompt[i], .logprob = {}, .top = {}, .text_offset = 0};
     if (i > 0 && i - 1 < scores.size()) {
@@ -65,8 +68,9 @@ void TokenText::Echo(const std::vector<std::int32_t>& prompt, std::vector<Sample
     Push(std::move(token), text);
     out.text.append(text);
   }
-  echoed_bytes_ = made_bytes_;
-  released_bytes_ = made_bytes_;
+  detokenizer_.SkipSpecial(true);
+  echoed_bytes_ = text_bytes_;
+  released_bytes_ = text_bytes_;
   Release(out);
 }
 
@@ -87,10 +91,10 @@ void TokenText::Append(SampledToken token, Output& out) {
 void TokenText::Finish(Output& out) {
   if (stopped()) return;
   const std::string rest = detokenizer_.Flush();
-  made_bytes_ += rest.size();
-  made_characters_ += CountCharacters(rest);
+  text_bytes_ += rest.size();
+  text_characters_ += CountCharacters(rest);
   for (Pending& entry : pending_) {
-    if (entry.end == kOpen) entry.end = made_bytes_;
+    if (entry.end == kOpen) entry.end = text_bytes_;
   }
   std::string passed = stops_.Append(rest);
   if (!stopped()) passed.append(stops_.Flush());

@@ -24,7 +24,8 @@ struct ScoredToken {
 };
 
 // Tokens in, text out: detokenises, cuts at stop strings and keeps each token beside the text that
-// it made. A token is handed on together with the last byte of its text; one whose text begins at
+// it stands for. Special tokens (<end_of_turn>) of an answer have no text; those of an echoed prompt
+// are what the caller wrote. A token is handed on together with the last byte of its text; one whose text begins at
 // or behind a stop string is dropped. One thread at a time.
 class TokenText {
  public:
@@ -61,8 +62,8 @@ class TokenText {
   StopMatcher stops_;
   std::deque<Pending> pending_;
   std::uint64_t echoed_bytes_ = 0;  // these stand before what the stop matcher counts
-  std::uint64_t made_bytes_ = 0;    // detokenised
-  std::uint64_t made_characters_ = 0;
+  std::uint64_t text_bytes_ = 0;    // detokenised so far
+  std::uint64_t text_characters_ = 0;
   std::uint64_t released_bytes_ = 0;  // handed on
 };
 

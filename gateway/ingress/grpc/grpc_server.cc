@@ -1,6 +1,5 @@
 #include "gateway/ingress/grpc/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <sys/stat.h>
@@ -15,17 +14,22 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "gateway/ingress/grpc/grpc_service.h"
+#include "gateway/ingress/grpc/inference_service.h"
+#include "gateway/ingress/grpc/reflection_service.h"
+#include "gateway/ingress/grpc/server_call.h"
 #include "lib/base/unix_socket.h"
 #include "lib/text/cat.h"
 
 namespace tandem {
 namespace {
 
-constexpr absl::Duration kHealthPeriod = absl::Milliseconds(200);
+constexpr absl::Duration kPeriod = absl::Milliseconds(200);
+constexpr int kMaxMetadataBytes = 16 << 10;
+// A peer may ping this often; more is taken for an attack.
+constexpr absl::Duration kMinPingPeriod = absl::Seconds(10);
 constexpr const char* kServiceName = "tandem.v1.Inference";
 
-// One thread: runs what is posted, and looks at the health now and then. What waits is bounded by
+// One thread: runs what is posted, and looks at health and timers now and then. What waits is bounded by
 // the number of calls: each posts again only after it was run.
 class Pump {
  public:
@@ -62,7 +66,7 @@ class Pump {
       }
       const absl::Time now = absl::Now();
       if (now >= next) {
-        next = now + kHealthPeriod;
+        next = now + kPeriod;
         lock.unlock();
         every_period_();
         lock.lock();
@@ -80,17 +84,49 @@ class Pump {
   std::thread thread_;
 };
 
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(absl::ToInt64Milliseconds(duration));
+}
+
+void SetLimits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("gateway").Resize(options.max_memory_bytes));
+  // A small compressed message may stand for one of any size.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  const std::pair<const char*, int> arguments[] = {
+      // Two servers on one port would share the calls between them.
+      {GRPC_ARG_ALLOW_REUSEPORT, 0},
+      {GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_streams_per_connection},
+      {GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes},
+      // Streams of which nothing is asked for hold no more than their first window.
+      {GRPC_ARG_HTTP2_BDP_PROBE, 0},
+      {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, Milliseconds(options.handshake_timeout)},
+      {GRPC_ARG_MAX_CONNECTION_IDLE_MS, Milliseconds(options.idle_timeout)},
+      {GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(options.max_age)},
+      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, Milliseconds(options.max_age_grace)},
+      {GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive_period)},
+      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(options.keepalive_timeout)},
+      {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+      {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, Milliseconds(kMinPingPeriod)}};
+  for (const auto& [name, value] : arguments) builder.AddChannelArgument(name, value);
+}
+
 }  // namespace
 
 struct GrpcServer::Impl {
-  explicit Impl(GrpcBackend given)
-      : backend(std::move(given)),
-        service(backend, [this](std::function<void()> work) { pump->Post(std::move(work)); }) {}
+  Impl(GrpcBackend given, const GrpcServerOptions& limits)
+      : backend(std::move(given)), options(limits), host(backend, options) {
+    host.post = [this](std::function<void()> work) { pump->Post(std::move(work)); };
+  }
 
   void UpdateHealth();
 
   const GrpcBackend backend;
-  InferenceService service;
+  const GrpcServerOptions options;
+  CallHost host;
+  InferenceService service{host};
+  ReflectionService reflection{host};
   ListenAddress address;
   std::unique_ptr<grpc::Server> server;
   std::atomic<grpc::Server*> listening = nullptr;  // for the pump, which starts first
@@ -119,21 +155,22 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
                                                               const GrpcServerOptions& options,
                                                               GrpcBackend backend) {
   grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   if (address.is_unix() && ConnectUnix(address.unix_path, absl::Seconds(1)).ok()) {
     return absl::AlreadyExistsError(
         Cat("cannot listen on ", address.ToString(), " for gRPC: somebody else does"));
   }
-  auto impl = std::make_unique<Impl>(std::move(backend));
+  auto impl = std::make_unique<Impl>(std::move(backend), options);
   impl->address = address;
-  impl->pump = std::make_unique<Pump>([raw = impl.get()] { raw->UpdateHealth(); });
+  impl->pump = std::make_unique<Pump>([raw = impl.get()] {
+    raw->UpdateHealth();
+    raw->host.timers.Look();
+  });
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&impl->service);
-  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
-  // Two servers on one port would share the calls between them.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.RegisterService(&impl->reflection);
+  SetLimits(options, builder);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || (!address.is_unix() && port == 0)) {
     return absl::UnavailableError(
@@ -154,6 +191,7 @@ void GrpcServer::Shutdown(absl::Duration grace) {
   if (impl_->server == nullptr) return;
   impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   impl_->server->Wait();
+  impl_->host.Join();
   impl_->pump.reset();
   impl_->server.reset();
   if (impl_->address.is_unix()) unlink(impl_->address.unix_path.c_str());

@@ -20,6 +20,19 @@ using ClusterStatusSource = std::function<ClusterStatus()>;
 
 struct GrpcServerOptions {
   int max_message_bytes = 8 << 20;  // received
+  int workers = 2;                  // tokenise and plan requests
+  int max_waiting_requests = 128;   // for a worker; further ones are UNAVAILABLE
+  int max_streams_per_connection = 64;
+  // What gRPC itself may hold for connections and messages; it cancels calls to stay under it.
+  std::size_t max_memory_bytes = 128 << 20;
+  absl::Duration read_timeout = absl::Seconds(30);   // for a request's message
+  absl::Duration write_timeout = absl::Seconds(60);  // for a client that does not read
+  absl::Duration handshake_timeout = absl::Seconds(10);
+  absl::Duration idle_timeout = absl::Minutes(5);  // of connections without calls
+  absl::Duration max_age = absl::Hours(1);         // of connections; then max_age_grace for calls
+  absl::Duration max_age_grace = absl::Minutes(10);
+  absl::Duration keepalive_period = absl::Minutes(1);
+  absl::Duration keepalive_timeout = absl::Seconds(20);
 };
 
 // What the service needs; all outlive the server.

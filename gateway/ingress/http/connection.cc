@@ -1,5 +1,6 @@
 #include "gateway/ingress/http/connection.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -9,11 +10,14 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
+#include <boost/beast/http/status.hpp>
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "gateway/ingress/http/reply_text.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "lib/text/cat.h"
 
 namespace tandem {
 namespace {
@@ -22,6 +26,8 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+// Bodies up to this size are not counted: they fit into what a connection buffers anyway.
+constexpr std::size_t kSmallBodyBytes = 64 << 10;
 constexpr std::size_t kMaxPipelinedBytes = 64 << 10;
 constexpr std::size_t kMaxLingerBytes = 64 << 20;
 constexpr std::chrono::seconds kLingerTime{2};
@@ -35,6 +41,50 @@ bool IsSyntaxError(const boost::system::error_code& error) {
          error != http::error::end_of_stream && error != http::error::partial_message;
 }
 
+// The head of a reply as it stands on the wire, with the empty line. `length`: of the body; absent:
+// `chunked`, or ended by closing the connection (HTTP/1.0).
+std::string ReplyHead(const HttpReply& reply, std::optional<std::size_t> length, bool chunked,
+                      bool keep_alive) {
+  const auto reason =
+      boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(reply.status));
+  std::string head =
+      Cat("HTTP/1.1 ", reply.status, " ", std::string_view(reason.data(), reason.size()),
+          "\r\nServer: tandem\r\nDate: ",
+          absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
+          "\r\nContent-Type: ", reply.content_type, "\r\n");
+  if (length.has_value()) head.append(Cat("Content-Length: ", *length, "\r\n"));
+  if (chunked) head.append(Cat("Transfer-Encoding: chunked\r\n"));
+  for (const auto& [name, value] : reply.headers) head.append(Cat(name, ": ", value, "\r\n"));
+  head.append(Cat("Connection: ", keep_alive ? "keep-alive" : "close", "\r\n\r\n"));
+  return head;
+}
+
+// One chunk of a chunked body; `bytes` must not be empty (that would end the body).
+std::string ChunkOf(std::string_view bytes) {
+  return Cat(absl::Hex(bytes.size()), "\r\n", bytes, "\r\n");
+}
+constexpr std::string_view kLastChunk = "0\r\n\r\n";
+
+// A part of the server's memory for bodies, as long as it lives.
+class BodyReservation {
+ public:
+  BodyReservation(ConnectionOwner& owner, std::size_t bytes)
+      : owner_(owner), bytes_(bytes > kSmallBodyBytes ? bytes : 0) {
+    ok_ = bytes_ == 0 || owner_.ReserveBody(bytes_);
+  }
+  ~BodyReservation() {
+    if (ok_ && bytes_ > 0) owner_.ReleaseBody(bytes_);
+  }
+  BodyReservation(const BodyReservation&) = delete;
+  BodyReservation& operator=(const BodyReservation&) = delete;
+  bool ok() const { return ok_; }
+
+ private:
+  ConnectionOwner& owner_;
+  const std::size_t bytes_;
+  bool ok_;
+};
+
 std::string Field(const http::fields& fields, http::field name) {
   const auto value = fields[name];
   return std::string(value.data(), value.size());
@@ -43,15 +93,22 @@ std::string Field(const http::fields& fields, http::field name) {
 }  // namespace
 
 Connection::Connection(Socket socket, const HttpServerOptions& options, HttpHandler& handler,
-                       std::function<void()> on_close)
+                       ConnectionOwner& owner, std::uint64_t id, bool crowded)
     : stream_(std::move(socket)),
       options_(options),
       handler_(handler),
-      on_close_(std::move(on_close)),
+      owner_(owner),
+      id_(id),
+      crowded_(crowded),
       buffer_(options.max_header_bytes + kMaxPipelinedBytes + 4096),
       news_timer_(stream_.get_executor()) {}
 
-Connection::~Connection() { on_close_(); }
+Connection::~Connection() { owner_.Forget(id_); }
+
+void Connection::Enter(Phase phase) {
+  activity_->phase = phase;
+  activity_->since = std::chrono::steady_clock::now();
+}
 
 void Connection::Start(Pointer self) {
   const auto executor = self->stream_.get_executor();
@@ -59,17 +116,11 @@ void Connection::Start(Pointer self) {
       executor, [self = std::move(self)] { return self->Run(); }, asio::detached);
 }
 
-void Connection::StartRefusal(Pointer self) {
-  const auto executor = self->stream_.get_executor();
-  asio::co_spawn(
-      executor, [self = std::move(self)] { return self->Refuse(); }, asio::detached);
-}
-
 void Connection::Drain(Pointer self) {
   const auto executor = self->stream_.get_executor();
   asio::post(executor, [self = std::move(self)] {
     self->draining_ = true;
-    if (self->idle_) self->stream_.cancel();
+    if (self->activity_->phase == Phase::kIdle) self->stream_.cancel();
   });
 }
 
@@ -77,7 +128,7 @@ void Connection::Cut(Pointer self, absl::Status why) {
   const auto executor = self->stream_.get_executor();
   asio::post(executor, [self = std::move(self), why = std::move(why)] {
     self->draining_ = true;
-    if (self->idle_) self->stream_.cancel();
+    if (self->activity_->phase == Phase::kIdle) self->stream_.cancel();
     self->cut_ = why;
     self->Notify();
   });
@@ -120,22 +171,13 @@ asio::awaitable<void> Connection::Run() {
   stream_.close();
 }
 
-asio::awaitable<void> Connection::Refuse() {
-  HttpReply reply = handler_.ErrorReply(503, "too many connections");
-  reply.headers.emplace_back("Retry-After", "1");
-  co_await WriteReply(std::move(reply), Framing{});
-  if (!gone_) co_await Linger();
-  stream_.close();
-}
-
 // The first byte of a request, which may take long to come on an idle connection.
 asio::awaitable<bool> Connection::WaitForRequest() {
   if (buffer_.size() > 0) co_return true;
-  idle_ = true;
-  stream_.expires_after(Nanos(options_.idle_timeout));
+  Enter(Phase::kIdle);
+  stream_.expires_after(Nanos(crowded_ ? options_.crowded_timeout : options_.idle_timeout));
   const auto space = buffer_.prepare(4096);
   const auto [error, count] = co_await stream_.async_read_some(space, kToken);
-  idle_ = false;
   if (error) co_return false;
   buffer_.commit(count);
   co_return !closing();
@@ -149,7 +191,8 @@ asio::awaitable<bool> Connection::ServeOne() {
   Parser parser;
   parser.header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
   parser.body_limit(options_.max_body_bytes);
-  stream_.expires_after(Nanos(options_.header_timeout));
+  Enter(Phase::kHead);
+  stream_.expires_after(Nanos(crowded_ ? options_.crowded_timeout : options_.header_timeout));
   const auto [error, count] = co_await http::async_read_header(stream_, buffer_, parser, kToken);
   if (error == http::error::body_limit) co_return co_await ReplyToBadHead(413, "");
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
@@ -165,19 +208,50 @@ asio::awaitable<bool> Connection::ServeOne() {
   HttpRequest head = MakeRequest(parser);
   Framing framing{.http10 = parser.get().version() < 11,
                   .head_only = parser.get().method() == http::verb::head,
-                  .keep_alive = parser.keep_alive()};
+                  .keep_alive = parser.keep_alive() && !crowded_};
+  if (crowded_ && !handler_.Essential(head)) co_return co_await ReplyBusy("too many connections");
   if (std::optional<HttpReply> refusal = handler_.Refuse(head)) {
     // A body that nobody reads would be taken for the next request.
     framing.keep_alive = framing.keep_alive && parser.is_done();
     co_return co_await WriteReply(*std::move(refusal), framing) && framing.keep_alive;
   }
-  if (!co_await ReadBody(parser)) co_return false;
-  head.body = std::move(parser.get().body());
-  HttpResult result = handler_.Handle(std::move(head), MakeWake());
+  if (!parser.is_done()) {
+    co_return co_await ReceiveAndAnswer(parser, std::move(head), framing) && framing.keep_alive;
+  }
+  Enter(Phase::kBusy);
+  const HttpResult result = handler_.Handle(std::move(head), MakeWake());
   if (result.reply.has_value()) {
-    co_return co_await WriteReply(*std::move(result.reply), framing) && framing.keep_alive;
+    co_return co_await WriteReply(*result.reply, framing) && framing.keep_alive;
   }
   co_return co_await RunJob(*result.job, framing) && framing.keep_alive;
+}
+
+// A request with a body: read within the server's memory, and handled by one of its workers, so that
+// a large one holds up nobody's reading and writing.
+asio::awaitable<bool> Connection::ReceiveAndAnswer(Parser& parser, HttpRequest head,
+                                                   Framing framing) {
+  HttpResult result;
+  {
+    const auto length = parser.content_length();
+    const BodyReservation reservation(
+        owner_, length.has_value() ? std::min<std::size_t>(*length, options_.max_body_bytes)
+                                   : options_.max_body_bytes);
+    if (!reservation.ok()) co_return co_await ReplyBusy("too many large requests at a time");
+    Enter(Phase::kBody);
+    if (!co_await ReadBody(parser)) co_return false;
+    head.body = std::move(parser.get().body());
+    Enter(Phase::kBusy);
+    if (!owner_.EnterWorkers()) co_return co_await ReplyBusy("too many requests at a time");
+    result = co_await asio::co_spawn(owner_.Workers(), HandleAside(std::move(head)),
+                                     asio::use_awaitable);
+    owner_.LeaveWorkers();
+  }
+  if (result.reply.has_value()) co_return co_await WriteReply(*std::move(result.reply), framing);
+  co_return co_await RunJob(*result.job, framing);
+}
+
+asio::awaitable<HttpResult> Connection::HandleAside(HttpRequest request) {
+  co_return handler_.Handle(std::move(request), MakeWake());
 }
 
 HttpRequest Connection::MakeRequest(Parser& parser) {
@@ -188,13 +262,17 @@ HttpRequest Connection::MakeRequest(Parser& parser) {
   request.method = message.method() == http::verb::head ? std::string("GET")
                                                         : std::string(method.data(), method.size());
   request.target = std::string(target.data(), target.size());
+  request.version = static_cast<int>(message.version());
+  request.host_count = static_cast<int>(message.count(http::field::host));
+  request.host = Field(message, http::field::host);
+  request.origin = Field(message, http::field::origin);
+  request.content_encoding = Field(message, http::field::content_encoding);
   request.authorization = Field(message, http::field::authorization);
   request.content_type = Field(message, http::field::content_type);
   return request;
 }
 
 asio::awaitable<bool> Connection::ReadBody(Parser& parser) {
-  if (parser.is_done()) co_return true;
   if (absl::EqualsIgnoreCase(Field(parser.get(), http::field::expect), "100-continue")) {
     if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
@@ -217,6 +295,13 @@ asio::awaitable<bool> Connection::ReplyToBadHead(int status, std::string message
   co_return false;
 }
 
+asio::awaitable<bool> Connection::ReplyBusy(std::string message) {
+  HttpReply reply = handler_.ErrorReply(503, message);
+  reply.headers.emplace_back("Retry-After", "1");
+  co_await WriteReply(std::move(reply), Framing{});
+  co_return false;
+}
+
 asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
   if (draining_) framing.keep_alive = false;
   std::string bytes = ReplyHead(reply, reply.body.size(), /*chunked=*/false, framing.keep_alive);
@@ -225,9 +310,11 @@ asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
 }
 
 asio::awaitable<bool> Connection::Write(std::string bytes) {
+  Enter(Phase::kWrite);
   stream_.expires_after(Nanos(options_.write_timeout));
   const auto buffer = asio::buffer(bytes);
   const auto [error, count] = co_await asio::async_write(stream_, buffer, kToken);
+  Enter(Phase::kBusy);
   if (error) gone_ = true;
   co_return !error;
 }
@@ -297,6 +384,7 @@ asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
 
 // Lets the client read the last answer: closing while it still sends would reset the connection.
 asio::awaitable<void> Connection::Linger() {
+  Enter(Phase::kIdle);
   boost::system::error_code ignored;
   stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
   stream_.expires_after(kLingerTime);

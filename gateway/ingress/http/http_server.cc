@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -11,8 +13,10 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -43,18 +47,54 @@ void SetNoDelay(tcp::socket& socket) {
 }
 void SetNoDelay(UnixProtocol::socket&) {}
 
+// Who is at the other end, as far as connections are counted by it: an IPv4 address or an IPv6
+// network. Empty for this machine, whose users cannot be told apart.
+std::string PeerOf(const tcp::socket& socket) {
+  boost::system::error_code error;
+  const asio::ip::address address = socket.remote_endpoint(error).address();
+  if (error || address.is_loopback()) return "";
+  if (address.is_v4()) return address.to_string();
+  const auto bytes = address.to_v6().to_bytes();
+  return std::string(bytes.begin(), bytes.begin() + 8);
+}
+std::string PeerOf(const UnixProtocol::socket&) { return ""; }
+
 }  // namespace
 
-struct HttpServer::Impl {
+struct HttpServer::Impl final : ConnectionOwner {
+  // Room for essential requests beyond max_connections.
+  static constexpr std::size_t kCrowdedConnections = 32;
+
+  struct Entry {
+    std::weak_ptr<Connection> connection;
+    std::shared_ptr<const Connection::Activity> activity;
+    std::string peer;
+    bool crowded = false;
+  };
+  using Filter = std::function<bool(const Entry&)>;
+
   Impl(const HttpServerOptions& given, HttpHandler& h)
-      : options(given), handler(h), accept_strand(asio::make_strand(io)) {}
+      : options(given),
+        handler(h),
+        accept_strand(asio::make_strand(io)),
+        workers(static_cast<std::size_t>(given.workers)) {}
 
   absl::Status ListenTcp(const ListenAddress& where);
   absl::Status ListenUnixSocket(const ListenAddress& where);
   template <typename Acceptor>
   asio::awaitable<void> AcceptLoop(Acceptor& acceptor);
-  void Adopt(Connection::Socket socket);
-  void Forget(std::uint64_t id);
+  void Adopt(Connection::Socket socket, std::string peer);
+  std::optional<Entry> TakeVictimLocked(const Filter& may);
+  std::optional<Entry> MakeRoomLocked(const std::string& peer, bool& crowded);
+  void CloseVictim(const Filter& may);
+
+  void Forget(std::uint64_t id) override;
+  bool ReserveBody(std::size_t bytes) override;
+  void ReleaseBody(std::size_t bytes) override { body_bytes -= bytes; }
+  bool EnterWorkers() override;
+  void LeaveWorkers() override { --at_workers; }
+  asio::any_io_executor Workers() override { return workers.get_executor(); }
+
   std::vector<std::shared_ptr<Connection>> Connections();
   bool WaitUntilEmpty(absl::Duration limit);
   void Stop();
@@ -66,9 +106,11 @@ struct HttpServer::Impl {
   // Before `io`, whose end may destroy connections: they use these.
   std::mutex mutex;
   std::condition_variable changed;
-  std::map<std::uint64_t, std::weak_ptr<Connection>> connections;
+  std::map<std::uint64_t, Entry> connections;  // by id: the oldest first
   std::uint64_t next_id = 0;
   bool stopping = false;
+  std::atomic<std::size_t> body_bytes = 0;
+  std::atomic<std::size_t> at_workers = 0;
 
   asio::io_context io;
   // What Shutdown posts must run, even with no connection left.
@@ -76,6 +118,8 @@ struct HttpServer::Impl {
   asio::strand<asio::io_context::executor_type> accept_strand;
   std::optional<tcp::acceptor> tcp_acceptor;
   std::optional<UnixProtocol::acceptor> unix_acceptor;
+  // After `io`, which what they do comes back to.
+  asio::thread_pool workers;
   std::vector<std::thread> threads;
 };
 
@@ -124,35 +168,96 @@ asio::awaitable<void> HttpServer::Impl::AcceptLoop(Acceptor& acceptor) {
     auto [error, socket] = co_await acceptor.async_accept(strand, kToken);
     if (!error) {
       SetNoDelay(socket);
-      Adopt(Connection::Socket(std::move(socket)));
+      std::string peer = PeerOf(socket);
+      Adopt(Connection::Socket(std::move(socket)), std::move(peer));
       continue;
     }
     if (error == asio::error::operation_aborted || !acceptor.is_open()) break;
-    // Out of descriptors, most likely: let some connections end first.
+    // Out of descriptors, most likely: end a connection that does nothing, and let others end.
+    CloseVictim([](const Entry&) { return true; });
     pause.expires_after(kAcceptPause);
     co_await pause.async_wait(kToken);
   }
 }
 
-void HttpServer::Impl::Adopt(Connection::Socket socket) {
+// The connection that has been idle for longest; else the one that has been receiving or sending
+// the same thing for longest, over crowded_timeout. It counts no more; the caller closes it.
+std::optional<HttpServer::Impl::Entry> HttpServer::Impl::TakeVictimLocked(const Filter& may) {
+  using Phase = Connection::Phase;
+  const auto stuck_before =
+      std::chrono::steady_clock::now() - absl::ToChronoNanoseconds(options.crowded_timeout);
+  auto victim = connections.end();
+  // Of the victim so far: whether it is idle comes first, then for how long.
+  std::pair<bool, std::chrono::steady_clock::time_point> worst;
+  for (auto entry = connections.begin(); entry != connections.end(); ++entry) {
+    const Phase phase = entry->second.activity->phase;
+    const auto since = entry->second.activity->since.load();
+    const bool idle = phase == Phase::kIdle;
+    if (!idle && (phase == Phase::kBusy || since >= stuck_before)) continue;
+    if (!may(entry->second)) continue;
+    if (victim != connections.end() && std::pair(!idle, since) >= worst) continue;
+    victim = entry;
+    worst = {!idle, since};
+  }
+  if (victim == connections.end()) return std::nullopt;
+  Entry taken = std::move(victim->second);
+  connections.erase(victim);
+  return taken;
+}
+
+// Whom to close for one more connection of `peer`; `crowded` when nobody may be closed for it.
+std::optional<HttpServer::Impl::Entry> HttpServer::Impl::MakeRoomLocked(const std::string& peer,
+                                                                        bool& crowded) {
+  std::size_t whole = 0;
+  std::size_t of_peer = 0;
+  for (const auto& [id, entry] : connections) {
+    whole += !entry.crowded;
+    of_peer += !entry.crowded && entry.peer == peer;
+  }
+  const bool over_peer = !peer.empty() && of_peer >= options.max_connections_per_peer;
+  if (!over_peer && whole < options.max_connections) return std::nullopt;
+  std::optional<Entry> victim = TakeVictimLocked(
+      [&](const Entry& entry) { return !entry.crowded && (!over_peer || entry.peer == peer); });
+  crowded = !victim.has_value();
+  if (!crowded || connections.size() - whole < kCrowdedConnections) return victim;
+  // These have little to do: the oldest has had its time.
+  const auto oldest = std::find_if(connections.begin(), connections.end(),
+                                   [](const auto& entry) { return entry.second.crowded; });
+  victim = std::move(oldest->second);
+  connections.erase(oldest);
+  return victim;
+}
+
+void HttpServer::Impl::CloseVictim(const Filter& may) {
+  std::optional<Entry> victim;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    victim = TakeVictimLocked(may);
+  }
+  if (!victim.has_value()) return;
+  if (auto connection = victim->connection.lock()) Connection::Close(std::move(connection));
+}
+
+void HttpServer::Impl::Adopt(Connection::Socket socket, std::string peer) {
   std::shared_ptr<Connection> connection;
-  bool full = false;
+  std::optional<Entry> victim;
   {
     const std::lock_guard<std::mutex> lock(mutex);
     if (stopping) return;
-    full = connections.size() >= options.max_connections;
-    // Refusals cost little, but they too have a bound.
-    if (connections.size() >= options.max_connections * 2 + 16) return;
+    bool crowded = false;
+    victim = MakeRoomLocked(peer, crowded);
     const std::uint64_t id = next_id++;
-    connection = std::make_shared<Connection>(std::move(socket), options, handler,
-                                              [this, id] { Forget(id); });
-    connections.emplace(id, connection);
+    connection =
+        std::make_shared<Connection>(std::move(socket), options, handler, *this, id, crowded);
+    connections.emplace(id, Entry{.connection = connection,
+                                  .activity = connection->activity(),
+                                  .peer = std::move(peer),
+                                  .crowded = crowded});
   }
-  if (full) {
-    Connection::StartRefusal(std::move(connection));
-  } else {
-    Connection::Start(std::move(connection));
+  if (victim.has_value()) {
+    if (auto old = victim->connection.lock()) Connection::Close(std::move(old));
   }
+  Connection::Start(std::move(connection));
 }
 
 void HttpServer::Impl::Forget(std::uint64_t id) {
@@ -161,11 +266,25 @@ void HttpServer::Impl::Forget(std::uint64_t id) {
   changed.notify_all();
 }
 
+// Where there is no room, whoever sends for longest gives way; not at once, but for the next one.
+bool HttpServer::Impl::ReserveBody(std::size_t bytes) {
+  if (body_bytes.fetch_add(bytes) + bytes <= options.max_body_memory) return true;
+  body_bytes -= bytes;
+  CloseVictim([](const Entry& entry) { return entry.activity->phase == Connection::Phase::kBody; });
+  return false;
+}
+
+bool HttpServer::Impl::EnterWorkers() {
+  if (at_workers.fetch_add(1) < options.max_waiting_requests) return true;
+  --at_workers;
+  return false;
+}
+
 std::vector<std::shared_ptr<Connection>> HttpServer::Impl::Connections() {
   const std::lock_guard<std::mutex> lock(mutex);
   std::vector<std::shared_ptr<Connection>> alive;
-  for (const auto& [id, weak] : connections) {
-    if (auto connection = weak.lock()) alive.push_back(std::move(connection));
+  for (const auto& [id, entry] : connections) {
+    if (auto connection = entry.connection.lock()) alive.push_back(std::move(connection));
   }
   return alive;
 }

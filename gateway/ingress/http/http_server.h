@@ -13,14 +13,23 @@
 namespace tandem {
 
 struct HttpServerOptions {
-  int threads = 2;
-  std::size_t max_connections = 256;  // further ones get 503
+  int threads = 2;                         // read and write
+  int workers = 2;                         // parse, tokenise and plan requests with a body
+  std::size_t max_waiting_requests = 128;  // for a worker; further ones get 503
+  // For one more, the connection that has been idle for longest is closed, or one that has been
+  // reading or writing without an end for over crowded_timeout. Where all are busy, /healthz,
+  // /readyz and /metrics are answered all the same, and the rest gets 503.
+  std::size_t max_connections = 256;
+  std::size_t max_connections_per_peer = 64;  // of another machine
+  // Bodies of over 64 KiB that are being received or wait for a worker; further ones get 503.
+  std::size_t max_body_memory = 128 << 20;
   std::size_t max_header_bytes = 32 << 10;
   std::size_t max_body_bytes = 8 << 20;
   absl::Duration header_timeout = absl::Seconds(30);  // from its first byte to the end of a head
   absl::Duration idle_timeout = absl::Seconds(75);    // between requests
   absl::Duration body_timeout = absl::Seconds(60);
   absl::Duration write_timeout = absl::Seconds(60);  // for a client that does not read
+  absl::Duration crowded_timeout = absl::Seconds(2);
 };
 
 // HTTP/1.0 and 1.1 on one TCP or Unix-socket address. Keep-alive and pipelining: requests of a

@@ -14,10 +14,15 @@ namespace tandem {
 // HTTP as its handlers see it: no sockets, no framing. The server (http_server.h) does those.
 
 struct HttpRequest {
-  std::string method;         // "GET"; a HEAD request arrives as GET
-  std::string target;         // as sent: path and query, percent-encoded
-  std::string authorization;  // values of these headers, "" when absent
+  std::string method;  // "GET"; a HEAD request arrives as GET
+  std::string target;  // as sent: path and query, percent-encoded
+  int version = 11;    // 10: HTTP/1.0
+  int host_count = 0;  // Host headers
+  std::string host;    // values of these headers, "" when absent
+  std::string origin;
+  std::string authorization;
   std::string content_type;
+  std::string content_encoding;
   std::string body;  // empty in Refuse
 };
 
@@ -57,7 +62,10 @@ class HttpHandler {
   virtual ~HttpHandler() = default;
   // Looks at the head of a request before its body is read: a reply here ends it.
   virtual std::optional<HttpReply> Refuse(const HttpRequest& head) = 0;
-  // `wake` may be called from any thread until the job is destroyed. It never blocks.
+  // A cheap request that is answered even while there are too many connections.
+  virtual bool Essential(const HttpRequest& head) const = 0;
+  // Requests with a body come on a thread that may take its time, others must be quick. `wake` may
+  // be called from any thread until the job is destroyed. It never blocks.
   virtual HttpResult Handle(HttpRequest request, std::function<void()> wake) = 0;
   // For what the server itself refuses: bad syntax (400), 413, 431, 503.
   virtual HttpReply ErrorReply(int status, const std::string& message) = 0;

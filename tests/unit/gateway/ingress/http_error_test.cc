@@ -117,7 +117,8 @@ TEST_F(HttpError, KeysGuardAllButHealth) {
   EXPECT_EQ(Ask("GET", "/v1/models", "", "Authorization: Bearer secret\r\n").status, 200);
   // The body of an unauthorised request is not even read.
   HttpTestClient client = Connect();
-  client.Send("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+  client.Send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
   const TestReply reply = client.Read();
   EXPECT_EQ(reply.status, 401);
   EXPECT_EQ(reply.headers.at("connection"), "close");
@@ -127,7 +128,7 @@ TEST_F(HttpError, FormPostsOfWebPagesAreRefused) {
   Start();
   HttpTestClient client = Connect();
   client.Send(
-      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
       "Content-Length: 2\r\n\r\n{}");
   EXPECT_EQ(client.Read().status, 415);
 }

@@ -58,7 +58,7 @@ void HttpTestClient::Send(std::string_view bytes) {
 void HttpTestClient::SendRequest(std::string_view method, std::string_view path,
                                  std::string_view body, std::string_view headers) {
   std::string text(method);
-  text.append(" ").append(path).append(" HTTP/1.1\r\nHost: test\r\n").append(headers);
+  text.append(" ").append(path).append(" HTTP/1.1\r\nHost: localhost\r\n").append(headers);
   if (!body.empty()) {
     text.append("Content-Type: application/json\r\nContent-Length: ");
     text.append(std::to_string(body.size())).append("\r\n");

@@ -8,18 +8,20 @@
 
 #include "absl/status/status.h"
 #include "gateway/ingress/answer/answer_format.h"
-#include "gateway/ingress/generation.h"
 #include "gateway/ingress/http/http_types.h"
+#include "gateway/ingress/running_answer.h"
 #include "gateway/ingress/serving.h"
 
 namespace tandem {
 
 class IngressMetrics;
 
-struct GenerationJobSpec {
+struct AnswerJobSpec {
   std::shared_ptr<const Serving> serving;
-  std::vector<GenerationSpec> choices;  // in the order of their index
-  std::int64_t prompt_tokens = 0;       // each prompt counted once, whatever n
+  std::string id;                   // of the whole answer
+  std::vector<AnswerSpec> prompts;  // in order; their requests' ids are the job's to set
+  std::int32_t n = 1;               // choices of each, one seed apart
+  std::int32_t num_logprobs = -1;
   bool stream = false;
   bool include_usage = false;
   std::unique_ptr<AnswerFormat> format;
@@ -28,44 +30,50 @@ struct GenerationJobSpec {
 };
 
 // Runs the choices of one HTTP request at the engine and writes the answer. At most kInFlight
-// choices run at a time, so that one request with many prompts does not fill the engine's queue.
+// choices run at a time, so that one request with many prompts does not fill the engine's queue. An
+// answer that is not streamed and grows over kMaxAnswerBytes (answer_plan.h) ends with a 400.
 // An error before the first byte of the answer becomes a reply with its own status; later, in a
 // stream, an event {"error": ...}, which ends it.
-class GenerationJob final : public HttpJob {
+class AnswerJob final : public HttpJob {
  public:
   static constexpr std::size_t kInFlight = 8;
 
-  // Submits the first choices. Errors are those of Engine::Submit for the very first one.
-  static absl::StatusOr<std::unique_ptr<GenerationJob>> Start(GenerationJobSpec spec,
-                                                              std::function<void()> wake);
-  ~GenerationJob() override;
+  // Submits the first choices. Errors are those of CheckEchoBytes, and of
+  // Engine::Submit for the very first one.
+  static absl::StatusOr<std::unique_ptr<AnswerJob>> Start(AnswerJobSpec spec,
+                                                          std::function<void()> wake);
+  ~AnswerJob() override;
 
   Progress Poll() override;
   void Abort(const absl::Status& status) override;
 
  private:
   struct Choice {
-    std::unique_ptr<Generation> generation;
+    std::unique_ptr<RunningAnswer> answer;  // from its start to its end
+    std::int32_t completion_tokens = 0;
     AnswerPart part;  // whole answers gather here
     bool opened = false;
     bool finished = false;
   };
 
-  GenerationJob(GenerationJobSpec spec, std::function<void()> wake);
-  absl::Status CreateChoices();
+  AnswerJob(AnswerJobSpec spec, std::function<void()> wake);
+  absl::Status CreateAnswer(std::size_t index);
   absl::Status StartChoices();
   void TakeUpdate(Choice& choice, std::string& events);
+  void Gather(AnswerPart& part, RunningAnswer::Update update);
   void AddEvent(const std::string& json, std::string& events);
   Progress Fail(Progress progress);
   void Record(int http_status);
   AnswerUsage Usage() const;
 
-  GenerationJobSpec spec_;
+  AnswerJobSpec spec_;
   std::function<void()> wake_;
   std::vector<Choice> choices_;
   std::size_t next_to_start_ = 0;
   std::size_t running_ = 0;
   std::size_t finished_ = 0;
+  std::int64_t prompt_tokens_ = 0;  // each prompt counted once, whatever n
+  std::int64_t gathered_bytes_ = 0;
   bool head_sent_ = false;
   bool recorded_ = false;
   absl::Status error_;

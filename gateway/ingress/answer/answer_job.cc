@@ -1,7 +1,8 @@
-#include "gateway/ingress/answer/generation_job.h"
+#include "gateway/ingress/answer/answer_job.h"
 
 #include <utility>
 
+#include "gateway/ingress/answer_plan.h"
 #include "gateway/ingress/metrics.h"
 #include "gateway/ingress/openai/error.h"
 #include "lib/base/status_macros.h"
@@ -31,39 +32,51 @@ HttpReply ErrorReplyFor(const absl::Status& status) {
   return reply;
 }
 
-GenerationJob::GenerationJob(GenerationJobSpec spec, std::function<void()> wake)
+AnswerJob::AnswerJob(AnswerJobSpec spec, std::function<void()> wake)
     : spec_(std::move(spec)), wake_(std::move(wake)), begin_(std::chrono::steady_clock::now()) {}
 
-GenerationJob::~GenerationJob() { Record(kClientClosed); }
+AnswerJob::~AnswerJob() { Record(kClientClosed); }
 
-absl::StatusOr<std::unique_ptr<GenerationJob>> GenerationJob::Start(GenerationJobSpec spec,
-                                                                    std::function<void()> wake) {
-  std::unique_ptr<GenerationJob> job(new GenerationJob(std::move(spec), std::move(wake)));
+absl::StatusOr<std::unique_ptr<AnswerJob>> AnswerJob::Start(AnswerJobSpec spec,
+                                                            std::function<void()> wake) {
+  std::unique_ptr<AnswerJob> job(new AnswerJob(std::move(spec), std::move(wake)));
   job->recorded_ = true;  // until it runs, a failure is the caller's to record
-  TANDEM_RETURN_IF_ERROR(job->CreateChoices());
+  std::int64_t echoed = 0;
+  for (const AnswerSpec& prompt : job->spec_.prompts) {
+    const auto tokens = static_cast<std::int64_t>(prompt.request.prompt.size());
+    job->prompt_tokens_ += tokens;
+    if (prompt.echo) echoed += tokens * job->spec_.n;
+  }
+  TANDEM_RETURN_IF_ERROR(CheckEchoBytes(echoed, job->spec_.num_logprobs));
+  job->choices_.resize(job->spec_.prompts.size() * static_cast<std::size_t>(job->spec_.n));
+  for (std::size_t i = 0; i < job->choices_.size(); ++i) {
+    job->choices_[i].part.index = static_cast<int>(i);
+  }
   TANDEM_RETURN_IF_ERROR(job->StartChoices());
   job->recorded_ = false;
   return job;
 }
 
-absl::Status GenerationJob::CreateChoices() {
-  for (GenerationSpec& choice_spec : spec_.choices) {
-    TANDEM_ASSIGN_OR_RETURN(
-        std::unique_ptr<Generation> generation,
-        Generation::Create(*spec_.serving->engine, spec_.serving->model.tokenizer,
-                           std::move(choice_spec)));
-    Choice& choice = choices_.emplace_back();
-    choice.part.index = static_cast<int>(choices_.size()) - 1;
-    choice.generation = std::move(generation);
-  }
-  spec_.choices.clear();
+// Made when its turn comes: the last choice of a prompt takes the prompt's memory over.
+absl::Status AnswerJob::CreateAnswer(std::size_t index) {
+  const auto n = static_cast<std::size_t>(spec_.n);
+  AnswerSpec& prompt = spec_.prompts[index / n];
+  AnswerSpec spec = (index + 1) % n == 0 ? std::move(prompt) : prompt;
+  spec.request.sampling.seed += index % n;
+  spec.request.id = Cat(spec_.id, "/", index);
+  TANDEM_ASSIGN_OR_RETURN(choices_[index].answer,
+                          RunningAnswer::Create(*spec_.serving->engine,
+                                                spec_.serving->model.tokenizer, std::move(spec)));
   return absl::OkStatus();
 }
 
 // A full queue is an error only while nothing of ours runs: else the rest waits for its turn.
-absl::Status GenerationJob::StartChoices() {
+absl::Status AnswerJob::StartChoices() {
   while (next_to_start_ < choices_.size() && running_ < kInFlight) {
-    const absl::Status status = choices_[next_to_start_].generation->Start(wake_);
+    if (choices_[next_to_start_].answer == nullptr) {
+      TANDEM_RETURN_IF_ERROR(CreateAnswer(next_to_start_));
+    }
+    const absl::Status status = choices_[next_to_start_].answer->Start(wake_);
     if (absl::IsResourceExhausted(status) && running_ > 0) return absl::OkStatus();
     TANDEM_RETURN_IF_ERROR(status);
     ++next_to_start_;
@@ -72,17 +85,19 @@ absl::Status GenerationJob::StartChoices() {
   return absl::OkStatus();
 }
 
-void GenerationJob::AddEvent(const std::string& json, std::string& events) {
+void AnswerJob::AddEvent(const std::string& json, std::string& events) {
   if (!json.empty()) events.append(Cat("data: ", json, "\n\n"));
 }
 
-void GenerationJob::TakeUpdate(Choice& choice, std::string& events) {
-  Generation::Update update = choice.generation->Take();
+void AnswerJob::TakeUpdate(Choice& choice, std::string& events) {
+  RunningAnswer::Update update = choice.answer->Take();
   if (!update.begun && !update.finished) return;
   if (!choice.opened && spec_.metrics != nullptr) {
     spec_.metrics->ObserveFirstToken(SecondsSince(begin_));
   }
+  choice.completion_tokens = choice.answer->completion_tokens();
   if (update.finished) {
+    choice.answer.reset();
     choice.finished = true;
     --running_;
     ++finished_;
@@ -95,8 +110,7 @@ void GenerationJob::TakeUpdate(Choice& choice, std::string& events) {
   if (update.finished) part.finish = update.reason;
   if (!spec_.stream) {
     choice.opened = true;
-    part.text.append(update.text);
-    std::move(update.tokens.begin(), update.tokens.end(), std::back_inserter(part.tokens));
+    Gather(part, std::move(update));
     return;
   }
   if (!std::exchange(choice.opened, true)) AddEvent(spec_.format->Opening(part.index), events);
@@ -106,15 +120,24 @@ void GenerationJob::TakeUpdate(Choice& choice, std::string& events) {
   AddEvent(spec_.format->Chunk(part), events);
 }
 
-AnswerUsage GenerationJob::Usage() const {
-  AnswerUsage usage{.prompt_tokens = spec_.prompt_tokens, .completion_tokens = 0};
-  for (const Choice& choice : choices_) {
-    usage.completion_tokens += choice.generation->completion_tokens();
+void AnswerJob::Gather(AnswerPart& part, RunningAnswer::Update update) {
+  part.text.append(update.text);
+  gathered_bytes_ += static_cast<std::int64_t>(update.text.size());
+  if (spec_.num_logprobs >= 0) {
+    gathered_bytes_ +=
+        static_cast<std::int64_t>(update.tokens.size()) * ScoredTokenBytes(spec_.num_logprobs);
+    std::move(update.tokens.begin(), update.tokens.end(), std::back_inserter(part.tokens));
   }
+  if (gathered_bytes_ > kMaxAnswerBytes) error_ = AnswerTooLong();
+}
+
+AnswerUsage AnswerJob::Usage() const {
+  AnswerUsage usage{.prompt_tokens = prompt_tokens_, .completion_tokens = 0};
+  for (const Choice& choice : choices_) usage.completion_tokens += choice.completion_tokens;
   return usage;
 }
 
-void GenerationJob::Record(int http_status) {
+void AnswerJob::Record(int http_status) {
   if (std::exchange(recorded_, true) || spec_.metrics == nullptr) return;
   const AnswerUsage usage = Usage();
   spec_.metrics->CountRequest(spec_.endpoint, http_status);
@@ -122,7 +145,7 @@ void GenerationJob::Record(int http_status) {
   spec_.metrics->ObserveDuration(spec_.endpoint, SecondsSince(begin_));
 }
 
-HttpJob::Progress GenerationJob::Fail(Progress progress) {
+HttpJob::Progress AnswerJob::Fail(Progress progress) {
   choices_.clear();  // cancels what runs
   progress.done = true;
   if (head_sent_ || progress.head.has_value()) {
@@ -134,7 +157,7 @@ HttpJob::Progress GenerationJob::Fail(Progress progress) {
   return progress;
 }
 
-HttpJob::Progress GenerationJob::Poll() {
+HttpJob::Progress AnswerJob::Poll() {
   Progress progress;
   for (std::size_t i = 0; i < next_to_start_ && error_.ok(); ++i) {
     if (!choices_[i].finished) TakeUpdate(choices_[i], progress.bytes);
@@ -169,7 +192,7 @@ HttpJob::Progress GenerationJob::Poll() {
   return progress;
 }
 
-void GenerationJob::Abort(const absl::Status& status) {
+void AnswerJob::Abort(const absl::Status& status) {
   if (error_.ok()) error_ = status;
 }
 

@@ -1,4 +1,4 @@
-#include "gateway/ingress/generation_plan.h"
+#include "gateway/ingress/answer_plan.h"
 
 #include <algorithm>
 #include <random>
@@ -26,10 +26,11 @@ absl::Status CheckTokens(const Serving& serving, std::string_view field,
   return absl::OkStatus();
 }
 
+// The ranges that do not depend on the model are sampling_rules.h's.
 absl::Status CheckSampling(const Serving& serving, const SamplingParams& sampling) {
   const std::int32_t vocab_size = serving.engine->limits().vocab_size;
   for (const auto& [token, bias] : sampling.logit_bias) {
-    if (token < 0 || token >= vocab_size) {
+    if (token >= vocab_size) {
       return InvalidField("logit_bias", Cat("'logit_bias': expected token ids from 0 to ",
                                             vocab_size - 1, ", found ", token));
     }
@@ -38,9 +39,20 @@ absl::Status CheckSampling(const Serving& serving, const SamplingParams& samplin
   return valid.ok() ? valid : InvalidField("", std::string(valid.message()));
 }
 
+std::size_t ContextTokens(const Serving& serving) {
+  return static_cast<std::size_t>(std::max(serving.engine->limits().context_tokens, 0));
+}
+
+absl::Status PromptTooLong(const Serving& serving, std::string_view field) {
+  return InvalidField(
+      field,
+      Cat("this model's context is ", ContextTokens(serving), " tokens; the prompt has more"),
+      "context_length_exceeded");
+}
+
 absl::StatusOr<std::int32_t> PlanMaxTokens(const Serving& serving, std::string_view field,
                                            std::size_t prompt_tokens,
-                                           const GenerationOptions& options) {
+                                           const AnswerOptions& options) {
   const auto context = static_cast<std::int64_t>(serving.engine->limits().context_tokens);
   const std::int64_t left = context - static_cast<std::int64_t>(prompt_tokens);
   const std::int64_t least = options.max_tokens.value_or(1) == 0 ? 0 : 1;
@@ -86,25 +98,50 @@ absl::Status CheckModelName(const Serving& serving, std::string_view name) {
 absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
                                                         absl::Span<const ChatMessage> messages) {
   absl::StatusOr<std::vector<std::int32_t>> ids =
-      EncodeGemmaChat(*serving.model.tokenizer, messages);
+      EncodeGemmaChat(*serving.model.tokenizer, messages, {.max_ids = ContextTokens(serving)});
   if (ids.ok()) return ids;
+  if (absl::IsOutOfRange(ids.status())) return PromptTooLong(serving, "messages");
   if (absl::IsFailedPrecondition(ids.status())) {
     return InvalidField("messages", Cat("this model cannot chat: ", ids.status().message()));
   }
   return InvalidField("messages", std::string(ids.status().message()));
 }
 
-std::vector<std::int32_t> TextPromptIds(const Serving& serving, std::string_view text) {
+absl::StatusOr<std::vector<std::int32_t>> TextPromptIds(const Serving& serving,
+                                                        std::string_view field,
+                                                        std::string_view text) {
   const Tokenizer& tokenizer = *serving.model.tokenizer;
-  return tokenizer.Encode(text, {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = true});
+  absl::StatusOr<std::vector<std::int32_t>> ids =
+      tokenizer.EncodeAtMost(text, ContextTokens(serving),
+                             {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = true});
+  if (absl::IsOutOfRange(ids.status())) return PromptTooLong(serving, field);
+  return ids;
 }
 
-absl::StatusOr<GenerationSpec> PlanGeneration(const Serving& serving, std::string_view prompt_field,
-                                              std::vector<std::int32_t> prompt,
-                                              const GenerationOptions& options) {
+absl::Status AnswerTooLong() {
+  return InvalidField("logprobs",
+                      Cat("the answer would go over the limit of ", kMaxAnswerBytes >> 20,
+                          " MiB: ask for fewer tokens, choices or log-probabilities, or for a "
+                          "stream without echo"));
+}
+
+absl::Status CheckEchoBytes(std::int64_t prompt_tokens, std::int32_t num_logprobs) {
+  if (num_logprobs < 0) return absl::OkStatus();
+  const std::int64_t most = kMaxAnswerBytes / ScoredTokenBytes(num_logprobs);
+  if (prompt_tokens <= most) return absl::OkStatus();
+  return InvalidField("echo", Cat("the log-probabilities of ", prompt_tokens,
+                                  " echoed prompt tokens (over all "
+                                  "choices) would go over an answer's limit of ",
+                                  kMaxAnswerBytes >> 20, " MiB: with 'logprobs' ", num_logprobs,
+                                  " at most ", most, " tokens can be echoed"));
+}
+
+absl::StatusOr<AnswerSpec> PlanAnswer(const Serving& serving, std::string_view prompt_field,
+                                      std::vector<std::int32_t> prompt,
+                                      const AnswerOptions& options) {
   TANDEM_RETURN_IF_ERROR(CheckTokens(serving, prompt_field, prompt));
   TANDEM_RETURN_IF_ERROR(CheckSampling(serving, options.sampling));
-  GenerationSpec spec;
+  AnswerSpec spec;
   TANDEM_ASSIGN_OR_RETURN(spec.request.max_tokens,
                           PlanMaxTokens(serving, prompt_field, prompt.size(), options));
   spec.request.prompt = std::move(prompt);

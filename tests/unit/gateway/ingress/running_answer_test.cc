@@ -1,4 +1,4 @@
-#include "gateway/ingress/generation.h"
+#include "gateway/ingress/running_answer.h"
 
 #include <gtest/gtest.h>
 
@@ -7,68 +7,68 @@
 #include <utility>
 #include <vector>
 
-#include "gateway/ingress/generation_plan.h"
+#include "gateway/ingress/answer_plan.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 
 namespace tandem {
 namespace {
 
-class GenerationTest : public ::testing::Test {
+class RunningAnswerTest : public ::testing::Test {
  protected:
-  std::unique_ptr<Generation> Begin(GenerationSpec spec) {
+  std::unique_ptr<RunningAnswer> Begin(AnswerSpec spec) {
     if (spec.request.prompt.empty()) spec.request.prompt = {2, Id("Hello")};
     if (spec.request.max_tokens == 0) spec.request.max_tokens = 8;
-    auto generation = Generation::Create(engine_, TestTokenizer(), std::move(spec));
-    EXPECT_TRUE(generation.ok());
-    EXPECT_TRUE((*generation)->Start([this] { ++wakes_; }).ok());
-    return *std::move(generation);
+    auto answer = RunningAnswer::Create(engine_, TestTokenizer(), std::move(spec));
+    EXPECT_TRUE(answer.ok());
+    EXPECT_TRUE((*answer)->Start([this] { ++wakes_; }).ok());
+    return *std::move(answer);
   }
 
   FakeEngine engine_;
   std::atomic<int> wakes_ = 0;
 };
 
-TEST_F(GenerationTest, WakesOncePerTakeAndGivesAllThatCame) {
-  auto generation = Begin({});
-  EXPECT_FALSE(generation->Take().begun);
+TEST_F(RunningAnswerTest, WakesOncePerTakeAndGivesAllThatCame) {
+  auto answer = Begin({});
+  EXPECT_FALSE(answer->Take().begun);
   engine_.Tokens(1, {Id("Hello"), Id("\u2581wor"), Id("ld")});
   EXPECT_EQ(wakes_, 1);
-  Generation::Update update = generation->Take();
+  RunningAnswer::Update update = answer->Take();
   EXPECT_TRUE(update.begun);
   EXPECT_FALSE(update.finished);
   EXPECT_EQ(update.text, "Hello world");
   engine_.Finish(1, FinishReason::kLength);
   EXPECT_EQ(wakes_, 2);
-  update = generation->Take();
+  update = answer->Take();
   EXPECT_TRUE(update.finished);
   EXPECT_EQ(update.reason, FinishReason::kLength);
-  EXPECT_EQ(generation->completion_tokens(), 3);
-  EXPECT_EQ(generation->prompt_tokens(), 2);
+  EXPECT_EQ(answer->completion_tokens(), 3);
+  EXPECT_EQ(answer->prompt_tokens(), 2);
 }
 
-TEST_F(GenerationTest, AStopStringCancelsTheEngine) {
-  GenerationSpec spec;
+TEST_F(RunningAnswerTest, AStopStringCancelsTheEngine) {
+  AnswerSpec spec;
   spec.stops = {"wor"};
-  auto generation = Begin(std::move(spec));
+  auto answer = Begin(std::move(spec));
   engine_.Tokens(1, {Id("Hello"), Id("\u2581world"), Id("!")});
-  const Generation::Update update = generation->Take();
+  const RunningAnswer::Update update = answer->Take();
   EXPECT_TRUE(update.finished);
   EXPECT_EQ(update.reason, FinishReason::kStop);
   EXPECT_EQ(update.text, "Hello ");
-  EXPECT_EQ(generation->completion_tokens(), 2);
+  EXPECT_EQ(answer->completion_tokens(), 2);
   engine_.WaitForCancel(1);
-  EXPECT_FALSE(generation->Take().finished);  // only once
+  EXPECT_FALSE(answer->Take().finished);  // only once
 }
 
-TEST_F(GenerationTest, TheEndOfTurnEndsIt) {
-  GenerationSpec spec;
+TEST_F(RunningAnswerTest, TheEndOfTurnEndsIt) {
+  AnswerSpec spec;
   spec.stop_token = Id("<end_of_turn>");
-  auto generation = Begin(spec);
+  auto answer = Begin(spec);
   engine_.Tokens(1, {Id("!"), Id("<end_of_turn>")});
-  const Generation::Update update = generation->Take();
+  const RunningAnswer::Update update = answer->Take();
   EXPECT_EQ(update.text, "!");
   EXPECT_EQ(update.reason, FinishReason::kStop);
-  EXPECT_EQ(generation->completion_tokens(), 1);
+  EXPECT_EQ(answer->completion_tokens(), 1);
   engine_.WaitForCancel(1);
 
   spec.request.ignore_eos = true;
@@ -77,55 +77,55 @@ TEST_F(GenerationTest, TheEndOfTurnEndsIt) {
   EXPECT_FALSE(ignoring->Take().finished);
 }
 
-TEST_F(GenerationTest, LeavingCancels) {
+TEST_F(RunningAnswerTest, LeavingCancels) {
   Begin({}).reset();
   engine_.WaitForCancel(1);
   EXPECT_EQ(wakes_, 0);
 }
 
-TEST_F(GenerationTest, AnEngineErrorIsPassedOn) {
-  auto generation = Begin({});
+TEST_F(RunningAnswerTest, AnEngineErrorIsPassedOn) {
+  auto answer = Begin({});
   engine_.Tokens(1, {Id("!")});
   engine_.Finish(1, FinishReason::kError, absl::UnavailableError("gpu0 is gone"));
-  const Generation::Update update = generation->Take();
+  const RunningAnswer::Update update = answer->Take();
   EXPECT_TRUE(update.finished);
   EXPECT_EQ(update.status, absl::UnavailableError("gpu0 is gone"));
   EXPECT_EQ(update.text, "!");
 }
 
-TEST_F(GenerationTest, NoTokensWantedAsksTheEngineForNothing) {
-  GenerationSpec spec;
+TEST_F(RunningAnswerTest, NoTokensWantedAsksTheEngineForNothing) {
+  AnswerSpec spec;
   spec.request.prompt = {2, Id("Hello")};
   spec.echo = true;
-  auto generation = Generation::Create(engine_, TestTokenizer(), std::move(spec));
-  ASSERT_TRUE(generation.ok());
-  ASSERT_TRUE((*generation)->Start([this] { ++wakes_; }).ok());
+  auto answer = RunningAnswer::Create(engine_, TestTokenizer(), std::move(spec));
+  ASSERT_TRUE(answer.ok());
+  ASSERT_TRUE((*answer)->Start([this] { ++wakes_; }).ok());
   EXPECT_EQ(wakes_, 1);
-  const Generation::Update update = (*generation)->Take();
+  const RunningAnswer::Update update = (*answer)->Take();
   EXPECT_EQ(update.text, "Hello");
   EXPECT_TRUE(update.finished);
   EXPECT_EQ(engine_.submitted(), 0u);
 }
 
-TEST_F(GenerationTest, AReaderThatFallsFarBehindLosesTheRequest) {
-  auto generation = Begin({});
+TEST_F(RunningAnswerTest, AReaderThatFallsFarBehindLosesTheRequest) {
+  auto answer = Begin({});
   for (std::size_t i = 0; i <= TokenMailbox::kMaxWaiting; ++i) engine_.Tokens(1, {Id("!")});
-  const Generation::Update update = generation->Take();
+  const RunningAnswer::Update update = answer->Take();
   EXPECT_TRUE(update.finished);
   EXPECT_TRUE(absl::IsResourceExhausted(update.status));
   engine_.WaitForCancel(1);
 }
 
-TEST_F(GenerationTest, ARefusedStartCanBeTriedAgain) {
-  GenerationSpec spec;
+TEST_F(RunningAnswerTest, ARefusedStartCanBeTriedAgain) {
+  AnswerSpec spec;
   spec.request.prompt = {2};
   spec.request.max_tokens = 1;
-  auto generation = Generation::Create(engine_, TestTokenizer(), std::move(spec));
-  ASSERT_TRUE(generation.ok());
+  auto answer = RunningAnswer::Create(engine_, TestTokenizer(), std::move(spec));
+  ASSERT_TRUE(answer.ok());
   engine_.SetQueue(0);
-  EXPECT_TRUE(absl::IsResourceExhausted((*generation)->Start([] {})));
+  EXPECT_TRUE(absl::IsResourceExhausted((*answer)->Start([] {})));
   engine_.SetQueue(1);
-  EXPECT_TRUE((*generation)->Start([] {}).ok());
+  EXPECT_TRUE((*answer)->Start([] {}).ok());
   EXPECT_EQ(engine_.WaitForRequest(1).prompt, std::vector<std::int32_t>{2});
 }
 
@@ -136,8 +136,8 @@ class PlanTest : public ::testing::Test {
     serving_.model.tokenizer = TestTokenizer();
     serving_.engine = &engine_;
   }
-  absl::StatusOr<GenerationSpec> Plan(std::size_t prompt_tokens, GenerationOptions options) {
-    return PlanGeneration(serving_, "prompt", std::vector<std::int32_t>(prompt_tokens, 2), options);
+  absl::StatusOr<AnswerSpec> Plan(std::size_t prompt_tokens, AnswerOptions options) {
+    return PlanAnswer(serving_, "prompt", std::vector<std::int32_t>(prompt_tokens, 2), options);
   }
 
   FakeEngine engine_;  // a context of 512
@@ -148,7 +148,7 @@ TEST_F(PlanTest, MaxTokensFollowTheContext) {
   EXPECT_EQ(Plan(12, {})->request.max_tokens, 500);
   EXPECT_EQ(Plan(511, {})->request.max_tokens, 1);
   EXPECT_FALSE(Plan(512, {}).ok());
-  GenerationOptions options;
+  AnswerOptions options;
   options.default_max_tokens = 16;
   EXPECT_EQ(Plan(12, options)->request.max_tokens, 16);
   EXPECT_EQ(Plan(510, options)->request.max_tokens, 2);
@@ -162,14 +162,14 @@ TEST_F(PlanTest, MaxTokensFollowTheContext) {
 
 TEST_F(PlanTest, ChecksTokensAndBias) {
   EXPECT_FALSE(Plan(0, {}).ok());
-  EXPECT_FALSE(PlanGeneration(serving_, "prompt", {2, 1 << 20}, {}).ok());
-  GenerationOptions options;
+  EXPECT_FALSE(PlanAnswer(serving_, "prompt", {2, 1 << 20}, {}).ok());
+  AnswerOptions options;
   options.sampling.logit_bias = {{1 << 20, 1.0f}};
   EXPECT_FALSE(Plan(1, options).ok());
 }
 
 TEST_F(PlanTest, ScoresThePromptOnlyForEchoWithLogprobs) {
-  GenerationOptions options;
+  AnswerOptions options;
   options.echo = true;
   EXPECT_FALSE(Plan(3, options)->request.score_prompt);
   options.sampling.num_logprobs = 0;

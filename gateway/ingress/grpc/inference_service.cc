@@ -1,0 +1,158 @@
+#include "gateway/ingress/grpc/inference_service.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "lib/base/status_macros.h"
+#include "lib/base/version.h"
+#include "lib/text/cat.h"
+#include "lib/text/detokenizer.h"
+
+namespace tandem {
+namespace {
+
+// What the tokenizer is asked at once: some tenths of a second of work.
+constexpr std::size_t kMaxTextBytes = 1 << 20;
+constexpr std::size_t kIdsAtOnce = 4096;
+
+void Fill(const WorkerStatus& from, v1::WorkerStatus& to) {
+  to.set_name(from.name);
+  to.set_role(from.role);
+  to.set_pid(from.pid);
+  to.set_device_kind(from.device_kind);
+  to.set_device_name(from.device_name);
+  to.set_driver(from.driver);
+  to.set_connected(from.connected);
+  to.set_address(from.address);
+  to.mutable_weight_imports()->Add(from.weight_imports.begin(), from.weight_imports.end());
+}
+
+}  // namespace
+
+v1::ClusterStatus ToWire(const ClusterStatus& status) {
+  v1::ClusterStatus wire;
+  wire.set_state(status.state);
+  wire.set_detail(status.detail);
+  wire.set_version(kVersion);
+  wire.set_plan(status.plan);
+  wire.set_model(status.model);
+  wire.set_weight_format(status.weight_format);
+  for (const WorkerStatus& worker : status.workers) Fill(worker, *wire.add_workers());
+  for (const EdgeStatus& edge : status.edges) {
+    v1::EdgeStatus& to = *wire.add_edges();
+    to.set_id(edge.id);
+    to.set_from(edge.from);
+    to.set_to(edge.to);
+    to.set_kind(edge.kind);
+  }
+  for (const StageStatus& stage : status.stages) {
+    v1::StageStatus& to = *wire.add_stages();
+    to.set_name(stage.name);
+    to.set_worker(stage.worker);
+    to.set_device(stage.device);
+  }
+  wire.set_decode_tokens_per_second(status.decode_tokens_per_second);
+  wire.set_prefill_tokens_per_second(status.prefill_tokens_per_second);
+  wire.set_running(status.running);
+  wire.set_waiting(status.waiting);
+  wire.set_requests_total(status.requests_total);
+  wire.set_tokens_total(status.tokens_total);
+  wire.set_recoveries(status.recoveries);
+  return wire;
+}
+
+InferenceService::InferenceService(CallHost& host) : host_(host) {
+  using GenerateHandler =
+      grpc::internal::CallbackBidiHandler<v1::GenerateRequest, v1::GenerateResponse>;
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      "/tandem.v1.Inference/Generate", grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+  MarkMethodCallback(methods_++, new GenerateHandler([&host](grpc::CallbackServerContext* context) {
+                       return GenerateCall::Start(host, context);
+                     }));
+  AddUnary<v1::TokenizeRequest, v1::TokenizeResponse>(
+      "/tandem.v1.Inference/Tokenize",
+      {.counted_as = "grpc.Tokenize", .slow = true, .answer = [this](const auto& q, auto& a) {
+         return Tokenize(q, a);
+       }});
+  AddUnary<v1::DetokenizeRequest, v1::DetokenizeResponse>(
+      "/tandem.v1.Inference/Detokenize",
+      {.counted_as = "grpc.Detokenize", .slow = true, .answer = [this](const auto& q, auto& a) {
+         return Detokenize(q, a);
+       }});
+  // These two ask about the server, and Tandem's own commands ask them all the time: the metrics
+  // count what is asked of the model.
+  AddUnary<v1::GetServedModelRequest, v1::ServedModel>(
+      "/tandem.v1.Inference/GetModel",
+      {.counted_as = "", .slow = false, .answer = [this](const auto&, auto& a) {
+         return GetModel(a);
+       }});
+  AddUnary<v1::GetStatusRequest, v1::ClusterStatus>(
+      "/tandem.v1.Inference/GetStatus",
+      {.counted_as = "", .slow = false, .answer = [this](const auto&, auto& a) {
+         a = ToWire(host_.backend.status());
+         return absl::OkStatus();
+       }});
+}
+
+template <typename Request, typename Response>
+void InferenceService::AddUnary(const char* name,
+                                const typename UnaryCall<Request, Response>::Method& method) {
+  using Handler = grpc::internal::CallbackBidiHandler<Request, Response>;
+  AddMethod(new grpc::internal::RpcServiceMethod(name, grpc::internal::RpcMethod::BIDI_STREAMING,
+                                                 nullptr));
+  MarkMethodCallback(methods_++, new Handler([this, method](grpc::CallbackServerContext* context) {
+                       return UnaryCall<Request, Response>::Start(host_, context, method);
+                     }));
+}
+
+absl::Status InferenceService::Tokenize(const v1::TokenizeRequest& request,
+                                        v1::TokenizeResponse& response) const {
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const Serving> model, serving());
+  if (request.text().size() > kMaxTextBytes) {
+    return absl::InvalidArgumentError(
+        Cat("'text': expected at most ", kMaxTextBytes, " bytes, found ", request.text().size()));
+  }
+  const std::vector<std::int32_t> ids = model->model.tokenizer->Encode(
+      request.text(), {.add_bos = request.add_bos(), .parse_special = request.parse_special()});
+  response.mutable_ids()->Add(ids.begin(), ids.end());
+  return absl::OkStatus();
+}
+
+// As Tokenizer::Decode, but a text that grows too long is given up.
+absl::Status InferenceService::Detokenize(const v1::DetokenizeRequest& request,
+                                          v1::DetokenizeResponse& response) const {
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const Serving> model, serving());
+  const auto ids =
+      absl::MakeConstSpan(request.ids().data(), static_cast<std::size_t>(request.ids_size()));
+  TANDEM_RETURN_IF_ERROR(model->model.tokenizer->ValidateIds(ids));
+  StreamingDetokenizer detokenizer(model->model.tokenizer);
+  std::string text;
+  for (std::size_t at = 0; at < ids.size(); at += kIdsAtOnce) {
+    TANDEM_ASSIGN_OR_RETURN(const std::string more,
+                            detokenizer.Append(ids.subspan(at, kIdsAtOnce)));
+    text.append(more);
+    if (text.size() > kMaxTextBytes) {
+      return absl::InvalidArgumentError(
+          Cat("'ids': expected ids of at most ", kMaxTextBytes, " bytes of text, found more"));
+    }
+  }
+  response.set_text(text + detokenizer.Flush());
+  return absl::OkStatus();
+}
+
+absl::Status InferenceService::GetModel(v1::ServedModel& response) const {
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const Serving> served, serving());
+  const ServedModelInfo& model = served->model;
+  const EngineLimits limits = served->engine->limits();
+  response.set_id(model.id);
+  response.set_context_tokens(limits.context_tokens);
+  response.set_vocab_size(limits.vocab_size);
+  response.set_created(model.created);
+  response.set_weight_format(model.weight_format);
+  response.set_plan(model.plan);
+  return absl::OkStatus();
+}
+
+}  // namespace tandem

@@ -1,0 +1,177 @@
+#pragma once
+
+// Internal to grpc/: brings in gRPC.
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/impl/codegen/server_callback_handlers.h>
+#include <grpcpp/impl/service_type.h>
+
+#include <atomic>
+#include <boost/asio/thread_pool.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "gateway/ingress/grpc/grpc_server.h"
+
+namespace tandem {
+
+grpc::Status ToGrpcStatus(const absl::Status& status);
+std::string_view GrpcCodeName(grpc::StatusCode code);
+
+// Cancels a call that keeps the server waiting too long: for a message that is half sent, or for
+// somebody to read the answer. Thread-safe.
+class CallTimer {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit CallTimer(grpc::CallbackServerContext* context) : context_(context) {}
+  // From now; replaces what was set.
+  void Set(absl::Duration limit) { due_ = Clock::now() + absl::ToChronoNanoseconds(limit); }
+  void Clear() { due_ = Clock::time_point::max(); }
+  // The call is done: its context goes.
+  void Forget();
+  void Cancel();
+  bool IsDue(Clock::time_point now) const { return due_.load() <= now; }
+
+ private:
+  std::atomic<Clock::time_point> due_ = Clock::time_point::max();
+  std::mutex mutex_;
+  grpc::CallbackServerContext* context_;
+};
+
+// The timers of all calls. Thread-safe.
+class CallTimers {
+ public:
+  std::shared_ptr<CallTimer> Add(grpc::CallbackServerContext* context);
+  // Cancels what is due; called now and then.
+  void Look();
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<CallTimer>> timers_;
+};
+
+// What every call needs of the server.
+class CallHost {
+ public:
+  CallHost(const GrpcBackend& given, const GrpcServerOptions& limits)
+      : backend(given), options(limits), workers_(static_cast<std::size_t>(limits.workers)) {}
+
+  // What the caller's metadata allow: looked at before a byte of the message is asked for.
+  absl::Status Authorize(const grpc::CallbackServerContext& context) const;
+  // Runs `work` on a thread that may take its time. False: too much waits for one already.
+  bool Work(std::function<void()> work);
+  // Waits for all of it.
+  void Join() { workers_.join(); }
+
+  const GrpcBackend& backend;
+  const GrpcServerOptions& options;
+  CallTimers timers;
+  // Hands work to the thread that writes answers; an engine's thread may only pass on news.
+  std::function<void(std::function<void()>)> post;
+
+ private:
+  std::atomic<int> waiting_ = 0;
+  boost::asio::thread_pool workers_;
+};
+
+// A call with one request. To gRPC it is a stream both ways, though its service declares it
+// otherwise: on the wire that is the same, but gRPC then hands a call over when its metadata are
+// there, and reads no message before it is asked to. Owns itself: gRPC deletes it through OnDone.
+template <typename Request, typename Response>
+class OneRequestCall : public grpc::ServerBidiReactor<Request, Response> {
+ public:
+  void OnReadDone(bool ok) final {
+    timer_->Clear();
+    Received(ok ? absl::OkStatus()
+                : absl::InvalidArgumentError("expected one request message, found none"));
+  }
+  void OnDone() override {
+    timer_->Forget();
+    delete this;
+  }
+
+ protected:
+  OneRequestCall(CallHost& host, grpc::CallbackServerContext* context)
+      : host_(host), timer_(host.timers.Add(context)) {}
+  ~OneRequestCall() override = default;
+
+  // Received follows, with request() there unless it brings an error.
+  void Receive() {
+    timer_->Set(host_.options.read_timeout);
+    this->StartRead(&request_);
+  }
+  virtual void Received(const absl::Status& status) = 0;
+
+  const Request& request() const { return request_; }
+  CallHost& host() const { return host_; }
+  CallTimer& timer() const { return *timer_; }
+
+ private:
+  CallHost& host_;
+  const std::shared_ptr<CallTimer> timer_;
+  Request request_;
+};
+
+// A call with one answer, which `answer` makes; on a worker where it may take long.
+template <typename Request, typename Response>
+class UnaryCall final : public OneRequestCall<Request, Response> {
+ public:
+  using Function = std::function<absl::Status(const Request& request, Response& response)>;
+  struct Method {
+    std::string_view counted_as;  // in the metrics; empty: it is not counted
+    bool slow = false;
+    Function answer;
+  };
+
+  // `method` outlives the call.
+  static UnaryCall* Start(CallHost& host, grpc::CallbackServerContext* context,
+                          const Method& method) {
+    auto* call = new UnaryCall(host, context, method);
+    const absl::Status allowed = host.Authorize(*context);
+    if (allowed.ok()) {
+      call->Receive();
+    } else {
+      call->End(allowed);
+    }
+    return call;
+  }
+
+ private:
+  UnaryCall(CallHost& host, grpc::CallbackServerContext* context, const Method& method)
+      : OneRequestCall<Request, Response>(host, context), method_(method) {}
+
+  void Received(const absl::Status& status) override {
+    if (!status.ok()) return End(status);
+    if (!method_.slow) return End(method_.answer(this->request(), response_));
+    const bool taken =
+        this->host().Work([this] { End(method_.answer(this->request(), response_)); });
+    if (!taken) End(absl::UnavailableError("too many requests at a time"));
+  }
+
+  // Once: until then gRPC does not delete the call.
+  void End(const absl::Status& status) {
+    const grpc::Status result = ToGrpcStatus(status);
+    if (!method_.counted_as.empty()) {
+      this->host().backend.metrics->CountRequest(method_.counted_as,
+                                                 GrpcCodeName(result.error_code()));
+    }
+    if (!status.ok()) return this->Finish(result);
+    this->timer().Set(this->host().options.write_timeout);
+    this->StartWriteAndFinish(&response_, grpc::WriteOptions(), result);
+  }
+
+  const Method& method_;
+  Response response_;
+};
+
+}  // namespace tandem

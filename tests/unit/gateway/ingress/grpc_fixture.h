@@ -1,0 +1,76 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+
+#include <memory>
+#include <utility>
+
+#include "gateway/ingress/grpc/grpc_server.h"
+#include "tandem/v1/inference.grpc.pb.h"
+#include "tests/unit/gateway/ingress/fake_engine.h"
+
+namespace tandem {
+
+// The gRPC API over a real socket with a fake engine behind it.
+class GrpcTest : public ::testing::Test {
+ protected:
+  GrpcTest() : metrics_(std::make_shared<prometheus::Registry>()) {
+    auto serving = std::make_shared<Serving>();
+    serving->model = {.id = "m",
+                      .created = 7,
+                      .weight_format = "int4",
+                      .plan = "split",
+                      .tokenizer = TestTokenizer()};
+    serving->engine = &engine_;
+    serving_.Set(std::move(serving));
+  }
+
+  void SetUp() override { Start(); }
+
+  void Start() {
+    const auto address = ParseListenAddress("127.0.0.1:0");
+    ASSERT_TRUE(address.ok());
+    auto server = GrpcServer::Start(
+        *address, options_,
+        {.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [] {
+           ClusterStatus status;
+           status.state = "ready";
+           status.workers.resize(1);
+           status.workers[0].name = "gpu0";
+           return status;
+         }});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
+    stub_ = v1::Inference::NewStub(channel_);
+  }
+
+  static v1::GenerateRequest Request() {
+    v1::GenerateRequest request;
+    request.set_text("Hello");
+    request.set_max_tokens(4);
+    return request;
+  }
+
+  grpc::Status Outcome(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    auto reader = stub_->Generate(&context, request);
+    v1::GenerateResponse response;
+    while (reader->Read(&response)) {
+    }
+    return reader->Finish();
+  }
+
+  GrpcServerOptions options_;
+  FakeEngine engine_;
+  ServingSlot serving_;
+  ApiKeys keys_;
+  IngressMetrics metrics_;
+  std::unique_ptr<GrpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Inference::Stub> stub_;
+};
+
+}  // namespace tandem

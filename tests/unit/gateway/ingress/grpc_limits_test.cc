@@ -1,0 +1,289 @@
+// Clients that mean harm, and what the port says of itself.
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gateway/ingress/answer_plan.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "grpc/reflection/v1/reflection.grpc.pb.h"
+#include "tests/unit/gateway/ingress/grpc_fixture.h"
+
+namespace tandem {
+namespace {
+
+constexpr char kGenerate[] = "/tandem.v1.Inference/Generate";
+constexpr char kGetStatus[] = "/tandem.v1.Inference/GetStatus";
+constexpr char kReflection[] = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+constexpr char kReflectionAlpha[] =
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+
+class GrpcLimits : public GrpcTest {
+ protected:
+  void SetUp() override {}
+
+  void UseKey() {
+    auto keys = ApiKeys::Create({"secret"});
+    ASSERT_TRUE(keys.ok());
+    keys_ = *std::move(keys);
+  }
+
+  // A call that may send, or not, and read, or not, when it likes.
+  template <typename Request, typename Response>
+  std::unique_ptr<grpc::ClientReaderWriter<Request, Response>> Open(const char* name,
+                                                                    grpc::ClientContext* context) {
+    const grpc::internal::RpcMethod method(name, grpc::internal::RpcMethod::BIDI_STREAMING);
+    return std::unique_ptr<grpc::ClientReaderWriter<Request, Response>>(
+        grpc::internal::ClientReaderWriterFactory<Request, Response>::Create(channel_.get(), method,
+                                                                             context));
+  }
+  auto OpenGenerate(grpc::ClientContext* context) {
+    return Open<v1::GenerateRequest, v1::GenerateResponse>(kGenerate, context);
+  }
+
+  // From now on clients take no more than they read and 64 KiB.
+  void UseSmallWindows() {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    channel_ = grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
+                                         arguments);
+  }
+
+  static SampledToken LargeToken() {
+    return {.token = Id("!"),
+            .logprob = -0.5f,
+            .top = std::vector<TokenLogprob>(20, {.token = Id("Hello"), .logprob = -1.0f})};
+  }
+};
+
+// Without a key the message is not even asked for: what is half sent holds nothing.
+TEST_F(GrpcLimits, TheKeyIsCheckedBeforeTheMessageCame) {
+  UseKey();
+  Start();
+  grpc::ClientContext without;
+  EXPECT_EQ(OpenGenerate(&without)->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  grpc::ClientContext wrong;
+  wrong.AddMetadata("authorization", "Bearer nonsense");
+  auto status = Open<v1::GetStatusRequest, v1::ClusterStatus>(kGetStatus, &wrong);
+  EXPECT_EQ(status->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  grpc::ClientContext right;
+  right.AddMetadata("authorization", "Bearer secret");
+  auto call = OpenGenerate(&right);
+  ASSERT_TRUE(call->Write(Request()));
+  engine_.WaitForRequest(1);
+  engine_.Finish(1, FinishReason::kStop);
+  v1::GenerateResponse response;
+  EXPECT_TRUE(call->Read(&response));
+  EXPECT_EQ(response.finish_reason(), "stop");
+  EXPECT_FALSE(call->Read(&response));
+  EXPECT_TRUE(call->Finish().ok());
+}
+
+TEST_F(GrpcLimits, AMessageThatDoesNotComeEndsTheCall) {
+  options_.read_timeout = absl::Milliseconds(50);
+  Start();
+  grpc::ClientContext first;
+  EXPECT_EQ(OpenGenerate(&first)->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  grpc::ClientContext second;
+  auto status = Open<v1::GetStatusRequest, v1::ClusterStatus>(kGetStatus, &second);
+  EXPECT_EQ(status->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  grpc::ClientContext third;
+  auto none = OpenGenerate(&third);
+  none->WritesDone();
+  EXPECT_EQ(none->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(GrpcLimits, AnAnswerThatNobodyReadsIsCancelled) {
+  options_.write_timeout = absl::Milliseconds(100);
+  Start();
+  UseSmallWindows();
+  grpc::ClientContext context;
+  auto call = OpenGenerate(&context);
+  v1::GenerateRequest request = Request();
+  request.set_logprobs(20);
+  ASSERT_TRUE(call->Write(request));
+  engine_.WaitForRequest(1);
+  for (int i = 0; i < 4000; ++i) engine_.Token(1, LargeToken());
+  engine_.WaitForCancel(1);
+  context.TryCancel();
+  EXPECT_FALSE(call->Finish().ok());
+}
+
+TEST_F(GrpcLimits, AnAnswerThatIsReadFarTooSlowlyIsCancelled) {
+  options_.write_timeout = absl::Hours(1);
+  Start();
+  UseSmallWindows();
+  grpc::ClientContext context;
+  auto call = OpenGenerate(&context);
+  v1::GenerateRequest request = Request();
+  request.set_logprobs(20);
+  ASSERT_TRUE(call->Write(request));
+  engine_.WaitForRequest(1);
+  for (int i = 0; i < 20'000; ++i) engine_.Token(1, LargeToken());
+  engine_.WaitForCancel(1);
+  context.TryCancel();
+  EXPECT_FALSE(call->Finish().ok());
+}
+
+TEST_F(GrpcLimits, StreamsOfAConnectionAreBounded) {
+  options_.max_streams_per_connection = 2;
+  Start();
+  grpc::ClientContext contexts[3];
+  auto first = stub_->Generate(&contexts[0], Request());
+  engine_.WaitForRequest(1);
+  auto second = stub_->Generate(&contexts[1], Request());
+  engine_.WaitForRequest(2);
+  contexts[2].set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
+  auto third = stub_->Generate(&contexts[2], Request());
+  EXPECT_EQ(third->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(engine_.submitted(), 2u);
+  for (std::uint64_t i = 1; i <= 2; ++i) engine_.Finish(i, FinishReason::kStop);
+  v1::GenerateResponse response;
+  while (first->Read(&response)) {
+  }
+  while (second->Read(&response)) {
+  }
+  EXPECT_TRUE(first->Finish().ok());
+  EXPECT_TRUE(second->Finish().ok());
+}
+
+TEST_F(GrpcLimits, CompressedMessagesAreNotRead) {
+  Start();
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  v1::TokenizeRequest request;
+  request.set_text(std::string(100'000, ' '));
+  v1::TokenizeResponse response;
+  EXPECT_EQ(stub_->Tokenize(&context, request, &response).error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(GrpcLimits, AMessageOverTheLimitIsRefused) {
+  Start();
+  const auto tokenize = [this](std::size_t bytes) {
+    grpc::ClientContext context;
+    v1::TokenizeRequest request;
+    request.set_text(std::string(bytes, '!'));
+    v1::TokenizeResponse response;
+    return stub_->Tokenize(&context, request, &response).error_code();
+  };
+  EXPECT_EQ(tokenize(1 << 20), grpc::StatusCode::OK);
+  EXPECT_EQ(tokenize((1 << 20) + 1), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(tokenize(9 << 20), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(GrpcLimits, ManyTokensComeInSeveralMessages) {
+  Start();
+  grpc::ClientContext context;
+  v1::GenerateRequest request = Request();
+  request.set_logprobs(20);
+  auto reader = stub_->Generate(&context, request);
+  engine_.WaitForRequest(1);
+  for (int i = 0; i < 3000; ++i) engine_.Token(1, LargeToken());
+  engine_.Finish(1, FinishReason::kLength);
+  v1::GenerateResponse response;
+  std::string text;
+  int tokens = 0;
+  int last_messages = 0;
+  while (reader->Read(&response)) {
+    text += response.text();
+    EXPECT_LE(response.tokens_size(), 1024);
+    EXPECT_EQ(response.tokens_size(), response.logprobs_size());
+    tokens += response.tokens_size();
+    last_messages += response.has_usage();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, std::string(3000, '!'));
+  EXPECT_EQ(tokens, 3000);
+  EXPECT_EQ(last_messages, 1);
+  EXPECT_EQ(response.usage().completion_tokens(), 3000);
+}
+
+TEST_F(GrpcLimits, EchoedLogprobsAreBounded) {
+  Start();
+  // The context of the fake engine is too small for the bound: the rule itself.
+  EXPECT_TRUE(CheckEchoBytes(10'000, 20).ok());
+  EXPECT_TRUE(CheckEchoBytes(1'000'000, -1).ok());
+  EXPECT_FALSE(CheckEchoBytes(131'072, 20).ok());
+}
+
+// What Tandem's own commands ask all the time.
+TEST_F(GrpcLimits, QuestionsAboutTheServerAreNotCounted) {
+  Start();
+  v1::ClusterStatus status;
+  v1::ServedModel model;
+  v1::DetokenizeResponse text;
+  grpc::ClientContext contexts[3];
+  ASSERT_TRUE(stub_->GetStatus(&contexts[0], {}, &status).ok());
+  ASSERT_TRUE(stub_->GetModel(&contexts[1], {}, &model).ok());
+  ASSERT_TRUE(stub_->Detokenize(&contexts[2], {}, &text).ok());
+  const std::string metrics = metrics_.Text();
+  EXPECT_EQ(metrics.find("GetStatus"), std::string::npos) << metrics;
+  EXPECT_EQ(metrics.find("GetModel"), std::string::npos) << metrics;
+  EXPECT_NE(metrics.find("grpc.Detokenize"), std::string::npos) << metrics;
+}
+
+TEST_F(GrpcLimits, ReflectionDescribesEveryService) {
+  namespace reflection = grpc::reflection::v1;
+  Start();
+  for (const char* name : {kReflection, kReflectionAlpha}) {
+    grpc::ClientContext context;
+    auto call = Open<reflection::ServerReflectionRequest, reflection::ServerReflectionResponse>(
+        name, &context);
+    reflection::ServerReflectionRequest request;
+    reflection::ServerReflectionResponse response;
+    request.set_list_services("*");
+    ASSERT_TRUE(call->Write(request) && call->Read(&response));
+    std::set<std::string> services;
+    for (const auto& service : response.list_services_response().service()) {
+      services.insert(service.name());
+    }
+    EXPECT_TRUE(services.contains("tandem.v1.Inference"));
+    EXPECT_TRUE(services.contains("grpc.health.v1.Health"));
+    for (const std::string& service : services) {
+      request.set_file_containing_symbol(service);
+      ASSERT_TRUE(call->Write(request) && call->Read(&response));
+      EXPECT_EQ(response.file_descriptor_response().file_descriptor_proto_size(), 1) << service;
+    }
+    request.set_file_containing_symbol("no.such.Thing");
+    ASSERT_TRUE(call->Write(request) && call->Read(&response));
+    EXPECT_EQ(response.error_response().error_code(), 5);
+    request.set_file_by_filename("tandem/v1/inference.proto");
+    ASSERT_TRUE(call->Write(request) && call->Read(&response));
+    EXPECT_EQ(response.file_descriptor_response().file_descriptor_proto_size(), 1);
+    call->WritesDone();
+    EXPECT_TRUE(call->Finish().ok());
+  }
+}
+
+TEST_F(GrpcLimits, HealthAnswersForTheServerAndForItsService) {
+  Start();
+  const auto stub = grpc::health::v1::Health::NewStub(channel_);
+  for (const char* service : {"", "tandem.v1.Inference"}) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    // Until it serves: the health follows within a moment.
+    auto watch = stub->Watch(&context, request);
+    grpc::health::v1::HealthCheckResponse response;
+    while (response.status() != grpc::health::v1::HealthCheckResponse::SERVING) {
+      ASSERT_TRUE(watch->Read(&response));
+    }
+    grpc::ClientContext check;
+    ASSERT_TRUE(stub->Check(&check, request, &response).ok());
+    EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+  }
+  grpc::ClientContext unknown;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service("no.such.Service");
+  grpc::health::v1::HealthCheckResponse response;
+  EXPECT_EQ(stub->Check(&unknown, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+}  // namespace
+}  // namespace tandem
