@@ -44,7 +44,7 @@ std::string HostNameOf(std::string_view text) {
     const bool v6 = std::all_of(name.begin(), name.end(), [](char c) {
       return absl::ascii_isxdigit(static_cast<unsigned char>(c)) || c == ':' || c == '.';
     });
-    if (!v6 || !IsAddress(std::string(name))) return "";
+    if (!v6 || name.find(':') == std::string_view::npos || !IsAddress(std::string(name))) return "";
   } else if (const std::size_t colon = text.find(':'); colon != std::string_view::npos) {
     name = text.substr(0, colon);
     rest = text.substr(colon);

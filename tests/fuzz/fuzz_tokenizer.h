@@ -24,6 +24,11 @@ inline void UseVocabulary(Vocabulary vocabulary, std::string_view text) {
   for (const bool parse_special : {false, true}) {
     const std::vector<int32_t> ids = tokenizer->Encode(text, {true, parse_special});
     TANDEM_CHECK(tokenizer->ValidateIds(ids).ok());
+    const auto limited = tokenizer->EncodeAtMost(text, ids.size(), {true, parse_special});
+    TANDEM_CHECK(limited.ok() && *limited == ids);
+    if (!ids.empty()) {
+      TANDEM_CHECK(!tokenizer->EncodeAtMost(text, ids.size() - 1, {true, parse_special}).ok());
+    }
     const auto whole = tokenizer->Decode(ids);
     TANDEM_CHECK(whole.ok());
     StreamingDetokenizer stream(tokenizer);

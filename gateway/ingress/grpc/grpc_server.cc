@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ namespace tandem {
 namespace {
 
 constexpr absl::Duration kPeriod = absl::Milliseconds(200);
+constexpr int kPeriodsBetweenReturns = 25;
+constexpr std::size_t kMuchFreeMemory = 32 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
 // A peer may ping this often; more is taken for an attack.
 constexpr absl::Duration kMinPingPeriod = absl::Seconds(10);
@@ -84,6 +87,12 @@ class Pump {
   std::thread thread_;
 };
 
+// What large messages took stays with the allocator, in pieces that suit nobody else. Gives it back
+// to the system where it is much.
+void ReturnFreeMemory() {
+  if (mallinfo2().fordblks > kMuchFreeMemory) malloc_trim(0);
+}
+
 int Milliseconds(absl::Duration duration) {
   return static_cast<int>(absl::ToInt64Milliseconds(duration));
 }
@@ -131,6 +140,7 @@ struct GrpcServer::Impl {
   std::unique_ptr<grpc::Server> server;
   std::atomic<grpc::Server*> listening = nullptr;  // for the pump, which starts first
   std::optional<bool> healthy;                     // as last reported
+  int periods = 0;                                 // of the pump
   std::unique_ptr<Pump> pump;
 };
 
@@ -164,6 +174,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
   impl->pump = std::make_unique<Pump>([raw = impl.get()] {
     raw->UpdateHealth();
     raw->host.timers.Look();
+    if (++raw->periods % kPeriodsBetweenReturns == 0) ReturnFreeMemory();
   });
   grpc::ServerBuilder builder;
   int port = 0;

@@ -310,11 +310,12 @@ asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
 }
 
 asio::awaitable<bool> Connection::Write(std::string bytes) {
+  const Phase before = activity_->phase;
   Enter(Phase::kWrite);
   stream_.expires_after(Nanos(options_.write_timeout));
   const auto buffer = asio::buffer(bytes);
   const auto [error, count] = co_await asio::async_write(stream_, buffer, kToken);
-  Enter(Phase::kBusy);
+  Enter(before);
   if (error) gone_ = true;
   co_return !error;
 }

@@ -111,10 +111,16 @@ TEST_F(HttpLimits, SlowRequestsMakeRoom) {
   body.Send(std::string("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n") + kJson +
             "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_EQ(body.ReadHead().status, 100);
-  EXPECT_EQ(Ask("GET", "/v1/models").status, 200);
-  EXPECT_EQ(Ask("GET", "/v1/models").status, 200);
+  std::vector<HttpTestClient> busy;
+  for (std::uint64_t i = 1; i <= 2; ++i) {
+    busy.push_back(Connect());
+    busy.back().SendRequest("POST", "/v1/completions", CompletionBody());
+    engine_.WaitForRequest(i);
+  }
   EXPECT_TRUE(head.ReadToEnd());
   EXPECT_TRUE(body.ReadToEnd());
+  busy.clear();
+  for (std::uint64_t i = 1; i <= 2; ++i) engine_.WaitForCancel(i);
 }
 
 TEST_F(HttpLimits, HealthIsAnsweredWhileAllConnectionsAreBusy) {
