@@ -130,8 +130,10 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
                        told.host(),
                        {told.edge_kinds().begin(), told.edge_kinds().end()}});
   }
-  absl::StatusOr<std::vector<v1::EdgeSpec>> specs = MakeEdgeSpecs(
-      setup_.model.plan, workers, setup_.options.edge_kinds, setup_.options.edge_slots);
+  absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
+      MakeEdgeSpecs(setup_.model.plan, workers, setup_.options.edge_kinds,
+                    // One more than micro-batches: a producer then runs ahead of its consumer.
+                    std::max(setup_.options.edge_slots, setup_.scheduler.micro_batches + 1));
   if (!specs.ok()) {
     Post([this, round = action.round, status = specs.status()](absl::Duration now) {
       coordinator_.OnReply(round, ClusterPhase::kConnecting, 0, status, now);

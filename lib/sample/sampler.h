@@ -44,6 +44,8 @@ class TokenCounts {
  public:
   void Add(std::int32_t token);
   void Clear() { counts_.clear(); }
+  // Memory for that many different tokens: Add then allocates none.
+  void Reserve(std::size_t tokens) { counts_.reserve(tokens); }
   std::span<const std::pair<std::int32_t, std::int32_t>> counts() const { return counts_; }
 
  private:

@@ -46,6 +46,9 @@ struct SequenceShare {
   std::int32_t next_token = -1;
 };
 
+// A step has 1 to this many micro-batches.
+inline constexpr std::int32_t kMaxMicroBatches = 8;
+
 struct StepPlan {
   // 1, 2, ... within a generation.
   std::uint64_t step_id = 0;

@@ -12,8 +12,8 @@ namespace tandem {
 namespace {
 
 template <typename Message>
-std::vector<std::int32_t> ToVector(const Message& field) {
-  return {field.begin(), field.end()};
+void CopyTo(const Message& field, std::vector<std::int32_t>* values) {
+  values->assign(field.begin(), field.end());
 }
 
 v1::SequenceShare ToProto(const SequenceShare& share) {
@@ -32,18 +32,16 @@ v1::SequenceShare ToProto(const SequenceShare& share) {
   return message;
 }
 
-SequenceShare FromProto(const v1::SequenceShare& message) {
-  SequenceShare share;
-  share.slot = message.slot();
-  share.first_position = message.first_position();
-  share.tokens = ToVector(message.tokens());
-  share.new_global_blocks = ToVector(message.new_global_blocks());
-  share.new_window_blocks = ToVector(message.new_window_blocks());
-  share.window_blocks_left = message.window_blocks_left();
-  share.sample = message.sample();
-  share.score = message.score();
-  share.next_token = message.next_token();
-  return share;
+void FromProto(const v1::SequenceShare& message, SequenceShare* share) {
+  share->slot = message.slot();
+  share->first_position = message.first_position();
+  CopyTo(message.tokens(), &share->tokens);
+  CopyTo(message.new_global_blocks(), &share->new_global_blocks);
+  CopyTo(message.new_window_blocks(), &share->new_window_blocks);
+  share->window_blocks_left = message.window_blocks_left();
+  share->sample = message.sample();
+  share->score = message.score();
+  share->next_token = message.next_token();
 }
 
 SamplingParams FromProto(const v1::SamplingParams& message) {
@@ -88,22 +86,28 @@ v1::StepPlan ToProto(const StepPlan& plan) {
   return message;
 }
 
-StepPlan FromProto(const v1::StepPlan& message) {
-  StepPlan plan;
-  plan.step_id = message.step_id();
-  plan.generation = message.generation();
-  plan.ends = ToVector(message.ends());
-  for (const v1::SequenceStart& in : message.starts()) {
-    SequenceStart start;
+void FromProto(const v1::StepPlan& message, StepPlan* plan) {
+  plan->step_id = message.step_id();
+  plan->generation = message.generation();
+  CopyTo(message.ends(), &plan->ends);
+  plan->starts.resize(static_cast<std::size_t>(message.starts_size()));
+  for (int i = 0; i < message.starts_size(); ++i) {
+    const v1::SequenceStart& in = message.starts(i);
+    SequenceStart& start = plan->starts[static_cast<std::size_t>(i)];
     start.slot = in.slot();
     start.sampling = FromProto(in.sampling());
-    start.generated = ToVector(in.generated());
-    plan.starts.push_back(std::move(start));
+    CopyTo(in.generated(), &start.generated);
   }
-  for (const v1::SequenceShare& share : message.sequences())
-    plan.sequences.push_back(FromProto(share));
-  plan.micro_batch_ends = ToVector(message.micro_batch_ends());
-  plan.timeout = absl::Seconds(message.timeout_seconds());
+  plan->sequences.resize(static_cast<std::size_t>(message.sequences_size()));
+  for (int i = 0; i < message.sequences_size(); ++i)
+    FromProto(message.sequences(i), &plan->sequences[static_cast<std::size_t>(i)]);
+  CopyTo(message.micro_batch_ends(), &plan->micro_batch_ends);
+  plan->timeout = absl::Seconds(message.timeout_seconds());
+}
+
+StepPlan FromProto(const v1::StepPlan& message) {
+  StepPlan plan;
+  FromProto(message, &plan);
   return plan;
 }
 
@@ -138,22 +142,27 @@ absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, S
   return absl::OkStatus();
 }
 
-v1::StepResult ToProto(const StepResult& result) {
-  v1::StepResult message;
-  message.set_step_id(result.step_id);
-  message.set_generation(result.generation);
-  message.set_code(static_cast<std::int32_t>(result.status.code()));
-  message.set_error(std::string(result.status.message()));
-  message.set_run_seconds(absl::ToDoubleSeconds(result.run));
-  message.set_wait_seconds(absl::ToDoubleSeconds(result.wait));
+void ToProto(const StepResult& result, v1::StepResult* message) {
+  message->Clear();
+  message->set_step_id(result.step_id);
+  message->set_generation(result.generation);
+  message->set_code(static_cast<std::int32_t>(result.status.code()));
+  message->set_error(std::string(result.status.message()));
+  message->set_run_seconds(absl::ToDoubleSeconds(result.run));
+  message->set_wait_seconds(absl::ToDoubleSeconds(result.wait));
   for (const SequenceResult& in : result.sequences) {
-    v1::SequenceResult& out = *message.add_sequences();
+    v1::SequenceResult& out = *message->add_sequences();
     out.set_slot(in.slot);
     out.set_code(static_cast<std::int32_t>(in.status.code()));
     out.set_error(std::string(in.status.message()));
     if (in.sampled.has_value()) *out.mutable_sampled() = ToProto(*in.sampled);
     for (const SampledToken& scored : in.scored) *out.add_scored() = ToProto(scored);
   }
+}
+
+v1::StepResult ToProto(const StepResult& result) {
+  v1::StepResult message;
+  ToProto(result, &message);
   return message;
 }
 

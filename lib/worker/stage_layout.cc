@@ -46,13 +46,12 @@ std::vector<PlanWorker> WorkersOf(const Plan& plan) {
 }
 
 // The index of the edge, added when it is new; counts the hop.
-int EdgeIndex(const std::string& from, const std::string& to, StageLayout* layout,
-              std::int32_t* hop) {
+int AddHop(const std::string& from, const std::string& to, StageLayout* layout) {
   const PlanEdge ends{from, to};
   auto found = std::find_if(layout->edges.begin(), layout->edges.end(),
                             [&](const LocalEdge& e) { return e.ends == ends; });
   if (found == layout->edges.end()) found = layout->edges.insert(layout->edges.end(), {ends, 0});
-  *hop = found->hops++;
+  ++found->hops;
   return static_cast<int>(found - layout->edges.begin());
 }
 
@@ -68,9 +67,7 @@ absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& co
     const bool first = i == 0 || plan.stages[i - 1].worker != worker;
     if (first) {
       LocalStage stage;
-      if (i > 0)
-        stage.input_edge =
-            EdgeIndex(plan.stages[i - 1].worker, placement.worker, &layout, &stage.input_hop);
+      if (i > 0) stage.input_edge = AddHop(plan.stages[i - 1].worker, placement.worker, &layout);
       layout.stages.push_back(std::move(stage));
     }
     LocalStage& stage = layout.stages.back();
@@ -80,10 +77,8 @@ absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& co
         layout.attention_layers.push_back(layer);
     }
     layout.has_head |= placement.part == StagePart::kHead;
-    if (i + 1 < plan.stages.size() && plan.stages[i + 1].worker != worker) {
-      stage.output_edge =
-          EdgeIndex(placement.worker, plan.stages[i + 1].worker, &layout, &stage.output_hop);
-    }
+    if (i + 1 < plan.stages.size() && plan.stages[i + 1].worker != worker)
+      stage.output_edge = AddHop(placement.worker, plan.stages[i + 1].worker, &layout);
   }
   if (layout.stages.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("plan '", plan.name,
@@ -92,6 +87,36 @@ absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& co
   }
   for (LocalStage& stage : layout.stages) stage.name = StageSpecName(stage.spec);
   return layout;
+}
+
+std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::int32_t micro_batches) {
+  std::vector<ListEntry> list;
+  std::vector<std::int32_t> counts(layout.edges.size());
+  const auto count = [&](int edge) {
+    return edge == kNoEdge ? 0 : counts[static_cast<std::size_t>(edge)]++;
+  };
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(layout.stages.size()); ++i) {
+    const LocalStage& stage = layout.stages[static_cast<std::size_t>(i)];
+    const auto add = [&](ListOp op, std::int32_t micro_batch, int edge, std::int32_t number) {
+      if (edge == kNoEdge) return;
+      list.push_back(
+          {.op = op, .micro_batch = micro_batch, .stage = i, .edge = edge, .number = number});
+    };
+    for (std::int32_t m = 0; m < micro_batches; ++m) {
+      if (i == 0) list.push_back({.op = ListOp::kBegin, .micro_batch = m});
+      const std::int32_t input = count(stage.input_edge);
+      const std::int32_t output = count(stage.output_edge);
+      add(ListOp::kWaitData, m, stage.input_edge, input);
+      add(ListOp::kWaitSpace, m, stage.output_edge, output);
+      list.push_back(
+          {.op = ListOp::kRun, .micro_batch = m, .stage = i, .input = input, .output = output});
+      add(ListOp::kRelease, m, stage.input_edge, input);
+      add(ListOp::kPublish, m, stage.output_edge, output);
+    }
+  }
+  for (std::int32_t m = 0; layout.has_head && m < micro_batches; ++m)
+    list.push_back({.op = ListOp::kSample, .micro_batch = m});
+  return list;
 }
 
 }  // namespace tandem

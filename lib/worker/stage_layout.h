@@ -21,16 +21,15 @@ inline constexpr int kNoEdge = -1;
 struct LocalStage {
   StageSpec spec;
   std::string name;
-  int input_edge = kNoEdge;    // index into StageLayout::edges; none where the stage embeds
-  std::int32_t input_hop = 0;  // which of the edge's hand-overs of a step
-  int output_edge = kNoEdge;   // none where it ends with the head
-  std::int32_t output_hop = 0;
+  // Index into StageLayout::edges; none where the stage embeds.
+  int input_edge = kNoEdge;
+  // None where it ends with the head.
+  int output_edge = kNoEdge;
 };
 
 struct LocalEdge {
   PlanEdge ends;
-  // hand-overs of one step: hop h of step n (n-th of the generation, from 0) has the sequence n *
-  // hops + h
+  // Hand-overs of one micro-batch.
   std::int32_t hops = 0;
 };
 
@@ -40,6 +39,40 @@ struct StageLayout {
   std::vector<std::int32_t> attention_layers;  // whose keys and values this worker keeps, ascending
   bool has_head = false;                       // this worker embeds and samples
 };
+
+// What a worker does for one step, entry by entry. Stages follow each other in the order of the
+// plan, and each takes all micro-batches in turn: while this worker computes a stage for one
+// micro-batch, its neighbour computes the next stage for the one before.
+//
+// The hand-overs of an edge are numbered as they come in the list, from 0; both ends count the
+// same. A step's numbers start where those of the step before ended (hops x micro-batches each).
+enum class ListOp : std::uint8_t {
+  // Puts the micro-batch into its context of the program.
+  kBegin,
+  // Until hand-over `number` of `edge` can be read.
+  kWaitData,
+  // Until the slot of hand-over `number` can be written.
+  kWaitSpace,
+  // Stage `stage` reads hand-over `input` and writes hand-over `output`.
+  kRun,
+  // Hand-over `number` was read.
+  kRelease,
+  // Hand-over `number` is written.
+  kPublish,
+  // Uses the logits.
+  kSample,
+};
+struct ListEntry {
+  ListOp op = ListOp::kBegin;
+  std::int32_t micro_batch = 0;
+  std::int32_t stage = 0;
+  int edge = kNoEdge;
+  std::int32_t number = 0;
+  std::int32_t input = 0;
+  std::int32_t output = 0;
+  bool operator==(const ListEntry&) const = default;
+};
+std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::int32_t micro_batches);
 
 // INVALID_ARGUMENT when the plan does not fit the model or names no stage of `worker`.
 absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& config,

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,18 +11,26 @@
 namespace tandem {
 namespace {
 
-void Answer(const v1::StepPlan& plan, StepSink& sink, const absl::Status& status) {
-  v1::StepResult result;
-  result.set_step_id(plan.step_id());
-  result.set_generation(plan.generation());
-  result.set_code(static_cast<std::int32_t>(status.code()));
-  result.set_error(std::string(status.message()));
-  sink.OnResult(std::move(result));
+// Jobs that wait at once: queued, running, and as many again whose answers are being sent.
+constexpr std::size_t kMaxFreeJobs = 2 * StepLoop::kMaxQueuedSteps;
+
+void SetFailed(absl::Status status, StepJob* job) {
+  job->result.step_id = job->plan.step_id;
+  job->result.generation = job->plan.generation;
+  job->result.status = std::move(status);
+  job->result.sequences.clear();
+  job->result.run = job->result.wait = absl::ZeroDuration();
 }
 
 }  // namespace
 
-StepLoop::StepLoop(Hooks hooks) : hooks_(std::move(hooks)), thread_([this] { Run(); }) {}
+StepLoop::StepLoop(Hooks hooks) : hooks_(std::move(hooks)) {
+  queue_.reserve(kMaxQueuedSteps);
+  answers_.reserve(kMaxFreeJobs);
+  free_.reserve(kMaxFreeJobs);
+  thread_ = std::thread([this] { Run(); });
+  answering_ = std::thread([this] { Answer(); });
+}
 
 StepLoop::~StepLoop() {
   Remove("the worker stops");
@@ -31,6 +40,12 @@ StepLoop::~StepLoop() {
     changed_.notify_all();
   }
   thread_.join();
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+    answers_changed_.notify_all();
+  }
+  answering_.join();
 }
 
 void StepLoop::Install(std::unique_ptr<StepRunner> runner) {
@@ -39,22 +54,35 @@ void StepLoop::Install(std::unique_ptr<StepRunner> runner) {
   runner_ = std::move(runner);
 }
 
-void StepLoop::Enqueue(v1::StepPlan plan, std::shared_ptr<StepSink> sink) {
-  absl::Status refused;
-  {
-    std::lock_guard lock(mutex_);
-    if (runner_ == nullptr || stopping_) {
-      refused = absl::FailedPreconditionError("step: expected Prepare and Connect first");
-    } else if (queue_.size() >= kMaxQueuedSteps) {
-      refused = absl::ResourceExhaustedError(
-          absl::StrCat("step: ", kMaxQueuedSteps, " steps are queued already"));
-    } else {
-      queue_.push_back({std::move(plan), std::move(sink)});
-      changed_.notify_all();
-      return;
-    }
+std::unique_ptr<StepJob> StepLoop::NewJob() {
+  std::lock_guard lock(mutex_);
+  if (free_.empty()) return std::make_unique<StepJob>();
+  std::unique_ptr<StepJob> job = std::move(free_.back());
+  free_.pop_back();
+  return job;
+}
+
+void StepLoop::Enqueue(std::unique_ptr<StepJob> job) {
+  // Here, so that the thread that runs steps need not.
+  job->result.sequences.reserve(job->plan.sequences.size());
+  std::lock_guard lock(mutex_);
+  if (runner_ == nullptr || stopping_) {
+    SetFailed(absl::FailedPreconditionError("step: expected Prepare and Connect first"), job.get());
+    AddAnswer(std::move(job));
+  } else if (queue_.size() >= kMaxQueuedSteps) {
+    SetFailed(absl::ResourceExhaustedError(
+                  absl::StrCat("step: ", kMaxQueuedSteps, " steps are queued already")),
+              job.get());
+    AddAnswer(std::move(job));
+  } else {
+    queue_.push_back(std::move(job));
+    changed_.notify_all();
   }
-  Answer(plan, *sink, refused);
+}
+
+void StepLoop::AddAnswer(std::unique_ptr<StepJob> job) {
+  answers_.push_back(std::move(job));
+  answers_changed_.notify_one();
 }
 
 void StepLoop::Run() {
@@ -73,79 +101,81 @@ void StepLoop::Run() {
       lock.lock();
       continue;
     }
-    Item item = std::move(queue_.front());
-    queue_.pop_front();
-    running_ = &item;
-    StepRunner* runner = runner_.get();
-    lock.unlock();
-
-    v1::StepResult result;
-    const absl::Status device = runner->Run(item.plan, &result);
-    if (!device.ok()) hooks_.on_device_lost(device);
-    if (result.code() != 0)
-      spdlog::warn("step {}: code {}: {}", item.plan.step_id(), result.code(), result.error());
-
-    lock.lock();
-    running_ = nullptr;
-    runner->ClearInterrupt();
-    failed_ = result.code() != 0 &&
-              result.code() != static_cast<std::int32_t>(absl::StatusCode::kInvalidArgument);
-    changed_.notify_all();
-    lock.unlock();
-    item.sink->OnResult(std::move(result));
-    item = {};
-    lock.lock();
+    RunFirst(lock);
   }
 }
 
-std::deque<StepLoop::Item> StepLoop::TakeQueued(const std::function<bool(const Item&)>& matches) {
-  std::deque<Item> taken;
-  std::deque<Item> kept;
-  for (Item& item : queue_) (matches(item) ? taken : kept).push_back(std::move(item));
-  queue_ = std::move(kept);
-  return taken;
+void StepLoop::RunFirst(std::unique_lock<std::mutex>& lock) {
+  std::unique_ptr<StepJob> job = std::move(queue_.front());
+  queue_.erase(queue_.begin());
+  running_ = job.get();
+  StepRunner* const runner = runner_.get();
+  lock.unlock();
+
+  const absl::Status device = runner->Run(job->plan, &job->result);
+  if (!device.ok()) hooks_.on_device_lost(device);
+  const absl::Status& status = job->result.status;
+  if (!status.ok()) spdlog::warn("step {}: {}", job->plan.step_id, status.ToString());
+
+  lock.lock();
+  running_ = nullptr;
+  runner->ClearInterrupt();
+  failed_ = !status.ok() && !absl::IsInvalidArgument(status);
+  AddAnswer(std::move(job));
+  // Take waits for the end of the running step.
+  if (paused_) changed_.notify_all();
 }
 
-void StepLoop::AnswerCancelled(std::deque<Item> items, const std::string& reason) {
-  for (Item& item : items)
-    Answer(item.plan, *item.sink, absl::CancelledError(absl::StrCat("step: ", reason)));
-}
-
-void StepLoop::Cancel(const std::function<bool(const Item&)>& matches, const std::string& reason) {
-  std::deque<Item> cancelled;
-  {
-    std::lock_guard lock(mutex_);
-    cancelled = TakeQueued(matches);
-    if (running_ != nullptr && matches(*running_)) runner_->Interrupt();
+// The thread that answers.
+void StepLoop::Answer() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    answers_changed_.wait(lock, [&] { return ended_ || !answers_.empty(); });
+    if (answers_.empty()) return;
+    std::unique_ptr<StepJob> job = std::move(answers_.front());
+    answers_.erase(answers_.begin());
+    lock.unlock();
+    job->sink->OnResult(job->result);
+    job->sink.reset();
+    lock.lock();
+    if (free_.size() < kMaxFreeJobs) free_.push_back(std::move(job));
   }
-  AnswerCancelled(std::move(cancelled), reason);
+}
+
+void StepLoop::CancelQueued(const Matches& matches, const std::string& reason) {
+  for (std::unique_ptr<StepJob>& job : queue_) {
+    if (!matches(*job)) continue;
+    SetFailed(absl::CancelledError(absl::StrCat("step: ", reason)), job.get());
+    AddAnswer(std::move(job));
+  }
+  std::erase(queue_, nullptr);
+}
+
+void StepLoop::Cancel(const Matches& matches, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  CancelQueued(matches, reason);
+  if (running_ != nullptr && matches(*running_)) runner_->Interrupt();
 }
 
 void StepLoop::Abort(std::uint64_t generation, const std::string& reason) {
-  Cancel([&](const Item& item) { return item.plan.generation() == generation; },
+  Cancel([&](const StepJob& job) { return job.plan.generation == generation; },
          absl::StrCat("aborted: ", reason));
 }
 
 void StepLoop::AbortFor(const StepSink* sink, const std::string& reason) {
-  Cancel([&](const Item& item) { return item.sink.get() == sink; }, reason);
+  Cancel([&](const StepJob& job) { return job.sink.get() == sink; }, reason);
 }
 
 std::unique_ptr<StepRunner> StepLoop::Take(const std::string& reason, bool interrupt) {
-  std::deque<Item> cancelled;
-  std::unique_ptr<StepRunner> runner;
-  {
-    std::unique_lock lock(mutex_);
-    cancelled = TakeQueued([](const Item&) { return true; });
-    if (interrupt && running_ != nullptr) runner_->Interrupt();
-    paused_ = true;
-    changed_.wait(lock, [&] { return running_ == nullptr; });
-    paused_ = false;
-    for (Item& item : TakeQueued([](const Item&) { return true; }))
-      cancelled.push_back(std::move(item));
-    runner = std::move(runner_);
-  }
-  AnswerCancelled(std::move(cancelled), reason);
-  return runner;
+  const auto all = [](const StepJob&) { return true; };
+  std::unique_lock lock(mutex_);
+  CancelQueued(all, reason);
+  if (interrupt && running_ != nullptr) runner_->Interrupt();
+  paused_ = true;
+  changed_.wait(lock, [&] { return running_ == nullptr; });
+  paused_ = false;
+  CancelQueued(all, reason);
+  return std::move(runner_);
 }
 
 std::unique_ptr<StepRunner> StepLoop::Remove(const std::string& reason) {

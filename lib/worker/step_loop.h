@@ -1,38 +1,46 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "lib/step/step_plan.h"
 #include "lib/worker/step_runner.h"
-#include "tandem/v1/worker.pb.h"
 
 namespace tandem {
 
-// Receives results, in the order of the steps, from the loop's thread; must not block.
+// Receives results, in the order in which steps ended; must not block.
 class StepSink {
  public:
   virtual ~StepSink() = default;
-  virtual void OnResult(v1::StepResult result) = 0;
+  virtual void OnResult(const StepResult& result) = 0;
 };
 
-// The thread that runs steps in the order of their arrival, and the bounded queue before it. Any
-// thread may call.
+// A step on its way through a worker. Jobs are used again, so that steady steps allocate nothing.
+struct StepJob {
+  StepPlan plan;
+  StepResult result;
+  std::shared_ptr<StepSink> sink;
+};
+
+// The bounded queue of steps, the thread that runs them in the order of their arrival, and the
+// thread that answers: a step starts as soon as the one before has ended, whatever it takes to send
+// that one's result. Any thread may call.
 class StepLoop {
  public:
   static constexpr std::size_t kMaxQueuedSteps = 64;
 
   struct Hooks {
-    std::function<void(const absl::Status&)>
-        on_device_lost;  // from the loop's thread; the process should end
-    std::function<void()>
-        on_idle;  // between steps: after a failed one, and every idle_interval without any
+    // From the loop's thread; the process should end.
+    std::function<void(const absl::Status&)> on_device_lost;
+    // Between steps: after a failed one, and every idle_interval without any.
+    std::function<void()> on_idle;
     absl::Duration idle_interval = absl::Seconds(10);
   };
   explicit StepLoop(Hooks hooks);
@@ -46,9 +54,11 @@ class StepLoop {
   // The same, but the running step may finish.
   std::unique_ptr<StepRunner> Drain();
 
-  // Answers at once when the queue is full (RESOURCE_EXHAUSTED) or nothing is installed
-  // (FAILED_PRECONDITION).
-  void Enqueue(v1::StepPlan plan, std::shared_ptr<StepSink> sink);
+  // A job to fill, its fields as a step before left them.
+  std::unique_ptr<StepJob> NewJob();
+  // The plan and the sink are filled. RESOURCE_EXHAUSTED is answered when the queue is full,
+  // FAILED_PRECONDITION when nothing is installed.
+  void Enqueue(std::unique_ptr<StepJob> job);
   // Cancels everything queued and running: of `generation`; of `sink`.
   void Abort(std::uint64_t generation, const std::string& reason);
   void AbortFor(const StepSink* sink, const std::string& reason);
@@ -57,27 +67,37 @@ class StepLoop {
   void Describe(v1::WorkerDescription* description) const;
 
  private:
-  struct Item {
-    v1::StepPlan plan;
-    std::shared_ptr<StepSink> sink;
-  };
+  using Jobs = std::vector<std::unique_ptr<StepJob>>;
+  using Matches = std::function<bool(const StepJob&)>;
   void Run();
-  // With mutex_ held. Queued steps that match are moved to the result.
-  std::deque<Item> TakeQueued(const std::function<bool(const Item&)>& matches);
+  // One step, with `lock` open while it runs.
+  void RunFirst(std::unique_lock<std::mutex>& lock);
+  void Answer();
+  // With mutex_ held.
+  void CancelQueued(const Matches& matches, const std::string& reason);
+  void AddAnswer(std::unique_ptr<StepJob> job);
   std::unique_ptr<StepRunner> Take(const std::string& reason, bool interrupt);
-  void Cancel(const std::function<bool(const Item&)>& matches, const std::string& reason);
-  static void AnswerCancelled(std::deque<Item> items, const std::string& reason);
+  void Cancel(const Matches& matches, const std::string& reason);
 
   const Hooks hooks_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Item> queue_;
-  const Item* running_ = nullptr;
-  bool failed_ = false;  // on_idle is due
-  bool paused_ = false;  // no step starts
+  std::condition_variable answers_changed_;
+  Jobs queue_;
+  // Ended and not yet answered.
+  Jobs answers_;
+  Jobs free_;
+  const StepJob* running_ = nullptr;
+  // on_idle is due.
+  bool failed_ = false;
+  // No step starts.
+  bool paused_ = false;
   bool stopping_ = false;
+  // No answers come any more.
+  bool ended_ = false;
   std::unique_ptr<StepRunner> runner_;
   std::thread thread_;
+  std::thread answering_;
 };
 
 }  // namespace tandem

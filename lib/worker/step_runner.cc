@@ -1,154 +1,196 @@
 #include "lib/worker/step_runner.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "lib/base/clock.h"
 #include "lib/base/status_macros.h"
-#include "lib/wire/model_wire.h"
 #include "lib/worker/describe.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
 namespace {
 
-// A stage that was cancelled must come back within this time; else the device hangs and counts as
-// lost.
+// What was cancelled must come back within this time; else the device hangs and counts as lost.
 constexpr absl::Duration kCancelPatience = absl::Seconds(30);
-constexpr double kLongestTimeoutSeconds = 3600;
+constexpr absl::Duration kLongestTimeout = absl::Hours(1);
 
-absl::Duration Uptime() { return Clock::Real().Uptime(); }
+static_assert(static_cast<int>(ListOp::kBegin) == static_cast<int>(TraceOp::kBegin) &&
+              static_cast<int>(ListOp::kRun) == static_cast<int>(TraceOp::kRun) &&
+              static_cast<int>(ListOp::kSample) == static_cast<int>(TraceOp::kSample));
+
+// Both ends of an edge count by it, also for a step that is refused.
+std::int32_t MicroBatchesOf(const StepPlan& plan) {
+  return std::clamp<std::int32_t>(static_cast<std::int32_t>(plan.micro_batch_ends.size()), 1,
+                                  kMaxMicroBatches);
+}
 
 }  // namespace
 
 StepRunner::StepRunner(Parts parts)
-    : parts_(std::move(parts)), slots_(parts_.bounds), stats_(parts_.layout.stages.size()) {
-  TANDEM_CHECK(parts_.program != nullptr && parts_.edges.size() == parts_.layout.edges.size());
+    : parts_(std::move(parts)),
+      slots_(parts_.bounds),
+      bases_(parts_.layout.edges.size()),
+      step_stats_(parts_.layout.stages.size()),
+      stats_(parts_.layout.stages.size()) {
+  TANDEM_CHECK(parts_.edges.size() == parts_.layout.edges.size() &&
+               parts_.program->contexts() >= parts_.bounds.max_micro_batches);
+  for (std::int32_t m = 1; m <= parts_.bounds.max_micro_batches; ++m)
+    lists_.push_back(MakeStepList(parts_.layout, m));
   if (parts_.layout.has_head) sampler_ = std::make_unique<Sampler>(parts_.bounds.config.vocab_size);
 }
 
-std::uint64_t StepRunner::SequenceOf(int edge, std::int32_t hop) const {
-  return step_index_ *
-             static_cast<std::uint64_t>(parts_.layout.edges[static_cast<std::size_t>(edge)].hops) +
-         static_cast<std::uint64_t>(hop);
+absl::Status StepRunner::CheckOrder(const StepPlan& plan) const {
+  if (plan.generation != parts_.generation) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("step: expected generation ", parts_.generation, ", found ", plan.generation));
+  }
+  if (any_step_ && plan.step_id != next_step_id_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step: step_id: expected ", next_step_id_, ", found ", plan.step_id));
+  }
+  return absl::OkStatus();
 }
 
-absl::Status StepRunner::CheckOrder(const v1::StepPlan& plan) {
-  if (plan.generation() != parts_.generation) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "step: expected generation ", parts_.generation, ", found ", plan.generation()));
-  }
-  const std::uint64_t expected = first_step_id_ + step_index_ + 1;
-  if (any_step_ && plan.step_id() != expected) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("step: step_id: expected ", expected, ", found ", plan.step_id()));
-  }
-  if (any_step_) {
-    ++step_index_;
-  } else {
+absl::Status StepRunner::CheckTimeout(const StepPlan& plan) const {
+  if (plan.timeout > absl::ZeroDuration() && plan.timeout <= kLongestTimeout)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "step: timeout_seconds: expected more than 0 and at most ",
+      absl::ToInt64Seconds(kLongestTimeout), ", found ", absl::ToDoubleSeconds(plan.timeout)));
+}
+
+void StepRunner::BeginEdges() {
+  for (std::size_t i = 0; i < bases_.size(); ++i) parts_.edges[i]->control->BeginStep(bases_[i]);
+}
+
+absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
+  result->step_id = plan.step_id;
+  result->generation = plan.generation;
+  result->sequences.clear();
+  std::fill(step_stats_.begin(), step_stats_.end(), StageStats());
+  result->status = CheckOrder(plan);
+  if (result->status.ok()) {
     any_step_ = true;
-    first_step_id_ = plan.step_id();
+    next_step_id_ = plan.step_id + 1;
+    result->status = RunInOrder(plan, result);
+    const auto micro_batches = static_cast<std::uint64_t>(MicroBatchesOf(plan));
+    for (std::size_t i = 0; i < bases_.size(); ++i)
+      bases_[i] += static_cast<std::uint64_t>(parts_.layout.edges[i].hops) * micro_batches;
   }
-  if (!(plan.timeout_seconds() > 0 && plan.timeout_seconds() <= kLongestTimeoutSeconds)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("step: timeout_seconds: expected more than 0 and at most ",
-                     kLongestTimeoutSeconds, ", found ", plan.timeout_seconds()));
+  if (!result->status.ok()) {
+    result->sequences.clear();
+    // The neighbours need not wait for what will never come.
+    BeginEdges();
   }
-  return absl::OkStatus();
-}
-
-absl::Status StepRunner::Run(const v1::StepPlan& plan, v1::StepResult* result) {
-  result->Clear();
-  result->set_step_id(plan.step_id());
-  result->set_generation(plan.generation());
-  absl::Status status = CheckOrder(plan);
-  if (status.ok()) status = slots_.Apply(plan, &batch_);
-  StageStats total;
-  if (status.ok() && !batch_.sequences.empty()) {
-    status = RunStages(absl::Now() + absl::Seconds(plan.timeout_seconds()), &total);
-    if (status.ok() && sampler_ != nullptr) status = UseLogits(result);
-    if (!status.ok()) {
-      slots_.Spoil(batch_);
-      result->clear_sequences();
-    }
-  }
-  result->set_run_seconds(absl::ToDoubleSeconds(total.run));
-  result->set_wait_seconds(absl::ToDoubleSeconds(total.wait));
-  result->set_code(static_cast<std::int32_t>(status.code()));
-  result->set_error(std::string(status.message()));
-  if (status.ok()) {
+  std::int64_t run_ns = 0;
+  std::int64_t wait_ns = 0;
+  {
     std::lock_guard lock(stats_mutex_);
-    ++steps_done_;
-    tokens_done_ += batch_.tokens.size();
-  }
-  return device_lost_ ? status : absl::OkStatus();
-}
-
-absl::Status StepRunner::RunStages(absl::Time deadline, StageStats* total) {
-  TANDEM_RETURN_IF_ERROR(parts_.program->Begin(0, batch_.step()));
-  for (std::size_t i = 0; i < parts_.edges.size(); ++i)
-    parts_.edges[i]->control->BeginStep(SequenceOf(static_cast<int>(i), 0));
-  for (std::size_t i = 0; i < parts_.layout.stages.size(); ++i) {
-    StageStats stats;
-    const absl::Status status = RunStage(i, deadline, &stats);
-    total->run += stats.run;
-    total->wait += stats.wait;
-    {
-      std::lock_guard lock(stats_mutex_);
-      stats_[i].runs += status.ok() ? 1 : 0;
-      stats_[i].run += stats.run;
-      stats_[i].wait += stats.wait;
+    for (std::size_t i = 0; i < stats_.size(); ++i) {
+      stats_[i].runs += step_stats_[i].runs;
+      stats_[i].run_ns += step_stats_[i].run_ns;
+      stats_[i].wait_ns += step_stats_[i].wait_ns;
+      run_ns += step_stats_[i].run_ns;
+      wait_ns += step_stats_[i].wait_ns;
     }
+    if (result->status.ok()) {
+      ++steps_done_;
+      tokens_done_ += batch_.tokens.size();
+    }
+  }
+  result->run = absl::Nanoseconds(run_ns);
+  result->wait = absl::Nanoseconds(wait_ns);
+  return device_lost_ ? result->status : absl::OkStatus();
+}
+
+absl::Status StepRunner::RunInOrder(const StepPlan& plan, StepResult* result) {
+  TANDEM_RETURN_IF_ERROR(CheckTimeout(plan));
+  TANDEM_RETURN_IF_ERROR(slots_.Apply(plan, &batch_, result));
+  if (batch_.sequences.empty()) return absl::OkStatus();
+  BeginEdges();
+  const std::vector<ListEntry>& list = lists_[batch_.micro_batches.size() - 1];
+  absl::Status status = RunList(list, Deadline::After(plan.timeout), result);
+  if (!status.ok()) slots_.Spoil(batch_);
+  return status;
+}
+
+absl::Status StepRunner::RunList(const std::vector<ListEntry>& list, Deadline deadline,
+                                 StepResult* result) {
+  std::int64_t begin_ns = MonotonicNanoseconds();
+  for (const ListEntry& entry : list) {
+    // Every share of it was left out, on all workers alike: its numbers are skipped at both ends.
+    if (batch_.micro_batches[static_cast<std::size_t>(entry.micro_batch)].num_tokens == 0) continue;
+    const absl::Status status = RunEntry(entry, deadline, result);
+    const std::int64_t end_ns = MonotonicNanoseconds();
+    Account(entry, begin_ns, end_ns, status.ok());
     if (!status.ok())
-      return Annotate(
-          status, absl::StrCat("step ", batch_.id, ": stage '", parts_.layout.stages[i].name, "'"));
+      return Annotate(status, absl::StrCat("step ", batch_.id, ": ", NameOf(entry)));
+    begin_ns = end_ns;
   }
   return absl::OkStatus();
 }
 
-absl::Status StepRunner::RunStage(std::size_t index, absl::Time deadline, StageStats* stats) {
-  const LocalStage& stage = parts_.layout.stages[index];
-  const auto rows = static_cast<std::int32_t>(batch_.tokens.size());
-  EdgeControl* input =
-      stage.input_edge == kNoEdge
-          ? nullptr
-          : parts_.edges[static_cast<std::size_t>(stage.input_edge)]->control.get();
-  EdgeControl* output =
-      stage.output_edge == kNoEdge
-          ? nullptr
-          : parts_.edges[static_cast<std::size_t>(stage.output_edge)]->control.get();
-  const std::uint64_t in = input == nullptr ? 0 : SequenceOf(stage.input_edge, stage.input_hop);
-  const std::uint64_t out = output == nullptr ? 0 : SequenceOf(stage.output_edge, stage.output_hop);
-
-  const absl::Duration begun = Uptime();
-  const Deadline edge_deadline = Deadline::After(deadline - absl::Now());
-  absl::Status ready =
-      input == nullptr ? absl::OkStatus() : input->WaitForData(in, batch_.id, rows, edge_deadline);
-  if (ready.ok() && output != nullptr) ready = output->WaitForSpace(out, edge_deadline);
-  const absl::Duration started = Uptime();
-  stats->wait = started - begun;
-  TANDEM_RETURN_IF_ERROR(ready);
-  const absl::Status done = Compute(index, input == nullptr ? 0 : input->SlotOf(in),
-                                    output == nullptr ? 0 : output->SlotOf(out), deadline);
-  stats->run = Uptime() - started;
-  TANDEM_RETURN_IF_ERROR(done);
-  if (input != nullptr) input->Release(in);
-  if (output != nullptr) output->Publish(out, batch_.id, rows);
-  return absl::OkStatus();
+void StepRunner::Account(const ListEntry& entry, std::int64_t begin_ns, std::int64_t end_ns,
+                         bool ok) {
+  StageStats& stats = step_stats_[static_cast<std::size_t>(entry.stage)];
+  if (entry.op == ListOp::kRun) {
+    stats.runs += ok ? 1 : 0;
+    stats.run_ns += end_ns - begin_ns;
+  } else if (entry.op == ListOp::kWaitData || entry.op == ListOp::kWaitSpace) {
+    stats.wait_ns += end_ns - begin_ns;
+  }
+  if (parts_.trace == nullptr) return;
+  TraceEvent event;
+  event.step_id = batch_.id;
+  event.begin_ns = begin_ns;
+  event.end_ns = end_ns;
+  event.op = static_cast<TraceOp>(entry.op);
+  event.index = static_cast<std::int16_t>(entry.op == ListOp::kRun ? entry.stage : entry.edge);
+  event.micro_batch = static_cast<std::int16_t>(entry.micro_batch);
+  parts_.trace->Record(event);
 }
 
-absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot,
-                                 std::int32_t output_slot, absl::Time deadline) {
+absl::Status StepRunner::RunEntry(const ListEntry& entry, Deadline deadline, StepResult* result) {
+  const auto rows = batch_.micro_batches[static_cast<std::size_t>(entry.micro_batch)].num_tokens;
+  switch (entry.op) {
+    case ListOp::kBegin:
+      return parts_.program->Begin(entry.micro_batch, batch_.step(entry.micro_batch));
+    case ListOp::kWaitData:
+      return ControlOf(entry.edge)
+          .WaitForData(Sequence(entry.edge, entry.number), batch_.id, rows, deadline);
+    case ListOp::kWaitSpace:
+      return ControlOf(entry.edge).WaitForSpace(Sequence(entry.edge, entry.number), deadline);
+    case ListOp::kRun:
+      return Compute(entry, deadline);
+    case ListOp::kRelease:
+      ControlOf(entry.edge).Release(Sequence(entry.edge, entry.number));
+      return absl::OkStatus();
+    case ListOp::kPublish:
+      ControlOf(entry.edge).Publish(Sequence(entry.edge, entry.number), batch_.id, rows);
+      return absl::OkStatus();
+    case ListOp::kSample:
+      return Sample(entry.micro_batch, result);
+  }
+  TANDEM_CHECK(false && "unknown ListOp");
+}
+
+absl::Status StepRunner::Compute(const ListEntry& entry, Deadline deadline) {
   Program& program = *parts_.program;
-  absl::StatusOr<Ticket> ticket =
-      program.Submit(static_cast<std::int32_t>(index), 0, input_slot, output_slot);
+  const LocalStage& stage = parts_.layout.stages[static_cast<std::size_t>(entry.stage)];
+  const auto slot = [&](int edge, std::int32_t number) {
+    return edge == kNoEdge ? 0 : ControlOf(edge).SlotOf(Sequence(edge, number));
+  };
+  const absl::StatusOr<Ticket> ticket =
+      program.Submit(entry.stage, entry.micro_batch, slot(stage.input_edge, entry.input),
+                     slot(stage.output_edge, entry.output));
   if (!ticket.ok()) {
     device_lost_ = absl::IsUnavailable(ticket.status());
     return ticket.status();
   }
+  computing_.store(true);
   if (interrupted_.load()) program.Cancel();
-  absl::Status done = program.Wait(*ticket, Deadline::After(deadline - absl::Now()));
+  absl::Status done = program.Wait(*ticket, deadline);
   if (absl::IsDeadlineExceeded(done)) {
     program.Cancel();
     const absl::Status stopped = program.Wait(*ticket, Deadline::After(kCancelPatience));
@@ -160,48 +202,63 @@ absl::Status StepRunner::Compute(std::size_t index, std::int32_t input_slot,
       done = stopped;
     }
   }
+  computing_.store(false);
   device_lost_ = absl::IsUnavailable(done);
   return done;
 }
 
-absl::Status StepRunner::UseLogits(v1::StepResult* result) {
+absl::Status StepRunner::Sample(std::int32_t micro_batch, StepResult* result) {
+  const MicroBatch& part = batch_.micro_batches[static_cast<std::size_t>(micro_batch)];
   const auto vocab = static_cast<std::size_t>(parts_.bounds.config.vocab_size);
-  const std::span<const float> logits = parts_.program->logits(0);
-  if (logits.size() != batch_.logit_rows.size() * vocab) {
-    return absl::InternalError(absl::StrCat("head: expected ", batch_.logit_rows.size(),
-                                            " rows of ", vocab, " logits, found ", logits.size(),
-                                            " values"));
+  const std::span<const float> logits = parts_.program->logits(micro_batch);
+  if (logits.size() != static_cast<std::size_t>(part.num_uses) * vocab) {
+    return absl::InternalError(absl::StrCat("expected ", part.num_uses, " rows of ", vocab,
+                                            " logits, found ", logits.size(), " values"));
   }
-  v1::SequenceResult* sequence = nullptr;
-  std::int32_t share = -1;
-  for (const LogitUse& use : batch_.uses) {
-    if (use.share != share) {
-      share = use.share;
-      sequence = result->add_sequences();
-      sequence->set_slot(use.slot);
-    }
-    const std::span<const float> row =
-        logits.subspan(static_cast<std::size_t>(use.row) * vocab, vocab);
-    const SamplingParams& params = slots_.sampling(use.slot);
-    if (use.score >= 0) {
-      TANDEM_ASSIGN_OR_RETURN(const SampledToken scored,
-                              sampler_->Score(row, use.score, params.num_logprobs));
-      *sequence->add_scored() = ToProto(scored);
-    }
-    if (use.sample) {
-      TANDEM_ASSIGN_OR_RETURN(const SampledToken sampled,
-                              sampler_->Sample(row, params, slots_.counts(use.slot), use.position));
-      slots_.SetSampled(use.slot, sampled.token);
-      *sequence->mutable_sampled() = ToProto(sampled);
-    }
+  for (std::int32_t i = 0; i < part.num_uses; ++i) {
+    const LogitUse& use = batch_.uses[static_cast<std::size_t>(part.first_use + i)];
+    SequenceResult& answer = result->sequences[static_cast<std::size_t>(use.answer)];
+    // An earlier row of the share could not be used.
+    if (!answer.status.ok()) continue;
+    absl::Status used =
+        UseRow(logits.subspan(static_cast<std::size_t>(i) * vocab, vocab), use, &answer);
+    if (used.ok()) continue;
+    answer.status = Annotate(used, absl::StrCat("slot ", use.slot));
+    answer.sampled.reset();
+    answer.scored.clear();
+    slots_.SetHeadFault(use.slot, answer.status);
   }
   return absl::OkStatus();
+}
+
+absl::Status StepRunner::UseRow(std::span<const float> row, const LogitUse& use,
+                                SequenceResult* answer) {
+  const SamplingParams& params = slots_.sampling(use.slot);
+  if (use.score >= 0) {
+    TANDEM_ASSIGN_OR_RETURN(SampledToken scored,
+                            sampler_->Score(row, use.score, params.num_logprobs));
+    answer->scored.push_back(std::move(scored));
+  }
+  if (use.sample) {
+    TANDEM_ASSIGN_OR_RETURN(SampledToken sampled,
+                            sampler_->Sample(row, params, slots_.counts(use.slot), use.position));
+    slots_.SetSampled(use.slot, sampled.token);
+    answer->sampled = std::move(sampled);
+  }
+  return absl::OkStatus();
+}
+
+std::string StepRunner::NameOf(const ListEntry& entry) const {
+  if (entry.op == ListOp::kBegin) return "taking the step";
+  if (entry.op == ListOp::kSample) return "head";
+  return absl::StrCat("stage '", parts_.layout.stages[static_cast<std::size_t>(entry.stage)].name,
+                      "'");
 }
 
 void StepRunner::Interrupt() {
   interrupted_.store(true);
   for (Edge* edge : parts_.edges) edge->control->Interrupt();
-  parts_.program->Cancel();
+  if (computing_.load()) parts_.program->Cancel();
 }
 
 void StepRunner::ClearInterrupt() {
@@ -215,8 +272,8 @@ void StepRunner::Describe(v1::WorkerDescription* description) const {
     v1::StageDescription* stage = description->add_stages();
     stage->set_name(parts_.layout.stages[i].name);
     stage->set_runs(stats_[i].runs);
-    stage->set_run_seconds(absl::ToDoubleSeconds(stats_[i].run));
-    stage->set_wait_seconds(absl::ToDoubleSeconds(stats_[i].wait));
+    stage->set_run_seconds(static_cast<double>(stats_[i].run_ns) * 1e-9);
+    stage->set_wait_seconds(static_cast<double>(stats_[i].wait_ns) * 1e-9);
   }
   for (const Edge* edge : parts_.edges) *description->add_edges() = DescribeEdge(*edge);
   description->set_steps_done(steps_done_);

@@ -4,81 +4,103 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
+#include "lib/base/deadline.h"
+#include "lib/base/trace.h"
 #include "lib/device/program.h"
 #include "lib/sample/sampler.h"
+#include "lib/step/step_plan.h"
 #include "lib/worker/edge.h"
 #include "lib/worker/slot_table.h"
 #include "lib/worker/stage_layout.h"
 
 namespace tandem::v1 {
-class SequenceResult;
-class StepPlan;
-class StepResult;
 class WorkerDescription;
-}  // namespace tandem::v1
+}
 
 namespace tandem {
 
-// Runs the steps of one generation on one worker: for every stage in plan order it waits for the
-// edge before it, submits, waits for the device and publishes on the edge behind it; after the head
-// it samples and scores. Run is called by one thread; the others by any.
+// Runs the steps of one generation on one worker, as the list for their number of micro-batches
+// says (stage_layout.h). Run is called by one thread; the others by any. In steady state a step
+// allocates nothing but the lists of log-probabilities that it answers.
 class StepRunner {
  public:
   struct Parts {
     std::uint64_t generation = 0;
     StageLayout layout;
     SlotBounds bounds;
-    // Its stages as layout.stages.
+    // Stages as layout.stages; a context for each micro-batch.
     std::unique_ptr<Program> program;
-    std::vector<Edge*> edges;  // as layout.edges; they outlive the runner
+    // As layout.edges; they outlive the runner.
+    std::vector<Edge*> edges;
+    // Outlives the runner; may be null.
+    TraceRecorder* trace = nullptr;
   };
   explicit StepRunner(Parts parts);
 
   std::uint64_t generation() const { return parts_.generation; }
 
-  // Always fills *result. An invalid step answers INVALID_ARGUMENT and changes nothing but the
-  // expected step id. The returned status is not OK when the device is lost (UNAVAILABLE): nothing
-  // may be served from it again.
-  absl::Status Run(const v1::StepPlan& plan, v1::StepResult* result);
+  // Always fills *result. A malformed step answers INVALID_ARGUMENT and changes nothing but the
+  // expected step id and the edges' numbers. The returned status is not OK when the device is lost
+  // (UNAVAILABLE): nothing may be served from it again.
+  absl::Status Run(const StepPlan& plan, StepResult* result);
 
-  // Ends the waits of the step that runs, and its stage; it answers CANCELLED. Holds until
+  // Ends the waits of the step that runs, and what it computes; it answers CANCELLED. Holds until
   // ClearInterrupt.
   void Interrupt();
   void ClearInterrupt();
 
-  void Describe(
-      v1::WorkerDescription* description) const;  // stages, edges, steps_done, tokens_done
+  // Stages, edges, steps_done, tokens_done.
+  void Describe(v1::WorkerDescription* description) const;
 
  private:
   struct StageStats {
     std::uint64_t runs = 0;
-    absl::Duration run;
-    absl::Duration wait;
+    std::int64_t run_ns = 0;
+    std::int64_t wait_ns = 0;
   };
 
-  absl::Status CheckOrder(const v1::StepPlan& plan);
-  absl::Status RunStages(absl::Time deadline, StageStats* total);
-  absl::Status RunStage(std::size_t index, absl::Time deadline, StageStats* stats);
-  absl::Status Compute(std::size_t index, std::int32_t input_slot, std::int32_t output_slot,
-                       absl::Time deadline);
-  absl::Status UseLogits(v1::StepResult* result);
-  std::uint64_t SequenceOf(int edge, std::int32_t hop) const;
+  absl::Status CheckOrder(const StepPlan& plan) const;
+  absl::Status CheckTimeout(const StepPlan& plan) const;
+  absl::Status RunInOrder(const StepPlan& plan, StepResult* result);
+  absl::Status RunList(const std::vector<ListEntry>& list, Deadline deadline, StepResult* result);
+  absl::Status RunEntry(const ListEntry& entry, Deadline deadline, StepResult* result);
+  absl::Status Compute(const ListEntry& entry, Deadline deadline);
+  absl::Status Sample(std::int32_t micro_batch, StepResult* result);
+  absl::Status UseRow(std::span<const float> row, const LogitUse& use, SequenceResult* answer);
+  void Account(const ListEntry& entry, std::int64_t begin_ns, std::int64_t end_ns, bool ok);
+  // Hand-overs before this step's number are given up by this end.
+  void BeginEdges();
+  // "stage 'ffn 3'", for errors.
+  std::string NameOf(const ListEntry& entry) const;
+
+  EdgeControl& ControlOf(int edge) const {
+    return *parts_.edges[static_cast<std::size_t>(edge)]->control;
+  }
+  std::uint64_t Sequence(int edge, std::int32_t number) const {
+    return bases_[static_cast<std::size_t>(edge)] + static_cast<std::uint64_t>(number);
+  }
 
   Parts parts_;
+  // lists_[m - 1] is for m micro-batches.
+  std::vector<std::vector<ListEntry>> lists_;
   SlotTable slots_;
-  std::unique_ptr<Sampler> sampler_;  // where the head stands
+  // Where the head stands.
+  std::unique_ptr<Sampler> sampler_;
   StepBatch batch_;
+  // Of each edge: the sequence of hand-over 0 of the next step. Grows with every step that comes in
+  // its order, whatever becomes of it: so both ends agree.
+  std::vector<std::uint64_t> bases_;
   bool any_step_ = false;
-  std::uint64_t first_step_id_ = 0;
-  std::uint64_t step_index_ = 0;  // steps before this one
+  std::uint64_t next_step_id_ = 0;
   bool device_lost_ = false;
   std::atomic<bool> interrupted_{false};
+  std::atomic<bool> computing_{false};
 
+  // Of the step that runs.
+  std::vector<StageStats> step_stats_;
   mutable std::mutex stats_mutex_;
   std::vector<StageStats> stats_;
   std::uint64_t steps_done_ = 0;

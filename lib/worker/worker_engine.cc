@@ -9,8 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/version.h"
+#include "lib/wire/trace_wire.h"
 #include "lib/worker/describe.h"
-#include "lib/worker/generation.h"
+#include "lib/worker/plan_part.h"
+#include "tandem/v1/trace.pb.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
@@ -83,8 +85,17 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
   steps_->Describe(description);
 }
 
+void WorkerEngine::Trace(std::uint64_t next, v1::ProcessTrace* trace) {
+  ReadTrace(trace_, next, trace);
+  trace->set_process(options_.name);
+  v1::WorkerDescription description;
+  steps_->Describe(&description);
+  for (const v1::StageDescription& stage : description.stages()) trace->add_stages(stage.name());
+  for (const v1::EdgeDescription& edge : description.edges()) trace->add_edges(edge.id());
+}
+
 absl::Status WorkerEngine::Announce(const v1::PrepareRequest& request) {
-  TANDEM_RETURN_IF_ERROR(Generation::Parse(request).status());
+  TANDEM_RETURN_IF_ERROR(PlanPart::Parse(request).status());
   Supersede(request.generation());
   return absl::OkStatus();
 }
@@ -103,15 +114,15 @@ void WorkerEngine::Supersede(std::uint64_t generation) {
 
 void WorkerEngine::TearDown(const std::string& reason) {
   steps_->Remove(reason);  // the stages go before the edges they are bound to
-  if (generation_ != nullptr) generation_->Close();
-  generation_.reset();
+  if (part_ != nullptr) part_->Close();
+  part_.reset();
   std::lock_guard state(state_mutex_);
   prepared_->Clear();
 }
 
 absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
                                    v1::PrepareResponse* response) {
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Generation> generation, Generation::Parse(request));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<PlanPart> part, PlanPart::Parse(request));
   Supersede(request.generation());
   std::lock_guard control(control_mutex_);
   {
@@ -125,24 +136,23 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
   TearDown(absl::StrCat("generation ", request.generation(), " replaces this one"));
   if (listener_ != nullptr) listener_->DropBefore(request.generation());
   inbox_.DropBefore(request.generation());
-  TANDEM_RETURN_IF_ERROR(Checked(generation->Allocate(request, *device_, weights_)));
+  TANDEM_RETURN_IF_ERROR(Checked(part->Allocate(request, *device_, weights_)));
 
   auto described = std::make_unique<v1::WorkerDescription>();
-  described->set_plan(generation->plan.name);
+  described->set_plan(part->plan.name);
   for (const auto& weights : weights_.all()) {
     v1::WeightsDescription* entry = described->add_weights();
     entry->set_region(weights->manifest().name);
     entry->set_import_kind(std::string(weights->import_kind()));
     entry->set_bytes(weights->manifest().bytes);
   }
-  described->set_kv_cache_bytes(generation->kv_cache == nullptr ? 0
-                                                                : generation->kv_cache->bytes());
+  described->set_kv_cache_bytes(part->kv_cache == nullptr ? 0 : part->kv_cache->bytes());
   *response->mutable_weights() = described->weights();
   response->set_kv_cache_bytes(described->kv_cache_bytes());
   spdlog::info("generation {}: plan {}, {} stages, {} regions, {} bytes of KV cache",
-               request.generation(), generation->plan.name, generation->layout.stages.size(),
+               request.generation(), part->plan.name, part->layout.stages.size(),
                described->weights_size(), described->kv_cache_bytes());
-  generation_ = std::move(generation);
+  part_ = std::move(part);
   std::lock_guard state(state_mutex_);
   prepared_ = std::move(described);
   return absl::OkStatus();
@@ -151,15 +161,15 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
 absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
                                    v1::ConnectResponse* response) {
   std::lock_guard control(control_mutex_);
-  if (generation_ == nullptr || generation_->number != request.generation()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "generation: expected the prepared one, ", generation_ == nullptr ? 0 : generation_->number,
-        ", found ", request.generation()));
+  if (part_ == nullptr || part_->number != request.generation()) {
+    return absl::FailedPreconditionError(absl::StrCat("generation: expected the prepared one, ",
+                                                      part_ == nullptr ? 0 : part_->number,
+                                                      ", found ", request.generation()));
   }
-  if (generation_->connected)
+  if (part_->connected)
     return absl::FailedPreconditionError(
         absl::StrCat("generation ", request.generation(), " is connected already"));
-  TANDEM_ASSIGN_OR_RETURN(std::vector<EdgeEndSpec> specs, generation_->ParseEdges(request));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<EdgeEndSpec> specs, part_->ParseEdges(request));
   EdgeConnector connector(*device_, listener_.get(), inbox_, request.generation());
   {
     std::lock_guard state(state_mutex_);
@@ -177,18 +187,18 @@ absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
   }
   // UNAVAILABLE here speaks of the other worker, not of the device.
   if (!edges.ok()) return edges.status();
-  generation_->edges = *std::move(edges);
-  TANDEM_ASSIGN_OR_RETURN(generation_->watcher, EdgeWatcher::Start(generation_->edges));
-  absl::StatusOr<std::unique_ptr<StepRunner>> runner = generation_->Compile(*device_, weights_);
+  part_->edges = *std::move(edges);
+  TANDEM_ASSIGN_OR_RETURN(part_->watcher, EdgeWatcher::Start(part_->edges));
+  absl::StatusOr<std::unique_ptr<StepRunner>> runner = part_->Compile(*device_, weights_, &trace_);
   if (!runner.ok()) {
-    generation_->Close();
+    part_->Close();
     return Checked(runner.status());
   }
   v1::WorkerDescription described;
   (*runner)->Describe(&described);
   *response->mutable_edges() = described.edges();
   *response->mutable_stages() = described.stages();
-  generation_->connected = true;
+  part_->connected = true;
   steps_->Install(*std::move(runner));
   return absl::OkStatus();
 }

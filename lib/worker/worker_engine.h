@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "lib/base/trace.h"
 #include "lib/device/device.h"
 #include "lib/worker/edge_connect.h"
 #include "lib/worker/inline_edge.h"
@@ -20,12 +21,13 @@ class ConnectRequest;
 class ConnectResponse;
 class PrepareRequest;
 class PrepareResponse;
+class ProcessTrace;
 class WorkerDescription;
 }  // namespace tandem::v1
 
 namespace tandem {
 
-struct Generation;
+struct PlanPart;
 
 // A worker without its network: one device, its weights, its KV cache and one generation of stages
 // and edges. The calls of tandem.v1.Worker, made by the gRPC shell (service.h) or by a test. All
@@ -47,6 +49,8 @@ class WorkerEngine {
   ~WorkerEngine();
 
   void Describe(v1::WorkerDescription* description);
+  // What its steps did, from event `next` on (lib/base/trace.h).
+  void Trace(std::uint64_t next, v1::ProcessTrace* trace);
   absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
   absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
   void Drain();
@@ -75,7 +79,7 @@ class WorkerEngine {
 
   std::mutex control_mutex_;  // Prepare, Connect, Drain and probes: one at a time
   WeightsStore weights_;
-  std::unique_ptr<Generation> generation_;
+  std::unique_ptr<PlanPart> part_;
 
   std::mutex state_mutex_;  // below it only what Describe and Supersede read; never held for long
   std::uint64_t generation_number_ = 0;
@@ -84,6 +88,7 @@ class WorkerEngine {
   EdgeConnector* connector_ = nullptr;
   std::unique_ptr<v1::WorkerDescription> prepared_;  // plan, weights, KV bytes of the generation
 
+  TraceRecorder trace_;
   std::unique_ptr<StepLoop> steps_;  // last: its thread probes
 };
 

@@ -5,7 +5,7 @@
 
 #include <thread>
 
-#include "absl/time/clock.h"
+#include "lib/step/step_plan.h"
 #include "tests/unit/lib/worker/fake_device.h"
 #include "tests/unit/lib/worker/test_cluster.h"
 
@@ -241,6 +241,9 @@ TEST(PrepareTest, BadRequestsAreRefusedAndNameTheField) {
   expect([](auto* r) { r->set_global_blocks(-1); }, "global_blocks");
   expect([](auto* r) { r->set_activations("float8"); }, "activations");
   expect([](auto* r) { r->set_kv_type(""); }, "kv_type");
+  expect([](auto* r) { r->set_max_micro_batches(-1); }, "max_micro_batches: expected 0 to 8");
+  expect([](auto* r) { r->set_max_micro_batches(9); }, "max_micro_batches: expected 0 to 8");
+  expect([](auto* r) { r->set_steps_in_flight(65); }, "steps_in_flight: expected 0 to 64");
 }
 
 TEST(PrepareTest, ManifestsAndSocketsAreChecked) {
@@ -303,17 +306,50 @@ TEST_F(FakeDeviceTest, AbortCancelsTheRunningStage) {
   EXPECT_EQ(client_->Receive().code(), kCancelled);
 }
 
-TEST_F(FakeDeviceTest, NanLogitsFailTheStep) {
+// Steps that were sent before the head's verdict is known still carry the sequence.
+TEST_F(FakeDeviceTest, NanLogitsEndTheirSequenceAlone) {
   {
     std::lock_guard lock(behaviour_->mutex);
-    behaviour_->logit = [](std::int32_t token) {
-      return token == 3 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+    behaviour_->logit = [](std::size_t row, std::int32_t token) {
+      return row == 0 && token == 3 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
     };
   }
-  ASSERT_TRUE(client_->Send(FirstStep(*cluster_, 1, 30)));
+  SlotPlanner sick(cluster_->config(), 0, 0);
+  SlotPlanner well(cluster_->config(), 1, 10);
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    v1::StepPlan step = NewStep(id, 1);
+    if (id == 1) sick.Start(&step), well.Start(&step);
+    sick.Add(&step, {id == 1 ? 5 : kSampledToken})->set_sample(true);
+    well.Add(&step, {id == 1 ? 6 : kSampledToken})->set_sample(true);
+    ASSERT_TRUE(client_->Send(step));
+  }
+  {
+    const v1::StepResult result = client_->Receive();
+    EXPECT_EQ(result.code(), kOk) << result.error();
+    ASSERT_EQ(result.sequences_size(), 2);
+    EXPECT_EQ(result.sequences(0).slot(), 0);
+    EXPECT_EQ(result.sequences(0).code(), kInternal) << result.sequences(0).error();
+    EXPECT_FALSE(result.sequences(0).has_sampled());
+    EXPECT_EQ(result.sequences(1).code(), kOk);
+    EXPECT_TRUE(result.sequences(1).has_sampled());
+  }
+  // Of the sick sequence no logits are asked for any more: row 0 is now the well one's, and bad.
   const v1::StepResult result = client_->Receive();
-  EXPECT_EQ(result.code(), kInternal);
-  EXPECT_EQ(result.sequences_size(), 0);
+  EXPECT_EQ(result.code(), kOk) << result.error();
+  ASSERT_EQ(result.sequences_size(), 2);
+  EXPECT_EQ(result.sequences(0).code(), kInternal);
+  EXPECT_EQ(result.sequences(1).slot(), 1);
+  EXPECT_EQ(result.sequences(1).code(), kInternal);
+  // The slots serve again once they have ended.
+  {
+    std::lock_guard lock(behaviour_->mutex);
+    behaviour_->logit = [](std::size_t, std::int32_t) { return 0.0f; };
+  }
+  v1::StepPlan step = FirstStep(*cluster_, 1, 30);
+  step.set_step_id(3);
+  step.add_ends(0);
+  ASSERT_TRUE(client_->Send(step));
+  EXPECT_TRUE(client_->Receive().sequences(0).has_sampled());
 }
 
 TEST_F(FakeDeviceTest, ResultsComeInTheOrderOfTheSteps) {
@@ -346,25 +382,61 @@ TEST_F(FakeDeviceTest, AFullQueueAnswersAtOnce) {
     EXPECT_EQ(client_->Receive().code(), kCancelled);
 }
 
-TEST_F(FakeDeviceTest, InvalidStepsChangeNothing) {
+TEST_F(FakeDeviceTest, MalformedStepsChangeNothing) {
   ASSERT_TRUE(client_->Send(FirstStep(*cluster_, 1, 30)));
   EXPECT_EQ(client_->Receive().code(), kOk);
   v1::StepPlan bad = NewStep(2, 1);
   v1::SequenceShare* share = bad.add_sequences();
-  share->set_first_position(2);  // 3 is next
-  share->add_tokens(1);
+  share->set_first_position(3);
+  share->add_tokens(-1);
+  bad.add_micro_batch_ends(2);
   ASSERT_TRUE(client_->Send(bad));
   const v1::StepResult refused = client_->Receive();
   EXPECT_EQ(refused.code(), kInvalid);
-  EXPECT_NE(refused.error().find("first_position: expected 3, found 2"), std::string::npos)
+  EXPECT_NE(refused.error().find("micro_batch_ends: expected the last to be 1, found 2"),
+            std::string::npos)
       << refused.error();
   bad.set_step_id(3);
-  bad.mutable_sequences(0)->set_first_position(3);
-  bad.mutable_sequences(0)->set_tokens(0, -1);
+  bad.clear_micro_batch_ends();
   ASSERT_TRUE(client_->Send(bad));
   const v1::StepResult served = client_->Receive();
   EXPECT_EQ(served.code(), kOk) << served.error();
   EXPECT_EQ(behaviour_->submits, 2);
+}
+
+// Both workers leave the share out, also of the step that was sent ahead; the neighbours of the
+// bad sequence do not notice.
+TEST(FaultTest, ABadShareEndsAloneOnAllWorkers) {
+  TestCluster cluster;
+  ASSERT_TRUE(cluster.Start(cluster.PlanOf("split"), 1, kHostPointer).ok());
+  StepsClient npu(cluster.worker("npu0"));
+  StepsClient gpu(cluster.worker("gpu0"));
+  SlotPlanner good(cluster.config(), 0, 0);
+  SlotPlanner bad(cluster.config(), 1, 10);
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    v1::StepPlan step = NewStep(id, 1);
+    if (id == 1) bad.Start(&step), good.Start(&step);
+    v1::SequenceShare* share = bad.Add(&step, {4, 5});
+    share->set_sample(true);
+    if (id == 2) share->add_new_global_blocks(40);
+    good.Add(&step, {7, 8, 9})->set_sample(true);
+    // In the second step nothing is left of the first micro-batch.
+    step.add_micro_batch_ends(2);
+    step.add_micro_batch_ends(5);
+    ASSERT_TRUE(npu.Send(step) && gpu.Send(step));
+  }
+  for (std::uint64_t id = 1; id <= 3; ++id) {
+    const v1::StepResult from_npu = npu.Receive();
+    const v1::StepResult from_gpu = gpu.Receive();
+    EXPECT_EQ(from_npu.code(), kOk) << from_npu.error();
+    EXPECT_EQ(from_gpu.code(), kOk) << from_gpu.error();
+    ASSERT_EQ(from_gpu.sequences_size(), 2);
+    EXPECT_EQ(from_gpu.sequences(0).code(), id == 1 ? kOk : kInvalid);
+    EXPECT_TRUE(from_gpu.sequences(1).has_sampled());
+    ASSERT_EQ(from_npu.sequences_size(), id == 1 ? 0 : 1);
+    if (id == 1) continue;
+    EXPECT_EQ(from_npu.sequences(0).error(), from_gpu.sequences(0).error());
+  }
 }
 
 }  // namespace

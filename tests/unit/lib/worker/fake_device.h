@@ -17,9 +17,9 @@ namespace tandem {
 // What a FakeDevice does; shared with the test. The functions are changed under the mutex.
 struct FakeBehaviour {
   std::function<absl::Status(const Step&)> wait = [](const Step&) { return absl::OkStatus(); };
-  std::function<float(std::int32_t token)> logit = [](std::int32_t token) {
-    return static_cast<float>(token % 7);
-  };
+  // Of row `row` of a step.
+  std::function<float(std::size_t row, std::int32_t token)> logit =
+      [](std::size_t, std::int32_t token) { return static_cast<float>(token % 7); };
   std::atomic<bool> runs_until_cancelled{false};
   std::atomic<int> submits{0};
   std::atomic<int> cancels{0};
@@ -90,7 +90,7 @@ class FakeProgram final : public Program {
     at.logits.clear();
     for (std::size_t row = 0; row < at.step.logit_rows.size(); ++row) {
       for (std::int32_t token = 0; token < vocab_; ++token)
-        at.logits.push_back(behaviour_->logit(token));
+        at.logits.push_back(behaviour_->logit(row, token));
     }
     ++behaviour_->submits;
     behaviour_->changed.notify_all();

@@ -34,13 +34,15 @@ void Collect(const v1::StepResult& result, Answers* answers) {
 // The workers of the plan, with a stream each; a step goes to all of them.
 class Streams {
  public:
-  Streams(TestCluster& cluster, const Plan& plan) : head_(plan.stages.back().worker) {
+  Streams(TestCluster& cluster, const Plan& plan, std::int32_t micro_batches)
+      : head_(plan.stages.back().worker), micro_batches_(micro_batches) {
     for (const StagePlacement& stage : plan.stages) {
       if (!clients_.contains(stage.worker))
         clients_[stage.worker] = std::make_unique<StepsClient>(cluster.worker(stage.worker));
     }
   }
-  void Send(const v1::StepPlan& step) {
+  void Send(v1::StepPlan step) {
+    Cut(&step);
     for (auto& [name, client] : clients_) ASSERT_TRUE(client->Send(step));
   }
   v1::StepResult Receive() {
@@ -58,14 +60,28 @@ class Streams {
   }
 
  private:
+  // As many micro-batches as the step has tokens for, of different sizes, inside of shares too.
+  void Cut(v1::StepPlan* step) const {
+    std::int32_t tokens = 0;
+    for (const v1::SequenceShare& share : step->sequences()) tokens += share.tokens_size();
+    const std::int32_t count = std::min(tokens, micro_batches_);
+    if (micro_batches_ == 1) return;
+    for (std::int32_t m = 1; m < count; ++m) {
+      step->add_micro_batch_ends(std::max<std::int32_t>(m, tokens * m / (count + 1)));
+    }
+    step->add_micro_batch_ends(tokens);
+  }
+
   std::string head_;
+  std::int32_t micro_batches_;
   std::map<std::string, std::unique_ptr<StepsClient>> clients_;
 };
 
 // A prompt of 37 tokens in two chunks with scores, a second sequence that joins it, then ten greedy
 // tokens each; steps are sent two ahead.
-void Generate(TestCluster& cluster, const Plan& plan, std::uint64_t generation, Answers* answers) {
-  Streams streams(cluster, plan);
+void Generate(TestCluster& cluster, const Plan& plan, std::uint64_t generation, Answers* answers,
+              std::int32_t micro_batches = 1) {
+  Streams streams(cluster, plan, micro_batches);
   SlotPlanner first(cluster.config(), 0, 0);
   SlotPlanner second(cluster.config(), 2, 10);
   std::vector<std::int32_t> prompt;
@@ -162,6 +178,63 @@ INSTANTIATE_TEST_SUITE_P(All, PlansTest,
                            }
                            return name;
                          });
+
+// Two and three micro-batches a step give the very numbers of whole steps, and the edges count on.
+TEST(MicroBatchTest, EqualWholeStepsBitForBit) {
+  TestCluster cluster;
+  std::uint64_t generation = 1;
+  for (const std::string name : {"npu", "split", "layers:2,1"}) {
+    const Plan plan = cluster.PlanOf(name);
+    Answers whole;
+    ASSERT_TRUE(cluster.Start(plan, generation, kHostPointer).ok());
+    ASSERT_NO_FATAL_FAILURE(Generate(cluster, plan, generation, &whole));
+    for (const std::int32_t micro_batches : {2, 3}) {
+      ++generation;
+      ASSERT_TRUE(cluster.Start(plan, generation, kHostPointer).ok());
+      Answers cut;
+      ASSERT_NO_FATAL_FAILURE(Generate(cluster, plan, generation, &cut, micro_batches));
+      EXPECT_EQ(cut.tokens, whole.tokens) << name << ", " << micro_batches;
+      EXPECT_EQ(cut.logprobs, whole.logprobs) << name << ", " << micro_batches;
+      if (name != "split") continue;
+      // 3 layers; 12 steps, the last 10 of which have two tokens alone.
+      const std::uint64_t hand_overs = 3 * (2 * static_cast<std::uint64_t>(micro_batches) + 10 * 2);
+      EXPECT_EQ(cluster.worker("npu0").Describe().edges(0).sequence(), hand_overs);
+      EXPECT_EQ(cluster.worker("gpu0").Describe().edges(1).sequence(), hand_overs);
+    }
+    ++generation;
+  }
+}
+
+TEST(TraceTest, AWorkerTellsWhatItRan) {
+  TestCluster cluster;
+  const Plan plan = cluster.PlanOf("split");
+  ASSERT_TRUE(cluster.Start(plan, 1, kHostPointer).ok());
+  const auto read = [&](std::uint64_t next) {
+    grpc::ClientContext context;
+    v1::ProcessTraceRequest request;
+    request.set_next(next);
+    v1::ProcessTrace trace;
+    EXPECT_TRUE(cluster.worker("npu0").stub().Trace(&context, request, &trace).ok());
+    return trace;
+  };
+  const v1::ProcessTrace before = read(0);
+  EXPECT_EQ(before.op_size(), 0);
+  Answers answers;
+  ASSERT_NO_FATAL_FAILURE(Generate(cluster, plan, 1, &answers, 2));
+  const v1::ProcessTrace trace = read(before.next());
+  EXPECT_EQ(trace.process(), "npu0");
+  ASSERT_EQ(trace.stages_size(), 3);
+  EXPECT_EQ(trace.stages(1), "attention 1");
+  EXPECT_EQ(trace.edges_size(), 2);
+  std::map<std::pair<std::uint64_t, int>, int> runs;
+  for (int i = 0; i < trace.op_size(); ++i) {
+    if (trace.op(i) == v1::TRACE_RUN) ++runs[{trace.step_id(i), trace.micro_batch(i)}];
+  }
+  // 12 steps of two micro-batches, each through three stages.
+  EXPECT_EQ(runs.size(), 24u);
+  for (const auto& [key, count] : runs) EXPECT_EQ(count, 3);
+  EXPECT_EQ(read(trace.next()).op_size(), 0);
+}
 
 TEST(RegionsTest, AreKeptFromOnePrepareToTheNext) {
   TestCluster cluster;

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
+#include "absl/strings/str_cat.h"
+
 #include "tests/unit/lib/worker/test_cluster.h"
 
 namespace tandem {
@@ -41,9 +45,7 @@ TEST(StageLayoutTest, SplitOnTheGpu) {
   EXPECT_EQ(layout.edges[1].hops, 3);
   for (std::int32_t i = 0; i < 3; ++i) {
     EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].output_edge, 0);
-    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i)].output_hop, i);
     EXPECT_EQ(layout.stages[static_cast<std::size_t>(i) + 1].input_edge, 1);
-    EXPECT_EQ(layout.stages[static_cast<std::size_t>(i) + 1].input_hop, i);
   }
   EXPECT_TRUE(layout.attention_layers.empty());
 }
@@ -88,6 +90,73 @@ TEST(StageLayoutTest, NeighboursOnOneWorkerMerge) {
   ASSERT_EQ(a->stages.size(), 2u);
   EXPECT_EQ(a->stages[0].spec, (StageSpec{true, 0, 1, false}));
   EXPECT_EQ(a->stages[1].spec, (StageSpec{false, 5, 6, true}));
+}
+
+// "run 1.0" for stage 1 of micro-batch 0; "wait 0:3" for hand-over 3 of edge 0.
+std::vector<std::string> Words(const std::vector<ListEntry>& list) {
+  std::vector<std::string> words;
+  for (const ListEntry& e : list) {
+    const std::string hand_over = absl::StrCat(e.edge, ":", e.number);
+    switch (e.op) {
+      case ListOp::kBegin:
+        words.push_back(absl::StrCat("begin ", e.micro_batch));
+        break;
+      case ListOp::kWaitData:
+        words.push_back("wait " + hand_over);
+        break;
+      case ListOp::kWaitSpace:
+        words.push_back("space " + hand_over);
+        break;
+      case ListOp::kRun:
+        words.push_back(absl::StrCat("run ", e.stage, ".", e.micro_batch));
+        break;
+      case ListOp::kRelease:
+        words.push_back("release " + hand_over);
+        break;
+      case ListOp::kPublish:
+        words.push_back("publish " + hand_over);
+        break;
+      case ListOp::kSample:
+        words.push_back(absl::StrCat("sample ", e.micro_batch));
+        break;
+    }
+  }
+  return words;
+}
+
+TEST(StepListTest, StagesTakeAllMicroBatchesInTurn) {
+  const StageLayout layout = LayOut("layers:2,1", "gpu0");
+  EXPECT_EQ(Words(MakeStepList(layout, 1)),
+            (std::vector<std::string>{"begin 0", "space 0:0", "run 0.0", "publish 0:0", "wait 1:0",
+                                      "run 1.0", "release 1:0", "sample 0"}));
+  EXPECT_EQ(Words(MakeStepList(layout, 2)),
+            (std::vector<std::string>{"begin 0", "space 0:0", "run 0.0", "publish 0:0", "begin 1",
+                                      "space 0:1", "run 0.1", "publish 0:1", "wait 1:0", "run 1.0",
+                                      "release 1:0", "wait 1:1", "run 1.1", "release 1:1",
+                                      "sample 0", "sample 1"}));
+}
+
+// The n-th hand-over that one end publishes is the n-th that the other waits for: of the same
+// micro-batch, and after the same number of stages.
+TEST(StepListTest, BothEndsOfAnEdgeCountTheSame) {
+  for (const std::string plan : {"split", "layers:2,1"}) {
+    for (std::int32_t micro_batches = 1; micro_batches <= 4; ++micro_batches) {
+      std::map<std::string, std::vector<std::pair<std::int32_t, std::int32_t>>> published;
+      std::map<std::string, std::vector<std::pair<std::int32_t, std::int32_t>>> awaited;
+      for (const std::string worker : {"npu0", "gpu0"}) {
+        const StageLayout layout = LayOut(plan, worker);
+        for (const ListEntry& e : MakeStepList(layout, micro_batches)) {
+          if (e.op != ListOp::kPublish && e.op != ListOp::kWaitData) continue;
+          const LocalEdge& edge = layout.edges[static_cast<std::size_t>(e.edge)];
+          EXPECT_LT(e.number, edge.hops * micro_batches);
+          (e.op == ListOp::kPublish ? published : awaited)[edge.ends.from].emplace_back(
+              e.number, e.micro_batch);
+        }
+      }
+      EXPECT_EQ(published, awaited);
+      EXPECT_EQ(published.size(), 2u);
+    }
+  }
 }
 
 TEST(StageLayoutTest, AStrangerHasNoPart) {

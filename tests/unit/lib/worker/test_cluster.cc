@@ -166,6 +166,7 @@ v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, con
   request.set_window_blocks(40);
   request.set_activations("float32");
   request.set_kv_type("float32");
+  request.set_max_micro_batches(3);
   return request;
 }
 
@@ -185,7 +186,7 @@ v1::ConnectRequest TestCluster::ConnectRequestFor(const std::string& worker, con
     spec->set_owner_fd_socket(workers_.at("npu0")->fd_socket());
     spec->set_consumer_address(workers_.at(edge.to)->address());
     for (const std::string& kind : kinds) spec->add_kinds(kind);
-    spec->set_slots(2);
+    spec->set_slots(3);
   }
   return request;
 }

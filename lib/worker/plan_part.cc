@@ -1,14 +1,16 @@
-#include "lib/worker/generation.h"
+#include "lib/worker/plan_part.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/step/step_plan.h"
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
 #include "lib/worker/edge.h"
+#include "lib/worker/step_loop.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
@@ -37,16 +39,16 @@ absl::Status CheckAtLeast(const char* field, std::int64_t least, std::int64_t va
       absl::StrCat(field, ": expected ", least, " or more, found ", value));
 }
 
-absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const Generation& generation) {
+absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const PlanPart& part) {
   EdgeEndSpec spec;
   spec.id = message.id();
   spec.from = message.from();
   spec.to = message.to();
-  spec.end = message.from() == generation.worker ? EdgeEnd::kProducer : EdgeEnd::kConsumer;
-  spec.owner = message.owner() == generation.worker;
+  spec.end = message.from() == part.worker ? EdgeEnd::kProducer : EdgeEnd::kConsumer;
+  spec.owner = message.owner() == part.worker;
   spec.owner_fd_socket = message.owner_fd_socket();
   spec.consumer_address = message.consumer_address();
-  spec.generation = generation.number;
+  spec.generation = part.number;
   if (message.id().empty() || message.id().size() > 200) {
     return absl::InvalidArgumentError(
         absl::StrCat("edge id: expected 1 to 200 bytes, found ", message.id().size()));
@@ -56,9 +58,12 @@ absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const Generat
                                                    spec.from, " or ", spec.to, ", found '",
                                                    message.owner(), "'"));
   }
-  if (message.slots() < 1 || message.slots() > kMaxEdgeSlots) {
-    return absl::InvalidArgumentError(absl::StrCat("edge ", spec.id, ": slots: expected 1 to ",
-                                                   kMaxEdgeSlots, ", found ", message.slots()));
+  // The producer hands over all micro-batches of a stage before the consumer must take the first.
+  const std::int32_t least = part.bounds.max_micro_batches;
+  if (message.slots() < least || message.slots() > kMaxEdgeSlots) {
+    return absl::InvalidArgumentError(absl::StrCat("edge ", spec.id, ": slots: expected ", least,
+                                                   " to ", kMaxEdgeSlots, ", found ",
+                                                   message.slots()));
   }
   for (const std::string& name : message.kinds()) {
     TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseHandleKind(name));
@@ -68,38 +73,49 @@ absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const Generat
   if (spec.kinds.empty())
     return absl::InvalidArgumentError(
         absl::StrCat("edge ", spec.id, ": kinds: expected one at least, found none"));
-  spec.layout = MakeResidualLayout(message.slots(), generation.bounds.limits.max_tokens,
-                                   generation.bounds.config.hidden_size);
+  spec.layout = MakeResidualLayout(message.slots(), part.bounds.limits.max_tokens,
+                                   part.bounds.config.hidden_size);
   return spec;
+}
+
+absl::Status CheckAtMost(const char* field, std::size_t most, std::int32_t value) {
+  if (value >= 0 && static_cast<std::size_t>(value) <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": expected 0 to ", most, ", found ", value));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Generation>> Generation::Parse(const v1::PrepareRequest& request) {
-  auto generation = std::make_unique<Generation>();
-  generation->number = request.generation();
-  generation->worker = request.worker();
+absl::StatusOr<std::unique_ptr<PlanPart>> PlanPart::Parse(const v1::PrepareRequest& request) {
+  auto part = std::make_unique<PlanPart>();
+  part->number = request.generation();
+  part->worker = request.worker();
   TANDEM_RETURN_IF_ERROR(
       CheckAtLeast("generation", 1, static_cast<std::int64_t>(request.generation())));
-  TANDEM_ASSIGN_OR_RETURN(generation->bounds.config, FromProto(request.config()));
-  TANDEM_ASSIGN_OR_RETURN(generation->plan, FromProto(request.plan(), generation->bounds.config));
-  TANDEM_ASSIGN_OR_RETURN(generation->bounds.limits, FromProto(request.limits()));
+  TANDEM_ASSIGN_OR_RETURN(part->bounds.config, FromProto(request.config()));
+  TANDEM_ASSIGN_OR_RETURN(part->plan, FromProto(request.plan(), part->bounds.config));
+  TANDEM_ASSIGN_OR_RETURN(part->bounds.limits, FromProto(request.limits()));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("global_blocks", 0, request.global_blocks()));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("window_blocks", 0, request.window_blocks()));
-  generation->bounds.global_blocks = request.global_blocks();
-  generation->bounds.window_blocks = request.window_blocks();
-  TANDEM_ASSIGN_OR_RETURN(generation->activations, ParseActivations(request.activations()));
-  TANDEM_ASSIGN_OR_RETURN(
-      generation->layout,
-      LayOutStages(generation->plan, generation->bounds.config, generation->worker));
-  generation->kv_spec = {generation->layout.attention_layers, request.global_blocks(),
-                         request.window_blocks(), KvType::kFloat32};
-  TANDEM_ASSIGN_OR_RETURN(generation->kv_spec.type, ParseKvType(request.kv_type()));
-  return generation;
+  part->bounds.global_blocks = request.global_blocks();
+  part->bounds.window_blocks = request.window_blocks();
+  TANDEM_RETURN_IF_ERROR(
+      CheckAtMost("max_micro_batches", kMaxMicroBatches, request.max_micro_batches()));
+  part->bounds.max_micro_batches = std::max(1, request.max_micro_batches());
+  TANDEM_RETURN_IF_ERROR(
+      CheckAtMost("steps_in_flight", StepLoop::kMaxQueuedSteps, request.steps_in_flight()));
+  TANDEM_ASSIGN_OR_RETURN(part->activations, ParseActivations(request.activations()));
+  TANDEM_ASSIGN_OR_RETURN(part->layout,
+                          LayOutStages(part->plan, part->bounds.config, part->worker));
+  part->bounds.head = part->layout.has_head;
+  part->kv_spec = {part->layout.attention_layers, request.global_blocks(), request.window_blocks(),
+                   KvType::kFloat32};
+  TANDEM_ASSIGN_OR_RETURN(part->kv_spec.type, ParseKvType(request.kv_type()));
+  return part;
 }
 
-absl::Status Generation::Allocate(const v1::PrepareRequest& request, Device& device,
-                                  WeightsStore& weights) {
+absl::Status PlanPart::Allocate(const v1::PrepareRequest& request, Device& device,
+                                WeightsStore& weights) {
   std::vector<RegionManifest> manifests;
   for (const v1::RegionManifest& message : request.regions()) {
     TANDEM_ASSIGN_OR_RETURN(RegionManifest manifest, FromProto(message, bounds.config));
@@ -122,7 +138,7 @@ absl::Status Generation::Allocate(const v1::PrepareRequest& request, Device& dev
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<EdgeEndSpec>> Generation::ParseEdges(
+absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(
     const v1::ConnectRequest& request) const {
   if (!(request.timeout_seconds() > 0 && request.timeout_seconds() <= kLongestConnectSeconds)) {
     return absl::InvalidArgumentError(
@@ -151,12 +167,14 @@ absl::StatusOr<std::vector<EdgeEndSpec>> Generation::ParseEdges(
   return specs;
 }
 
-absl::StatusOr<std::unique_ptr<StepRunner>> Generation::Compile(Device& device,
-                                                                const WeightsStore& weights) {
+absl::StatusOr<std::unique_ptr<StepRunner>> PlanPart::Compile(Device& device,
+                                                              const WeightsStore& weights,
+                                                              TraceRecorder* trace) {
   StepRunner::Parts parts;
   parts.generation = number;
   parts.layout = layout;
   parts.bounds = bounds;
+  parts.trace = trace;
   for (const LocalEdge& local : layout.edges) {
     const auto found = std::find_if(edges.begin(), edges.end(), [&](const auto& edge) {
       return edge->spec.from == local.ends.from && edge->spec.to == local.ends.to;
@@ -164,27 +182,26 @@ absl::StatusOr<std::unique_ptr<StepRunner>> Generation::Compile(Device& device,
     TANDEM_CHECK(found != edges.end());
     parts.edges.push_back(found->get());
   }
-  ProgramSpec program;
-  program.weights = weights.all();
-  program.kv_cache = kv_cache.get();
-  program.limits = bounds.limits;
-  program.activations = activations;
-  program.contexts = 1;
-  for (const LocalStage& stage : layout.stages) {
-    ProgramStage& bound = program.stages.emplace_back();
-    bound.spec = stage.spec;
-    if (stage.input_edge != kNoEdge)
-      bound.input = parts.edges[static_cast<std::size_t>(stage.input_edge)]->residual.get();
-    if (stage.output_edge != kNoEdge)
-      bound.output = parts.edges[static_cast<std::size_t>(stage.output_edge)]->residual.get();
-  }
-  absl::StatusOr<std::unique_ptr<Program>> compiled = device.Compile(bounds.config, program);
-  if (!compiled.ok()) return Annotate(compiled.status(), "compiling");
-  parts.program = *std::move(compiled);
+  const auto residual = [&](int edge) {
+    return edge == kNoEdge ? nullptr : parts.edges[static_cast<std::size_t>(edge)]->residual.get();
+  };
+  ProgramSpec spec;
+  for (const LocalStage& stage : layout.stages)
+    spec.stages.push_back({stage.spec, residual(stage.input_edge), residual(stage.output_edge)});
+  spec.weights = weights.all();
+  spec.kv_cache = kv_cache.get();
+  spec.limits = bounds.limits;
+  spec.activations = activations;
+  // Not more: the next step waits for the tokens of this one where it embeds, and elsewhere for
+  // rows that come from there, so its inputs could never be put in place earlier.
+  spec.contexts = bounds.max_micro_batches;
+  absl::StatusOr<std::unique_ptr<Program>> program = device.Compile(bounds.config, spec);
+  if (!program.ok()) return Annotate(program.status(), "compiling the stages");
+  parts.program = *std::move(program);
   return std::make_unique<StepRunner>(std::move(parts));
 }
 
-void Generation::Close() {
+void PlanPart::Close() {
   watcher.reset();
   edges.clear();
 }

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "lib/base/trace.h"
 #include "lib/device/device.h"
 #include "lib/model/plan.h"
 #include "lib/worker/edge_connect.h"
@@ -24,28 +25,31 @@ namespace tandem {
 
 // One worker's part in one generation of a plan, from Prepare over Connect to its end. One thread
 // at a time.
-struct Generation {
+struct PlanPart {
   std::uint64_t number = 0;
-  std::string worker;  // this worker's name in the plan
+  // This worker's name in the plan.
+  std::string worker;
   Plan plan;
   SlotBounds bounds;
   ActivationType activations = ActivationType::kFloat32;
   KvCacheSpec kv_spec;
   StageLayout layout;
-  std::unique_ptr<KvCache> kv_cache;  // null where no attention runs here
+  // Null where no attention runs here.
+  std::unique_ptr<KvCache> kv_cache;
   std::vector<std::unique_ptr<Edge>> edges;
   std::unique_ptr<EdgeWatcher> watcher;
   bool connected = false;
 
   // Checks every field of the request; nothing is allocated yet.
-  static absl::StatusOr<std::unique_ptr<Generation>> Parse(const v1::PrepareRequest& request);
+  static absl::StatusOr<std::unique_ptr<PlanPart>> Parse(const v1::PrepareRequest& request);
   // Maps and imports the regions, allocates the KV cache.
   absl::Status Allocate(const v1::PrepareRequest& request, Device& device, WeightsStore& weights);
   // The ends of edges that are this worker's. INVALID_ARGUMENT unless they are exactly those that
   // the plan needs.
   absl::StatusOr<std::vector<EdgeEndSpec>> ParseEdges(const v1::ConnectRequest& request) const;
   // Compiles the stages onto the connected edges.
-  absl::StatusOr<std::unique_ptr<StepRunner>> Compile(Device& device, const WeightsStore& weights);
+  absl::StatusOr<std::unique_ptr<StepRunner>> Compile(Device& device, const WeightsStore& weights,
+                                                      TraceRecorder* trace);
   // Closes the edges; the runner must be gone.
   void Close();
 };
