@@ -12,13 +12,16 @@ namespace tandem {
 namespace {
 
 constexpr std::uint64_t kHalfBytes = 32 << 20;
+// Of where the second half begins.
+constexpr std::uint64_t kAlignment = 64;
 
 }  // namespace
 
 absl::Status Upload(vulkan::LogicalDevice& device, std::span<const std::byte> bytes,
                     const vulkan::Buffer& to) {
   TANDEM_CHECK(bytes.size() <= to.bytes());
-  const std::uint64_t half = std::min<std::uint64_t>(kHalfBytes, bytes.size());
+  const std::uint64_t most = device.physical().max_allocation_bytes / 2 / kAlignment * kAlignment;
+  const std::uint64_t half = std::min<std::uint64_t>({kHalfBytes, bytes.size(), most});
   TANDEM_ASSIGN_OR_RETURN(
       const vulkan::Buffer staging,
       vulkan::Buffer::Create(device, 2 * half, vulkan::Placement::kUpload, "staging buffer"));

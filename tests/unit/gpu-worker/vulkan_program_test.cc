@@ -56,7 +56,7 @@ class VulkanProgramTest : public testing::Test {
     const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt8, 5);
     ASSERT_TRUE(model.ok()) << model.status();
     config_ = model->config;
-    const bool upload = !physical.unified_memory();
+    const bool upload = Uploads() || !physical.unified_memory();
     for (const auto& [name, region] : model->regions) {
       regions_.push_back(region);
       auto weights = VulkanWeights::Create(*device_, region, upload);
@@ -79,6 +79,8 @@ class VulkanProgramTest : public testing::Test {
 
   // Lowers limits of the device.
   virtual void Narrow(vulkan::PhysicalDevice*) {}
+  // Whether weights are copied on unified memory too.
+  virtual bool Uploads() const { return false; }
 
   // The whole model as one stage. `tuning` outlives it.
   std::unique_ptr<VulkanProgram> Compile(const Tuning& tuning, std::int32_t contexts = 2) {
@@ -290,32 +292,42 @@ class NarrowDeviceTest : public VulkanProgramTest {
     device->limits.maxStorageBufferRange = 20000;  // 256 rows of the embedding, of 1000
     device->max_allocation_bytes = 32768;
   }
-};
 
-TEST_F(NarrowDeviceTest, ChunksAndWindowsGiveTheReferencesAnswer) {
-  const Tuning tuning = TuningFor(device_->physical());
-  const auto program = Compile(tuning);
-  ASSERT_NE(program, nullptr);
-  const auto* embedding = static_cast<const VulkanWeights*>(weights_.front().get());
-  for (const auto& weights : weights_) {
-    if (weights->manifest().name == "embedding") {
-      embedding = static_cast<const VulkanWeights*>(weights.get());
+  void ExpectTheReferencesAnswer() {
+    const Tuning tuning = TuningFor(device_->physical());
+    const auto program = Compile(tuning);
+    ASSERT_NE(program, nullptr);
+    const auto* embedding = static_cast<const VulkanWeights*>(weights_.front().get());
+    for (const auto& weights : weights_) {
+      if (weights->manifest().name == "embedding") {
+        embedding = static_cast<const VulkanWeights*>(weights.get());
+      }
+    }
+    const auto tensor = embedding->Find({TensorKind::kEmbedding, -1});
+    ASSERT_TRUE(tensor.ok()) << tensor.status();
+    EXPECT_EQ((*tensor)->chunks.size(), 4u);
+    EXPECT_NE((*tensor)->chunks[0].values.buffer, (*tensor)->chunks[3].values.buffer);
+    const std::vector<float> found = Run(*program);
+    const auto reference = ReferenceModel::Make(config_, regions_);
+    ASSERT_TRUE(reference.ok()) << reference.status();
+    const std::vector<float> logits = reference->Logits(kTokens);
+    ASSERT_EQ(found.size(), 2000u);
+    for (std::size_t i = 0; i < 1000; ++i) {
+      ASSERT_NEAR(found[i], logits[1000 + i], 1e-4 * (1 + std::abs(logits[1000 + i]))) << i;
+      ASSERT_NEAR(found[1000 + i], logits[4000 + i], 1e-4 * (1 + std::abs(logits[4000 + i]))) << i;
     }
   }
-  const auto tensor = embedding->Find({TensorKind::kEmbedding, -1});
-  ASSERT_TRUE(tensor.ok()) << tensor.status();
-  EXPECT_EQ((*tensor)->chunks.size(), 4u);
-  EXPECT_NE((*tensor)->chunks[0].values.buffer, (*tensor)->chunks[3].values.buffer);
-  const std::vector<float> found = Run(*program);
-  const auto reference = ReferenceModel::Make(config_, regions_);
-  ASSERT_TRUE(reference.ok()) << reference.status();
-  const std::vector<float> logits = reference->Logits(kTokens);
-  ASSERT_EQ(found.size(), 2000u);
-  for (std::size_t i = 0; i < 1000; ++i) {
-    ASSERT_NEAR(found[i], logits[1000 + i], 1e-4 * (1 + std::abs(logits[1000 + i]))) << i;
-    ASSERT_NEAR(found[1000 + i], logits[4000 + i], 1e-4 * (1 + std::abs(logits[4000 + i]))) << i;
-  }
-}
+};
+
+TEST_F(NarrowDeviceTest, ChunksAndWindowsGiveTheReferencesAnswer) { ExpectTheReferencesAnswer(); }
+
+class NarrowUploadTest : public NarrowDeviceTest {
+ protected:
+  bool Uploads() const override { return true; }
+};
+
+// The staging buffer, too, stays within what the device allocates at once.
+TEST_F(NarrowUploadTest, ChunksAndWindowsGiveTheReferencesAnswer) { ExpectTheReferencesAnswer(); }
 
 }  // namespace
 }  // namespace tandem
