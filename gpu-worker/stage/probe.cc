@@ -9,7 +9,8 @@
 namespace tandem {
 namespace {
 
-constexpr std::uint32_t kNumbers = 64;  // of probe.comp
+// Of probe.comp.
+constexpr std::uint32_t kNumbers = 64;
 constexpr kernels::ProbeParams kParams = {12345};
 constexpr absl::Duration kPatience = absl::Seconds(10);
 

@@ -17,8 +17,10 @@
 namespace tandem {
 namespace {
 
-constexpr std::int32_t kMaxHeadDim = 256;        // of qkv_rope.comp and attention.comp
-constexpr std::int32_t kMaxPositions = 1 << 17;  // of sincos.glsl
+// Of qkv_rope.comp and attention.comp.
+constexpr std::int32_t kMaxHeadDim = 256;
+// Of sincos.glsl.
+constexpr std::int32_t kMaxPositions = 1 << 17;
 
 absl::Status CheckSupported(const ModelConfig& config, const ProgramSpec& program,
                             const StageSpec& spec) {

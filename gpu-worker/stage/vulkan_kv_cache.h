@@ -35,7 +35,8 @@ class VulkanKvCache final : public KvCache {
 
   const KvCacheSpec spec_;
   std::uint64_t bytes_ = 0;
-  std::vector<Layer> layers_;  // as in spec_.layers
+  // As in spec_.layers.
+  std::vector<Layer> layers_;
 };
 
 }  // namespace tandem

@@ -20,8 +20,9 @@ struct StepSequence {
   // [0, max_sequences), unique within a step; identifies the sequence from step to step
   std::int32_t slot = 0;
   std::int32_t first_token = 0;
-  std::int32_t num_tokens = 0;      // >= 1
-  std::int32_t first_position = 0;  // >= 0
+  // From 1, and from 0.
+  std::int32_t num_tokens = 0;
+  std::int32_t first_position = 0;
   // Entry j is the physical block that holds positions [j * kKvBlockTokens, (j + 1) *
   // kKvBlockTokens). Both reach at least to the last position of this step. A window entry may be
   // kNoBlock where no query of this step sees it.
@@ -30,7 +31,8 @@ struct StepSequence {
 };
 
 struct Step {
-  std::uint64_t id = 0;  // for logs and traces
+  // For logs and traces.
+  std::uint64_t id = 0;
   // vocabulary ids, all sequences one after another; 1 to max_tokens
   std::span<const std::int32_t> tokens;
   // in the order of their tokens, covering all of them; 1 to max_sequences

@@ -7,7 +7,8 @@
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  tandem::CheckValidationAtEnd();  // first, so that it looks after the device is gone
+  // First, so that it looks after the device is gone.
+  tandem::CheckValidationAtEnd();
   const auto devices = tandem::ListVulkanDevices();
   if (!devices.ok() || devices->empty()) {
     std::fprintf(stderr, "no Vulkan device is there\n");

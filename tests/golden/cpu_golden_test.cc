@@ -13,9 +13,12 @@
 namespace tandem {
 namespace {
 
-constexpr double kBound = 0.01;           // float32 activations, any weights
-constexpr double kReferenceBound = 1e-3;  // our own float32 reference model
-constexpr double kMeanKlBound = 0.05;     // int8 activations: reported, and far from this
+// Float32 activations, any weights.
+constexpr double kBound = 0.01;
+// Our own float32 reference model.
+constexpr double kReferenceBound = 1e-3;
+// Int8 activations: reported, and far from this.
+constexpr double kMeanKlBound = 0.05;
 
 class CpuGolden : public testing::TestWithParam<std::filesystem::path> {
  protected:

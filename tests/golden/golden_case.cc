@@ -214,7 +214,8 @@ absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const G
       return;
     }
     const auto begin = static_cast<std::size_t>(row) * out.size();
-    const float offset = IsMatrix(id.kind) ? 0.0f : 1.0f;  // regions hold norms as 1 + w
+    // Regions hold norms as 1 + w.
+    const float offset = IsMatrix(id.kind) ? 0.0f : 1.0f;
     for (std::size_t i = 0; i < out.size(); ++i)
       out[i] = offset + ValueAt(found->second, begin + i);
   };

@@ -23,7 +23,8 @@ struct GoldenRows {
   // The ten best tokens, best first, and their natural log-probabilities: (rows, kGoldenTop).
   std::vector<std::int32_t> top_ids;
   std::vector<double> top_logprobs;
-  std::vector<float> logits;  // (rows, vocab); empty in the trimmed sets
+  // (rows, vocab); empty in the trimmed sets.
+  std::vector<float> logits;
 };
 GoldenRows RowsOfLogits(std::vector<float> logits, std::int32_t vocab);
 std::vector<double> LogSoftmax(std::span<const float> logits);
@@ -31,13 +32,17 @@ std::vector<double> LogSoftmax(std::span<const float> logits);
 struct GoldenPrompt {
   std::string text;
   std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> greedy;   // the tokens that follow
-  std::vector<double> greedy_margin;  // between the two best logits at each of them
-  GoldenRows expected;                // a row for each of ids
+  // The tokens that follow.
+  std::vector<std::int32_t> greedy;
+  // Between the two best logits at each of them.
+  std::vector<double> greedy_margin;
+  // A row for each of ids.
+  GoldenRows expected;
 };
 
 struct GoldenSet {
-  std::string name;  // "data_tiny", "full_like1b": the collection and the folder
+  // "data_tiny", "full_like1b": the collection and the folder.
+  std::string name;
   std::filesystem::path folder;
   ModelConfig config;
   std::vector<GoldenPrompt> prompts;

@@ -35,8 +35,10 @@ struct GoldenVariant {
   WeightFormat format = WeightFormat::kBf16;
   ActivationType activations = ActivationType::kFloat32;
   KvType kv_type = KvType::kFloat32;
-  std::vector<StageSpec> stages = {};  // empty: one stage
-  std::int32_t chunk = 64;             // tokens of a prefill step
+  // Empty: one stage.
+  std::vector<StageSpec> stages = {};
+  // Tokens of a prefill step.
+  std::int32_t chunk = 64;
 };
 
 // Runs every prompt of the set on the device: all positions of the prompt, then (bf16 only, where

@@ -10,7 +10,8 @@
 namespace tandem {
 namespace {
 
-constexpr double kBound = 0.02;  // of log-probability
+// Of log-probability.
+constexpr double kBound = 0.02;
 
 class VulkanGolden : public testing::TestWithParam<std::filesystem::path> {
  protected:

@@ -27,19 +27,23 @@ namespace tandem {
 // Differences are |found - expected| / rms(expected) over all values of an answer (logits, or rows
 // of the residual stream); the largest counts.
 struct ConformanceTolerances {
-  double bf16 = 2e-3;  // against the reference on the dequantised weights, float32 activations
+  // Against the reference on the dequantised weights, float32 activations.
+  double bf16 = 2e-3;
   double int8 = 2e-3;
   double int4 = 2e-3;
   // largest; activations are rounded to 8 bits per group of 32 before each product
   double int8_activations = 0.35;
   // root mean square of the differences instead of the largest
   double int8_activations_mean = 0.06;
-  double float16_kv = 2e-2;  // with KvType::kFloat16
-  double batch = 0;  // the same sequence in another batch, chunking or split: 0 asks for equal bits
+  // With KvType::kFloat16.
+  double float16_kv = 2e-2;
+  // The same sequence in another batch, chunking or split: 0 asks for equal bits.
+  double batch = 0;
 };
 
 struct ConformanceTarget {
-  std::string name;  // [A-Za-z][A-Za-z0-9]*
+  // [A-Za-z][A-Za-z0-9]*.
+  std::string name;
   std::function<absl::StatusOr<std::unique_ptr<Device>>()> make_device;
   std::vector<WeightFormat> formats = {WeightFormat::kBf16, WeightFormat::kInt8,
                                        WeightFormat::kInt4};

@@ -19,8 +19,8 @@ namespace tandem {
 
 struct ConformanceCase {
   std::string name;
-  std::function<void(const ConformanceTarget& target, Device* device)>
-      run;  // reports through GoogleTest
+  // Reports through GoogleTest.
+  std::function<void(const ConformanceTarget& target, Device* device)> run;
 };
 std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> BatchCases(const ConformanceTarget& target);
@@ -54,7 +54,8 @@ std::vector<std::int32_t> RandomTokens(const ModelConfig& config, std::size_t co
 // not finite.
 struct Difference {
   double largest = 0;
-  double mean = 0;  // root mean square
+  // Root mean square.
+  double mean = 0;
 };
 Difference Compare(std::span<const float> expected, std::span<const float> found);
 

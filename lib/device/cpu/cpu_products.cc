@@ -9,7 +9,8 @@
 namespace tandem {
 namespace {
 
-constexpr std::int64_t kBlockUnit = 16;  // rows
+// In rows.
+constexpr std::int64_t kBlockUnit = 16;
 static_assert(kBlockUnit % kTileRows == 0);
 
 std::int64_t PaddedCols(std::int64_t cols) {

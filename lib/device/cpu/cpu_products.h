@@ -64,7 +64,8 @@ class CpuProducts {
 
   struct Output {
     const MatrixView* weights = nullptr;
-    float* out = nullptr;  // (rows of x, rows of weights)
+    // (rows of x, rows of weights).
+    float* out = nullptr;
   };
   void Run(std::span<const Output> outputs);
   // gate = gelu(w_gate x) * (w_up x).

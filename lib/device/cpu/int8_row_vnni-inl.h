@@ -35,7 +35,8 @@ struct ChunkWeights;
 
 template <>
 struct ChunkWeights<true> {
-  static constexpr int kShift = 3;  // the offset is 8
+  // The offset is 8.
+  static constexpr int kShift = 3;
   __m512i low[4];
   __m512i high[4];
 
@@ -63,7 +64,8 @@ struct ChunkWeights<true> {
 
 template <>
 struct ChunkWeights<false> {
-  static constexpr int kShift = 7;  // the offset is 128
+  // The offset is 128.
+  static constexpr int kShift = 7;
   __m512i bytes[8];
 
   HWY_INLINE void Load(const std::uint8_t* p, std::int64_t groups) {

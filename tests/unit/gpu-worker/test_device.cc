@@ -59,7 +59,8 @@ std::vector<std::string> ValidationMessages() {
 }
 
 void CheckValidationAtEnd() {
-  HasValidationLayer();  // loads the drivers for good
+  // Loads the drivers for good.
+  HasValidationLayer();
   testing::AddGlobalTestEnvironment(new ValidationCheck);
 }
 

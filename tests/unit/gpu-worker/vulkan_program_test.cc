@@ -40,7 +40,8 @@ constexpr std::int32_t kTokens[] = {5, 517, 3, 999, 0};
 class VulkanProgramTest : public testing::Test {
  protected:
   void SetUp() override {
-    HasValidationLayer();  // loads the drivers for good
+    // Loads the drivers for good.
+    HasValidationLayer();
     auto instance = vulkan::Instance::Create(
         HasValidationLayer(), [this](std::string_view text) { messages_.emplace_back(text); });
     ASSERT_TRUE(instance.ok()) << instance.status();
@@ -289,7 +290,8 @@ TEST(ProgramMemorySizes, SplitOf27BStaysUnder300MB) {
 class NarrowDeviceTest : public VulkanProgramTest {
  protected:
   void Narrow(vulkan::PhysicalDevice* device) override {
-    device->limits.maxStorageBufferRange = 20000;  // 256 rows of the embedding, of 1000
+    // 256 rows of the embedding, of 1000.
+    device->limits.maxStorageBufferRange = 20000;
     device->max_allocation_bytes = 32768;
   }
 

@@ -206,7 +206,8 @@ float Int8Expected(const TestMatrix& matrix, std::int64_t row, const Quantized& 
 }
 
 TEST_P(CpuKernels, Int8ProductHasTheSameBitsEverywhere) {
-  constexpr std::int64_t kRows = 35;  // two tiles of 16 rows and some
+  // Two tiles of 16 rows and some.
+  constexpr std::int64_t kRows = 35;
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
     for (const std::int64_t cols : {32, 96, 256, 352, 512, 1152}) {
       const TestMatrix matrix(format, kRows, cols, 7);
@@ -305,7 +306,8 @@ TEST_P(CpuKernels, AttendIsSoftmaxOverItsPositions) {
       StoreKv(values.data() + p * kDim, kDim, type, value_cache.data(), row);
     }
     auto query = RandomFloats(kDim, 16);
-    for (float& v : query) v *= 3;  // sharp: the largest score moves from block to block
+    // Sharp: the largest score moves from block to block.
+    for (float& v : query) v *= 3;
     const std::pair<std::int64_t, std::int64_t> ranges[] = {
         {0, 0}, {0, 47}, {3, 40}, {16, 31}, {17, 17}};
     for (const auto& [first, last] : ranges) {

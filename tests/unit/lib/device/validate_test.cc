@@ -122,14 +122,16 @@ class ValidateStepTest : public testing::Test {
 
 TEST_F(ValidateStepTest, AcceptsAGoodStep) {
   EXPECT_TRUE(Validate().ok()) << Validate();
-  sequence_.first_position = 40;  // positions 40 to 42 see keys from 21 on
+  // Positions 40 to 42 see keys from 21 on.
+  sequence_.first_position = 40;
   window_ = {kNoBlock, 0, 1};
   EXPECT_TRUE(Validate().ok()) << Validate();
 }
 
 TEST_F(ValidateStepTest, WindowBlocksMayBeMissingOnlyWhereNoQuerySees) {
   window_ = {kNoBlock, 1, 2};
-  sequence_.first_position = 34;  // sees keys from 15 on: the last of block 0
+  // Sees keys from 15 on: the last of block 0.
+  sequence_.first_position = 34;
   ExpectBad("window block table");
   sequence_.first_position = 35;
   EXPECT_TRUE(Validate().ok()) << Validate();
@@ -153,7 +155,8 @@ TEST_F(ValidateStepTest, TokensMatterOnlyWhereTheyAreEmbedded) {
 TEST_F(ValidateStepTest, TablesMatterOnlyWhereTheStageAttends) {
   global_.clear();
   ExpectBad("global block table");
-  specs_ = {{.first_half = 0, .last_half = 2}};  // a local layer alone
+  // A local layer alone.
+  specs_ = {{.first_half = 0, .last_half = 2}};
   EXPECT_TRUE(Validate().ok()) << Validate();
   window_.clear();
   ExpectBad("window block table");
