@@ -112,7 +112,8 @@ std::shared_ptr<StepStream> StepStream::Open(v1::Worker::Stub& stub, CallSet& ca
   stream->self_ = stream;
   stream->ticket_ = calls.Add(stream->context_);
   stub.async()->Steps(stream->context_.get(), stream.get());
-  stream->AddHold();  // Send and Close come from outside gRPC's own callbacks; Close takes it away
+  // Send and Close come from outside gRPC's own callbacks; Close takes it away.
+  stream->AddHold();
   stream->StartRead(&stream->incoming_);
   stream->StartCall();
   return stream;
@@ -128,7 +129,8 @@ void StepStream::Send(v1::StepRequest request) {
     writing_ = true;
   }
   outgoing_ = std::move(request);
-  StartWrite(&outgoing_);  // may run OnWriteDone right here: no lock is held
+  // May run OnWriteDone right here: no lock is held.
+  StartWrite(&outgoing_);
 }
 
 void StepStream::OnWriteDone(bool ok) {
@@ -167,7 +169,8 @@ void StepStream::OnDone(const grpc::Status& status) {
   }
   context_.reset();
   ticket_.reset();
-  const std::shared_ptr<StepStream> self = std::move(self_);  // dies at the end of this function
+  // Dies at the end of this function.
+  const std::shared_ptr<StepStream> self = std::move(self_);
 }
 
 WorkerLink::WorkerLink(std::string name, std::string role, std::string address)

@@ -33,31 +33,40 @@ enum class ClusterPhase : std::uint8_t {
 std::string_view ClusterPhaseName(ClusterPhase phase);
 
 struct RecoveryOptions {
-  std::vector<std::string> workers;  // names; elsewhere a worker is its index here. At least one
+  // Names; elsewhere a worker is its index here. At least one.
+  std::vector<std::string> workers;
   // then running requests end, and new ones are refused until it is back. A round that serves but
   // is lost before any step was sent does not count as being back
   absl::Duration recovery_timeout = absl::Seconds(60);
   absl::Duration load_timeout = absl::Hours(2);
   absl::Duration describe_timeout = absl::Seconds(5);
-  absl::Duration prepare_timeout = absl::Minutes(10);  // maps and uploads all weights
-  absl::Duration connect_timeout = absl::Seconds(60);  // compiles the stages
-  absl::Duration step_timeout = absl::Minutes(5);      // workers give up on each other after this
-  absl::Duration grace = absl::Seconds(2);  // beyond a timeout, for the answer to get here
+  // Maps and uploads all weights.
+  absl::Duration prepare_timeout = absl::Minutes(10);
+  // Compiles the stages.
+  absl::Duration connect_timeout = absl::Seconds(60);
+  // Workers give up on each other after this.
+  absl::Duration step_timeout = absl::Minutes(5);
+  // Beyond a timeout, for the answer to get here.
+  absl::Duration grace = absl::Seconds(2);
   absl::Duration min_backoff = absl::Milliseconds(50);
   absl::Duration max_backoff = absl::Seconds(2);
 };
 
 struct RecoveryAction {
   enum class Kind : std::uint8_t {
-    kLoad,      // wait until the loader is ready and fetch what Prepare needs; answer with OnLoaded
-    kDescribe,  // these three: ask every worker at once; answer with OnReply for each
+    // Wait until the loader is ready and fetch what Prepare needs; answer with OnLoaded.
+    kLoad,
+    // These three: ask every worker at once; answer with OnReply for each.
+    kDescribe,
     kPrepare,
     kConnect,
-    kServe,  // open the step streams; steps may start
+    // Open the step streams; steps may start.
+    kServe,
     // cancel all of the round; workers get an abort first where streams are open. Running requests
     // will be replayed
     kAbandon,
-    kGiveUp,  // the recovery timeout has passed: end all requests with `status`
+    // The recovery timeout has passed: end all requests with `status`.
+    kGiveUp,
   };
   Kind kind = Kind::kLoad;
   std::uint64_t round = 0;
@@ -75,7 +84,8 @@ class Recovery {
  public:
   explicit Recovery(RecoveryOptions options);
 
-  void Start(absl::Duration now);  // once
+  // Once.
+  void Start(absl::Duration now);
 
   // Replies. `reply` is the phase in which the call was made.
   void OnLoaded(std::uint64_t round, const absl::Status& status, absl::Duration now);

@@ -21,12 +21,14 @@ class BlockPool {
   void Unreserve(std::int32_t blocks);
   std::int32_t Take();
   void Give(std::int32_t block);
-  void Clear();  // nothing reserved, nothing taken
+  // Nothing reserved, nothing taken.
+  void Clear();
 
  private:
   std::int32_t size_;
   std::int32_t reserved_ = 0;
-  std::vector<std::int32_t> free_;  // the last one is taken next
+  // The last one is taken next.
+  std::vector<std::int32_t> free_;
   std::vector<bool> is_free_;
 };
 

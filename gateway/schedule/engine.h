@@ -18,14 +18,17 @@ namespace tandem {
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError };
 
 struct GenerationRequest {
-  std::string id;                    // for logs; unique
-  std::vector<std::int32_t> prompt;  // at least one token, bos included where wanted
+  // For logs; unique.
+  std::string id;
+  // At least one token, bos included where wanted.
+  std::vector<std::int32_t> prompt;
   SamplingParams sampling;
   // >= 0; 0 only together with score_prompt. prompt + max_tokens must fit the context
   std::int32_t max_tokens = 0;
   // log-probabilities of prompt tokens 1.. (sampling.num_logprobs best beside them)
   bool score_prompt = false;
-  bool ignore_eos = false;  // end-of-sequence tokens do not end it
+  // End-of-sequence tokens do not end it.
+  bool ignore_eos = false;
 };
 
 // Receives what a request produces. Called from an engine thread, never two calls at a time for one
@@ -45,7 +48,8 @@ class GenerationSink {
 };
 
 struct EngineLimits {
-  std::int32_t context_tokens = 0;  // prompt and completion together
+  // Prompt and completion together.
+  std::int32_t context_tokens = 0;
   std::int32_t vocab_size = 0;
 };
 

@@ -20,7 +20,8 @@ namespace tandem {
 struct FakeModel {
   std::int32_t vocab_size = 997;
   std::int32_t eos_id = 1;
-  std::int32_t eos_in = 40;  // about one token in so many ends the text
+  // About one token in so many ends the text.
+  std::int32_t eos_in = 40;
 
   SampledToken Next(std::span<const std::int32_t> history, const SamplingParams& sampling) const;
   SampledToken Score(std::span<const std::int32_t> history, std::int32_t token) const;

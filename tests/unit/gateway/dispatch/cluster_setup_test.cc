@@ -33,7 +33,8 @@ TEST(KvPlan, CountsBlocksAndBytes) {
   // one layer, 8 in five.
   const std::uint64_t unit = 16384 * (64 * 1 + 8 * 5);
   EXPECT_EQ(plan->context_tokens, 1024);
-  EXPECT_EQ(plan->global_blocks, 8 * 64);  // max_sequences contexts fit
+  // max_sequences contexts fit.
+  EXPECT_EQ(plan->global_blocks, 8 * 64);
   EXPECT_EQ(plan->window_blocks, 8 * 8);
   EXPECT_EQ(plan->bytes, 8 * unit);
 }

@@ -156,7 +156,8 @@ TEST_F(ClusterTest, PrepareCarriesSizesAndRegions) {
   EXPECT_EQ(request.kv_type(), "float16");
   EXPECT_EQ(request.max_micro_batches(), 2);
   EXPECT_EQ(request.steps_in_flight(), 2);
-  EXPECT_EQ(request.regions_size(), 3);  // embedding and two feed-forward halves
+  // Embedding and two feed-forward halves.
+  EXPECT_EQ(request.regions_size(), 3);
   EXPECT_EQ(cluster_->model().context_tokens, 256);
   EXPECT_EQ(cluster_->limits().vocab_size, FakeModel().vocab_size);
 }
@@ -188,7 +189,8 @@ TEST_F(ClusterTest, CancelEndsARunningAndAWaitingRequest) {
   cluster_->Cancel(running);
   ASSERT_TRUE(first->WaitFinished());
   EXPECT_EQ(first->text().reason, FinishReason::kCancelled);
-  cluster_->Cancel(running);  // once more: nothing
+  // Once more: nothing.
+  cluster_->Cancel(running);
   gpu_->OpenGate();
   const GenerationRequest request = Request(7, 9);
   ExpectText(*Submit(request), request);
@@ -229,7 +231,8 @@ TEST_F(ClusterTest, AWorkerThatDiesAndComesBackIsAPause) {
   gpu_->Kill();
   ASSERT_TRUE(WaitFor([this] { return cluster_->Status().state == "recovering"; }));
   EXPECT_FALSE(sink->finished());
-  const auto late = Submit(Request(4, 4));  // taken while the cluster recovers
+  // Taken while the cluster recovers.
+  const auto late = Submit(Request(4, 4));
   gpu_->OpenGate();
   gpu_->Start();
   ExpectText(*sink, request);

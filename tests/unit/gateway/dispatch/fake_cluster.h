@@ -62,7 +62,8 @@ class FakeWorker final : public v1::Worker::Service {
   ~FakeWorker() override { Kill(); }
 
   void Start();
-  void Kill();  // the process is gone: connections break
+  // The process is gone: connections break.
+  void Kill();
 
   // What happens at the next step that is the `in`-th from now (0: the very next).
   enum class Fault { kBreakStream, kRefuse, kFail, kHang };

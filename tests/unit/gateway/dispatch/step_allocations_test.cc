@@ -1,11 +1,15 @@
 // The step path of the gateway's engine thread allocates nothing in steady state: counted here by
 // the global operator new.
 #include <gtest/gtest.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 
+#include "gateway/dispatch/cluster_metrics.h"
 #include "gateway/dispatch/coordinator.h"
 
 namespace {
@@ -119,6 +123,25 @@ TEST_F(StepAllocations, SteadyDecodeStepsAllocateNothing) {
     EXPECT_EQ(counted, 0) << "in 1000 steps of " << kSequences << " tokens";
     EXPECT_EQ(tokens_, std::size_t{1000} * kSequences);
   }
+}
+
+// Labels are looked up when a worker is connected, not with every answer.
+TEST(StepMetrics, CountingAStepAllocatesNothing) {
+  const auto registry = std::make_shared<prometheus::Registry>();
+  ClusterMetrics metrics(registry);
+  const ClusterMetrics::WorkerTimes times = metrics.Worker("npu0", "a device");
+  const std::int64_t before = allocations;
+  for (int i = 0; i < 100; ++i) {
+    times.Add(absl::Milliseconds(10), absl::Milliseconds(1));
+    metrics.Step(absl::Milliseconds(12), 8, 0);
+    metrics.Requests(8, 0);
+  }
+  const std::int64_t counted = allocations - before;
+  EXPECT_EQ(counted, 0);
+  const std::string text = prometheus::TextSerializer().Serialize(registry->Collect());
+  EXPECT_NE(text.find("tandem_worker_run_seconds_total{device=\"a device\",worker=\"npu0\"} 1"),
+            std::string::npos)
+      << text;
 }
 
 }  // namespace

@@ -145,7 +145,8 @@ class Trial {
           break;
       }
     }
-    if (!scheduler_.running()) decoding_.clear();  // a reset: they prefill again
+    // A reset: they prefill again.
+    if (!scheduler_.running()) decoding_.clear();
   }
 
   void CheckText(const RequestEvent& event, const FakeText& text) {

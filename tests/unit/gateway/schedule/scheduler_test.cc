@@ -135,7 +135,8 @@ TEST(Scheduler, DecodesComeFirstAndBoundThePrefillBesideThem) {
   ASSERT_THAT(step->sequences, SizeIs(2));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(1));
   EXPECT_TRUE(step->sequences[0].sample);
-  EXPECT_THAT(step->sequences[1].tokens, SizeIs(8));  // mixed_prefill_tokens
+  // mixed_prefill_tokens
+  EXPECT_THAT(step->sequences[1].tokens, SizeIs(8));
   EXPECT_FALSE(step->sequences[1].sample);
   EXPECT_EQ(step->decode_tokens, 1);
   EXPECT_EQ(step->prefill_tokens, 8);
@@ -181,7 +182,8 @@ TEST(Scheduler, ScoringIsBoundedByLogitRows) {
 
 TEST(Scheduler, WindowBlocksComeBackAsTheWindowMoves) {
   SchedulerOptions options = SmallOptions();
-  options.window_blocks = 5;  // a window of 24 and chunks of 32 touch at most five blocks of 16
+  // A window of 24 and chunks of 32 touch at most five blocks of 16.
+  options.window_blocks = 5;
   Scheduler scheduler(options);
   ASSERT_TRUE(scheduler.Add(1, Request(100, 100)).ok());
   std::int32_t left = 0;
@@ -210,7 +212,8 @@ TEST(Scheduler, RefusesWhatCanNeverRun) {
   SchedulerOptions options = SmallOptions();
   options.global_blocks = 3;
   Scheduler tight(options);
-  EXPECT_TRUE(tight.Add(1, Request(40, 9)).ok());  // 48 positions: the last token is never fed back
+  // 48 positions: the last token is never fed back.
+  EXPECT_TRUE(tight.Add(1, Request(40, 9)).ok());
   EXPECT_THAT(std::string(tight.Add(2, Request(40, 10)).message()), HasSubstr("4 blocks"));
 }
 
@@ -226,9 +229,12 @@ TEST(Scheduler, AdmissionWaitsForTheBlocksOfTheWholeRequest) {
   SchedulerOptions options = SmallOptions();
   options.global_blocks = 6;
   Scheduler scheduler(options);
-  ASSERT_TRUE(scheduler.Add(1, Request(16, 49)).ok());  // 4 blocks
-  ASSERT_TRUE(scheduler.Add(2, Request(16, 33)).ok());  // 3 blocks: waits
-  ASSERT_TRUE(scheduler.Add(3, Request(1, 1)).ok());    // 1 block: does not overtake
+  // 4 blocks.
+  ASSERT_TRUE(scheduler.Add(1, Request(16, 49)).ok());
+  // 3 blocks: waits.
+  ASSERT_TRUE(scheduler.Add(2, Request(16, 33)).ok());
+  // 1 block: does not overtake.
+  ASSERT_TRUE(scheduler.Add(3, Request(1, 1)).ok());
   EXPECT_THAT(Next(scheduler)->starts, SizeIs(1));
   EXPECT_EQ(scheduler.waiting(), 2);
 }
@@ -240,7 +246,8 @@ TEST(Scheduler, CancelFreesSlotAndBlocksWithTheNextStep) {
   ASSERT_TRUE(scheduler.Add(1, Request(20, 50)).ok());
   ASSERT_TRUE(scheduler.Add(2, Request(5, 5)).ok());
   std::optional<StepPlan> step = Next(scheduler);
-  EXPECT_TRUE(scheduler.Cancel(1));  // while the step runs
+  // While the step runs.
+  EXPECT_TRUE(scheduler.Cancel(1));
   EXPECT_FALSE(scheduler.Cancel(1));
   EXPECT_EQ(scheduler.global_pool().taken(), 0);
   ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
