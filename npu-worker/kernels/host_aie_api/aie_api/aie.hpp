@@ -1,0 +1,224 @@
+#pragma once
+
+// A stand-in for the parts of AMD's aie_api that the kernels use, so that the same source runs on
+// the host. Names and signatures are aie_api's; what each does is written here anew as plain loops.
+// It refuses what a core refuses: a load or store that is not aligned to its size (at most 32
+// bytes), vectors over 1024 bits. Floats are IEEE: every operation rounds once to nearest. (The
+// cores compose float32 products of bfloat16 ones, so that their last bits may differ.)
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
+
+using int8 = std::int8_t;
+using int16 = std::int16_t;
+using int32 = std::int32_t;
+// Two in a byte; never on its own.
+struct int4 {};
+struct acc32 {};
+struct accfloat {};
+
+namespace aie {
+
+namespace standin {
+
+template <typename T>
+inline constexpr unsigned kBits = sizeof(T) * 8;
+template <>
+inline constexpr unsigned kBits<int4> = 4;
+
+[[noreturn]] inline void Refuse(const char* what) {
+  std::fprintf(stderr, "aie stand-in: %s\n", what);
+  std::abort();
+}
+
+inline void CheckAligned(const void* p, unsigned bytes) {
+  const unsigned wanted = bytes < 32 ? bytes : 32;
+  if (reinterpret_cast<std::uintptr_t>(p) % wanted != 0) Refuse("a load or store that is not aligned");
+}
+
+}  // namespace standin
+
+template <typename T, unsigned kElements>
+class vector {
+ public:
+  static constexpr unsigned kBytes = kElements * standin::kBits<T> / 8;
+  static_assert(kBytes >= 16 && kBytes <= 128, "a core's vectors have 128 to 1024 bits");
+  static constexpr unsigned size() { return kElements; }
+
+  template <typename U>
+  vector<U, kBytes * 8 / standin::kBits<U>> cast_to() const {
+    vector<U, kBytes * 8 / standin::kBits<U>> out;
+    std::memcpy(out.bytes(), bytes(), kBytes);
+    return out;
+  }
+  template <unsigned kTo>
+  vector<T, kTo> grow_replicate() const {
+    vector<T, kTo> out;
+    for (unsigned i = 0; i < kTo; ++i) out.set(get(i % kElements), i);
+    return out;
+  }
+  T get(unsigned i) const {
+    T value;
+    std::memcpy(&value, bytes_.data() + i * sizeof(T), sizeof(T));
+    return value;
+  }
+  void set(T value, unsigned i) { std::memcpy(bytes_.data() + i * sizeof(T), &value, sizeof(T)); }
+
+  // The stand-in's own, for its functions.
+  std::uint8_t* bytes() { return bytes_.data(); }
+  const std::uint8_t* bytes() const { return bytes_.data(); }
+
+ private:
+  alignas(32) std::array<std::uint8_t, kBytes> bytes_{};
+};
+
+template <unsigned kElements, typename T>
+vector<T, kElements> load_v(const T* p) {
+  vector<T, kElements> out;
+  standin::CheckAligned(p, out.kBytes);
+  std::memcpy(out.bytes(), p, out.kBytes);
+  return out;
+}
+
+template <typename T, unsigned kElements>
+T* store_v(T* p, const vector<T, kElements>& v) {
+  standin::CheckAligned(p, v.kBytes);
+  std::memcpy(p, v.bytes(), v.kBytes);
+  return p;
+}
+
+template <typename T, unsigned kElements>
+vector<T, kElements> broadcast(T value) {
+  vector<T, kElements> out;
+  for (unsigned i = 0; i < kElements; ++i) out.set(value, i);
+  return out;
+}
+
+template <typename T, unsigned kElements>
+vector<T, kElements> zeros() {
+  return broadcast<T, kElements>(T{});
+}
+
+template <typename T, unsigned kElements, typename... Rest>
+auto concat(const vector<T, kElements>& first, const Rest&... rest) {
+  vector<T, kElements*(1 + sizeof...(Rest))> out;
+  unsigned at = 0;
+  const auto append = [&](const vector<T, kElements>& v) {
+    std::memcpy(out.bytes() + at, v.bytes(), v.kBytes);
+    at += v.kBytes;
+  };
+  append(first);
+  (append(rest), ...);
+  return out;
+}
+
+// The low nibble of a byte comes first.
+template <unsigned kElements>
+vector<int8, kElements> unpack(const vector<int4, kElements>& v) {
+  vector<int8, kElements> out;
+  for (unsigned i = 0; i < kElements; ++i) {
+    const int nibble = v.bytes()[i / 2] >> (i % 2 * 4) & 15;
+    out.set(static_cast<int8>(nibble < 8 ? nibble : nibble - 16), i);
+  }
+  return out;
+}
+
+// int32 lanes wrap as the cores' do.
+template <typename T, unsigned kElements>
+vector<T, kElements> add(const vector<T, kElements>& a, T b) {
+  vector<T, kElements> out;
+  for (unsigned i = 0; i < kElements; ++i) {
+    if constexpr (std::is_same_v<T, int32>) {
+      out.set(static_cast<int32>(static_cast<std::uint32_t>(a.get(i)) +
+                                 static_cast<std::uint32_t>(b)),
+              i);
+    } else {
+      out.set(a.get(i) + b, i);
+    }
+  }
+  return out;
+}
+
+template <unsigned kElements>
+vector<float, kElements> sub(const vector<float, kElements>& a, float b) {
+  vector<float, kElements> out;
+  for (unsigned i = 0; i < kElements; ++i) out.set(a.get(i) - b, i);
+  return out;
+}
+
+template <typename Tag, unsigned kElements>
+class accum {
+ public:
+  using Lane = std::conditional_t<std::is_same_v<Tag, accfloat>, float, int32>;
+  static_assert(kElements * sizeof(Lane) <= 256, "a core's accumulators have at most 2048 bits");
+
+  void from_vector(const vector<Lane, kElements>& v) {
+    for (unsigned i = 0; i < kElements; ++i) lanes[i] = v.get(i);
+  }
+  template <typename T>
+  vector<T, kElements> to_vector() const {
+    static_assert(std::is_same_v<T, Lane>, "the kernels move accumulators as they are");
+    vector<T, kElements> out;
+    for (unsigned i = 0; i < kElements; ++i) out.set(lanes[i], i);
+    return out;
+  }
+  template <unsigned kPart>
+  accum<Tag, kPart> extract(unsigned part) const {
+    accum<Tag, kPart> out;
+    for (unsigned i = 0; i < kPart; ++i) out.lanes[i] = lanes[part * kPart + i];
+    return out;
+  }
+
+  // The stand-in's own, for its functions.
+  std::array<Lane, kElements> lanes{};
+};
+
+template <unsigned kElements>
+accum<accfloat, kElements> mul(const vector<float, kElements>& a,
+                               const vector<float, kElements>& b) {
+  accum<accfloat, kElements> out;
+  for (unsigned i = 0; i < kElements; ++i) out.lanes[i] = a.get(i) * b.get(i);
+  return out;
+}
+
+template <unsigned kElements>
+accum<accfloat, kElements> mac(const accum<accfloat, kElements>& sum,
+                               const vector<float, kElements>& a,
+                               const vector<float, kElements>& b) {
+  accum<accfloat, kElements> out = sum;
+  for (unsigned i = 0; i < kElements; ++i) {
+    const float product = a.get(i) * b.get(i);
+    out.lanes[i] += product;
+  }
+  return out;
+}
+
+// C (M x N) += A (M x K) B (K x N), all row by row.
+template <unsigned M, unsigned K, unsigned N, typename A, typename B, typename Tag>
+class mmul {
+ public:
+  static_assert((M == 4 || M == 8) && K == 8 && N == 8, "expected a shape of an int8 instruction");
+  void mul(const vector<A, M * K>& a, const vector<B, K * N>& b) {
+    sums_ = {};
+    mac(a, b);
+  }
+  void mac(const vector<A, M * K>& a, const vector<B, K * N>& b) {
+    for (unsigned m = 0; m < M; ++m) {
+      for (unsigned n = 0; n < N; ++n) {
+        for (unsigned k = 0; k < K; ++k) {
+          sums_.lanes[m * N + n] += int32{a.get(m * K + k)} * int32{b.get(k * N + n)};
+        }
+      }
+    }
+  }
+  accum<Tag, M * N> to_accum() const { return sums_; }
+
+ private:
+  accum<Tag, M * N> sums_;
+};
+
+}  // namespace aie

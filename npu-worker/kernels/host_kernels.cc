@@ -1,0 +1,23 @@
+#include "npu-worker/kernels/host_kernels.h"
+
+// aie/product.cc, compiled once for each generation under these names.
+extern "C" {
+void tandem_product_zero_aie2(float* sums);
+void tandem_product_int8_aie2(const signed char*, const signed char*, float*);
+void tandem_product_int4_aie2(const signed char*, const signed char*, float*);
+void tandem_product_zero_aie2p(float* sums);
+void tandem_product_int8_aie2p(const signed char*, const signed char*, float*);
+void tandem_product_int4_aie2p(const signed char*, const signed char*, float*);
+}
+
+namespace tandem::npu {
+
+const HostKernels& HostKernelsFor(const ArrayShape& array) {
+  static constexpr HostKernels kAie2 = {tandem_product_zero_aie2, tandem_product_int8_aie2,
+                                        tandem_product_int4_aie2};
+  static constexpr HostKernels kAie2p = {tandem_product_zero_aie2p, tandem_product_int8_aie2p,
+                                         tandem_product_int4_aie2p};
+  return array.instruction_rows == kAie2Array.instruction_rows ? kAie2 : kAie2p;
+}
+
+}  // namespace tandem::npu

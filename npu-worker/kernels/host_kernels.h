@@ -1,0 +1,18 @@
+#pragma once
+
+#include "npu-worker/kernels/tile_shape.h"
+
+namespace tandem::npu {
+
+// The kernels as the host compiles them, over host_aie_api: for tests, for the stand-in of the
+// kernel driver and for a self-test on hardware to compare with. Buffers as tile_shape.h has them,
+// aligned to 32 bytes.
+struct HostKernels {
+  void (*zero)(float* sums);
+  void (*int8)(const signed char* weights, const signed char* activations, float* sums);
+  void (*int4)(const signed char* weights, const signed char* activations, float* sums);
+};
+// kAie2Array or kAie2pArray, by their instruction.
+const HostKernels& HostKernelsFor(const ArrayShape& array);
+
+}  // namespace tandem::npu

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# A Debian 13 root with AMD's XRT and its NPU plug-in, in which npu-worker and its tests are built and run against unmodified libraries.
+# Debian 12's XRT is too old for hardware contexts. Needs root (debootstrap, chroot, mount namespaces) and a Debian mirror.
+#   tools/npu_root.sh make             makes build/npu-root where it is missing or its package list has changed
+#   tools/npu_root.sh run COMMAND...   runs a command in it, in this folder: the repository stands at the same path inside, in a mount namespace of its own
+#   tools/npu_root.sh versions         the versions of what matters in it
+# The folder can be kept elsewhere with TANDEM_NPU_ROOT, to be shared by several checkouts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+repository=$PWD
+root=${TANDEM_NPU_ROOT:-$repository/build/npu-root}
+mirror=${TANDEM_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+suite=trixie
+
+packages=(
+  build-essential cmake ninja-build pkg-config ccache mold git
+  libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev libboost-dev nlohmann-json3-dev prometheus-cpp-dev libspdlog-dev libfmt-dev
+  libhwy-dev libxxhash-dev libsentencepiece-dev libgtest-dev libgmock-dev libbenchmark-dev libvulkan-dev glslc python3 linux-libc-dev
+)
+backports=(libxrt-dev libxrt-npu2 libxrt-utils mesa-vulkan-drivers)
+
+fail() { echo "npu_root: $1" >&2; exit 1; }
+fail_with_log() { tail -20 "$1" >&2; fail "$2: see $1"; }
+need_root() {
+  [ "$(id -u)" -eq 0 ] || fail "expected to run as root: debootstrap, chroot and mount namespaces need it"
+  command -v unshare >/dev/null || fail "no unshare on this system (package util-linux)"
+}
+
+# Runs a command inside the folder $1 with /proc, /dev, /tmp and the repository mounted, in a mount namespace that ends with it.
+inside() {
+  local folder=$1; shift
+  # shellcheck disable=SC2016
+  unshare --mount --propagation private -- bash -c '
+    set -euo pipefail
+    folder=$1 repository=$2; shift 2
+    mkdir -p "$folder$repository"
+    mount --bind "$repository" "$folder$repository"
+    mount -t proc proc "$folder/proc"
+    mount --rbind /dev "$folder/dev"
+    mount -t tmpfs tmpfs "$folder/tmp"
+    mount -t tmpfs tmpfs "$folder/run"
+    if [ -n "${CCACHE_DIR:-}" ] && [ -d "$CCACHE_DIR" ]; then
+      mkdir -p "$folder$CCACHE_DIR"
+      mount --bind "$CCACHE_DIR" "$folder$CCACHE_DIR"
+    fi
+    exec chroot "$folder" /usr/bin/env -C "$repository" "$@"' bash "$folder" "$repository" "$@"
+}
+
+wanted() { printf '%s\n' "$suite" "${packages[@]}" "${backports[@]}" | sha256sum | cut -d' ' -f1; }
+
+make_root() {
+  if [ -f "$root/.tandem" ] && [ "$(cat "$root/.tandem")" = "$(wanted)" ]; then return; fi
+  need_root
+  if ! command -v debootstrap >/dev/null; then
+    command -v apt-get >/dev/null || fail "no debootstrap on this system, and no apt-get to install it with"
+    local get=(apt-get install -y -q --no-install-recommends debootstrap)
+    "${get[@]}" >/dev/null || { apt-get update -qq && "${get[@]}" >/dev/null; }
+  fi
+  local partial=$root.partial
+  rm -rf "$partial"
+  mkdir -p "$partial"
+  debootstrap --variant=minbase "$suite" "$partial" "$mirror" >"$partial.log" 2>&1 || fail_with_log "$partial.log" "debootstrap failed"
+  local part
+  for part in $suite $suite-updates $suite-backports; do echo "deb $mirror $part main"; done >"$partial/etc/apt/sources.list"
+  cp /etc/resolv.conf "$partial/etc/resolv.conf"
+  local install=(apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-unsafe-io -o APT::Sandbox::User=root)
+  {
+    inside "$partial" apt-get update -qq -o APT::Sandbox::User=root &&
+      inside "$partial" env DEBIAN_FRONTEND=noninteractive "${install[@]}" "${packages[@]}" &&
+      inside "$partial" env DEBIAN_FRONTEND=noninteractive "${install[@]}" -t $suite-backports "${backports[@]}" &&
+      inside "$partial" apt-get clean
+  } >>"$partial.log" 2>&1 || fail_with_log "$partial.log" "installing packages failed"
+  wanted >"$partial/.tandem"
+  rm -rf "$root"
+  mv "$partial" "$root"
+  mv "$partial.log" "$root/var/log/tandem-npu-root.log"
+}
+
+versions() {
+  # shellcheck disable=SC2016
+  chroot "$root" dpkg-query -W -f='${Package} ${Version}\n' libxrt-dev libxrt2 libxrt-npu2 mesa-vulkan-drivers g++ libabsl-dev libgrpc++-dev
+}
+
+case "${1:-}" in
+  make) make_root ;;
+  run) shift; [ $# -gt 0 ] || fail "run: expected a command"; need_root; make_root; inside "$root" "$@" ;;
+  versions) make_root; versions ;;
+  *) fail "expected make, run or versions, found '${1:-}'" ;;
+esac
