@@ -16,9 +16,10 @@ suite=trixie
 packages=(
   build-essential cmake ninja-build pkg-config ccache mold git
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev libboost-dev nlohmann-json3-dev prometheus-cpp-dev libspdlog-dev libfmt-dev
-  libhwy-dev libxxhash-dev libsentencepiece-dev libgtest-dev libgmock-dev libbenchmark-dev libvulkan-dev glslc python3 linux-libc-dev
+  libhwy-dev libxxhash-dev libsentencepiece-dev libgtest-dev libgmock-dev libbenchmark-dev libvulkan-dev glslc python3 uuid-dev
 )
-backports=(libxrt-dev libxrt-npu2 libxrt-utils mesa-vulkan-drivers)
+# The kernel's headers: the NPU driver's interface is younger than Debian 13's.
+backports=(libxrt-dev libxrt-npu2 libxrt-utils mesa-vulkan-drivers linux-libc-dev)
 
 fail() { echo "npu_root: $1" >&2; exit 1; }
 fail_with_log() { tail -20 "$1" >&2; fail "$2: see $1"; }
@@ -37,7 +38,15 @@ inside() {
     mkdir -p "$folder$repository"
     mount --bind "$repository" "$folder$repository"
     mount -t proc proc "$folder/proc"
-    mount --rbind /dev "$folder/dev"
+    # A /dev of its own, so that what stands in for devices is seen nowhere else.
+    mount -t tmpfs -o mode=755 tmpfs "$folder/dev"
+    for node in null zero full random urandom tty; do
+      : >"$folder/dev/$node"
+      mount --bind "/dev/$node" "$folder/dev/$node"
+    done
+    ln -s /proc/self/fd "$folder/dev/fd"
+    mkdir "$folder/dev/shm"
+    mount -t tmpfs tmpfs "$folder/dev/shm"
     mount -t tmpfs tmpfs "$folder/tmp"
     mount -t tmpfs tmpfs "$folder/run"
     if [ -n "${CCACHE_DIR:-}" ] && [ -d "$CCACHE_DIR" ]; then

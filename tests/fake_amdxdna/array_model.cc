@@ -229,7 +229,8 @@ bool ArrayModel::Ready(std::uint32_t chunks) const {
   };
   for (std::uint32_t c = 0; c < array_.columns; ++c) {
     const Shim& shim = shims_[c];
-    if (c < array_.rows && left(shim.from_memory[0]) < chunks * WeightChunkBytes(int4_))
+    if (c < array_.rows &&
+        left(shim.from_memory[0]) < std::uint64_t{chunks} * WeightChunkBytes(int4_))
       return false;
     if (left(shim.from_memory[1]) < std::uint64_t{chunks} * kActivationChunkBytes) return false;
     if (left(shim.to_memory[0]) < std::uint64_t{array_.rows} * kOutputTileBytes) return false;

@@ -1,0 +1,182 @@
+#include "npu-worker/package/kernel_package.h"
+
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "boost/crc.hpp"
+#include "lib/base/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace tandem::npu {
+namespace {
+
+using Json = nlohmann::json;
+
+// Reads fields of one object and keeps the first error.
+class Fields {
+ public:
+  Fields(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
+    if (!object_.is_object()) Fail("", "an object");
+  }
+  std::string Text(const char* key) {
+    const auto found = Find(key);
+    if (found != nullptr && found->is_string()) return found->get<std::string>();
+    Fail(key, "a text");
+    return "";
+  }
+  std::uint64_t Number(const char* key) {
+    const auto found = Find(key);
+    if (found != nullptr && found->is_number_unsigned()) return found->get<std::uint64_t>();
+    Fail(key, "a number of 0 or more");
+    return 0;
+  }
+  // A number that this program knows only one value of.
+  void Exactly(const char* key, std::uint64_t expected) {
+    const auto found = Find(key);
+    if (found != nullptr && found->is_number_unsigned() && *found == expected) return;
+    Fail(key, absl::StrCat(expected));
+  }
+  Fields Object(const char* key) {
+    static const Json kNone;
+    const auto found = Find(key);
+    return Fields(found == nullptr ? kNone : *found, absl::StrCat(path_, key, "."));
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const Json* Find(const char* key) const {
+    if (!object_.is_object()) return nullptr;
+    const auto found = object_.find(key);
+    return found == object_.end() ? nullptr : &*found;
+  }
+  void Fail(const char* key, const std::string& expected) {
+    if (!status_.ok()) return;
+    const Json* found = *key == '\0' ? nullptr : Find(key);
+    // Foreign text in a message: short, and on one line.
+    const std::string shown =
+        found == nullptr ? "nothing of that kind"
+                         : found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60);
+    status_ = absl::InvalidArgumentError(
+        absl::StrCat(path_, key, ": expected ", expected, ", found ", shown));
+  }
+
+  const Json& object_;
+  std::string path_;
+  absl::Status status_;
+};
+
+bool IsPlainName(const std::string& name) {
+  return !name.empty() && name.size() < 256 && name != "." && name != ".." &&
+         name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+}
+
+absl::Status Choose(std::string_view field, const std::string& found, std::string_view first,
+                    std::string_view second, bool* is_second) {
+  if (found != first && found != second) {
+    return absl::InvalidArgumentError(absl::StrCat(AbslView(field), ": expected ", AbslView(first),
+                                                   " or ", AbslView(second), ", found '",
+                                                   found.substr(0, 60), "'"));
+  }
+  *is_second = found == second;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<KernelPackage> FromJson(const Json& json) {
+  KernelPackage package;
+  Fields top(json, "");
+  top.Exactly("format", 1);
+  bool aie2p = false;
+  const std::string generation = top.Text("generation");
+  const std::string weights = top.Text("weights");
+  package.kernel = top.Text("kernel");
+  const std::uint64_t address = top.Number("parameter_address");
+  TANDEM_RETURN_IF_ERROR(top.status());
+  TANDEM_RETURN_IF_ERROR(Choose("generation", generation, "aie2", "aie2p", &aie2p));
+  TANDEM_RETURN_IF_ERROR(Choose("weights", weights, "int8", "int4", &package.int4));
+  package.array = aie2p ? kAie2pArray : kAie2Array;
+  if (address % 4 != 0 || address >= kCoreMemoryBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameter_address: expected a multiple of 4 below ", kCoreMemoryBytes,
+                     ", found ", address));
+  }
+  package.parameter_address = static_cast<std::uint32_t>(address);
+  Fields array = top.Object("array");
+  array.Exactly("rows", package.array.rows);
+  array.Exactly("columns", package.array.columns);
+  TANDEM_RETURN_IF_ERROR(array.status());
+  Fields tile = top.Object("tile");
+  tile.Exactly("rows", kTileRows);
+  tile.Exactly("tokens", kTileTokens);
+  tile.Exactly("columns", kTileColumns);
+  TANDEM_RETURN_IF_ERROR(tile.status());
+  Fields xclbin = top.Object("xclbin");
+  package.xclbin_file = xclbin.Text("file");
+  package.xclbin_bytes = xclbin.Number("bytes");
+  const std::uint64_t crc = xclbin.Number("crc32");
+  TANDEM_RETURN_IF_ERROR(xclbin.status());
+  if (!IsPlainName(package.xclbin_file) || crc > 0xffffffffU) {
+    return absl::InvalidArgumentError(
+        "xclbin: expected the name of a file in the package's folder and a crc32 of 32 bits");
+  }
+  package.xclbin_crc32 = static_cast<std::uint32_t>(crc);
+  Fields toolchain = top.Object("toolchain");
+  package.mlir_aie = toolchain.Text("mlir_aie");
+  package.peano = toolchain.Text("peano");
+  TANDEM_RETURN_IF_ERROR(toolchain.status());
+  return package;
+}
+
+absl::StatusOr<std::string> ReadWhole(const std::string& path, std::uint64_t most) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
+  std::string bytes;
+  char part[65536];
+  while (file.read(part, sizeof(part)) || file.gcount() > 0) {
+    bytes.append(part, static_cast<std::size_t>(file.gcount()));
+    if (bytes.size() > most) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": expected at most ", most, " bytes"));
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<KernelPackage> ParseKernelPackage(std::string_view text, std::string_view name) {
+  // Nesting is bounded before the parser recurses; the format has three levels.
+  const auto limited = [](int depth, Json::parse_event_t, Json&) { return depth <= 4; };
+  const Json json = Json::parse(text.begin(), text.end(), limited, /*allow_exceptions=*/false);
+  if (json.is_discarded()) {
+    return absl::InvalidArgumentError(absl::StrCat(AbslView(name), ": expected JSON"));
+  }
+  absl::StatusOr<KernelPackage> package = FromJson(json);
+  if (!package.ok()) return Annotate(package.status(), name);
+  return package;
+}
+
+absl::Status CheckXclbin(const KernelPackage& package, std::span<const std::byte> bytes) {
+  boost::crc_32_type crc;
+  crc.process_bytes(bytes.data(), bytes.size());
+  if (bytes.size() == package.xclbin_bytes && crc.checksum() == package.xclbin_crc32) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(package.xclbin_file, ": expected ", package.xclbin_bytes, " bytes with crc32 ",
+                   package.xclbin_crc32, ", found ", bytes.size(), " bytes with ", crc.checksum()));
+}
+
+absl::StatusOr<KernelPackage> LoadKernelPackage(const std::string& folder) {
+  constexpr std::uint64_t kMostDescription = 64 << 10;
+  constexpr std::uint64_t kMostXclbin = 64 << 20;
+  const std::string path = folder + "/package.json";
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadWhole(path, kMostDescription));
+  TANDEM_ASSIGN_OR_RETURN(KernelPackage package, ParseKernelPackage(text, path));
+  package.xclbin_file = folder + "/" + package.xclbin_file;
+  TANDEM_ASSIGN_OR_RETURN(const std::string xclbin, ReadWhole(package.xclbin_file, kMostXclbin));
+  TANDEM_RETURN_IF_ERROR(
+      CheckXclbin(package, std::as_bytes(std::span<const char>(xclbin.data(), xclbin.size()))));
+  return package;
+}
+
+}  // namespace tandem::npu

@@ -1,0 +1,116 @@
+#include "npu-worker/package/kernel_package.h"
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include <unistd.h>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace tandem::npu {
+namespace {
+
+using ::testing::HasSubstr;
+
+// The xclbin of the package below is these nine bytes; 0xcbf43926 is their well-known crc32.
+constexpr char kXclbin[] = "123456789";
+constexpr char kGood[] = R"({"format": 1, "generation": "aie2p", "weights": "int4",
+  "kernel": "MLIR_AIE", "array": {"rows": 4, "columns": 8},
+  "tile": {"rows": 64, "tokens": 64, "columns": 128}, "parameter_address": 2048,
+  "xclbin": {"file": "product.xclbin", "bytes": 9, "crc32": 3421780262},
+  "toolchain": {"mlir_aie": "1.0", "peano": "19.0"}})";
+
+std::string With(std::string_view from, std::string_view to) {
+  std::string text = kGood;
+  const std::size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+TEST(KernelPackageTest, ReadsWhatItShould) {
+  const auto package = ParseKernelPackage(kGood, "p");
+  ASSERT_TRUE(package.ok()) << package.status();
+  EXPECT_EQ(package->array, kAie2pArray);
+  EXPECT_TRUE(package->int4);
+  EXPECT_EQ(package->kernel, "MLIR_AIE");
+  EXPECT_EQ(package->parameter_address, 2048U);
+  EXPECT_EQ(package->xclbin_file, "product.xclbin");
+  EXPECT_EQ(package->mlir_aie, "1.0");
+  EXPECT_EQ(package->peano, "19.0");
+}
+
+TEST(KernelPackageTest, SaysWhatIsWrong) {
+  const std::pair<std::string, const char*> cases[] = {
+      {"", "p: expected JSON"},
+      {"[]", "p: format: expected 1"},
+      {"null", "p: format: expected 1"},
+      {With("\"format\": 1", "\"format\": 2"), "format: expected 1, found 2"},
+      {With("aie2p", "aie1"), "generation: expected aie2 or aie2p, found 'aie1'"},
+      {With("int4", "int2"), "weights: expected int8 or int4, found 'int2'"},
+      {With("\"columns\": 8", "\"columns\": 4"), "array.columns: expected 8, found 4"},
+      {With("\"tokens\": 64", "\"tokens\": 32"), "tile.tokens: expected 64, found 32"},
+      {With("2048", "2047"), "parameter_address: expected a multiple of 4"},
+      {With("2048", "65536"), "parameter_address: expected a multiple of 4 below 65536"},
+      {With("2048", "-4"), "parameter_address: expected a number of 0 or more, found -4"},
+      {With("product.xclbin", "../product.xclbin"), "xclbin: expected the name of a file"},
+      {With("product.xclbin", "a\\u0000b"), "xclbin: expected the name of a file"},
+      {With("3421780262", "4294967296"), "a crc32 of 32 bits"},
+      {With("\"kernel\": \"MLIR_AIE\"", "\"kernel\": 3"), "kernel: expected a text, found 3"},
+      {With("\"peano\"", "\"clang\""), "toolchain.peano: expected a text"},
+      {With("{\"mlir_aie\": \"1.0\", \"peano\": \"19.0\"}", "5"), "toolchain.: expected an object"},
+  };
+  for (const auto& [text, expected] : cases) {
+    const auto package = ParseKernelPackage(text, "p");
+    EXPECT_EQ(package.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(package.status().message()), HasSubstr(expected)) << text;
+  }
+}
+
+TEST(KernelPackageTest, DeepNestingIsNoTrouble) {
+  const std::string deep(1000000, '[');
+  EXPECT_FALSE(ParseKernelPackage(deep, "p").ok());
+}
+
+class KernelPackageFolderTest : public ::testing::Test {
+ protected:
+  KernelPackageFolderTest() {
+    char name[] = "/tmp/kernel_package_test_XXXXXX";
+    folder_ = mkdtemp(name);
+  }
+  ~KernelPackageFolderTest() override { std::filesystem::remove_all(folder_); }
+  void Write(const char* name, std::string_view bytes) {
+    std::ofstream(folder_ + "/" + name, std::ios::binary) << bytes;
+  }
+  std::string folder_;
+};
+
+TEST_F(KernelPackageFolderTest, LoadsAPackageWhoseXclbinIsWhole) {
+  EXPECT_EQ(LoadKernelPackage(folder_).status().code(), absl::StatusCode::kNotFound);
+  Write("package.json", kGood);
+  EXPECT_EQ(LoadKernelPackage(folder_).status().code(), absl::StatusCode::kNotFound);
+  Write("product.xclbin", kXclbin);
+  const auto package = LoadKernelPackage(folder_);
+  ASSERT_TRUE(package.ok()) << package.status();
+  EXPECT_EQ(package->xclbin_file, folder_ + "/product.xclbin");
+}
+
+TEST_F(KernelPackageFolderTest, ADamagedXclbinIsRefused) {
+  Write("package.json", kGood);
+  for (const char* damaged : {"12345678", "123456780", "1234567890", ""}) {
+    Write("product.xclbin", damaged);
+    const auto package = LoadKernelPackage(folder_);
+    EXPECT_EQ(package.status().code(), absl::StatusCode::kInvalidArgument) << damaged;
+    EXPECT_THAT(std::string(package.status().message()), HasSubstr("expected 9 bytes"));
+  }
+}
+
+TEST_F(KernelPackageFolderTest, AnEndlessDescriptionIsRefused) {
+  Write("package.json", std::string(100000, ' ') + kGood);
+  EXPECT_THAT(std::string(LoadKernelPackage(folder_).status().message()), HasSubstr("at most"));
+}
+
+}  // namespace
+}  // namespace tandem::npu
