@@ -52,13 +52,18 @@ class Fields {
   }
   void Fail(const char* key, const std::string& expected) {
     if (!status_.ok()) return;
-    const Json* found = *key == '\0' ? nullptr : Find(key);
+    const bool whole = *key == '\0';
+    const Json* found = whole ? nullptr : Find(key);
     // Foreign text in a message: short, and on one line.
     const std::string shown =
         found == nullptr ? "nothing of that kind"
                          : found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60);
-    status_ = absl::InvalidArgumentError(
-        absl::StrCat(path_, key, ": expected ", expected, ", found ", shown));
+    // The path of an object ends with the dot before its fields.
+    const std::string where = !whole          ? absl::StrCat(path_, key)
+                              : path_.empty() ? "top level"
+                                              : path_.substr(0, path_.size() - 1);
+    status_ =
+        absl::InvalidArgumentError(absl::StrCat(where, ": expected ", expected, ", found ", shown));
   }
 
   const Json& object_;

@@ -45,8 +45,8 @@ TEST(KernelPackageTest, ReadsWhatItShould) {
 TEST(KernelPackageTest, SaysWhatIsWrong) {
   const std::pair<std::string, const char*> cases[] = {
       {"", "p: expected JSON"},
-      {"[]", "p: format: expected 1"},
-      {"null", "p: format: expected 1"},
+      {"[]", "p: top level: expected an object"},
+      {"null", "p: top level: expected an object"},
       {With("\"format\": 1", "\"format\": 2"), "format: expected 1, found 2"},
       {With("aie2p", "aie1"), "generation: expected aie2 or aie2p, found 'aie1'"},
       {With("int4", "int2"), "weights: expected int8 or int4, found 'int2'"},
@@ -60,7 +60,7 @@ TEST(KernelPackageTest, SaysWhatIsWrong) {
       {With("3421780262", "4294967296"), "a crc32 of 32 bits"},
       {With("\"kernel\": \"MLIR_AIE\"", "\"kernel\": 3"), "kernel: expected a text, found 3"},
       {With("\"peano\"", "\"clang\""), "toolchain.peano: expected a text"},
-      {With("{\"mlir_aie\": \"1.0\", \"peano\": \"19.0\"}", "5"), "toolchain.: expected an object"},
+      {With("{\"mlir_aie\": \"1.0\", \"peano\": \"19.0\"}", "5"), "toolchain: expected an object"},
   };
   for (const auto& [text, expected] : cases) {
     const auto package = ParseKernelPackage(text, "p");
