@@ -68,7 +68,7 @@ double ReadPlainly(const ModelSource& source, ThreadPool& pool, std::uint64_t* b
 }
 
 int Run(const std::string& path, const std::string& quant, int threads) {
-  const auto mode = ParseQuantMode(quant);
+  const auto mode = ParseEnum<QuantMode>("--quant", quant);
   if (!mode.ok()) return Fail(mode.status());
   absl::Time start = absl::Now();
   const auto source = ModelSource::Open(path);

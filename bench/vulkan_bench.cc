@@ -130,7 +130,7 @@ absl::StatusOr<double> CopyBandwidth(Bench& bench, bool small) {
 }
 
 struct Options {
-  std::string device = "auto";
+  std::string device = "0";  // the best one that is there, be it a software driver
   bool small = false;
   std::string only;
   std::vector<std::pair<std::string, std::uint32_t>> settings;

@@ -1,3 +1,5 @@
+#include <poll.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,18 +11,71 @@
 #include <iostream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cli/client.h"
+#include "cli/cluster_files.h"
 #include "cli/commands.h"
-#include "cli/state.h"
+#include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
+// Ctrl-C as a descriptor. Create it before anything starts a thread.
+class Interrupts {
+ public:
+  Interrupts() {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    fd_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
+  int fd() const { return fd_.get(); }
+  void Clear() const {
+    signalfd_siginfo info;
+    while (::read(fd_.get(), &info, sizeof(info)) > 0) {
+    }
+  }
+
+ private:
+  UniqueFd fd_;
+};
+
+// Lines of standard input, and Ctrl-C while waiting for one.
+class Input {
+ public:
+  explicit Input(const Interrupts& interrupts) : interrupts_(interrupts) {}
+  // False at the end of the input, and after Ctrl-C.
+  bool Line(std::string* line) {
+    while (true) {
+      if (const std::size_t end = text_.find('\n'); end != std::string::npos) {
+        *line = text_.substr(0, end);
+        text_.erase(0, end + 1);
+        return true;
+      }
+      pollfd entries[] = {{STDIN_FILENO, POLLIN, 0}, {interrupts_.fd(), POLLIN, 0}};
+      if (::poll(entries, 2, -1) < 0 && errno != EINTR) return false;
+      if (entries[1].revents != 0) return false;
+      if (entries[0].revents == 0) continue;
+      char buffer[4096];
+      const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof(buffer));
+      if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (got <= 0) {
+        *line = std::exchange(text_, {});
+        return !line->empty();
+      }
+      text_.append(buffer, static_cast<std::size_t>(got));
+    }
+  }
+
+ private:
+  const Interrupts& interrupts_;
+  std::string text_;  // read, not used yet
+};
 
 struct Turn {
   std::string text;
@@ -30,20 +85,23 @@ struct Turn {
 };
 
 // Streams one answer to standard output.
-absl::StatusOr<Turn> Ask(GatewayClient* client, const v1::GenerateRequest& request) {
+absl::StatusOr<Turn> Ask(GatewayClient* client, const v1::GenerateRequest& request,
+                         const Interrupts& interrupts) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   Turn turn;
-  interrupted = 0;
-  TANDEM_RETURN_IF_ERROR(client->Generate(request, [&](const v1::GenerateResponse& message) {
+  interrupts.Clear();
+  const auto on_message = [&](const v1::GenerateResponse& message) {
     if (turn.tokens == 0 && message.tokens_size() > 0) turn.first_seconds = elapsed();
     turn.tokens += message.tokens_size();
     turn.text += message.text();
     std::fwrite(message.text().data(), 1, message.text().size(), stdout);
     std::fflush(stdout);
-    return interrupted == 0;
-  }));
+  };
+  const absl::Status status = client->Generate(request, interrupts.fd(), on_message);
+  interrupts.Clear();
+  TANDEM_RETURN_IF_ERROR(status);
   turn.seconds = elapsed();
   std::printf("\n");
   return turn;
@@ -56,14 +114,18 @@ void PrintSpeed(const Turn& turn) {
                turn.first_seconds * 1e3, rate);
 }
 
-absl::StatusOr<std::string> GatewayAddress(const ClusterPaths& paths, const ChatOptions& options,
-                                           std::string* api_key_file) {
-  *api_key_file = options.api_key_file;
-  if (!options.grpc.empty()) return options.grpc;
+// The gateway that the flags name, else that of the local cluster.
+absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const GatewayAddress& gateway) {
+  if (!gateway.grpc.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(std::string key, ReadApiKey(gateway.api_key_file));
+    return GatewayClient(gateway.grpc, std::move(key));
+  }
   TANDEM_ASSIGN_OR_RETURN(const ClusterState state, ReadState(paths));
   if (state.grpc.empty()) return absl::UnavailableError("the gateway does not listen yet");
-  if (api_key_file->empty()) *api_key_file = state.api_key_file;
-  return state.grpc;
+  TANDEM_ASSIGN_OR_RETURN(
+      std::string key,
+      ReadApiKey(gateway.api_key_file.empty() ? state.api_key_file : gateway.api_key_file));
+  return GatewayClient(state.grpc, std::move(key));
 }
 
 v1::GenerateRequest NewConversation(const ChatOptions& options) {
@@ -85,19 +147,17 @@ void AddMessage(v1::GenerateRequest* request, const char* role, const std::strin
   message->set_content(content);
 }
 
-int Converse(GatewayClient* client, const ChatOptions& options) {
+int Converse(GatewayClient* client, const ChatOptions& options, const Interrupts& interrupts) {
   const absl::StatusOr<v1::ServedModel> model = client->Model(absl::Seconds(5));
   if (!model.ok()) return Fail(model.status());
   std::printf(
       "%s (%s), plan %s, %d tokens of context. /reset forgets, /quit or Ctrl-D leaves, Ctrl-C "
-      "stops an answer.\n",
+      "stops an answer, or leaves.\n",
       model->id().c_str(), model->weight_format().c_str(), model->plan().c_str(),
       model->context_tokens());
-  struct sigaction action = {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  ::sigaction(SIGINT, &action, nullptr);
   v1::GenerateRequest request = NewConversation(options);
-  for (std::string line; std::printf("> "), std::fflush(stdout), std::getline(std::cin, line);) {
+  Input input(interrupts);
+  for (std::string line; std::printf("> "), std::fflush(stdout), input.Line(&line);) {
     if (line == "/quit") break;
     if (line == "/reset") {
       request = NewConversation(options);
@@ -105,12 +165,17 @@ int Converse(GatewayClient* client, const ChatOptions& options) {
     }
     if (line.empty()) continue;
     AddMessage(&request, "user", line);
-    const absl::StatusOr<Turn> turn = Ask(client, request);
+    const absl::StatusOr<Turn> turn = Ask(client, request, interrupts);
     if (!turn.ok()) {
       std::fprintf(stderr, "error: %s\n", std::string(turn.status().message()).c_str());
       request.mutable_chat()
           ->mutable_messages()
           ->RemoveLast();  // the question was not answered: roles must alternate
+      continue;
+    }
+    if (turn->text.empty()) {
+      // Stopped before anything came: as if it had not been asked.
+      request.mutable_chat()->mutable_messages()->RemoveLast();
       continue;
     }
     AddMessage(&request, "assistant", turn->text);
@@ -122,37 +187,28 @@ int Converse(GatewayClient* client, const ChatOptions& options) {
 }  // namespace
 
 int CommandChat(const ClusterPaths& paths, const ChatOptions& options) {
-  std::string api_key_file;
-  const absl::StatusOr<std::string> address = GatewayAddress(paths, options, &api_key_file);
-  if (!address.ok()) return Fail(address.status());
-  const absl::StatusOr<std::string> key = ReadApiKey(api_key_file);
-  if (!key.ok()) return Fail(key.status());
-  GatewayClient client(*address, *key);
-  if (options.once.empty()) return Converse(&client, options);
+  const Interrupts interrupts;
+  absl::StatusOr<GatewayClient> connected = ConnectTo(paths, options.gateway);
+  if (!connected.ok()) return Fail(connected.status());
+  GatewayClient& client = *connected;
+  if (options.once.empty()) return Converse(&client, options, interrupts);
   v1::GenerateRequest request = NewConversation(options);
   AddMessage(&request, "user", options.once);
-  const absl::StatusOr<Turn> turn = Ask(&client, request);
+  const absl::StatusOr<Turn> turn = Ask(&client, request, interrupts);
   if (!turn.ok()) return Fail(turn.status());
   PrintSpeed(*turn);
   return 0;
 }
 
-int CommandTokenize(const ClusterPaths& paths, bool decode, bool add_bos, const std::string& grpc,
-                    const std::string& api_key_file) {
-  ChatOptions where;
-  where.grpc = grpc;
-  where.api_key_file = api_key_file;
-  std::string key_file;
-  const absl::StatusOr<std::string> address = GatewayAddress(paths, where, &key_file);
-  if (!address.ok()) return Fail(address.status());
-  const absl::StatusOr<std::string> key = ReadApiKey(key_file);
-  if (!key.ok()) return Fail(key.status());
-  GatewayClient client(*address, *key);
-  if (!decode) {
+int CommandTokenize(const ClusterPaths& paths, const TokenizeOptions& options) {
+  absl::StatusOr<GatewayClient> connected = ConnectTo(paths, options.gateway);
+  if (!connected.ok()) return Fail(connected.status());
+  GatewayClient& client = *connected;
+  if (!options.decode) {
     const std::string text((std::istreambuf_iterator<char>(std::cin)),
                            std::istreambuf_iterator<char>());
     const absl::StatusOr<std::vector<std::int32_t>> ids =
-        client.Tokenize(text, add_bos, /*parse_special=*/true);
+        client.Tokenize(text, options.bos, /*parse_special=*/true);
     if (!ids.ok()) return Fail(ids.status());
     for (std::size_t i = 0; i < ids->size(); ++i) std::printf("%s%d", i == 0 ? "" : " ", (*ids)[i]);
     std::printf("\n");

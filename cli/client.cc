@@ -2,16 +2,52 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <fstream>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
+#include "lib/service/api_keys.h"
 
 namespace tandem {
 namespace {
 
 constexpr absl::Duration kQuick = absl::Seconds(10);
 constexpr absl::Duration kGeneration = absl::Hours(1);
+
+// Cancels a call as soon as a descriptor is readable.
+class CancelOn {
+ public:
+  CancelOn(int stop_fd, grpc::ClientContext* context) : done_(::eventfd(0, EFD_CLOEXEC)) {
+    if (stop_fd < 0 || !done_.valid()) return;
+    thread_ = std::thread([this, stop_fd, context] {
+      pollfd entries[] = {{stop_fd, POLLIN, 0}, {done_.get(), POLLIN, 0}};
+      while (::poll(entries, 2, -1) < 0 && errno == EINTR) {
+      }
+      if (entries[0].revents == 0) return;
+      cancelled_ = true;
+      context->TryCancel();
+    });
+  }
+  // Whether it cancelled. No cancel comes afterwards.
+  bool Finish() {
+    if (!thread_.joinable()) return false;
+    const std::uint64_t one = 1;
+    TANDEM_CHECK(::write(done_.get(), &one, sizeof(one)) == sizeof(one));
+    thread_.join();
+    return cancelled_;
+  }
+
+ private:
+  UniqueFd done_;
+  bool cancelled_ = false;  // written by the thread, read after it has ended
+  std::thread thread_;
+};
 
 }  // namespace
 
@@ -22,13 +58,8 @@ absl::Status FromGrpc(const grpc::Status& status) {
 
 absl::StatusOr<std::string> ReadApiKey(const std::string& file) {
   if (file.empty()) return std::string();
-  std::ifstream in(file);
-  std::string key;
-  if (!in || !std::getline(in, key) || key.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("API key file '", file, "': expected a key on the first line, found none"));
-  }
-  return key;
+  TANDEM_ASSIGN_OR_RETURN(std::vector<std::string> keys, ReadApiKeyFile(file));
+  return std::move(keys.front());
 }
 
 GatewayClient::GatewayClient(const std::string& address, std::string api_key)
@@ -86,21 +117,16 @@ absl::StatusOr<std::string> GatewayClient::Detokenize(const std::vector<std::int
 }
 
 absl::Status GatewayClient::Generate(
-    const v1::GenerateRequest& request,
-    const std::function<bool(const v1::GenerateResponse&)>& on_message) {
+    const v1::GenerateRequest& request, int stop_fd,
+    const std::function<void(const v1::GenerateResponse&)>& on_message) {
   grpc::ClientContext context;
   Prepare(&context, kGeneration);
+  CancelOn cancel(stop_fd, &context);
   const auto reader = stub_->Generate(&context, request);
   v1::GenerateResponse message;
-  bool stopped = false;
-  while (reader->Read(&message)) {
-    if (!stopped && !on_message(message)) {
-      stopped = true;
-      context.TryCancel();
-    }
-  }
+  while (reader->Read(&message)) on_message(message);
   const absl::Status status = FromGrpc(reader->Finish());
-  return stopped ? absl::OkStatus() : status;
+  return cancel.Finish() && absl::IsCancelled(status) ? absl::OkStatus() : status;
 }
 
 }  // namespace tandem

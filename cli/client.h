@@ -23,10 +23,10 @@ class GatewayClient {
   absl::StatusOr<std::vector<std::int32_t>> Tokenize(const std::string& text, bool add_bos,
                                                      bool parse_special);
   absl::StatusOr<std::string> Detokenize(const std::vector<std::int32_t>& ids);
-  // Calls `on_message` for each message; ends when it returns false (the request is then
-  // cancelled).
-  absl::Status Generate(const v1::GenerateRequest& request,
-                        const std::function<bool(const v1::GenerateResponse&)>& on_message);
+  // Calls `on_message` for each message. As soon as `stop_fd` (-1: none) is readable the request is
+  // cancelled, also before the first message; what came until then stands, and the result is OK.
+  absl::Status Generate(const v1::GenerateRequest& request, int stop_fd,
+                        const std::function<void(const v1::GenerateResponse&)>& on_message);
 
  private:
   void Prepare(grpc::ClientContext* context, absl::Duration timeout) const;
@@ -37,7 +37,7 @@ class GatewayClient {
 // gRPC status as an Abseil one.
 absl::Status FromGrpc(const grpc::Status& status);
 
-// The key in a file: its first line. Empty path: empty key.
+// The key to show: the first in the file (lib/service/api_keys.h). Empty path: empty key.
 absl::StatusOr<std::string> ReadApiKey(const std::string& file);
 
 }  // namespace tandem

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -69,20 +70,32 @@ std::uint64_t MemInfoBytes(const std::string& key) {
   return 0;
 }
 
-// True when at least one Vulkan device was listed.
-bool CheckGpu(const std::string& folder) {
+enum class Gpu { kNone, kSoftware, kHardware };
+
+// The best that --gpu could take.
+Gpu CheckGpu(const std::string& folder) {
   std::printf("GPU (gpu-worker, Vulkan)\n");
   int status = 0;
   const std::vector<std::string> lines =
       Output("'" + folder + "/tandem-gpu-worker' --list_devices", &status);
-  for (const std::string& line : lines) Good(line);
+  Gpu best = Gpu::kNone;
+  for (const std::string& line : lines) {
+    if (absl::EndsWith(line, ", usable")) {
+      best = Gpu::kHardware;
+      Good(line);
+    } else {
+      if (best == Gpu::kNone && absl::StrContains(line, ", software, ")) best = Gpu::kSoftware;
+      Note(line);
+    }
+  }
   if (status != 0 || lines.empty()) {
     Missing(
         "no Vulkan device was found: install a driver (mesa-vulkan-drivers for AMD and for the "
         "software renderer)");
-    return false;
+  } else if (best != Gpu::kHardware) {
+    Missing("no GPU that Tandem can use: --gpu auto would find none");
   }
-  return true;
+  return best;
 }
 
 bool CheckNpu(const std::string& folder) {
@@ -170,16 +183,16 @@ void CheckLimits() {
 int CommandDoctor() {
   const absl::StatusOr<std::string> folder = ProgramFolder();
   if (!folder.ok()) return Fail(folder.status());
-  const bool gpu = CheckGpu(*folder);
+  const Gpu gpu = CheckGpu(*folder);
   const bool npu = CheckNpu(*folder);
   CheckMemory();
   CheckLimits();
   std::printf("What would run where\n");
-  if (gpu && npu) {
+  if (gpu == Gpu::kHardware && npu) {
     Good(
         "tandem up --model PATH --npu xrt --gpu auto   (plan split: attention on the NPU, "
         "feed-forward on the GPU)");
-  } else if (gpu) {
+  } else if (gpu == Gpu::kHardware) {
     Good("tandem up --model PATH   (plan gpu: everything on the first device above)");
     Note(
         "tandem up --model PATH --npu cpu --plan split   (the NPU's part on the CPU, because you "
@@ -188,6 +201,11 @@ int CommandDoctor() {
     Note(
         "tandem up --model PATH --gpu none --npu cpu   (plan npu: everything on the CPU, because "
         "you name it)");
+    if (gpu == Gpu::kSoftware) {
+      Note(
+          "tandem up --model PATH --gpu llvmpipe   (plan gpu: everything on the software driver, "
+          "slowly, because you name it)");
+    }
   }
   return 0;
 }

@@ -74,14 +74,20 @@ std::string DescribeExit(int wait_status) {
 }
 
 std::string LastErrorLine(const std::string& log_file) {
+  constexpr std::string_view kMark = ": error: ";
   std::ifstream in(log_file);
   std::string last;
   std::string last_error;
+  std::string message;
   for (std::string line; std::getline(in, line);) {
     if (line.empty()) continue;
+    const std::size_t mark = line.find(kMark);
+    if (line.starts_with("tandem-") && mark == line.find(':'))
+      message = line.substr(mark + kMark.size());
     if (line.find("error") != std::string::npos) last_error = line;
     last = std::move(line);
   }
+  if (!message.empty()) return message;
   return last_error.empty() ? last : last_error;
 }
 

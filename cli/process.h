@@ -24,8 +24,8 @@ absl::StatusOr<ChildProcess> Spawn(const std::vector<std::string>& command,
 // Text of the wait status: "exit code 3", "signal 9 (Killed)".
 std::string DescribeExit(int wait_status);
 
-// The last line of the log that is worth showing to a person (the last one with "error", else the
-// last one); empty when there is none.
+// What the log says of the end of a program of ours: the message of the last "PROGRAM: error:
+// MESSAGE", else the last line with "error", else the last one; empty when there is none.
 std::string LastErrorLine(const std::string& log_file);
 
 // Moves an old log aside (NAME.log -> NAME.log.1), so that each start begins a new one.

@@ -1,8 +1,6 @@
 #include "cli/supervisor.h"
 
 #include <poll.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,7 +14,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "cli/client.h"
-#include "cli/state.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -28,30 +25,22 @@ constexpr absl::Duration kHealthyAfter = absl::Minutes(1);
 constexpr int kStartAttempts = 5;
 constexpr absl::Duration kStopGrace = absl::Seconds(10);
 
-absl::StatusOr<UniqueFd> CatchSignals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGINT);
-  ::sigaddset(&set, SIGTERM);
-  ::sigaddset(&set, SIGHUP);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-  UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd.valid()) return absl::ErrnoToStatus(errno, "signalfd");
-  return fd;
-}
-
 }  // namespace
 
-Supervisor::Supervisor(ClusterOptions options, ClusterPaths paths, Reporter* reporter)
-    : options_(std::move(options)), paths_(std::move(paths)), reporter_(reporter) {}
+Supervisor::Supervisor(UpOptions options, ClusterPaths paths, Reporter* reporter, Spawner spawn)
+    : options_(std::move(options)),
+      paths_(std::move(paths)),
+      reporter_(reporter),
+      spawn_(std::move(spawn)) {}
 
 Supervisor::~Supervisor() = default;
 
 absl::Status Supervisor::Run(const OnReady& on_ready) {
   TANDEM_RETURN_IF_ERROR(CreateFolders(paths_));
   TANDEM_ASSIGN_OR_RETURN(lock_, TakeLock(paths_));
-  TANDEM_ASSIGN_OR_RETURN(signals_, CatchSignals());
+  TANDEM_ASSIGN_OR_RETURN(StopSignals signals, StopSignals::Catch());
+  signals_.emplace(std::move(signals));
+  ::signal(SIGPIPE, SIG_IGN);
   absl::Status status = StartAll();
   if (status.ok()) status = Loop(on_ready);
   StopAll();
@@ -59,10 +48,10 @@ absl::Status Supervisor::Run(const OnReady& on_ready) {
 }
 
 absl::Status Supervisor::StartAll() {
-  TANDEM_ASSIGN_OR_RETURN(const std::string api_key, ReadApiKey(options_.api_key_file));
-  TANDEM_ASSIGN_OR_RETURN(const std::string folder, ProgramFolder());
+  TANDEM_ASSIGN_OR_RETURN(const std::string api_key, ReadApiKey(options_.gateway.api_key_file));
+  TANDEM_ASSIGN_OR_RETURN(program_folder_, ProgramFolder());
   std::remove(GatewayReadyFile(paths_).c_str());
-  for (ProcessSpec& spec : ProcessesOf(options_, paths_, folder)) {
+  for (ProcessSpec& spec : ProcessesOf(options_, paths_, program_folder_)) {
     RotateLog(paths_.Log(spec.name));
     Child child;
     child.spec = std::move(spec);
@@ -76,7 +65,8 @@ absl::Status Supervisor::StartAll() {
 
 absl::Status Supervisor::Start(Child* child) {
   child->restart_at = absl::InfiniteFuture();
-  TANDEM_ASSIGN_OR_RETURN(child->process, Spawn(child->spec.command, paths_.Log(child->spec.name)));
+  TANDEM_ASSIGN_OR_RETURN(child->process,
+                          spawn_(child->spec.command, paths_.Log(child->spec.name)));
   child->running = true;
   child->started = absl::Now();
   return absl::OkStatus();
@@ -98,28 +88,36 @@ absl::Status Supervisor::OnChildEnd(Child* child) {
         line.empty() ? absl::StrCat(child->spec.name, " ended with ", how, "; its log is ", log)
                      : line);
   }
-  const absl::Duration wait =
-      std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(child->failures - 1, 10)));
-  child->restart_at = absl::Now() + wait;
-  reporter_->Line(absl::StrFormat("%s ended with %s; starting it again in %.1f s (log: %s)",
-                                  child->spec.name, how, absl::ToDoubleSeconds(wait), log));
+  PlanRestart(child, absl::StrCat("ended with ", how));
   return absl::OkStatus();
 }
 
-absl::Status Supervisor::RestartDue() {
+void Supervisor::PlanRestart(Child* child, const std::string& why) {
+  const absl::Duration wait =
+      std::min(kLongestBackoff, kFirstBackoff * (1 << std::min(child->failures - 1, 10)));
+  child->restart_at = absl::Now() + wait;
+  reporter_->Line(absl::StrFormat("%s %s; starting it again in %.1f s (log: %s)", child->spec.name,
+                                  why, absl::ToDoubleSeconds(wait), paths_.Log(child->spec.name)));
+}
+
+void Supervisor::RestartDue() {
   for (Child& child : children_) {
     if (child.running || absl::Now() < child.restart_at) continue;
-    if (child.spec.role == ProcessRole::kGateway && !http_.empty()) {
+    if (child.spec.kind == ProcessKind::kGateway && !http_.empty()) {
       // Clients know the addresses by now: a port that was chosen at the start is asked for by
       // number.
-      child.spec.command[1] = "--http=" + http_;
-      child.spec.command[2] = "--grpc=" + grpc_;
+      options_.gateway.http = http_;
+      options_.gateway.grpc = grpc_;
+      child.spec = GatewayProcess(options_, paths_, program_folder_);
     }
-    TANDEM_RETURN_IF_ERROR(Start(&child));
-    ++child.restarts;
+    if (const absl::Status started = Start(&child); started.ok()) {
+      ++child.restarts;
+    } else {
+      ++child.failures;
+      PlanRestart(&child, absl::StrCat("cannot be started: ", std::string(started.message())));
+    }
     SaveState();
   }
-  return absl::OkStatus();
 }
 
 absl::Status Supervisor::HandleNews(const OnReady& on_ready) {
@@ -131,6 +129,13 @@ absl::Status Supervisor::HandleNews(const OnReady& on_ready) {
     SaveState();
   }
   if (news.progress.has_value() && !ready_) reporter_->Progress(*news.progress);
+  if (!news.refused.ok()) {
+    const absl::Status refused =
+        Annotate(news.refused, absl::StrCat("the gateway refuses the key of --api_key_file '",
+                                            options_.gateway.api_key_file, "'"));
+    if (!ready_) return refused;
+    reporter_->Line(std::string(refused.message()));
+  }
   if (!news.status.has_value()) return absl::OkStatus();
   if (!ready_ && news.status->state() == "failed")
     return absl::UnavailableError(news.status->detail());
@@ -152,12 +157,15 @@ absl::Status Supervisor::HandleNews(const OnReady& on_ready) {
 void Supervisor::SayReady(const v1::ClusterStatus& status) {
   last_state_ = status.state();
   reporter_->Line(StatusTable(status));
-  reporter_->Line(absl::StrCat("ready: HTTP ", http_, ", gRPC ", grpc_, ", logs ", paths_.logs));
+  const std::string api =
+      http_.starts_with("unix:") ? http_ : absl::StrCat("http://", http_, "/v1");
+  reporter_->Line(absl::StrCat("ready: HTTP ", api, ", gRPC ", grpc_, ", model ", status.model(),
+                               ", logs ", paths_.logs));
 }
 
 absl::Status Supervisor::Loop(const OnReady& on_ready) {
   while (true) {
-    std::vector<pollfd> entries = {{signals_.get(), POLLIN, 0}, {watcher_->event_fd(), POLLIN, 0}};
+    std::vector<pollfd> entries = {{signals_->fd(), POLLIN, 0}, {watcher_->event_fd(), POLLIN, 0}};
     std::vector<Child*> watched;
     absl::Time wake = absl::Now() + absl::Minutes(1);
     for (Child& child : children_) {
@@ -180,18 +188,18 @@ absl::Status Supervisor::Loop(const OnReady& on_ready) {
         SaveState();
       }
     }
-    TANDEM_RETURN_IF_ERROR(RestartDue());
+    RestartDue();
     if (entries[1].revents != 0) TANDEM_RETURN_IF_ERROR(HandleNews(on_ready));
   }
 }
 
-void Supervisor::StopChildren(ProcessRole role, absl::Duration grace) {
+void Supervisor::StopChildren(ProcessKind kind, absl::Duration grace) {
   const absl::Time deadline = absl::Now() + grace;
   for (Child& child : children_) {
-    if (child.running && child.spec.role == role) ::kill(child.process.pid, SIGTERM);
+    if (child.running && child.spec.kind == kind) ::kill(child.process.pid, SIGTERM);
   }
   for (Child& child : children_) {
-    if (!child.running || child.spec.role != role) continue;
+    if (!child.running || child.spec.kind != kind) continue;
     pollfd entry{child.process.pidfd.get(), POLLIN, 0};
     const std::int64_t left =
         std::max<std::int64_t>(0, absl::ToInt64Milliseconds(deadline - absl::Now()));
@@ -207,9 +215,9 @@ void Supervisor::StopChildren(ProcessRole role, absl::Duration grace) {
 void Supervisor::StopAll() {
   watcher_.reset();
   // From the outside in: no request is accepted that cannot be served, and regions go last.
-  StopChildren(ProcessRole::kGateway, kStopGrace);
-  StopChildren(ProcessRole::kWorker, kStopGrace);
-  StopChildren(ProcessRole::kLoader, kStopGrace);
+  StopChildren(ProcessKind::kGateway, kStopGrace);
+  StopChildren(ProcessKind::kWorker, kStopGrace);
+  StopChildren(ProcessKind::kLoader, kStopGrace);
   std::remove(paths_.StateFile().c_str());
   std::remove(GatewayReadyFile(paths_).c_str());
 }
@@ -219,9 +227,9 @@ void Supervisor::SaveState() const {
   state.supervisor_pid = ::getpid();
   state.http = http_;
   state.grpc = grpc_;
-  state.model = options_.model;
-  state.plan = options_.plan;
-  state.api_key_file = options_.api_key_file;
+  state.model = options_.loader.model;
+  state.plan = options_.gateway.plan;
+  state.api_key_file = options_.gateway.api_key_file;
   for (const Child& child : children_) {
     state.processes.push_back({child.spec.name, child.running ? child.process.pid : 0,
                                child.restarts, paths_.Log(child.spec.name)});

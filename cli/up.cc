@@ -9,14 +9,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "cli/client.h"
+#include "cli/cluster_files.h"
 #include "cli/commands.h"
 #include "cli/reporter.h"
-#include "cli/state.h"
 #include "cli/supervisor.h"
 #include "lib/base/status_macros.h"
 
@@ -28,14 +29,14 @@ namespace {
 constexpr char kReadyMark = '\x06';
 constexpr char kFailedMark = '\x15';
 
-int RunForeground(const ClusterOptions& options, const ClusterPaths& paths) {
+int RunForeground(const UpOptions& options, const ClusterPaths& paths) {
   const std::unique_ptr<Reporter> reporter = MakeReporter(STDOUT_FILENO);
   Supervisor supervisor(options, paths, reporter.get());
   const absl::Status status = supervisor.Run(nullptr);
   return status.ok() ? 0 : Fail(status);
 }
 
-[[noreturn]] void RunDetached(const ClusterOptions& options, const ClusterPaths& paths,
+[[noreturn]] void RunDetached(const UpOptions& options, const ClusterPaths& paths,
                               UniqueFd report) {
   ::setsid();
   ::signal(SIGPIPE, SIG_IGN);
@@ -73,6 +74,23 @@ int RunForeground(const ClusterOptions& options, const ClusterPaths& paths) {
   std::_Exit(status.ok() ? 0 : 1);
 }
 
+// The gateway's status and, beside it, what only the supervisor knows.
+nlohmann::json WithProcesses(const std::string& status, const ClusterState& state) {
+  nlohmann::json json = nlohmann::json::parse(status);
+  json["http"] = state.http;
+  json["grpc"] = state.grpc;
+  json["supervisor_pid"] = state.supervisor_pid;
+  json["processes"] = nlohmann::json::array();
+  for (const ClusterState::Process& p : state.processes) {
+    json["processes"].push_back({{"name", p.name},
+                                 {"pid", p.pid},
+                                 {"state", p.pid != 0 ? "running" : "restarting"},
+                                 {"restarts", p.restarts},
+                                 {"log", p.log}});
+  }
+  return json;
+}
+
 // Copies what the detached supervisor reports until it is ready, has failed or has gone.
 int FollowStart(int report) {
   std::string failure;
@@ -101,13 +119,12 @@ int FollowStart(int report) {
 }  // namespace
 
 int Fail(const absl::Status& status) {
-  // A child's own line says everything already.
   const std::string text(status.message());
   std::fprintf(stderr, "tandem: error: %s\n", text.c_str());
   return 1;
 }
 
-int CommandUp(const ClusterOptions& options, const ClusterPaths& paths, bool detach) {
+int CommandUp(const UpOptions& options, const ClusterPaths& paths, bool detach) {
   if (!detach) return RunForeground(options, paths);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return Fail(absl::ErrnoToStatus(errno, "pipe"));
@@ -125,13 +142,17 @@ int CommandUp(const ClusterOptions& options, const ClusterPaths& paths, bool det
 }
 
 int CommandDown(const ClusterPaths& paths) {
-  const absl::StatusOr<ClusterState> state = ReadState(paths);
-  if (!state.ok()) return Fail(state.status());
-  const auto pid = static_cast<pid_t>(state->supervisor_pid);
+  const absl::StatusOr<pid_t> holder = LockHolder(paths);
+  if (!holder.ok()) return Fail(holder.status());
+  const pid_t pid = *holder;
   const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd.valid() || ::kill(pid, SIGTERM) != 0) {
+  // A process that holds the lock after the descriptor was opened is the one the descriptor means:
+  // had it ended before, its number could be another's by now, but not its lock.
+  const absl::StatusOr<pid_t> still = LockHolder(paths);
+  if (!still.ok()) return Fail(still.status());
+  if (*still != pid) return CommandDown(paths);
+  if (!pidfd.valid() || ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGTERM, nullptr, 0) != 0)
     return Fail(absl::ErrnoToStatus(errno, absl::StrCat("stopping process ", pid)));
-  }
   pollfd entry{pidfd.get(), POLLIN, 0};
   if (::poll(&entry, 1, 60'000) <= 0) {
     return Fail(absl::DeadlineExceededError(
@@ -158,13 +179,14 @@ int CommandStatus(const ClusterPaths& paths, bool json) {
     if (!google::protobuf::util::MessageToJsonString(*status, &text, options).ok()) {
       return Fail(absl::InternalError("the status cannot be printed as JSON"));
     }
-    std::printf("%s\n", text.c_str());
+    std::printf("%s\n", WithProcesses(text, *state).dump(1).c_str());
     return 0;
   }
   std::printf("%sprocesses\n", StatusTable(*status).c_str());
   for (const ClusterState::Process& p : state->processes) {
-    std::printf("  %-8s pid %-8lld restarts %u, log %s\n", p.name.c_str(),
-                static_cast<long long>(p.pid), p.restarts, p.log.c_str());
+    const std::string where = p.pid != 0 ? absl::StrCat("pid ", p.pid) : "restarting";
+    std::printf("  %-8s %-12s restarts %u, log %s\n", p.name.c_str(), where.c_str(), p.restarts,
+                p.log.c_str());
   }
   std::printf("HTTP     %s\ngRPC     %s\n", state->http.c_str(), state->grpc.c_str());
   return 0;

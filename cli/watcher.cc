@@ -55,6 +55,7 @@ Watcher::News Watcher::Take() {
   News news = news_;
   news_.progress.reset();
   news_.status.reset();
+  news_.refused = absl::OkStatus();
   return news;
 }
 
@@ -118,6 +119,14 @@ void Watcher::FollowGateway() {
   bool was_ready = false;
   do {
     absl::StatusOr<v1::ClusterStatus> status = client.Status(absl::Seconds(2));
+    if (absl::IsUnauthenticated(status.status())) {
+      {
+        std::lock_guard lock(mutex_);
+        news_.refused = status.status();
+      }
+      Notify();
+      return;
+    }
     if (!status.ok()) continue;
     was_ready = status->state() == "ready";
     {

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/status/status.h"
 #include "lib/base/fd.h"
 #include "tandem/v1/inference.pb.h"
 #include "tandem/v1/loader.pb.h"
@@ -30,6 +31,8 @@ class Watcher {
   struct News {
     std::optional<v1::LoadProgress> progress;
     std::optional<v1::ClusterStatus> status;
+    // The gateway does not take the API key: nothing more is heard of it.
+    absl::Status refused;
     std::string http;  // the gateway's addresses, empty until it listens
     std::string grpc;
   };

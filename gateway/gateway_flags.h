@@ -5,27 +5,25 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "gateway/dispatch/cluster.h"
+#include "lib/service/cluster_settings.h"
+#include "lib/service/flags.h"
 
 namespace tandem {
 
-// What the command line of tandem-gateway asks for.
+// What the command line of tandem-gateway asks for: the settings that a person chooses, and what
+// only the one who starts the cluster's processes knows.
 struct GatewayFlags {
-  std::string http;
-  std::string grpc;
-  std::string api_key_file;
-  std::vector<std::string> allowed_hosts;
-  std::string model_id;
+  GatewaySettings settings;
+  LogSettings log;
+  std::string loader;
+  std::vector<ClusterWorker> workers;
   std::string ready_file;
-  std::string log_level;
-  absl::Duration shutdown_grace;
-  ClusterOptions cluster;
 };
+void AddFlags(FlagList* list, GatewayFlags* flags);
 
-// Parses the command line (absl flags; --help exits) and checks what can be checked without the
-// cluster. Errors name the flag.
-absl::StatusOr<GatewayFlags> ParseGatewayFlags(int argc, char** argv);
+// The cluster that the flags describe. Checks what can be checked without it; errors name the flag.
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const GatewayFlags& flags);
 
 // "name=role=address", as --worker takes it. The address may contain '='.
 absl::StatusOr<ClusterWorker> ParseWorker(std::string_view text);

@@ -5,48 +5,54 @@
 #include <vector>
 
 #include "gpu-worker/stage/vulkan_device.h"
+#include "lib/service/process.h"
 #include "lib/worker/worker_main.h"
 
 namespace tandem {
 namespace {
 
-constexpr char kDevices[] = "auto, or a part of a Vulkan device's name (--list_devices shows them)";
+constexpr char kProgram[] = "tandem-gpu-worker";
 
 int ListDevices() {
   absl::StatusOr<std::vector<VulkanDeviceSummary>> devices = ListVulkanDevices();
-  if (!devices.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(devices.status().message()).c_str());
-    return kExitBadStart;
-  }
-  for (const VulkanDeviceSummary& device : *devices) {
-    std::printf("%s\t%s\t%s\tVulkan %s\t%llu MiB%s%s%s\t%s\n", device.name.c_str(),
+  if (!devices.ok()) return FailStart(kProgram, devices.status());
+  for (std::size_t i = 0; i < devices->size(); ++i) {
+    const VulkanDeviceSummary& device = (*devices)[i];
+    const bool software = device.type == "cpu";
+    std::printf("%zu\t%s\t%s\t%s\tVulkan %s\t%llu MiB%s%s%s\t%s\n", i, device.name.c_str(),
                 device.driver.c_str(), device.type.c_str(), device.api_version.c_str(),
                 static_cast<unsigned long long>(device.memory_bytes >> 20),
                 device.unified_memory ? ", unified" : "",
                 device.zero_copy_weights ? ", host-pointer" : "", device.dma_buf ? ", dma-buf" : "",
-                device.unusable.empty() ? "usable" : device.unusable.c_str());
+                !device.unusable.empty() ? device.unusable.c_str()
+                : software               ? "software, runs only where it is named"
+                                         : "usable");
   }
   return 0;
 }
 
-int Main(const std::vector<std::string>& arguments) {
-  absl::StatusOr<WorkerFlags> flags = ParseWorkerFlags("gpu", arguments);
-  PrepareWorkerProcess("gpu", flags.ok() ? flags->log_level : "info");
-  if (!flags.ok()) return FailStart(flags.status());
-  if (flags->help) {
-    std::fputs(WorkerUsage("tandem-gpu-worker", kDevices).c_str(), stdout);
-    return 0;
-  }
-  if (flags->list_devices) return ListDevices();
-  VulkanDeviceOptions options;
-  options.device = flags->device;
-  if (flags->weights == "upload") options.weight_import = WeightImport::kUpload;
-  absl::StatusOr<std::unique_ptr<Device>> device = CreateVulkanDevice(options);
-  if (!device.ok()) return FailStart(device.status());
-  return RunWorker(*flags, *std::move(device));
+int Main(int argc, char** argv) {
+  VulkanDeviceSettings settings;
+  WorkerProgram program;
+  program.name = kProgram;
+  program.role = WorkerRole::kGpu;
+  program.summary = "owns a Vulkan device";
+  program.devices =
+      "auto (a GPU), a part of a Vulkan device's name, or its number (--list_devices shows both); "
+      "a "
+      "software driver runs only where it is named";
+  program.list_devices = ListDevices;
+  program.flags = [&](FlagList* list) { AddVulkanDeviceFlags(list, &settings); };
+  program.create = [&](const std::string& name) {
+    VulkanDeviceOptions options;
+    options.device = name;
+    options.weight_import = settings.weights;
+    return CreateVulkanDevice(options);
+  };
+  return WorkerMain(program, argc, argv);
 }
 
 }  // namespace
 }  // namespace tandem
 
-int main(int argc, char** argv) { return tandem::Main({argv + 1, argv + argc}); }
+int main(int argc, char** argv) { return tandem::Main(argc, argv); }

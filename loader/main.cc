@@ -1,11 +1,8 @@
 // tandem-loader: reads a model's files, packs the weights into shared memory, and hands them out.
 
 #include <poll.h>
-#include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,76 +10,49 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 
-#include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
-#include "absl/flags/usage_config.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "lib/base/logging.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/thread_pool.h"
-#include "lib/base/version.h"
+#include "lib/service/cluster_settings.h"
+#include "lib/service/process.h"
 #include "loader/pack/model_packer.h"
 #include "loader/read/model_source.h"
 #include "loader/serve/loader_server.h"
-
-ABSL_FLAG(std::string, model, "",
-          "the model: a .gguf or .safetensors file, a folder, or a Hugging Face cache folder");
-ABSL_FLAG(std::string, quant, "as-is", "weights in memory: bf16, int8, int4 or as-is");
-ABSL_FLAG(std::string, listen, "",
-          "where gRPC listens: unix:/path or a loopback address (port 0: any free one)");
-ABSL_FLAG(std::string, region_socket, "",
-          "path of the Unix socket that hands out the regions' descriptors");
-ABSL_FLAG(std::int32_t, threads, 0, "threads that read and pack; 0: one for each processor");
-ABSL_FLAG(std::string, ready_file, "",
-          "gets the address, whole or not at all, once the loader listens");
-ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn, error or off");
-ABSL_FLAG(bool, check, false, "read and check the whole model, print a summary and exit");
 
 namespace tandem {
 namespace {
 
 constexpr absl::Duration kShutdownGrace = absl::Milliseconds(500);
-constexpr std::int32_t kMaxThreads = 1024;
+constexpr char kProgram[] = "tandem-loader";
 
-// The one line that ends a failed start.
-int Fail(const absl::Status& status) {
-  const std::string text(status.message());
-  std::fprintf(stderr, "tandem-loader: error: %s\n", text.c_str());
-  return 1;
-}
+struct LoaderFlags {
+  LoaderSettings settings;
+  LogSettings log;
+  CpuDeviceSettings cpu;  // here: the threads that read and pack
+  std::string listen;
+  std::string region_socket;
+  std::string ready_file;
+  bool check = false;
+};
 
-// Readers see the whole file or none.
-absl::Status WriteAtomically(const std::string& path, const std::string& text) {
-  const std::string temporary = absl::StrCat(path, ".", ::getpid());
-  {
-    std::ofstream out(temporary, std::ios::trunc);
-    out << text << std::flush;
-    if (!out)
-      return absl::UnavailableError(absl::StrCat("--ready_file: cannot write '", temporary, "'"));
-  }
-  if (::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  const absl::Status status =
-      absl::ErrnoToStatus(errno, absl::StrCat("--ready_file: cannot create '", path, "'"));
-  ::unlink(temporary.c_str());
-  return status;
-}
+int Fail(const absl::Status& status) { return FailStart(kProgram, status); }
 
-absl::StatusOr<int> ThreadCount() {
-  const std::int32_t asked = absl::GetFlag(FLAGS_threads);
-  if (asked < 0 || asked > kMaxThreads) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--threads: expected 0 to ", kMaxThreads, ", found ", asked));
-  }
-  return asked > 0 ? asked : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+absl::Status CheckFlags(const LoaderFlags& flags) {
+  if (flags.settings.model.empty())
+    return absl::InvalidArgumentError("--model: expected a file or folder, found nothing");
+  if (flags.check) return absl::OkStatus();
+  if (flags.listen.empty())
+    return absl::InvalidArgumentError("--listen: expected an address, found nothing");
+  if (flags.region_socket.empty())
+    return absl::InvalidArgumentError("--region_socket: expected a path, found nothing");
+  return absl::OkStatus();
 }
 
 std::string Gigabytes(std::uint64_t bytes) {
@@ -146,8 +116,8 @@ int Check(const ModelSource& source, const ModelPacker& packer, int threads) {
 }
 
 // Until the load has failed or a signal asks to stop.
-int Serve(LoaderServer& server, LoadThread& load, int signal_fd) {
-  std::array<pollfd, 2> entries{{{signal_fd, POLLIN, 0}, {load.done_fd(), POLLIN, 0}}};
+int Serve(LoaderServer& server, LoadThread& load, const StopSignals& signals) {
+  std::array<pollfd, 2> entries{{{signals.fd(), POLLIN, 0}, {load.done_fd(), POLLIN, 0}}};
   nfds_t watched = 2;
   while (true) {
     if (::poll(entries.data(), watched, -1) < 0) {
@@ -172,75 +142,53 @@ int Serve(LoaderServer& server, LoadThread& load, int signal_fd) {
   }
 }
 
-absl::StatusOr<int> BlockStopSignals() {
-  sigset_t stop;
-  sigemptyset(&stop);
-  sigaddset(&stop, SIGINT);
-  sigaddset(&stop, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-  const int fd = ::signalfd(-1, &stop, SFD_CLOEXEC);
-  if (fd < 0) return absl::ErrnoToStatus(errno, "signalfd");
-  return fd;
-}
-
-int Run() {
-  InitLogging("loader", absl::GetFlag(FLAGS_log_level));
-  ::umask(0077);
-  const absl::StatusOr<int> signal_fd = BlockStopSignals();
-  if (!signal_fd.ok()) return Fail(signal_fd.status());
-  const UniqueFd signals(*signal_fd);
-  const absl::StatusOr<int> threads = ThreadCount();
-  if (!threads.ok()) return Fail(threads.status());
-  if (absl::GetFlag(FLAGS_model).empty())
-    return Fail(absl::InvalidArgumentError("--model: expected a file or folder, found nothing"));
-  const absl::StatusOr<QuantMode> quant = ParseQuantMode(absl::GetFlag(FLAGS_quant));
-  if (!quant.ok()) return Fail(quant.status());
-
+int Run(const LoaderFlags& flags) {
+  PrepareProcess("loader", flags.log.level);
+  const absl::StatusOr<StopSignals> signals = StopSignals::Catch();
+  if (!signals.ok()) return Fail(signals.status());
+  if (const absl::Status status = CheckFlags(flags); !status.ok()) return Fail(status);
+  const int threads = flags.cpu.threads > 0
+                          ? flags.cpu.threads
+                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const QuantMode quant = flags.settings.quant;
   const absl::StatusOr<std::unique_ptr<const ModelSource>> source =
-      ModelSource::Open(absl::GetFlag(FLAGS_model));
+      ModelSource::Open(flags.settings.model);
   if (!source.ok()) return Fail(source.status());
-  const absl::StatusOr<ModelPacker> packer = ModelPacker::Create(**source, *quant);
+  const absl::StatusOr<ModelPacker> packer = ModelPacker::Create(**source, quant);
   if (!packer.ok()) return Fail(packer.status());
-  if (absl::GetFlag(FLAGS_check)) return Check(**source, *packer, *threads);
+  if (flags.check) return Check(**source, *packer, threads);
 
-  const LoaderServerOptions options{absl::GetFlag(FLAGS_listen),
-                                    absl::GetFlag(FLAGS_region_socket)};
-  if (options.listen.empty())
-    return Fail(absl::InvalidArgumentError("--listen: expected an address, found nothing"));
-  if (options.region_socket.empty())
-    return Fail(absl::InvalidArgumentError("--region_socket: expected a path, found nothing"));
   ProgressTracker tracker(packer->total_bytes(), packer->total_tensors(), Clock::Real());
-  absl::StatusOr<std::unique_ptr<LoaderServer>> server =
-      LoaderServer::Start(options, **source, *packer, QuantModeName(*quant), tracker);
+  absl::StatusOr<std::unique_ptr<LoaderServer>> server = LoaderServer::Start(
+      {flags.listen, flags.region_socket}, **source, *packer, NameOf(quant), tracker);
   if (!server.ok()) return Fail(server.status());
   spdlog::info("model '{}' ({}): listening at {}", (*source)->config().name,
                std::string(packer->weight_format()), (*server)->address());
-  const std::string ready_file = absl::GetFlag(FLAGS_ready_file);
-  if (!ready_file.empty()) {
-    const absl::Status written =
-        WriteAtomically(ready_file, absl::StrCat((*server)->address(), "\n"));
-    if (!written.ok()) return Fail(written);
-  }
-  LoadThread load(*packer, *threads, tracker, **server);
-  const int code = Serve(**server, load, signals.get());
-  if (!ready_file.empty()) ::unlink(ready_file.c_str());
-  return code;
+  const absl::StatusOr<ReadyFile> ready =
+      ReadyFile::Write(flags.ready_file, absl::StrCat((*server)->address(), "\n"));
+  if (!ready.ok()) return Fail(ready.status());
+  LoadThread load(*packer, threads, tracker, **server);
+  return Serve(**server, load, *signals);
+}
+
+int Main(int argc, char** argv) {
+  LoaderFlags flags;
+  FlagList list;
+  AddLoaderFlags(&list, &flags.settings);
+  list.Text("listen", &flags.listen,
+            "where gRPC listens: unix:/path or a loopback address (port 0: any free one)");
+  list.Text("region_socket", &flags.region_socket,
+            "path of the Unix socket that hands out the regions' descriptors");
+  list.Text("ready_file", &flags.ready_file,
+            "gets the address, whole or not at all, once the loader listens");
+  AddCpuDeviceFlags(&list, &flags.cpu);
+  AddLogFlags(&list, &flags.log);
+  list.Switch("check", &flags.check, "read and check the whole model, print a summary and end");
+  return RunProgram({kProgram, "reads a Gemma 3 model and holds its weights in shared memory"},
+                    argc, argv, &list, [&] { return Run(flags); });
 }
 
 }  // namespace
 }  // namespace tandem
 
-int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(
-      "reads a Gemma 3 model and holds its weights in shared memory for the workers");
-  absl::FlagsUsageConfig usage;
-  usage.version_string = [] { return absl::StrCat("tandem-loader ", tandem::kVersion, "\n"); };
-  absl::SetFlagsUsageConfig(usage);
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
-  if (rest.size() > 1) {
-    std::fprintf(stderr, "tandem-loader: error: expected flags only, found '%s'\n", rest[1]);
-    return 1;
-  }
-  return tandem::Run();
-}
+int main(int argc, char** argv) { return tandem::Main(argc, argv); }

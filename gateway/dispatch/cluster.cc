@@ -74,7 +74,7 @@ Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
       coordinator_(setup_.recovery, setup_.scheduler, setup_.head),
       known_(setup_.workers.size()) {
   for (const ClusterWorker& worker : setup_.workers) {
-    links_.push_back(std::make_unique<WorkerLink>(worker.name, worker.role, worker.address));
+    links_.push_back(std::make_unique<WorkerLink>(worker.name, worker.address));
   }
   metrics_.Ready(false);
   engine_ = std::thread([this] { Run(); });
@@ -215,7 +215,10 @@ void Cluster::Impl::Run() {
   while (!stop_) {
     coordinator_.Take(Now(), &effects_);
     Collect();
+    const bool state_changed = last_state_ != State();
+    if (state_changed) last_state_ = State();
     lock.unlock();
+    if (state_changed && setup_.options.on_state_change) setup_.options.on_state_change();
     for (const RecoveryAction& action : effects_.actions) Act(action);
     for (StepPlan& plan : effects_.steps()) SendStep(&plan);
     // While the steps run.

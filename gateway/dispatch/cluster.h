@@ -12,6 +12,7 @@
 #include "gateway/dispatch/model_info.h"
 #include "gateway/schedule/engine.h"
 #include "gateway/schedule/step_bounds.h"
+#include "lib/model/kinds.h"
 #include "lib/model/step_limits.h"
 
 namespace prometheus {
@@ -21,8 +22,8 @@ class Registry;
 namespace tandem {
 
 struct ClusterWorker {
-  std::string name;     // "gpu0"
-  std::string role;     // "gpu" or "npu"
+  std::string name;  // "gpu0"
+  WorkerRole role = WorkerRole::kGpu;
   std::string address;  // gRPC: "unix:/run/.../gpu0.sock" or "host:port"
 };
 
@@ -30,12 +31,13 @@ struct ClusterOptions {
   std::string loader_address;
   std::vector<ClusterWorker> workers;
   std::string plan;  // MakePlan of lib/model/plan.h
-  std::vector<std::string> edge_kinds = {"dma-buf", "host-pointer",
-                                         "inline"};  // allowed, in this order
+  // allowed, in this order
+  std::vector<HandleKind> edge_kinds = {HandleKind::kDmaBuf, HandleKind::kHostPointer,
+                                        HandleKind::kInline};
   std::int32_t edge_slots = 2;
-  std::string activations = "float32";  // float32 or int8
-  std::string kv_type = "float32";      // or float16
-  StepLimits limits;                    // max_blocks_per_sequence follows from the context
+  ActivationType activations = ActivationType::kFloat32;
+  KvType kv_type = KvType::kFloat32;
+  StepLimits limits;  // max_blocks_per_sequence follows from the context
   // 0: kDefaultContextTokens; never more than the model's max_positions
   std::int32_t context_tokens = 0;
   // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
@@ -59,6 +61,9 @@ struct ClusterOptions {
   absl::Duration prepare_timeout = absl::Minutes(10);
   absl::Duration connect_timeout = absl::Seconds(60);
   std::function<bool()> cancelled;  // asked now and then while Start waits; may be empty
+  // Called when Status().state has changed, on the engine thread: it must not call the cluster. May
+  // be empty.
+  std::function<void()> on_state_change;
 };
 inline constexpr std::int32_t kDefaultContextTokens = 8192;
 inline constexpr std::uint64_t kDefaultKvMemoryBytes = std::uint64_t{1} << 30;

@@ -59,14 +59,24 @@ void Cluster::Impl::Load(const RecoveryAction& action) {
   loader_->Load(setup_.regions, action.timeout, std::move(handlers));
 }
 
+// A worker of another version may know kinds that are not known here: they are not used.
+static std::vector<HandleKind> KnownKinds(const v1::WorkerDescription& description) {
+  std::vector<HandleKind> kinds;
+  for (const std::string& name : description.edge_kinds()) {
+    if (const auto kind = ParseEnum<HandleKind>("edge kind", name); kind.ok())
+      kinds.push_back(*kind);
+  }
+  return kinds;
+}
+
 absl::Status Cluster::Impl::CheckDescription(std::size_t worker,
                                              const v1::WorkerDescription& description) const {
   const ClusterWorker& expected = setup_.workers[worker];
-  if (description.name() == expected.name && description.role() == expected.role)
-    return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "at ", expected.address, ": expected ", expected.role, "-worker '", expected.name,
-      "', found ", description.role(), "-worker '", description.name(), "'"));
+  const std::string_view role = NameOf(expected.role);
+  if (description.name() == expected.name && description.role() == role) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      Cat("at ", expected.address, ": expected ", role, "-worker '", expected.name, "', found ",
+          description.role(), "-worker '", description.name(), "'"));
 }
 
 void Cluster::Impl::Describe(const RecoveryAction& action) {
@@ -103,8 +113,8 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     *request.mutable_limits() = ToProto(setup_.scheduler.limits);
     request.set_global_blocks(setup_.kv.global_blocks);
     request.set_window_blocks(setup_.kv.window_blocks);
-    request.set_activations(setup_.options.activations);
-    request.set_kv_type(setup_.options.kv_type);
+    request.set_activations(std::string(NameOf(setup_.options.activations)));
+    request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
     request.set_max_micro_batches(setup_.scheduler.micro_batches);
     request.set_steps_in_flight(setup_.scheduler.steps_in_flight);
     links_[i]->Prepare(std::move(request), action.timeout,
@@ -123,12 +133,8 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
   std::vector<EdgeWorker> workers;
   for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
     const v1::WorkerDescription& told = known_[i].description;
-    workers.push_back({setup_.workers[i].name,
-                       setup_.workers[i].role,
-                       setup_.workers[i].address,
-                       told.fd_socket(),
-                       told.host(),
-                       {told.edge_kinds().begin(), told.edge_kinds().end()}});
+    workers.push_back({setup_.workers[i].name, setup_.workers[i].role, setup_.workers[i].address,
+                       told.fd_socket(), told.host(), KnownKinds(told)});
   }
   absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
       MakeEdgeSpecs(setup_.model.plan, workers, setup_.options.edge_kinds,

@@ -98,6 +98,7 @@ class Cluster::Impl {
   RateWindow decode_rate_;
   RateWindow prefill_rate_;
   std::string load_text_ = "loading";
+  std::string last_state_;  // as on_state_change was called for
   LoaderLink::Loaded loaded_;
   std::vector<Known> known_;
 

@@ -1,6 +1,5 @@
 #include "gateway/dispatch/cluster_setup.h"
 
-#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -14,23 +13,11 @@
 namespace tandem {
 namespace {
 
-absl::Status CheckOneOf(const char* option, const std::string& value,
-                        const std::vector<std::string>& known) {
-  if (std::find(known.begin(), known.end(), value) != known.end()) return absl::OkStatus();
-  std::string list;
-  for (const std::string& name : known)
-    absl::StrAppend(&list, list.empty() ? "" : ", ", name.empty() ? "nothing" : name);
-  return absl::InvalidArgumentError(
-      absl::StrCat(option, ": expected one of ", list, "; found '", value, "'"));
-}
-
 absl::Status CheckOptions(const ClusterOptions& options) {
   if (options.workers.empty())
     return absl::InvalidArgumentError("workers: expected at least one, found none");
   std::set<std::string> names;
   for (const ClusterWorker& worker : options.workers) {
-    TANDEM_RETURN_IF_ERROR(
-        CheckOneOf(("role of worker " + worker.name).c_str(), worker.role, {"gpu", "npu"}));
     if (worker.name.empty() || worker.address.empty() || !names.insert(worker.name).second) {
       return absl::InvalidArgumentError(
           absl::StrCat("workers: expected different names, each with an address; found '",
@@ -39,9 +26,6 @@ absl::Status CheckOptions(const ClusterOptions& options) {
   }
   if (options.edge_kinds.empty())
     return absl::InvalidArgumentError("edge kinds: expected at least one, found none");
-  for (const std::string& kind : options.edge_kinds) {
-    TANDEM_RETURN_IF_ERROR(CheckOneOf("edge kinds", kind, {"dma-buf", "host-pointer", "inline"}));
-  }
   if (options.edge_slots < 1 || options.edge_slots > 32) {
     return absl::InvalidArgumentError(
         absl::StrCat("edge slots: expected 1 to 32, found ", options.edge_slots));
@@ -50,8 +34,7 @@ absl::Status CheckOptions(const ClusterOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "micro-batches: expected 0 to ", kMostMicroBatches, ", found ", options.micro_batches));
   }
-  TANDEM_RETURN_IF_ERROR(CheckOneOf("activations", options.activations, {"float32", "int8"}));
-  return CheckOneOf("kv type", options.kv_type, {"float32", "float16"});
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ServedModel> ReadModel(const v1::Model& message) {
@@ -98,7 +81,7 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   request.memory_bytes =
       options.kv_memory_bytes > 0 ? options.kv_memory_bytes : kDefaultKvMemoryBytes;
   request.memory_is_hard = options.kv_memory_bytes > 0;
-  request.element_bytes = options.kv_type == "float16" ? 2 : 4;
+  request.element_bytes = options.kv_type == KvType::kFloat16 ? 2 : 4;
   TANDEM_ASSIGN_OR_RETURN(setup->kv, PlanKvCache(config, request));
 
   SchedulerOptions& scheduler = setup->scheduler;
@@ -178,7 +161,6 @@ absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::
   TANDEM_RETURN_IF_ERROR(CheckOptions(options));
   ClusterSetup setup;
   setup.options = std::move(options);
-  if (setup.options.kv_type.empty()) setup.options.kv_type = "float32";
   TANDEM_ASSIGN_OR_RETURN(setup.model, ReadModel(message));
   setup.config = message.config();
   TANDEM_RETURN_IF_ERROR(TakePlan(&setup));

@@ -16,11 +16,11 @@ namespace tandem {
 // What the gateway knows of a worker when it joins the edges.
 struct EdgeWorker {
   std::string name;
-  std::string role;     // "npu" workers own the memory of their edges
-  std::string address;  // gRPC
+  WorkerRole role = WorkerRole::kGpu;  // npu workers own the memory of their edges
+  std::string address;                 // gRPC
   std::string fd_socket;
-  std::string host;                // WorkerDescription.host: memory is shared within one only
-  std::vector<std::string> kinds;  // WorkerDescription.edge_kinds
+  std::string host;               // WorkerDescription.host: memory is shared within one only
+  std::vector<HandleKind> kinds;  // WorkerDescription.edge_kinds
 };
 
 // One spec for each edge of the plan, id "from>to". Kinds: those of `allowed`, in its order, that
@@ -28,7 +28,7 @@ struct EdgeWorker {
 // FAILED_PRECONDITION names an edge for which none is left.
 absl::StatusOr<std::vector<v1::EdgeSpec>> MakeEdgeSpecs(const Plan& plan,
                                                         const std::vector<EdgeWorker>& workers,
-                                                        const std::vector<std::string>& allowed,
+                                                        const std::vector<HandleKind>& allowed,
                                                         std::int32_t slots);
 
 }  // namespace tandem

@@ -173,9 +173,8 @@ void StepStream::OnDone(const grpc::Status& status) {
   const std::shared_ptr<StepStream> self = std::move(self_);
 }
 
-WorkerLink::WorkerLink(std::string name, std::string role, std::string address)
+WorkerLink::WorkerLink(std::string name, std::string address)
     : name_(std::move(name)),
-      role_(std::move(role)),
       address_(std::move(address)),
       stub_(v1::Worker::NewStub(OpenChannel(address_, kMaxMessageBytes))) {}
 

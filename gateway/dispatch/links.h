@@ -113,11 +113,10 @@ class StepStream final : public grpc::ClientBidiReactor<v1::StepRequest, v1::Ste
 // threads, perhaps before the method returns, and never after Shutdown.
 class WorkerLink {
  public:
-  WorkerLink(std::string name, std::string role, std::string address);
+  WorkerLink(std::string name, std::string address);
   ~WorkerLink() { Shutdown(); }
 
   const std::string& name() const { return name_; }
-  const std::string& role() const { return role_; }
   const std::string& address() const { return address_; }
 
   template <typename Response>
@@ -139,7 +138,6 @@ class WorkerLink {
   void CloseSteps();
 
   std::string name_;
-  std::string role_;
   std::string address_;
   std::unique_ptr<v1::Worker::Stub> stub_;
   std::shared_ptr<StepStream> steps_;

@@ -25,7 +25,7 @@ struct ServedModel {
 // How the cluster is doing: proto/tandem/v1/inference.proto ClusterStatus has the same fields.
 struct WorkerStatus {
   std::string name;
-  std::string role;
+  WorkerRole role = WorkerRole::kGpu;
   std::int64_t pid = 0;  // 0 and empty texts: it has never answered
   std::string device_kind;
   std::string device_name;

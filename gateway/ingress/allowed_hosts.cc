@@ -8,7 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

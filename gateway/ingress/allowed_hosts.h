@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "gateway/ingress/listen_address.h"
+#include "lib/service/listen_address.h"
 
 namespace tandem {
 

@@ -14,11 +14,9 @@ namespace tandem {
 class ApiKeys {
  public:
   ApiKeys() = default;
-  // InvalidArgument for an empty key, one over 1024 bytes, or one with white space or control
-  // bytes.
+  // InvalidArgument for a key that CheckApiKeys of lib/service/api_keys.h refuses.
   static absl::StatusOr<ApiKeys> Create(std::vector<std::string> keys);
-  // One key a line; empty lines and lines that begin with '#' are skipped. A file without a key is
-  // InvalidArgument: it was meant to protect something. Errors name the file, never a key.
+  // All keys of a file, see lib/service/api_keys.h.
   static absl::StatusOr<ApiKeys> ReadFile(const std::string& path);
 
   bool required() const { return !keys_.empty(); }

@@ -14,7 +14,7 @@
 #include "gateway/ingress/openai/error.h"
 #include "gateway/ingress/openai/request.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

@@ -4,9 +4,9 @@
 #include <string_view>
 
 #include "gpu-worker/kernels/matvec/matmul_params.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/weights/format.h"
 
 namespace tandem {
@@ -59,9 +59,9 @@ struct Matmul {
     const MatvecShape shape =
         ChooseMatvecShape(tuning, params.rows, params.cols / (4 * block_vecs), block_vecs, tokens);
     TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline, context.pipelines.Get(vulkan::Cat("matvec_", suffix),
-                                             {shape.group, shape.lanes, shape.rows, shape.tokens,
-                                              count, shape.tile_blocks}));
+        plan.pipeline,
+        context.pipelines.Get(Cat("matvec_", suffix), {shape.group, shape.lanes, shape.rows,
+                                                       shape.tokens, count, shape.tile_blocks}));
     const std::uint32_t rows_per_group = shape.group / shape.lanes * shape.rows;
     const auto groups = static_cast<std::uint32_t>(CeilDiv(params.rows, rows_per_group));
     plan.groups.x = std::min(groups, kMaxGroupsX);
@@ -77,8 +77,8 @@ struct Matmul {
     };
     while (rows_each > 1 && groups() * plan.groups.y < context.tuning.matmat_fill) rows_each /= 2;
     plan.groups.x = groups();
-    TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline, context.pipelines.Get(vulkan::Cat("matmat_", suffix), {count, rows_each}));
+    TANDEM_ASSIGN_OR_RETURN(plan.pipeline,
+                            context.pipelines.Get(Cat("matmat_", suffix), {count, rows_each}));
     return plan;
   }
 };
@@ -87,13 +87,12 @@ struct Matmul {
 
 absl::StatusOr<std::string> KernelSuffix(const DeviceTensor& tensor, const std::string& name) {
   if (tensor.format == WeightFormat::kF32) {
-    return absl::UnimplementedError(
-        vulkan::Cat(name, ": expected bf16, int8 or int4 weights, found f32"));
+    return absl::UnimplementedError(Cat(name, ": expected bf16, int8 or int4 weights, found f32"));
   }
   const std::int64_t multiple = tensor.format == WeightFormat::kBf16 ? 8 : kGroupSize;
   if (tensor.shape.cols % multiple != 0) {
-    return absl::UnimplementedError(vulkan::Cat(name, ": expected a multiple of ", multiple,
-                                                " columns, found ", tensor.shape.cols));
+    return absl::UnimplementedError(
+        Cat(name, ": expected a multiple of ", multiple, " columns, found ", tensor.shape.cols));
   }
   return std::string(WeightFormatName(tensor.format));
 }

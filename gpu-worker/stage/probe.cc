@@ -3,8 +3,8 @@
 #include <span>
 
 #include "gpu-worker/kernels/probe/probe_params.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -59,9 +59,8 @@ absl::Status Probe::Run() {
   for (std::uint32_t i = 0; i < kNumbers; ++i) {
     const std::uint32_t expected = sum * (i + 1) + kParams.seed;
     if (numbers[i] != expected) {
-      return absl::DataLossError(vulkan::Cat("probe of Vulkan device \"",
-                                             context_.device.physical().name, "\": expected ",
-                                             expected, ", found ", numbers[i], " at ", i));
+      return absl::DataLossError(Cat("probe of Vulkan device \"", context_.device.physical().name,
+                                     "\": expected ", expected, ", found ", numbers[i], " at ", i));
     }
   }
   return absl::OkStatus();

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-#include "gpu-worker/vulkan/text.h"
+#include "lib/base/strings.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 
@@ -28,7 +28,7 @@ absl::Status CheckRange(const vulkan::LogicalDevice& device, std::string_view wh
                         std::uint64_t bytes) {
   const std::uint64_t most = device.physical().limits.maxStorageBufferRange;
   if (bytes <= most) return absl::OkStatus();
-  return absl::UnimplementedError(vulkan::Cat(what, ": ", bytes,
+  return absl::UnimplementedError(Cat(what, ": ", bytes,
                                               " bytes, the device binds at most ", most,
                                               " at once; fewer tokens a step would fit"));
 }

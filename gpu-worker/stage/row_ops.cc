@@ -11,9 +11,9 @@
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "gpu-worker/kernels/rms_norm/rms_norm_params.h"
 #include "gpu-worker/stage/matmul_op.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -54,7 +54,7 @@ absl::Status RowOps::AppendEmbed(const DeviceTensor& embedding, const ResidualRe
     const kernels::EmbedParams params = {static_cast<std::uint32_t>(chunk.first_row),
                                          static_cast<std::uint32_t>(chunk.rows),
                                          Unsigned(config_.hidden_size), scale};
-    op.plan = PlanOf(context_, vulkan::Cat("embed_", suffix), {output.base}, params,
+    op.plan = PlanOf(context_, Cat("embed_", suffix), {output.base}, params,
                      6.0 * config_.hidden_size, [](std::uint32_t rows) {
                        return vulkan::Groups{rows, 1, 1};
                      });

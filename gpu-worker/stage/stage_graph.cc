@@ -10,7 +10,7 @@
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_residual.h"
 #include "gpu-worker/stage/vulkan_weights.h"
-#include "gpu-worker/vulkan/text.h"
+#include "lib/base/strings.h"
 #include "lib/base/status_macros.h"
 #include "lib/model/tensors.h"
 
@@ -29,17 +29,17 @@ absl::Status CheckSupported(const ModelConfig& config, const ProgramSpec& progra
         "Vulkan stages compute with float32 activations; int8 activations were asked for");
   }
   if (config.hidden_size % 4 != 0) {
-    return absl::UnimplementedError(vulkan::Cat(
+    return absl::UnimplementedError(Cat(
         "Vulkan kernels want a hidden size that is a multiple of 4, found ", config.hidden_size));
   }
   if (!spec.HasAttention()) return absl::OkStatus();
   if (config.head_dim > kMaxHeadDim || config.head_dim % 4 != 0) {
     return absl::UnimplementedError(
-        vulkan::Cat("Vulkan attention wants a head_dim that is a multiple of 4 and at most ",
+        Cat("Vulkan attention wants a head_dim that is a multiple of 4 and at most ",
                     kMaxHeadDim, ", found ", config.head_dim));
   }
   if (program.limits.max_blocks_per_sequence > kMaxPositions / kKvBlockTokens) {
-    return absl::UnimplementedError(vulkan::Cat(
+    return absl::UnimplementedError(Cat(
         "Vulkan attention reaches position ", kMaxPositions, ", asked for ",
         static_cast<std::int64_t>(program.limits.max_blocks_per_sequence) * kKvBlockTokens));
   }
@@ -101,11 +101,11 @@ class GraphBuilder {
       const auto* weights = dynamic_cast<const VulkanWeights*>(bound.get());
       if (weights == nullptr) {
         return absl::InvalidArgumentError(
-            vulkan::Cat("region '", region, "' was not imported by this Vulkan device"));
+            Cat("region '", region, "' was not imported by this Vulkan device"));
       }
       return weights->Find(id);
     }
-    return absl::NotFoundError(vulkan::Cat("no region '", region, "' is bound"));
+    return absl::NotFoundError(Cat("no region '", region, "' is bound"));
   }
 
   // The residual stream before half `half`, and after all halves below it.
@@ -191,9 +191,9 @@ class GraphBuilder {
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* key_norm, Find({TensorKind::kKeyNorm, layer}));
     const vulkan::Buffer& frequencies =
         global ? memory_.global_frequencies : memory_.window_frequencies;
-    graph_->body.push_back(rows_.QkvRope(vulkan::Cat("RoPE of layer ", layer), buffers, *query_norm,
+    graph_->body.push_back(rows_.QkvRope(Cat("RoPE of layer ", layer), buffers, *query_norm,
                                          *key_norm, frequencies.slice()));
-    graph_->body.push_back(rows_.Attention(vulkan::Cat("attention of layer ", layer), buffers));
+    graph_->body.push_back(rows_.Attention(Cat("attention of layer ", layer), buffers));
     return absl::OkStatus();
   }
 
@@ -206,7 +206,7 @@ class GraphBuilder {
         Product(TensorKind::kFfnGate, layer, memory_.normed, {memory_.gate.slice(), ffn, 0}, true));
     TANDEM_RETURN_IF_ERROR(
         Product(TensorKind::kFfnUp, layer, memory_.normed, {memory_.up.slice(), ffn, 0}, false));
-    graph_->body.push_back(rows_.Geglu(vulkan::Cat("GeGLU of layer ", layer), memory_.gate.slice(),
+    graph_->body.push_back(rows_.Geglu(Cat("GeGLU of layer ", layer), memory_.gate.slice(),
                                        memory_.up.slice()));
     TANDEM_RETURN_IF_ERROR(Product(TensorKind::kFfnDown, layer, memory_.gate,
                                    {memory_.branch.slice(), hidden, 0}, true));

@@ -11,15 +11,15 @@
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/logical_device.h"
 #include "gpu-worker/vulkan/physical_device.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
 
 std::string VersionName(std::uint32_t version) {
-  return vulkan::Cat(VK_API_VERSION_MAJOR(version), ".", VK_API_VERSION_MINOR(version), ".",
-                     VK_API_VERSION_PATCH(version));
+  return Cat(VK_API_VERSION_MAJOR(version), ".", VK_API_VERSION_MINOR(version), ".",
+             VK_API_VERSION_PATCH(version));
 }
 
 class VulkanDevice final : public Device {
@@ -135,9 +135,9 @@ absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOpt
   absl::StatusOr<std::unique_ptr<vulkan::Instance>> instance =
       vulkan::Instance::Create(options.validation, options.on_validation_message);
   if (absl::IsUnimplemented(instance.status())) {
-    return absl::NotFoundError(vulkan::Cat("no Vulkan device \"", options.device,
-                                           "\": no Vulkan driver is installed (",
-                                           instance.status().message(), ")"));
+    return absl::NotFoundError(Cat("no Vulkan device \"", options.device,
+                                   "\": no Vulkan driver is installed (",
+                                   instance.status().message(), ")"));
   }
   TANDEM_RETURN_IF_ERROR(instance.status());
   TANDEM_ASSIGN_OR_RETURN(const auto devices, vulkan::ListPhysicalDevices((*instance)->handle()));

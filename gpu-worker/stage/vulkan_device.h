@@ -12,17 +12,15 @@
 
 namespace tandem {
 
-// How regions of weights reach the device. kAuto: zero-copy on unified memory (an import that fails
-// is an error), one staged upload on memory of the device's own. kUpload copies on unified memory
-// too, for drivers that cannot import file-backed pages; it is never chosen unasked.
-enum class WeightImport : std::uint8_t { kAuto, kUpload };
-
 struct VulkanDeviceOptions {
-  // "auto", or a part of the device's name (letter case does not matter). "auto" takes integrated
-  // before discrete before virtual, and a software rasteriser only where nothing else is there;
-  // DeviceInfo::name says which.
+  // "auto", a part of the device's name (letter case does not matter) or its index in
+  // ListVulkanDevices. "auto" takes integrated before discrete before virtual, and never a software
+  // driver; DeviceInfo::name says which.
   std::string device = "auto";
-  WeightImport weight_import = WeightImport::kAuto;
+  // How regions of weights reach a device with unified memory. kZeroCopy: an import that fails is an
+  // error. kUpload copies, for drivers that cannot import file-backed pages; it is never chosen
+  // unasked. A device with memory of its own gets one staged upload either way.
+  WeightImport weight_import = WeightImport::kZeroCopy;
   // Turns on VK_LAYER_KHRONOS_validation; FAILED_PRECONDITION when the layer is not installed.
   bool validation = false;
   // Called with each warning and error of the validation layer, from any thread. Null: they go to

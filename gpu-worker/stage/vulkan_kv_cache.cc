@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "gpu-worker/vulkan/text.h"
+#include "lib/base/strings.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/validate.h"
 
@@ -15,9 +15,9 @@ absl::StatusOr<std::unique_ptr<VulkanKvCache>> VulkanKvCache::Create(
   const std::uint64_t most = device.physical().limits.maxStorageBufferRange;
   for (const std::int32_t layer : spec.layers) {
     const std::uint64_t plane = KvPlaneBytes(config, spec, layer);
-    const std::string what = vulkan::Cat("KV cache of layer ", layer);
+    const std::string what = Cat("KV cache of layer ", layer);
     if (plane > most) {
-      return absl::UnimplementedError(vulkan::Cat(
+      return absl::UnimplementedError(Cat(
           what, ": ", plane, " bytes of keys, the device binds at most ", most, " at once"));
     }
     Layer made;

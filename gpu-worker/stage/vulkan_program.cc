@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "gpu-worker/stage/vulkan_residual.h"
-#include "gpu-worker/vulkan/text.h"
+#include "lib/base/strings.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/device.h"
 
@@ -43,7 +43,7 @@ absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const Devic
   auto program = std::unique_ptr<VulkanProgram>(new VulkanProgram(context, config, spec));
   const absl::Status status = program->Record();
   if (!status.ok()) {
-    return Annotate(status, vulkan::Cat("compiling for Vulkan device \"",
+    return Annotate(status, Cat("compiling for Vulkan device \"",
                                         context.device.physical().name, "\""));
   }
   return program;
@@ -57,7 +57,7 @@ absl::Status VulkanProgram::Record() {
   for (const ProgramStage& stage : spec_.stages) {
     absl::StatusOr<Recorded> recorded = RecordStage(stage);
     if (!recorded.ok()) {
-      return Annotate(recorded.status(), vulkan::Cat("stage '", StageSpecName(stage.spec), "'"));
+      return Annotate(recorded.status(), Cat("stage '", StageSpecName(stage.spec), "'"));
     }
     stages_.push_back(*std::move(recorded));
     most_jobs = std::max(most_jobs, MostJobs(stages_.back()));
@@ -220,7 +220,7 @@ absl::Status VulkanProgram::Wait(Ticket ticket, Deadline deadline) {
       broken_ = status;
       return Annotate(status, submissions_.StageName(stage));
     }
-    submissions_.CloseFirst(Cancelled(first) ? absl::CancelledError(vulkan::Cat(
+    submissions_.CloseFirst(Cancelled(first) ? absl::CancelledError(Cat(
                                                    submissions_.StageName(stage), " was cancelled"))
                                              : absl::OkStatus());
   }

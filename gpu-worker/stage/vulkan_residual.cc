@@ -6,8 +6,8 @@
 #include <string_view>
 #include <utility>
 
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -19,22 +19,21 @@ absl::Status CheckLayout(const vulkan::LogicalDevice& device, const ResidualLayo
   const auto hidden = static_cast<std::uint64_t>(layout.hidden_size);
   if (layout.slots < 1 || layout.max_tokens < 1 || layout.hidden_size < 1 ||
       layout.slot_bytes < rows * hidden * sizeof(float) || layout.slot_bytes % PageSize() != 0) {
-    return absl::InvalidArgumentError(vulkan::Cat(
+    return absl::InvalidArgumentError(Cat(
         kWhat, ": expected whole pages for every slot, found ", layout.slots, " slots of ",
         layout.max_tokens, " x ", layout.hidden_size, " floats in ", layout.slot_bytes, " bytes"));
   }
   const std::uint64_t most = device.physical().limits.maxStorageBufferRange;
   if (layout.total_bytes() > most) {
-    return absl::UnimplementedError(vulkan::Cat(
-        kWhat, ": ", layout.total_bytes(), " bytes, the device binds at most ", most, " at once"));
+    return absl::UnimplementedError(Cat(kWhat, ": ", layout.total_bytes(),
+                                        " bytes, the device binds at most ", most, " at once"));
   }
   return absl::OkStatus();
 }
 
 absl::Status Unknown(const vulkan::LogicalDevice& device, std::string_view verb, HandleKind kind) {
-  return absl::UnimplementedError(vulkan::Cat("Vulkan device \"", device.physical().name,
-                                              "\" cannot ", verb, " a ", kWhat, " by ",
-                                              HandleKindName(kind)));
+  return absl::UnimplementedError(Cat("Vulkan device \"", device.physical().name, "\" cannot ",
+                                      verb, " a ", kWhat, " by ", NameOf(kind)));
 }
 
 // A dma-buf knows its size and keeps it. Some drivers take a memfd for one: that must be sealed.
@@ -43,7 +42,7 @@ absl::Status CheckDmaBuf(int fd, std::uint64_t bytes) {
   const off_t size = lseek(fd, 0, SEEK_END);
   if (size < 0 || static_cast<std::uint64_t>(size) < bytes) {
     return absl::InvalidArgumentError(
-        vulkan::Cat(kWhat, ": expected a dma-buf of at least ", bytes, " bytes, found ", size));
+        Cat(kWhat, ": expected a dma-buf of at least ", bytes, " bytes, found ", size));
   }
   return absl::OkStatus();
 }

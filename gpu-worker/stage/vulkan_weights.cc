@@ -5,15 +5,15 @@
 #include <utility>
 
 #include "gpu-worker/stage/upload.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
 
 absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(vulkan::LogicalDevice& device,
                                                          const ByteSpan& window) const {
-  const std::string what = vulkan::Cat("weights of region '", region_->manifest().name, "'");
+  const std::string what = Cat("weights of region '", region_->manifest().name, "'");
   const std::span<const std::byte> bytes = region_->bytes();
   const std::byte* begin = bytes.data() + window.offset;
   if (upload_) {
@@ -30,7 +30,7 @@ absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(vulkan::LogicalDevice& 
   if (buffer.ok()) return buffer;
   return Annotate(buffer.status(),
                   "the device shares memory with the processor, but cannot use the weights where "
-                  "they are (--weights=upload, or tandem up --gpu_weights=upload, copies them)");
+                  "they are (--gpu_weights=upload copies them)");
 }
 
 vulkan::BufferSlice VulkanWeights::SliceOf(const WeightLayout& layout, const ByteSpan& span) const {
@@ -65,8 +65,7 @@ absl::StatusOr<const DeviceTensor*> VulkanWeights::Find(TensorId id) const {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (manifest().tensors[i].id == id) return &tensors_[i];
   }
-  return absl::NotFoundError(
-      vulkan::Cat("region '", manifest().name, "' has no tensor ", TensorName(id)));
+  return absl::NotFoundError(Cat("region '", manifest().name, "' has no tensor ", TensorName(id)));
 }
 
 }  // namespace tandem

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
@@ -21,9 +21,9 @@ absl::StatusOr<std::vector<RowChunk>> Cut(const TensorEntry& tensor, std::uint64
   if (RoundUp(std::max(tensor.value_bytes, tensor.scale_bytes), kLoadBytes) > max_range) {
     chunk = max_range / std::max(value_row, scale_row) / kChunkRows * kChunkRows;
     if (chunk == 0) {
-      return absl::UnimplementedError(vulkan::Cat(
-          "tensor ", TensorName(tensor.id), ": ", kChunkRows, " rows of ", value_row,
-          " bytes do not fit into the ", max_range, " bytes that the device binds at once"));
+      return absl::UnimplementedError(Cat("tensor ", TensorName(tensor.id), ": ", kChunkRows,
+                                          " rows of ", value_row, " bytes do not fit into the ",
+                                          max_range, " bytes that the device binds at once"));
     }
   }
   std::vector<RowChunk> chunks;

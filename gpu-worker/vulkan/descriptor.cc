@@ -4,8 +4,8 @@
 
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem::vulkan {
 

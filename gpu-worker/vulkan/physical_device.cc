@@ -6,10 +6,11 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
-#include "gpu-worker/vulkan/text.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem::vulkan {
 namespace {
@@ -141,10 +142,37 @@ std::string Listing(const std::vector<PhysicalDevice>& devices) {
   if (devices.empty()) return "no Vulkan device is there";
   std::string text = "there is ";
   for (std::size_t i = 0; i < devices.size(); ++i) {
-    text += Cat(i == 0 ? "" : ", ", "\"", devices[i].name, "\" (", DeviceTypeName(devices[i].type),
-                devices[i].unusable.empty() ? "" : ", not usable: ", devices[i].unusable, ")");
+    text +=
+        Cat(i == 0 ? "" : ", ", i, ": \"", devices[i].name, "\" (", DeviceTypeName(devices[i].type),
+            devices[i].unusable.empty() ? "" : ", not usable: ", devices[i].unusable, ")");
   }
   return text;
+}
+
+// What "auto" must not take is still there to be named.
+absl::StatusOr<std::size_t> ChooseAuto(const std::vector<PhysicalDevice>& devices) {
+  std::string software;
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    if (!devices[i].unusable.empty()) continue;
+    if (devices[i].type != VK_PHYSICAL_DEVICE_TYPE_CPU) return i;
+    if (software.empty()) software = absl::AsciiStrToLower(devices[i].name);
+  }
+  if (software.empty())
+    return absl::NotFoundError(Cat("no usable Vulkan device: ", Listing(devices)));
+  software.resize(std::min(software.find(' '), software.size()));
+  return absl::NotFoundError(
+      Cat("no GPU: ", Listing(devices), ". A software driver runs only where it is named: --gpu ",
+          software, " takes it; the CPU device (--gpu none --npu cpu) is faster"));
+}
+
+// The index that a text of digits means, if there are that many devices.
+std::optional<std::size_t> IndexIn(const std::vector<PhysicalDevice>& devices,
+                                   std::string_view text) {
+  std::size_t index = 0;
+  const bool digits = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+  if (!digits || !absl::SimpleAtoi(AbslView(text), &index) || index >= devices.size())
+    return std::nullopt;
+  return index;
 }
 
 }  // namespace
@@ -198,23 +226,27 @@ absl::StatusOr<std::vector<PhysicalDevice>> ListPhysicalDevices(VkInstance insta
 
 absl::StatusOr<std::size_t> ChooseDevice(const std::vector<PhysicalDevice>& devices,
                                          std::string_view wanted) {
-  if (wanted == "auto") {
-    if (!devices.empty() && devices.front().unusable.empty()) return 0;
-    return absl::NotFoundError(Cat("no usable Vulkan device: ", Listing(devices)));
-  }
+  if (wanted == "auto") return ChooseAuto(devices);
   if (wanted.empty()) {
     return absl::InvalidArgumentError(
-        "the name of a Vulkan device is empty: expected \"auto\" or a part of a device's name");
+        "the name of a Vulkan device is empty: expected \"auto\", a device's number or a part of "
+        "its "
+        "name");
   }
-  const std::string needle = absl::AsciiStrToLower(AbslView(wanted));
-  for (std::size_t i = 0; i < devices.size(); ++i) {
-    if (!absl::StrContains(absl::AsciiStrToLower(devices[i].name), needle)) continue;
-    if (devices[i].unusable.empty()) return i;
-    return absl::FailedPreconditionError(
-        Cat("Vulkan device \"", devices[i].name, "\" cannot be used: ", devices[i].unusable));
+  std::string needle = absl::AsciiStrToLower(AbslView(wanted));
+  if (needle == "lavapipe") needle = "llvmpipe";
+  std::optional<std::size_t> chosen = IndexIn(devices, wanted);
+  for (std::size_t i = 0; i < devices.size() && !chosen.has_value(); ++i) {
+    if (absl::StrContains(absl::AsciiStrToLower(devices[i].name), needle)) chosen = i;
   }
-  return absl::NotFoundError(
-      Cat("no Vulkan device whose name contains \"", wanted, "\": ", Listing(devices)));
+  if (!chosen.has_value()) {
+    return absl::NotFoundError(
+        Cat("no Vulkan device whose name contains \"", wanted, "\": ", Listing(devices)));
+  }
+  const PhysicalDevice& device = devices[*chosen];
+  if (device.unusable.empty()) return *chosen;
+  return absl::FailedPreconditionError(
+      Cat("Vulkan device \"", device.name, "\" cannot be used: ", device.unusable));
 }
 
 }  // namespace tandem::vulkan

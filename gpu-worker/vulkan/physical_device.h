@@ -48,9 +48,10 @@ std::string_view DeviceTypeName(VkPhysicalDeviceType type);  // "integrated", "d
 // cpu; ties in the drivers' order.
 absl::StatusOr<std::vector<PhysicalDevice>> ListPhysicalDevices(VkInstance instance);
 
-// The index in `devices` (ordered as above) that `wanted` means: "auto", or a part of a name
-// regardless of letter case. NOT_FOUND lists what is there; a named device that cannot be used is
-// FAILED_PRECONDITION.
+// The index in `devices` (ordered as above) that `wanted` means: "auto", the index itself, or a part
+// of a name regardless of letter case ("lavapipe", too, is Mesa's software driver, which calls itself
+// llvmpipe). "auto" never means a device of type CPU, a software driver: that runs only where it is
+// named. NOT_FOUND lists what is there; a named device that cannot be used is FAILED_PRECONDITION.
 absl::StatusOr<std::size_t> ChooseDevice(const std::vector<PhysicalDevice>& devices,
                                          std::string_view wanted);
 

@@ -1,6 +1,6 @@
 #include "gpu-worker/vulkan/result.h"
 
-#include "gpu-worker/vulkan/text.h"
+#include "lib/base/strings.h"
 
 namespace tandem::vulkan {
 

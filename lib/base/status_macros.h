@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 
 // Returns the status of `expr` from the enclosing function unless it is OK.
 #define TANDEM_RETURN_IF_ERROR(expr)                 \
@@ -38,12 +37,6 @@
   } while (false)
 
 namespace tandem {
-
-// For absl::StrCat and the like: Debian 12's Abseil has a string_view of its own that does not take
-// the standard one.
-inline absl::string_view AbslView(std::string_view text) {
-  return absl::string_view(text.data(), text.size());
-}
 
 // `status` with `context: ` put before its message; the code stays. OK stays OK.
 inline absl::Status Annotate(const absl::Status& status, std::string_view context) {

@@ -18,18 +18,6 @@ std::string LayersName(absl::string_view what, std::int32_t first, std::int32_t 
 
 }  // namespace
 
-std::string_view HandleKindName(HandleKind kind) {
-  switch (kind) {
-    case HandleKind::kDmaBuf:
-      return "dma-buf";
-    case HandleKind::kHostPointer:
-      return "host-pointer";
-    case HandleKind::kInline:
-      return "inline";
-  }
-  TANDEM_CHECK(false && "unknown HandleKind");
-}
-
 ResidualLayout MakeResidualLayout(std::int32_t slots, std::int32_t max_tokens,
                                   std::int32_t hidden_size) {
   TANDEM_CHECK(slots >= 1 && max_tokens >= 1 && hidden_size >= 1);

@@ -12,6 +12,7 @@
 #include "lib/device/program.h"
 #include "lib/device/stage.h"
 #include "lib/model/config.h"
+#include "lib/model/kinds.h"
 #include "lib/weights/region.h"
 
 namespace tandem {
@@ -27,10 +28,6 @@ struct DeviceInfo {
   std::uint64_t memory_bytes = 0;
   bool unified_memory = false;  // weights are used where the loader put them
 };
-
-// How memory crosses between two workers, in the order of preference.
-enum class HandleKind : std::uint8_t { kDmaBuf = 0, kHostPointer = 1, kInline = 2 };
-std::string_view HandleKindName(HandleKind kind);  // "dma-buf", "host-pointer", "inline"
 
 // The residual stream between two stages: a ring of slots, each (max_tokens, hidden) float32, rows
 // contiguous, slot s at s * slot_bytes.

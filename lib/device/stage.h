@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "lib/model/kinds.h"
+
 namespace tandem {
 
 // What a stage computes: a run of half layers, perhaps with the embedding before and the head
@@ -24,9 +26,5 @@ struct StageSpec {
 };
 // For people: "embed+attention 0+ffn 0", "layers 0-25+head".
 std::string StageSpecName(const StageSpec& spec);
-
-// How activations enter matrix products with int8 and int4 weights.
-enum class ActivationType : std::uint8_t { kFloat32, kInt8 };
-enum class KvType : std::uint8_t { kFloat32, kFloat16 };
 
 }  // namespace tandem

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "lib/base/json.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/model/config.h"
 #include "nlohmann/json.hpp"
 

@@ -6,30 +6,24 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
 namespace {
 
-constexpr std::pair<StagePart, std::string_view> kPartNames[] = {
-    {StagePart::kEmbed, "embed"},
-    {StagePart::kAttention, "attention"},
-    {StagePart::kFfn, "ffn"},
-    {StagePart::kBoth, "both"},
-    {StagePart::kHead, "head"}};
 constexpr std::string_view kLayersColon = "layers:";
 
-absl::StatusOr<std::string> FirstOfRole(std::string_view plan, std::string_view role,
+absl::StatusOr<std::string> FirstOfRole(std::string_view plan, WorkerRole role,
                                         const std::vector<PlanWorker>& workers) {
   for (const PlanWorker& worker : workers) {
     if (worker.role == role) return worker.name;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("plan '", AbslView(plan), "': expected a worker of role '", AbslView(role),
-                   "', found none among ", workers.size(), " workers"));
+  return absl::InvalidArgumentError(Cat("plan '", plan, "': expected a worker of role '",
+                                        NameOf(role), "', found none among ", workers.size(),
+                                        " workers"));
 }
 
 // The layers of each worker, in order: what "layers:a,b" says, or an even share with the larger
@@ -42,28 +36,26 @@ absl::StatusOr<std::vector<std::int32_t>> LayerCounts(std::string_view plan, std
     for (absl::string_view part : absl::StrSplit(AbslView(plan.substr(kLayersColon.size())), ',')) {
       std::int32_t count = 0;
       if (!absl::SimpleAtoi(part, &count) || count < 1) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "plan '", AbslView(plan), "': expected a count of 1 or more, found '", part, "'"));
+        return absl::InvalidArgumentError(
+            Cat("plan '", plan, "': expected a count of 1 or more, found '", part, "'"));
       }
       counts.push_back(count);
       sum += count;
     }
     if (sum != layers) {
-      return absl::InvalidArgumentError(absl::StrCat("plan '", AbslView(plan),
-                                                     "': expected counts that sum to ", layers,
-                                                     " layers, found ", sum));
+      return absl::InvalidArgumentError(
+          Cat("plan '", plan, "': expected counts that sum to ", layers, " layers, found ", sum));
     }
     if (counts.size() != workers) {
-      return absl::InvalidArgumentError(absl::StrCat("plan '", AbslView(plan), "': expected ",
-                                                     counts.size(), " workers, found ", workers));
+      return absl::InvalidArgumentError(
+          Cat("plan '", plan, "': expected ", counts.size(), " workers, found ", workers));
     }
     return counts;
   }
   const auto n = static_cast<std::int32_t>(workers);
   if (n < 1 || n > layers) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("plan '", AbslView(plan), "': expected 1 to ", layers,
-                     " workers (one layer each at least), found ", n));
+    return absl::InvalidArgumentError(Cat("plan '", plan, "': expected 1 to ", layers,
+                                          " workers (one layer each at least), found ", n));
   }
   for (std::int32_t i = 0; i < n; ++i) counts.push_back(layers / n + (i < layers % n ? 1 : 0));
   return counts;
@@ -94,8 +86,8 @@ absl::StatusOr<Plan> MakeLayersPlan(std::string_view name, const ModelConfig& co
 
 absl::StatusOr<Plan> MakeSplitPlan(std::string_view name, const ModelConfig& config,
                                    const std::vector<PlanWorker>& workers) {
-  TANDEM_ASSIGN_OR_RETURN(const std::string npu, FirstOfRole(name, "npu", workers));
-  TANDEM_ASSIGN_OR_RETURN(const std::string gpu, FirstOfRole(name, "gpu", workers));
+  TANDEM_ASSIGN_OR_RETURN(const std::string npu, FirstOfRole(name, WorkerRole::kNpu, workers));
+  TANDEM_ASSIGN_OR_RETURN(const std::string gpu, FirstOfRole(name, WorkerRole::kGpu, workers));
   std::vector<StagePlacement> stages;
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
     stages.push_back({npu, StagePart::kAttention, layer, layer + 1});
@@ -107,12 +99,11 @@ absl::StatusOr<Plan> MakeSplitPlan(std::string_view name, const ModelConfig& con
 absl::Status CheckWorkers(const std::vector<PlanWorker>& workers) {
   for (std::size_t i = 0; i < workers.size(); ++i) {
     if (workers[i].name.empty())
-      return absl::InvalidArgumentError(
-          absl::StrCat("worker ", i, ": expected a name, found none"));
+      return absl::InvalidArgumentError(Cat("worker ", i, ": expected a name, found none"));
     for (std::size_t j = 0; j < i; ++j) {
       if (workers[j].name == workers[i].name) {
         return absl::InvalidArgumentError(
-            absl::StrCat("workers: expected different names, found '", workers[i].name, "' twice"));
+            Cat("workers: expected different names, found '", workers[i].name, "' twice"));
       }
     }
   }
@@ -120,14 +111,14 @@ absl::Status CheckWorkers(const std::vector<PlanWorker>& workers) {
 }
 
 std::string Describe(const StagePlacement& stage) {
-  return absl::StrCat(AbslView(StagePartName(stage.part)), " of layers [", stage.first_layer, ", ",
-                      stage.last_layer, ") on '", stage.worker, "'");
+  return Cat(NameOf(stage.part), " of layers [", stage.first_layer, ", ", stage.last_layer,
+             ") on '", stage.worker, "'");
 }
 
 absl::Status WrongStage(std::size_t index, const std::string& expected,
                         const StagePlacement& found) {
   return absl::InvalidArgumentError(
-      absl::StrCat("plan stage ", index, ": expected ", expected, ", found ", Describe(found)));
+      Cat("plan stage ", index, ": expected ", expected, ", found ", Describe(found)));
 }
 
 // Walks the inner stages: `layer` and `ffn_next` say which half is due.
@@ -136,8 +127,8 @@ absl::Status CheckLayerStages(const Plan& plan, std::int32_t num_layers) {
   bool ffn_next = false;
   for (std::size_t i = 1; i + 1 < plan.stages.size(); ++i) {
     const StagePlacement& stage = plan.stages[i];
-    const std::string due = absl::StrCat(ffn_next ? "ffn" : "attention or both", " of layer ",
-                                         layer, " (of ", num_layers, ")");
+    const std::string due =
+        Cat(ffn_next ? "ffn" : "attention or both", " of layer ", layer, " (of ", num_layers, ")");
     if (stage.first_layer != layer || stage.last_layer <= layer || stage.last_layer > num_layers)
       return WrongStage(i, due, stage);
     if (stage.part == StagePart::kBoth) {
@@ -152,55 +143,62 @@ absl::Status CheckLayerStages(const Plan& plan, std::int32_t num_layers) {
   }
   if (layer == num_layers && !ffn_next) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("plan '", plan.name, "': expected all ", num_layers, " layers, found ",
-                   ffn_next ? "no ffn of layer " : "nothing from layer ", layer));
+      Cat("plan '", plan.name, "': expected all ", num_layers, " layers, found ",
+          ffn_next ? "no ffn of layer " : "nothing from layer ", layer));
 }
 
 }  // namespace
 
-std::string_view StagePartName(StagePart part) {
-  for (const auto& [value, name] : kPartNames) {
-    if (value == part) return name;
-  }
-  TANDEM_CHECK(false);
+std::string DefaultPlanName(const std::vector<WorkerRole>& roles) {
+  const bool gpu = std::count(roles.begin(), roles.end(), WorkerRole::kGpu) > 0;
+  const bool npu = std::count(roles.begin(), roles.end(), WorkerRole::kNpu) > 0;
+  return gpu && npu ? "split" : gpu ? "gpu" : "npu";
 }
 
-absl::StatusOr<StagePart> ParseStagePart(std::string_view name) {
-  for (const auto& [value, text] : kPartNames) {
-    if (text == name) return value;
+absl::Status CheckPlanName(std::string_view name, const std::vector<WorkerRole>& roles) {
+  if (name == "layers" || name.starts_with(kLayersColon)) return absl::OkStatus();
+  if (name != "gpu" && name != "npu" && name != "split") {
+    return absl::InvalidArgumentError(
+        Cat("expected gpu, npu, split, layers or layers:N,N,..., found '", name, "'"));
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "stage part: expected embed, attention, ffn, both or head, found '", AbslView(name), "'"));
+  for (const WorkerRole role : {WorkerRole::kGpu, WorkerRole::kNpu}) {
+    const bool needed = name == "split" || name == NameOf(role);
+    if (needed && std::count(roles.begin(), roles.end(), role) == 0) {
+      return absl::InvalidArgumentError(
+          Cat("'", name, "': expected a worker of role '", NameOf(role), "', found none"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
                               const std::vector<PlanWorker>& workers) {
   TANDEM_RETURN_IF_ERROR(CheckWorkers(workers));
   if (name == "gpu" || name == "npu") {
-    TANDEM_ASSIGN_OR_RETURN(const std::string worker, FirstOfRole(name, name, workers));
+    const WorkerRole role = name == "gpu" ? WorkerRole::kGpu : WorkerRole::kNpu;
+    TANDEM_ASSIGN_OR_RETURN(const std::string worker, FirstOfRole(name, role, workers));
     return Enclosed(name, worker, {{worker, StagePart::kBoth, 0, config.num_layers}});
   }
   if (name == "split") return MakeSplitPlan(name, config, workers);
   if (name == "layers" || name.starts_with(kLayersColon))
     return MakeLayersPlan(name, config, workers);
-  return absl::InvalidArgumentError(absl::StrCat(
-      "plan: expected gpu, npu, split, layers or layers:N,N,..., found '", AbslView(name), "'"));
+  return absl::InvalidArgumentError(
+      Cat("plan: expected gpu, npu, split, layers or layers:N,N,..., found '", name, "'"));
 }
 
 absl::Status ValidatePlan(const Plan& plan, const ModelConfig& config,
                           const std::vector<PlanWorker>& workers) {
   TANDEM_RETURN_IF_ERROR(CheckWorkers(workers));
   if (plan.stages.size() < 3) {
-    return absl::InvalidArgumentError(absl::StrCat("plan '", plan.name,
-                                                   "': expected embed, layers and head, found ",
-                                                   plan.stages.size(), " stages"));
+    return absl::InvalidArgumentError(Cat("plan '", plan.name,
+                                          "': expected embed, layers and head, found ",
+                                          plan.stages.size(), " stages"));
   }
   for (std::size_t i = 0; i < plan.stages.size(); ++i) {
     const std::string& name = plan.stages[i].worker;
     if (std::none_of(workers.begin(), workers.end(),
                      [&](const PlanWorker& w) { return w.name == name; })) {
-      return WrongStage(i, absl::StrCat("one of ", workers.size(), " known workers"),
-                        plan.stages[i]);
+      return WrongStage(i, Cat("one of ", workers.size(), " known workers"), plan.stages[i]);
     }
   }
   const StagePlacement& first = plan.stages.front();
@@ -212,7 +210,7 @@ absl::Status ValidatePlan(const Plan& plan, const ModelConfig& config,
   }
   if (first.worker != last.worker) {
     return WrongStage(plan.stages.size() - 1,
-                      absl::StrCat("the head beside the embedding on '", first.worker, "'"), last);
+                      Cat("the head beside the embedding on '", first.worker, "'"), last);
   }
   return CheckLayerStages(plan, config.num_layers);
 }

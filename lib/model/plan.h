@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "lib/model/config.h"
+#include "lib/model/kinds.h"
 
 namespace tandem {
 
@@ -14,8 +15,13 @@ namespace tandem {
 // stream passes them; where two neighbours stand on different workers an edge joins them.
 
 enum class StagePart : std::uint8_t { kEmbed, kAttention, kFfn, kBoth, kHead };
-std::string_view StagePartName(StagePart part);  // "embed", "attention", "ffn", "both", "head"
-absl::StatusOr<StagePart> ParseStagePart(std::string_view name);
+template <>
+inline constexpr EnumName<StagePart> kEnumNames<StagePart>[] = {
+    {StagePart::kEmbed, "embed"},
+    {StagePart::kAttention, "attention"},
+    {StagePart::kFfn, "ffn"},
+    {StagePart::kBoth, "both"},
+    {StagePart::kHead, "head"}};
 
 struct StagePlacement {
   std::string worker;  // the worker's name, e.g. "gpu0"
@@ -33,7 +39,7 @@ struct Plan {
 // What the planner knows of a worker.
 struct PlanWorker {
   std::string name;
-  std::string role;  // "gpu" or "npu": which program runs it
+  WorkerRole role = WorkerRole::kGpu;
 };
 
 // Builds a named plan: `gpu`, `npu` (everything on the first worker of that role), `split`
@@ -44,6 +50,12 @@ struct PlanWorker {
 // step embeds it. INVALID_ARGUMENT names what is missing.
 absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
                               const std::vector<PlanWorker>& workers);
+
+// The plan for the workers that there are: split with both roles, else the one there is.
+std::string DefaultPlanName(const std::vector<WorkerRole>& roles);
+// What can be said of a plan's name before the model is known: that it is one, and that the workers
+// it needs are there.
+absl::Status CheckPlanName(std::string_view name, const std::vector<WorkerRole>& roles);
 
 // Every layer's attention and FFN exactly once, in order; embed first, head last, both on one
 // worker; workers known.

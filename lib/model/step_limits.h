@@ -9,6 +9,11 @@ namespace tandem {
 
 inline constexpr std::int32_t kKvBlockTokens = 16;  // tokens of a KV block, in both block groups
 
+// What can be asked for at all: tables and messages are sized by these.
+inline constexpr std::int32_t kMaxContextTokens = 1 << 20;
+inline constexpr std::int32_t kMaxStepTokens = 4096;
+inline constexpr std::int32_t kMaxStepSequences = 1024;
+
 // Bounds that are fixed when a stage is compiled; a step outside them is INVALID_ARGUMENT.
 struct StepLimits {
   std::int32_t max_tokens = 512;

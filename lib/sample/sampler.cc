@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/sample/softmax.h"
 
 namespace tandem {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/utf8.h"
 
 namespace tandem {

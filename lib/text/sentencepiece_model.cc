@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/wire_reader.h"
 
 namespace tandem {

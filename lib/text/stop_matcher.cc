@@ -1,5 +1,5 @@
 #include "lib/text/stop_matcher.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 #include <algorithm>
 #include <utility>

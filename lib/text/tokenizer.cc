@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/text/bpe_encoder.h"
-#include "lib/text/cat.h"
 #include "lib/text/piece_decoder.h"
 
 namespace tandem {

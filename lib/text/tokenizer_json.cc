@@ -7,7 +7,7 @@
 
 #include "lib/base/json.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "nlohmann/json.hpp"
 
 namespace tandem {

@@ -5,7 +5,7 @@
 #include <unordered_set>
 
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/utf8.h"
 
 namespace tandem {

@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/weights/quantize.h"
 
 namespace tandem {

@@ -12,9 +12,7 @@
 namespace tandem {
 namespace {
 
-constexpr std::int32_t kMaxStepTokens = 1 << 20;
-constexpr std::int32_t kMaxStepSequences = 1 << 16;
-constexpr std::int32_t kMaxBlocksPerSequence = 1 << 20;
+constexpr std::int32_t kMaxBlocksPerSequence = kMaxContextTokens / kKvBlockTokens;
 
 absl::Status CheckRange(const char* field, std::int32_t value, std::int32_t least,
                         std::int32_t most) {
@@ -78,7 +76,7 @@ v1::Plan ToProto(const Plan& plan) {
   for (const StagePlacement& stage : plan.stages) {
     v1::StagePlacement& out = *message.add_stages();
     out.set_worker(stage.worker);
-    out.set_part(std::string(StagePartName(stage.part)));
+    out.set_part(std::string(NameOf(stage.part)));
     out.set_first_layer(stage.first_layer);
     out.set_last_layer(stage.last_layer);
   }
@@ -95,12 +93,12 @@ absl::StatusOr<Plan> FromProto(const v1::Plan& message, const ModelConfig& confi
     if (in.worker().empty())
       return absl::InvalidArgumentError(
           absl::StrCat(field, ".worker: expected a name, found none"));
-    absl::StatusOr<StagePart> part = ParseStagePart(in.part());
+    absl::StatusOr<StagePart> part = ParseEnum<StagePart>("stage part", in.part());
     if (!part.ok()) return Annotate(part.status(), absl::StrCat(field, ".part"));
     plan.stages.push_back({in.worker(), *part, in.first_layer(), in.last_layer()});
     const bool known = std::any_of(workers.begin(), workers.end(),
                                    [&](const PlanWorker& w) { return w.name == in.worker(); });
-    if (!known) workers.push_back({in.worker(), ""});
+    if (!known) workers.push_back({in.worker()});
   }
   TANDEM_RETURN_IF_ERROR(Annotate(ValidatePlan(plan, config, workers), "Plan"));
   return plan;

@@ -15,7 +15,7 @@ v1::EdgeDescription DescribeEdge(const Edge& edge) {
   description.set_id(edge.spec.id);
   description.set_from(edge.spec.from);
   description.set_to(edge.spec.to);
-  description.set_kind(std::string(HandleKindName(edge.kind)));
+  description.set_kind(std::string(NameOf(edge.kind)));
   description.set_generation(edge.spec.generation);
   description.set_bytes(edge.spec.layout.total_bytes());
   description.set_device(edge.identity.device);

@@ -16,15 +16,6 @@ absl::StatusOr<UniqueFd> Duplicate(int fd) {
   return copy;
 }
 
-absl::StatusOr<HandleKind> ParseHandleKind(std::string_view name) {
-  for (const HandleKind kind :
-       {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}) {
-    if (HandleKindName(kind) == name) return kind;
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "handle kind: expected dma-buf, host-pointer or inline, found '", AbslView(name), "'"));
-}
-
 absl::StatusOr<ResidualRing> MakeHostRing(Device& device, const EdgeEndSpec& spec) {
   TANDEM_ASSIGN_OR_RETURN(
       SharedMemory memory,

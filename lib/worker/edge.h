@@ -51,9 +51,6 @@ struct ResidualRing {
 };
 absl::StatusOr<ResidualRing> MakeHostRing(Device& device, const EdgeEndSpec& spec);
 
-// "dma-buf", "host-pointer", "inline".
-absl::StatusOr<HandleKind> ParseHandleKind(std::string_view name);
-
 // The same descriptor once more, close-on-exec.
 absl::StatusOr<UniqueFd> Duplicate(int fd);
 

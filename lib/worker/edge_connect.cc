@@ -69,7 +69,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
     TANDEM_RETURN_IF_ERROR(StartInlineProducer(device_, edge, cancellation_, deadline));
   for (const auto& edge : edges) {
     spdlog::info("edge {}: {} of {} x {} x {}, generation {}, file {}:{}", edge->spec.id,
-                 HandleKindName(edge->kind), edge->spec.layout.slots, edge->spec.layout.max_tokens,
+                 NameOf(edge->kind), edge->spec.layout.slots, edge->spec.layout.max_tokens,
                  edge->spec.layout.hidden_size, edge->spec.generation, edge->identity.device,
                  edge->identity.inode);
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "tandem/v1/descriptors.pb.h"
 
 namespace tandem {
@@ -71,7 +72,7 @@ absl::Status Import(Device& device, HandleKind kind, std::vector<UniqueFd> fds, 
   edge->kind = kind;
   const std::size_t expected = kind == HandleKind::kInline ? 0 : 2;
   if (fds.size() != expected) {
-    return absl::InvalidArgumentError(absl::StrCat(AbslView(HandleKindName(kind)), ": expected ",
+    return absl::InvalidArgumentError(absl::StrCat(AbslView(NameOf(kind)), ": expected ",
                                                    expected, " descriptors, found ", fds.size()));
   }
   if (kind == HandleKind::kInline) return absl::OkStatus();
@@ -97,7 +98,7 @@ std::string EncodeEdgeCall(const EdgeCall& call) {
   hello.set_max_tokens(call.layout.max_tokens);
   hello.set_hidden_size(call.layout.hidden_size);
   hello.set_slot_bytes(call.layout.slot_bytes);
-  for (const HandleKind kind : call.kinds) hello.add_kinds(std::string(HandleKindName(kind)));
+  for (const HandleKind kind : call.kinds) hello.add_kinds(std::string(NameOf(kind)));
   return message.SerializeAsString();
 }
 
@@ -123,7 +124,7 @@ absl::StatusOr<EdgeCall> ParseEdgeCall(std::string_view bytes) {
   call.generation = hello.generation();
   call.layout = {hello.slots(), hello.max_tokens(), hello.hidden_size(), hello.slot_bytes()};
   for (const std::string& name : hello.kinds()) {
-    TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseHandleKind(name));
+    TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseEnum<HandleKind>("handle kind", name));
     call.kinds.push_back(kind);
   }
   return call;
@@ -223,7 +224,7 @@ absl::StatusOr<Edge> ImportEdge(Device& device, EdgeEndSpec spec, int socket, De
     std::vector<UniqueFd> fds;
     TANDEM_RETURN_IF_ERROR(InEdge(spec, Receive(socket, deadline, &offer, &fds)));
     if (!offer.error().empty()) return InEdge(spec, absl::FailedPreconditionError(offer.error()));
-    const absl::StatusOr<HandleKind> kind = ParseHandleKind(offer.kind());
+    const absl::StatusOr<HandleKind> kind = ParseEnum<HandleKind>("handle kind", offer.kind());
     if (!kind.ok()) return InEdge(spec, kind.status());
     Edge edge;
     edge.spec = spec;
@@ -250,8 +251,8 @@ absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, int socket, con
   const absl::Status agreed = CheckHello(spec, hello);
   if (!agreed.ok()) reasons = agreed.ToString();
   const auto add_reason = [&](HandleKind kind, std::string_view why) {
-    spdlog::info("edge {}: {} does not work here: {}", spec.id, HandleKindName(kind), why);
-    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(HandleKindName(kind)), ": ",
+    spdlog::info("edge {}: {} does not work here: {}", spec.id, NameOf(kind), why);
+    absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", AbslView(NameOf(kind)), ": ",
                     AbslView(why.substr(0, kMaxReason)));
   };
   for (std::size_t i = 0; agreed.ok() && i < spec.kinds.size(); ++i) {
@@ -266,7 +267,7 @@ absl::StatusOr<Edge> OfferEdge(Device& device, EdgeEndSpec spec, int socket, con
       continue;
     }
     v1::EdgeOffer offer;
-    offer.set_kind(std::string(HandleKindName(kind)));
+    offer.set_kind(std::string(NameOf(kind)));
     std::vector<int> fds;
     if (kind != HandleKind::kInline) fds = {edge.control->fd(), data.get()};
     TANDEM_RETURN_IF_ERROR(InEdge(spec, Send(socket, offer, fds, deadline)));

@@ -19,20 +19,6 @@ namespace {
 constexpr absl::Duration kRegionTimeout = absl::Seconds(10);
 constexpr double kLongestConnectSeconds = 600;
 
-absl::StatusOr<ActivationType> ParseActivations(const std::string& name) {
-  if (name == "float32") return ActivationType::kFloat32;
-  if (name == "int8") return ActivationType::kInt8;
-  return absl::InvalidArgumentError(
-      absl::StrCat("activations: expected float32 or int8, found '", name, "'"));
-}
-
-absl::StatusOr<KvType> ParseKvType(const std::string& name) {
-  if (name == "float32") return KvType::kFloat32;
-  if (name == "float16") return KvType::kFloat16;
-  return absl::InvalidArgumentError(
-      absl::StrCat("kv_type: expected float32 or float16, found '", name, "'"));
-}
-
 absl::Status CheckAtLeast(const char* field, std::int64_t least, std::int64_t value) {
   if (value >= least) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -66,7 +52,7 @@ absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const PlanPar
                                                    message.slots()));
   }
   for (const std::string& name : message.kinds()) {
-    TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseHandleKind(name));
+    TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseEnum<HandleKind>("handle kind", name));
     if (std::find(spec.kinds.begin(), spec.kinds.end(), kind) == spec.kinds.end())
       spec.kinds.push_back(kind);
   }
@@ -104,13 +90,13 @@ absl::StatusOr<std::unique_ptr<PlanPart>> PlanPart::Parse(const v1::PrepareReque
   part->bounds.max_micro_batches = std::max(1, request.max_micro_batches());
   TANDEM_RETURN_IF_ERROR(
       CheckAtMost("steps_in_flight", StepLoop::kMaxQueuedSteps, request.steps_in_flight()));
-  TANDEM_ASSIGN_OR_RETURN(part->activations, ParseActivations(request.activations()));
+  TANDEM_ASSIGN_OR_RETURN(part->activations, ParseEnum<ActivationType>("activations", request.activations()));
   TANDEM_ASSIGN_OR_RETURN(part->layout,
                           LayOutStages(part->plan, part->bounds.config, part->worker));
   part->bounds.head = part->layout.has_head;
   part->kv_spec = {part->layout.attention_layers, request.global_blocks(), request.window_blocks(),
                    KvType::kFloat32};
-  TANDEM_ASSIGN_OR_RETURN(part->kv_spec.type, ParseKvType(request.kv_type()));
+  TANDEM_ASSIGN_OR_RETURN(part->kv_spec.type, ParseEnum<KvType>("kv_type", request.kv_type()));
   return part;
 }
 

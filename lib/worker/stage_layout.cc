@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -41,7 +42,7 @@ std::vector<PlanWorker> WorkersOf(const Plan& plan) {
   std::set<std::string> names;
   for (const StagePlacement& stage : plan.stages) names.insert(stage.worker);
   std::vector<PlanWorker> workers;
-  for (const std::string& name : names) workers.push_back({name, ""});
+  for (const std::string& name : names) workers.push_back({name});
   return workers;
 }
 

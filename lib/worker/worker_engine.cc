@@ -74,13 +74,12 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
     description->set_generation(generation_number_);
   }
   description->set_name(options_.name);
-  description->set_role(options_.role);
+  description->set_role(std::string(NameOf(options_.role)));
   description->set_pid(::getpid());
   description->set_version(kVersion);
   *description->mutable_device() = DescribeDevice(*device_);
   description->set_fd_socket(options_.fd_socket);
-  for (const HandleKind kind : kinds_)
-    description->add_edge_kinds(std::string(HandleKindName(kind)));
+  for (const HandleKind kind : kinds_) description->add_edge_kinds(std::string(NameOf(kind)));
   description->set_host(host_);
   steps_->Describe(description);
 }

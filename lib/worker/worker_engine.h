@@ -35,8 +35,8 @@ struct PlanPart;
 class WorkerEngine {
  public:
   struct Options {
-    std::string name;       // as it calls itself; the plan may call it otherwise
-    std::string role;       // "gpu" or "npu"
+    std::string name;  // as it calls itself; the plan may call it otherwise
+    WorkerRole role = WorkerRole::kGpu;
     std::string fd_socket;  // where edge handshakes arrive; empty: none, only inline edges
     absl::Duration probe_interval = absl::Seconds(10);
     std::function<void(const absl::Status&)>

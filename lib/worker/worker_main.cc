@@ -3,21 +3,17 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <signal.h>
 #include <spdlog/spdlog.h>
-#include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstdio>
-#include <fstream>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "lib/base/logging.h"
+#include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
+#include "lib/service/listen_address.h"
+#include "lib/service/process.h"
 #include "lib/worker/inline_edge.h"
 #include "lib/worker/service.h"
 #include "lib/worker/worker_engine.h"
@@ -28,13 +24,16 @@ namespace {
 constexpr char kServiceName[] = "tandem.v1.Worker";
 constexpr std::chrono::milliseconds kShutdownGrace{500};
 
-sigset_t StopSignals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  return set;
-}
+struct WorkerFlags {
+  WorkerRole role = WorkerRole::kGpu;
+  std::string name;
+  std::string device;
+  std::string listen;
+  std::string fd_socket;
+  std::string ready_file;
+  LogSettings log;
+  bool list_devices = false;
+};
 
 // The health service's view; probes may report before the server is up.
 class Health {
@@ -56,23 +55,6 @@ class Health {
   std::atomic<grpc::HealthCheckServiceInterface*> service_{nullptr};
 };
 
-// Readers see the whole file or none.
-absl::Status WriteAtomically(const std::string& path, const std::string& text) {
-  const std::string temporary = absl::StrCat(path, ".", ::getpid());
-  {
-    std::ofstream out(temporary, std::ios::trunc);
-    out << text << std::flush;
-    if (!out) return absl::UnavailableError(absl::StrCat("writing '", temporary, "' failed"));
-  }
-  if (::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  return absl::ErrnoToStatus(errno, absl::StrCat("renaming '", temporary, "' to '", path, "'"));
-}
-
-std::string ActualAddress(const std::string& listen, int port) {
-  if (absl::StartsWith(listen, "unix:")) return listen;
-  return absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
-}
-
 WorkerEngine::Options EngineOptions(const WorkerFlags& options, Health& health) {
   WorkerEngine::Options engine;
   engine.name = options.name;
@@ -88,69 +70,83 @@ WorkerEngine::Options EngineOptions(const WorkerFlags& options, Health& health) 
   return engine;
 }
 
-std::unique_ptr<grpc::Server> StartServer(const std::string& listen, WorkerService& service,
-                                          int* port) {
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(WorkerService& service,
+                                                          ListenAddress* address) {
+  TANDEM_RETURN_IF_ERROR(CheckCanListen(*address));
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), port);
+  int port = 0;
+  builder.AddListeningPort(address->ToString(), grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(service.service());
   builder.SetMaxReceiveMessageSize(kMaxFrameBytes);
   builder.SetMaxSendMessageSize(kMaxFrameBytes);
   // Two programs on one address would answer in turns.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  return builder.BuildAndStart();
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr)
+    return absl::UnavailableError(Cat("cannot listen on ", address->ToString()));
+  if (!address->is_unix()) address->port = static_cast<std::uint16_t>(port);
+  return server;
+}
+
+absl::Status Serve(const WorkerFlags& flags, ListenAddress address, const StopSignals& signals,
+                   std::unique_ptr<Device> device) {
+  const DeviceInfo info = device->info();
+  Health health;
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerEngine> engine,
+                          WorkerEngine::Create(EngineOptions(flags, health), std::move(device)));
+  WorkerService service(*engine);
+  absl::StatusOr<std::unique_ptr<grpc::Server>> server = StartServer(service, &address);
+  if (!server.ok()) return Annotate(server.status(), "--listen");
+  health.Attach((*server)->GetHealthCheckService());
+  spdlog::info("worker {}: serving at {} with {} device '{}' ({})", flags.name, address.ToString(),
+               info.kind, info.name, info.driver);
+  TANDEM_ASSIGN_OR_RETURN(const ReadyFile ready,
+                          ReadyFile::Write(flags.ready_file, address.ToString() + "\n"));
+  spdlog::info("worker {}: stopping on signal {}", flags.name, signals.Wait());
+  engine->Supersede(~std::uint64_t{0});  // a Connect that waits for another worker ends
+  service.EndStreams();
+  (*server)->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  (*server)->Wait();
+  health.Attach(nullptr);
+  return absl::OkStatus();
+}
+
+absl::Status Run(const WorkerProgram& program, const WorkerFlags& flags) {
+  PrepareProcess(Cat(NameOf(program.role), "-worker"), flags.log.level);
+  TANDEM_ASSIGN_OR_RETURN(const StopSignals signals, StopSignals::Catch());
+  if (flags.device.empty())
+    return absl::InvalidArgumentError(
+        "--device: expected the device to use, found none (it is never chosen silently)");
+  if (flags.listen.empty())
+    return absl::InvalidArgumentError("--listen: expected an address, found none");
+  TANDEM_ASSIGN_OR_RETURN(ListenAddress address, InnerListenAddress("--listen", flags.listen));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, program.create(flags.device));
+  return Serve(flags, std::move(address), signals, std::move(device));
 }
 
 }  // namespace
 
-void PrepareWorkerProcess(const std::string& role, const std::string& log_level) {
-  InitLogging(absl::StrCat(role, "-worker"), log_level);
-  ::umask(0077);
-  const sigset_t stop = StopSignals();
-  ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-}
-
-int FailStart(const absl::Status& status) {
-  spdlog::error("{}", std::string(status.message()));
-  return kExitBadStart;
-}
-
-int RunWorker(const WorkerFlags& options, std::unique_ptr<Device> device) {
-  const DeviceInfo info = device->info();
-  Health health;
-  absl::StatusOr<std::unique_ptr<WorkerEngine>> engine =
-      WorkerEngine::Create(EngineOptions(options, health), std::move(device));
-  if (!engine.ok()) return FailStart(engine.status());
-
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  WorkerService service(**engine);
-  int port = 0;
-  std::unique_ptr<grpc::Server> server = StartServer(options.listen, service, &port);
-  if (server == nullptr)
-    return FailStart(
-        absl::UnavailableError(absl::StrCat("listening at ", options.listen, " failed")));
-  health.Attach(server->GetHealthCheckService());
-
-  const std::string address = ActualAddress(options.listen, port);
-  spdlog::info("worker {}: serving at {} with {} device '{}' ({})", options.name, address,
-               info.kind, info.name, info.driver);
-  if (!options.ready_file.empty()) {
-    const absl::Status written = WriteAtomically(options.ready_file, absl::StrCat(address, "\n"));
-    if (!written.ok()) return FailStart(written);
-  }
-
-  const sigset_t stop = StopSignals();
-  int signal = 0;
-  ::sigwait(&stop, &signal);
-  spdlog::info("worker {}: stopping on signal {}", options.name, signal);
-  (*engine)->Supersede(~std::uint64_t{0});  // a Connect that waits for another worker ends
-  service.EndStreams();
-  server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
-  server->Wait();
-  health.Attach(nullptr);
-  if (!options.ready_file.empty()) ::unlink(options.ready_file.c_str());
-  return 0;
+int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
+  WorkerFlags flags;
+  flags.role = program.role;
+  flags.name = Cat(NameOf(program.role), "0");
+  FlagList list;
+  list.Text("device", &flags.device, program.devices);
+  list.Text("listen", &flags.listen, "unix:/path or a loopback host:port (port 0: any free one)");
+  list.Text("name", &flags.name, "as plans and logs call this worker");
+  list.Text("fd_socket", &flags.fd_socket,
+            "Unix socket where other workers fetch the memory of edges");
+  list.Text("ready_file", &flags.ready_file, "gets the address once the worker serves");
+  if (program.flags) program.flags(&list);
+  AddLogFlags(&list, &flags.log);
+  list.Switch("list_devices", &flags.list_devices, "print the devices of this machine and end");
+  return RunProgram({program.name, program.summary}, argc, argv, &list, [&] {
+    if (flags.list_devices) return program.list_devices();
+    const absl::Status status = Run(program, flags);
+    return status.ok() ? 0 : FailStart(program.name, status);
+  });
 }
 
 }  // namespace tandem

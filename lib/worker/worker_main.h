@@ -1,27 +1,29 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "lib/device/device.h"
-#include "lib/worker/worker_flags.h"
+#include "lib/service/cluster_settings.h"
+#include "lib/service/flags.h"
 
 namespace tandem {
 
-// Exit codes of the worker programs.
-// flags, a device that is not there, an address that is taken
-inline constexpr int kExitBadStart = 2;
-// the device failed while serving: nothing may be served from it again
-inline constexpr int kExitDeviceLost = 3;
+// What the two worker programs do alike: their flags and everything around the device.
+struct WorkerProgram {
+  std::string name;  // "tandem-gpu-worker"
+  WorkerRole role = WorkerRole::kGpu;
+  std::string summary;
+  std::string devices;                   // what --device takes, for --help
+  std::function<int()> list_devices;     // prints what --list_devices shows; gives the exit code
+  std::function<void(FlagList*)> flags;  // the program's own; may be empty
+  // The device that --device names; called before any thread has started.
+  std::function<absl::StatusOr<std::unique_ptr<Device>>(const std::string& device)> create;
+};
 
-// Before the device is created: log, file mode mask (sockets are private), SIGINT and SIGTERM
-// blocked in all threads to come.
-void PrepareWorkerProcess(const std::string& role, const std::string& log_level);
-// Logs one line and returns kExitBadStart.
-int FailStart(const absl::Status& status);
-
-// Serves until SIGINT or SIGTERM; returns the exit code. gRPC: tandem.v1.Worker, health,
-// reflection.
-int RunWorker(const WorkerFlags& options, std::unique_ptr<Device> device);
+// Reads the flags, creates the device and serves until SIGINT or SIGTERM; gives the exit code.
+// gRPC: tandem.v1.Worker, health, reflection. The port has no keys: Unix sockets and loopback only.
+int WorkerMain(const WorkerProgram& program, int argc, char** argv);
 
 }  // namespace tandem

@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/weights/quantize.h"
 #include "loader/pack/pack_rows.h"
 

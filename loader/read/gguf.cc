@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

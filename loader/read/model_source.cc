@@ -11,7 +11,7 @@
 #include "lib/base/checksum.h"
 #include "lib/base/json.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/sentencepiece_model.h"
 #include "lib/text/tokenizer_json.h"
 #include "loader/read/gguf.h"

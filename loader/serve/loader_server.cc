@@ -13,10 +13,11 @@
 #include "absl/time/clock.h"
 #include "lib/base/checksum.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
+#include "lib/service/listen_address.h"
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
-#include "loader/serve/listen_check.h"
 #include "loader/serve/watch_hub.h"
 #include "tandem/v1/loader.grpc.pb.h"
 
@@ -129,7 +130,8 @@ LoaderServer::~LoaderServer() { Shutdown(absl::ZeroDuration()); }
 absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
     const LoaderServerOptions& options, const ModelSource& source, const ModelPacker& packer,
     std::string_view quant, ProgressTracker& tracker) {
-  TANDEM_RETURN_IF_ERROR(CheckListenAddress(options.listen));
+  TANDEM_ASSIGN_OR_RETURN(ListenAddress address, InnerListenAddress("--listen", options.listen));
+  TANDEM_RETURN_IF_ERROR(Annotate(CheckCanListen(address), "--listen"));
   auto impl = std::make_unique<Impl>(MakeModel(options, source, packer, quant), tracker);
   absl::StatusOr<std::unique_ptr<RegionServer>> region_server =
       RegionServer::Listen(options.region_socket);
@@ -140,7 +142,7 @@ absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&impl->service);
   // A vocabulary of 262,144 pieces is about 6 MB; clients raise their receive limit to
   // kMaxModelMessageBytes too.
@@ -150,10 +152,11 @@ absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || port == 0) {
     return absl::UnavailableError(
-        absl::StrCat("--listen: cannot listen at ", options.listen, ": is it in use?"));
+        absl::StrCat("--listen: cannot listen on ", address.ToString(), ": is it in use?"));
   }
   impl->SetHealth(false);
-  impl->address = WithPort(options.listen, port);
+  address.port = static_cast<std::uint16_t>(port);
+  impl->address = address.ToString();
   return std::unique_ptr<LoaderServer>(new LoaderServer(std::move(impl)));
 }
 

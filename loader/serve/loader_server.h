@@ -16,7 +16,7 @@
 namespace tandem {
 
 struct LoaderServerOptions {
-  std::string listen;         // see CheckListenAddress
+  std::string listen;         // see InnerListenAddress
   std::string region_socket;  // path of the Unix socket that hands out descriptors
 };
 

@@ -18,6 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", ROOT / "build/release/bin"))
 GOLDEN = ROOT / "tests/golden/data"
 START_SECONDS = 180
+# The best Vulkan device that is there, be it a software driver: by its number it is named, and auto would not take that.
+GPU = "0"
 
 
 class Cluster:

@@ -3,14 +3,14 @@ import subprocess
 import sys
 import unittest
 
-from cluster import ROOT, Cluster
+from cluster import GPU, ROOT, Cluster
 
 MODEL = next((ROOT / "models/demo").glob("*.gguf"))
 PLANS = {
     "npu": {"npu": "cpu", "gpu": "none"},
-    "gpu": {"gpu": "auto"},
-    "split": {"npu": "cpu", "gpu": "auto"},
-    "layers": {"gpu": "auto,auto"},
+    "gpu": {"gpu": GPU},
+    "split": {"npu": "cpu", "gpu": GPU},
+    "layers": {"gpu": f"{GPU},{GPU}"},
 }
 QUESTIONS = [
     ("What is 12 + 30?", r"\b42\b"),

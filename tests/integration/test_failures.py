@@ -4,7 +4,7 @@ import select
 import signal
 import unittest
 
-from cluster import GOLDEN, Cluster, greedy
+from cluster import GOLDEN, GPU, Cluster, greedy
 
 TINY = GOLDEN / "tiny"
 PROMPT = "The creature opened the window and looked at the"
@@ -36,10 +36,10 @@ class KillTest(unittest.TestCase):
             self.assertGreaterEqual(c.read_state()["processes"][[p for p in c.pids].index(victim)]["restarts"], 1)
 
     def test_npu_worker_of_split(self):
-        self.kill_during_stream("npu0", npu="cpu", plan="split")
+        self.kill_during_stream("npu0", npu="cpu", gpu=GPU, plan="split")
 
     def test_gpu_worker_of_split(self):
-        self.kill_during_stream("gpu0", npu="cpu", plan="split")
+        self.kill_during_stream("gpu0", npu="cpu", gpu=GPU, plan="split")
 
     def test_only_worker(self):
         self.kill_during_stream("npu0", npu="cpu", gpu="none")

@@ -1,7 +1,7 @@
 """Golden: over the public API, every position of every prompt, under every plan."""
 import unittest
 
-from cluster import GOLDEN
+from cluster import GOLDEN, GPU
 from golden_api import golden_folders, run_set
 
 # Largest difference of log-probability over the reference's ten best tokens.
@@ -9,9 +9,9 @@ CPU_BOUND = 0.01
 VULKAN_BOUND = 0.02
 PLANS = {
     "npu": (dict(npu="cpu", gpu="none"), CPU_BOUND),
-    "gpu": (dict(gpu="auto"), VULKAN_BOUND),
-    "split": (dict(npu="cpu", gpu="auto"), VULKAN_BOUND),
-    "layers": (dict(gpu="auto,auto"), VULKAN_BOUND),
+    "gpu": (dict(gpu=GPU), VULKAN_BOUND),
+    "split": (dict(npu="cpu", gpu=GPU), VULKAN_BOUND),
+    "layers": (dict(gpu=f"{GPU},{GPU}"), VULKAN_BOUND),
 }
 
 

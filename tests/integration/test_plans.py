@@ -3,15 +3,15 @@ import pathlib
 import re
 import unittest
 
-from cluster import GOLDEN, Cluster, greedy
+from cluster import GOLDEN, GPU, Cluster, greedy
 
 TINY = GOLDEN / "tiny"
 PROMPTS = ["Hello", "The creature opened the window and looked at the", "naïve café — 日本語 🙂 "]
 PLANS = {
-    "gpu": {"gpu": "auto"},
+    "gpu": {"gpu": GPU},
     "npu": {"npu": "cpu", "gpu": "none"},
-    "split": {"npu": "cpu", "gpu": "auto"},
-    "layers:3,5": {"npu": "none", "gpu": "auto,auto"},
+    "split": {"npu": "cpu", "gpu": GPU},
+    "layers:3,5": {"npu": "none", "gpu": f"{GPU},{GPU}"},
 }
 
 

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/utf8.h"
 
 namespace tandem {

@@ -6,7 +6,7 @@
 #include "gateway/ingress/metrics.h"
 #include "gateway/ingress/openai/error.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

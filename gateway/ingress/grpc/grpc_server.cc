@@ -18,8 +18,8 @@
 #include "gateway/ingress/grpc/inference_service.h"
 #include "gateway/ingress/grpc/reflection_service.h"
 #include "gateway/ingress/grpc/server_call.h"
+#include "lib/base/strings.h"
 #include "lib/base/unix_socket.h"
-#include "lib/text/cat.h"
 
 namespace tandem {
 namespace {
@@ -165,10 +165,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
                                                               const GrpcServerOptions& options,
                                                               GrpcBackend backend) {
   grpc::EnableDefaultHealthCheckService(true);
-  if (address.is_unix() && ConnectUnix(address.unix_path, absl::Seconds(1)).ok()) {
-    return absl::AlreadyExistsError(
-        Cat("cannot listen on ", address.ToString(), " for gRPC: somebody else does"));
-  }
+  TANDEM_RETURN_IF_ERROR(CheckCanListen(address));
   auto impl = std::make_unique<Impl>(std::move(backend), options);
   impl->address = address;
   impl->pump = std::make_unique<Pump>([raw = impl.get()] {

@@ -9,9 +9,9 @@
 #include "absl/time/time.h"
 #include "gateway/dispatch/model_info.h"
 #include "gateway/ingress/auth.h"
-#include "gateway/ingress/listen_address.h"
 #include "gateway/ingress/metrics.h"
 #include "gateway/ingress/serving.h"
+#include "lib/service/listen_address.h"
 
 namespace tandem {
 

@@ -7,7 +7,7 @@
 #include "absl/types/span.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/version.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/detokenizer.h"
 
 namespace tandem {
@@ -19,7 +19,7 @@ constexpr std::size_t kIdsAtOnce = 4096;
 
 void Fill(const WorkerStatus& from, v1::WorkerStatus& to) {
   to.set_name(from.name);
-  to.set_role(from.role);
+  to.set_role(std::string(NameOf(from.role)));
   to.set_pid(from.pid);
   to.set_device_kind(from.device_kind);
   to.set_device_name(from.device_name);

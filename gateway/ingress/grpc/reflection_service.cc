@@ -9,7 +9,7 @@
 
 #include "grpc/health/v1/health.pb.h"
 #include "grpc/reflection/v1/reflection.pb.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem {

@@ -17,7 +17,7 @@
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

@@ -27,8 +27,8 @@
 #include "gateway/ingress/http/connection.h"
 #include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/base/unix_socket.h"
-#include "lib/text/cat.h"
 
 namespace tandem {
 namespace {

@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "gateway/ingress/http/http_types.h"
-#include "gateway/ingress/listen_address.h"
+#include "lib/service/listen_address.h"
 
 namespace tandem {
 

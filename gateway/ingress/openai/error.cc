@@ -4,7 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

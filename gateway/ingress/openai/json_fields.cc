@@ -9,7 +9,7 @@
 #include "gateway/ingress/openai/error.h"
 #include "lib/base/json.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/utf8.h"
 
 namespace tandem {

@@ -9,7 +9,7 @@
 #include "gateway/ingress/openai/json_fields.h"
 #include "gateway/ingress/openai/sampling_rules.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {

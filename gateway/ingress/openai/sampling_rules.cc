@@ -5,7 +5,7 @@
 
 #include "gateway/ingress/openai/error.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "lib/text/stop_matcher.h"
 
 namespace tandem {

@@ -122,7 +122,7 @@ void BadImportsAreRefused(const ConformanceTarget& target, Device* device) {
   const ResidualLayout layout = MakeResidualLayout(2, 8, ConformanceConfig().hidden_size);
   for (const HandleKind kind :
        {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}) {
-    const std::string name(HandleKindName(kind));
+    const std::string name(NameOf(kind));
     const auto good = device->ImportResidual(kind, EdgeFd(layout.total_bytes(), true), layout);
     if (!Imports(target, kind)) {
       ASSERT_FALSE(good.ok()) << name;

@@ -109,7 +109,7 @@ class CpuDevice final : public Device {
  private:
   static absl::Status NoSuchKind(HandleKind kind, absl::string_view verb) {
     return absl::UnimplementedError(absl::StrCat("CPU device: cannot ", verb, " a residual as '",
-                                                 std::string(HandleKindName(kind)), "'"));
+                                                 std::string(NameOf(kind)), "'"));
   }
 
   DeviceInfo info_;

@@ -18,7 +18,7 @@ absl::StatusOr<std::unique_ptr<KernelRunner>> KernelRunner::Create() {
                           vulkan::Instance::Create(HasValidationLayer(), collect));
   TANDEM_ASSIGN_OR_RETURN(const auto devices,
                           vulkan::ListPhysicalDevices(runner->instance_->handle()));
-  TANDEM_ASSIGN_OR_RETURN(const std::size_t chosen, vulkan::ChooseDevice(devices, "auto"));
+  TANDEM_ASSIGN_OR_RETURN(const std::size_t chosen, vulkan::ChooseDevice(devices, "0"));
   TANDEM_ASSIGN_OR_RETURN(runner->device_, vulkan::LogicalDevice::Create(devices[chosen]));
   runner->pipelines_ = std::make_unique<PipelineLibrary>(*runner->device_);
   return runner;

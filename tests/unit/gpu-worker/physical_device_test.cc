@@ -26,6 +26,26 @@ std::vector<PhysicalDevice> Devices() {
 
 TEST(ChooseDevice, AutoTakesTheFirst) { EXPECT_EQ(*ChooseDevice(Devices(), "auto"), 0u); }
 
+TEST(ChooseDevice, AutoNeverTakesASoftwareDriver) {
+  const std::vector<PhysicalDevice> software = {Devices()[2], Devices()[3]};
+  const auto chosen = ChooseDevice(software, "auto");
+  ASSERT_EQ(chosen.status().code(), absl::StatusCode::kNotFound);
+  const std::string text(chosen.status().message());
+  EXPECT_THAT(text, HasSubstr("no GPU: there is 0: \"llvmpipe (LLVM 15)\" (cpu)"));
+  EXPECT_THAT(text, HasSubstr("--gpu llvmpipe takes it"));
+  EXPECT_THAT(text, HasSubstr("--gpu none --npu cpu"));
+  for (const char* name : {"llvmpipe", "lavapipe", "Lavapipe", "0"})
+    EXPECT_EQ(*ChooseDevice(software, name), 0u) << name;
+}
+
+TEST(ChooseDevice, ByNumber) {
+  EXPECT_EQ(*ChooseDevice(Devices(), "2"), 2u);
+  EXPECT_EQ(*ChooseDevice(Devices(), "780"), 0u) << "more than there are: part of a name";
+  EXPECT_EQ(ChooseDevice(Devices(), "3").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ChooseDevice(Devices(), "99999999999999999999999").status().code(),
+            absl::StatusCode::kNotFound);
+}
+
 TEST(ChooseDevice, ByPartOfTheNameInAnyCase) {
   EXPECT_EQ(*ChooseDevice(Devices(), "h200"), 1u);
   EXPECT_EQ(*ChooseDevice(Devices(), "LLVM"), 2u);

@@ -43,6 +43,8 @@ bool HasValidationLayer() {
 
 absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice() {
   VulkanDeviceOptions options;
+  // The best one that is there, be it a software driver.
+  options.device = "0";
   options.validation = HasValidationLayer();
   options.on_validation_message = [](std::string_view text) {
     Messages& messages = AllMessages();

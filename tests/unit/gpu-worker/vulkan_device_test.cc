@@ -76,6 +76,7 @@ TEST(VulkanDevice, UploadedWeightsGiveTheSameAnswer) {
   ASSERT_TRUE(model.ok()) << model.status();
   const auto regions = RegionsOf(*model);
   VulkanDeviceOptions options;
+  options.device = "0";
   options.weight_import = WeightImport::kUpload;
   std::vector<std::vector<float>> answers;
   for (const bool upload : {false, true}) {

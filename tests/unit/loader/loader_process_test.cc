@@ -129,12 +129,13 @@ TEST(LoaderProcess, BadStartsAreOneLineAndCodeOne) {
   ExpectFailure({"--model=nowhere"},
                 "nowhere: expected a model file or folder, found nothing there");
   ExpectFailure({"--model=" + Tiny(), "--quant=int2"},
-                "--quant: expected bf16, int8, int4 or as-is, found 'int2'");
+                "--quant: expected one of bf16, int8, int4, as-is, found 'int2'");
   ExpectFailure({"--model=" + Tiny()}, "--listen: expected an address");
   ExpectFailure({"--model=" + Tiny(), "--listen=127.0.0.1:0"}, "--region_socket: expected a path");
   ExpectFailure({"--model=" + Tiny(), "--listen=0.0.0.0:0", "--region_socket=x"},
                 "found '0.0.0.0:0'");
-  ExpectFailure({"--model=" + Tiny(), "--threads=-1"}, "--threads: expected 0 to 1024, found -1");
+  ExpectFailure({"--model=" + Tiny(), "--threads=-1"},
+                "--threads: expected a whole number from 0 to 1024, found '-1'");
 }
 
 TEST(LoaderProcess, ErrorWhileLoadingEndsIt) {

@@ -13,7 +13,6 @@
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
-#include "loader/serve/listen_check.h"
 #include "loader/serve/watch_hub.h"
 #include "tandem/v1/loader.grpc.pb.h"
 #include "tests/unit/loader/test_files.h"
@@ -217,20 +216,6 @@ TEST_F(LoaderServerTest, UnixSocketAndItsTakeover) {
   const auto second =
       LoaderServer::Start({address, folder_ / "other"}, *source_, *packer_, "int8", *tracker_);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
-}
-
-TEST(CheckListenAddress, LoopbackOrUnixOnly) {
-  for (const char* good :
-       {"127.0.0.1:0", "127.1.2.3:80", "localhost:1", "[::1]:5", "unix:/nowhere/x"}) {
-    EXPECT_TRUE(CheckListenAddress(good).ok()) << good;
-  }
-  for (const char* bad : {"", "unix:", "0.0.0.0:0", "10.0.0.1:80", "127.0.0.1", "127.0.0.1:x",
-                          "127.0.0.1:70000", "[::]:1", "127.0.0.1.evil.org:1"}) {
-    EXPECT_FALSE(CheckListenAddress(bad).ok()) << bad;
-  }
-  EXPECT_EQ(WithPort("127.0.0.1:0", 81), "127.0.0.1:81");
-  EXPECT_EQ(WithPort("[::1]:0", 81), "[::1]:81");
-  EXPECT_EQ(WithPort("unix:/a:b", 1), "unix:/a:b");
 }
 
 TEST(ProgressTracker, EstimatesTheRestFromTheRate) {

@@ -65,8 +65,7 @@ void ExpectValues(const ModelSource& source, std::vector<SealedRegion> regions, 
           DequantizeRow({{1, tensor.shape.cols}, entry.format, values, scales}, 0, expected);
         }
         DequantizeRow(view, row, found);
-        ASSERT_EQ(found, expected)
-            << TensorName(entry.id) << " row " << row << " " << QuantModeName(mode);
+        ASSERT_EQ(found, expected) << TensorName(entry.id) << " row " << row << " " << NameOf(mode);
       }
     }
   }
@@ -204,9 +203,9 @@ TEST(ModelPacker, RowsThatDoNotDivideInto32) {
     EXPECT_EQ(packer.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(
         std::string(packer.status().message()),
-        HasSubstr(absl::StrCat("odd.gguf: tensor 'token_embd.weight': ",
-                               QuantModeName(mode) == "int8" ? "int8" : "int4",
-                               ": expected a row length that is a multiple of 32, found 100")));
+        HasSubstr(absl::StrCat(
+            "odd.gguf: tensor 'token_embd.weight': ", NameOf(mode) == "int8" ? "int8" : "int4",
+            ": expected a row length that is a multiple of 32, found 100")));
   }
   EXPECT_TRUE(Pack(*source, QuantMode::kAsIs).ok());
 }
@@ -214,11 +213,11 @@ TEST(ModelPacker, RowsThatDoNotDivideInto32) {
 TEST(QuantMode, FormatsAndNames) {
   for (const QuantMode mode :
        {QuantMode::kBf16, QuantMode::kInt8, QuantMode::kInt4, QuantMode::kAsIs}) {
-    EXPECT_EQ(*ParseQuantMode(QuantModeName(mode)), mode);
+    EXPECT_EQ(*ParseEnum<QuantMode>("--quant", NameOf(mode)), mode);
     EXPECT_EQ(FormatFor(mode, TensorKind::kFfnNorm, SourceType::kF32), WeightFormat::kF32);
   }
-  EXPECT_THAT(std::string(ParseQuantMode("int3").status().message()),
-              HasSubstr("--quant: expected bf16, int8, int4 or as-is, found 'int3'"));
+  EXPECT_THAT(std::string(ParseEnum<QuantMode>("--quant", "int3").status().message()),
+              HasSubstr("--quant: expected one of bf16, int8, int4, as-is, found 'int3'"));
   EXPECT_EQ(FormatFor(QuantMode::kAsIs, TensorKind::kQuery, SourceType::kQ4_0),
             WeightFormat::kInt4);
   EXPECT_EQ(FormatFor(QuantMode::kAsIs, TensorKind::kQuery, SourceType::kQ6K), WeightFormat::kInt8);

@@ -77,7 +77,7 @@ class NpuWorkerTest : public testing::Test {
   // Starts it and expects it to end by itself; returns what it said on standard error.
   std::string Refused(std::vector<std::string> arguments) {
     Start(std::move(arguments));
-    EXPECT_EQ(Wait(), 2);
+    EXPECT_EQ(Wait(), 1);
     const std::string said = ReadFile(In("err"));
     EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
     return said;
@@ -215,7 +215,7 @@ TEST_F(NpuWorkerTest, AnAddressThatIsTakenIsAnError) {
   const std::string address = Serve({"--listen=127.0.0.1:0"});
   const pid_t first = std::exchange(pid_, -1);
   Start({"--device=cpu", absl::StrCat("--listen=", address)});
-  EXPECT_EQ(Wait(), 2);
+  EXPECT_EQ(Wait(), 1);
   EXPECT_THAT(ReadFile(In("err")), HasSubstr(address));
   pid_ = first;
 }

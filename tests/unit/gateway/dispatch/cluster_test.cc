@@ -23,8 +23,8 @@ class ClusterTest : public ::testing::Test {
  protected:
   ClusterTest() {
     options_.loader_address = folder_.Address("loader");
-    options_.workers = {{"gpu0", "gpu", folder_.Address("gpu0")},
-                        {"npu0", "npu", folder_.Address("npu0")}};
+    options_.workers = {{"gpu0", WorkerRole::kGpu, folder_.Address("gpu0")},
+                        {"npu0", WorkerRole::kNpu, folder_.Address("npu0")}};
     options_.plan = "split";
     options_.limits = {
         .max_tokens = 16, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 0};
@@ -143,8 +143,8 @@ TEST_F(ClusterTest, StatusAndMetricsTellPlanDevicesAndEdges) {
 }
 
 TEST_F(ClusterTest, PrepareCarriesSizesAndRegions) {
-  options_.kv_type = "float16";
-  options_.activations = "int8";
+  options_.kv_type = KvType::kFloat16;
+  options_.activations = ActivationType::kInt8;
   StartAll();
   const v1::PrepareRequest request = gpu_->prepared();
   EXPECT_EQ(request.worker(), "gpu0");
@@ -383,10 +383,10 @@ TEST_F(ClusterTest, StartRefusesWhatCannotWork) {
   EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
               HasSubstr("KV cache"));
   options_.kv_memory_bytes = 0;
-  options_.edge_kinds = {"pigeon"};
+  options_.edge_kinds = {};
   EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
-              HasSubstr("pigeon"));
-  options_.edge_kinds = {"inline"};
+              HasSubstr("edge kinds: expected at least one"));
+  options_.edge_kinds = {HandleKind::kInline};
   options_.steps_in_flight = 5;
   EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
               HasSubstr("steps_in_flight: expected 1 to 4, found 5"));

@@ -23,11 +23,17 @@ Plan TwoWorkers() {
 }
 
 std::vector<EdgeWorker> Workers() {
-  return {{"gpu0", "gpu", "unix:gpu0", "gpu0.fd", "here", {"dma-buf", "host-pointer"}},
-          {"npu0", "npu", "unix:npu0", "npu0.fd", "here", {"host-pointer"}}};
+  return {{"gpu0",
+           WorkerRole::kGpu,
+           "unix:gpu0",
+           "gpu0.fd",
+           "here",
+           {HandleKind::kDmaBuf, HandleKind::kHostPointer}},
+          {"npu0", WorkerRole::kNpu, "unix:npu0", "npu0.fd", "here", {HandleKind::kHostPointer}}};
 }
 
-const std::vector<std::string> kAll = {"dma-buf", "host-pointer", "inline"};
+const std::vector<HandleKind> kAll = {HandleKind::kDmaBuf, HandleKind::kHostPointer,
+                                      HandleKind::kInline};
 
 TEST(EdgeSpecs, TheNpuOwnsBothDirections) {
   const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), kAll, 2);
@@ -46,7 +52,7 @@ TEST(EdgeSpecs, TheNpuOwnsBothDirections) {
 
 TEST(EdgeSpecs, WithoutAnNpuTheProducerOwns) {
   std::vector<EdgeWorker> workers = Workers();
-  workers[1].role = "gpu";
+  workers[1].role = WorkerRole::kGpu;
   const auto specs = MakeEdgeSpecs(TwoWorkers(), workers, kAll, 2);
   ASSERT_TRUE(specs.ok());
   EXPECT_EQ((*specs)[0].owner(), "gpu0");
@@ -59,13 +65,14 @@ TEST(EdgeSpecs, BetweenHostsOnlyInline) {
   const auto specs = MakeEdgeSpecs(TwoWorkers(), workers, kAll, 2);
   ASSERT_TRUE(specs.ok());
   EXPECT_THAT((*specs)[0].kinds(), ElementsAre("inline"));
-  const auto refused = MakeEdgeSpecs(TwoWorkers(), workers, {"dma-buf", "host-pointer"}, 2);
+  const auto refused =
+      MakeEdgeSpecs(TwoWorkers(), workers, {HandleKind::kDmaBuf, HandleKind::kHostPointer}, 2);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("gpu0>npu0 (between two hosts)"));
 }
 
 TEST(EdgeSpecs, NamesTheEdgeForWhichNoKindIsLeft) {
-  const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), {"dma-buf"}, 2);
+  const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), {HandleKind::kDmaBuf}, 2);
   EXPECT_THAT(std::string(specs.status().message()), HasSubstr("npu0 can use host-pointer"));
 }
 

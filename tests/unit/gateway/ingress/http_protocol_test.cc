@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "gateway/ingress/listen_address.h"
+#include "lib/service/listen_address.h"
 #include "tests/unit/gateway/ingress/ingress_fixture.h"
 
 namespace tandem {

@@ -2,7 +2,7 @@
 
 #include <prometheus/registry.h>
 
-#include "gateway/ingress/listen_address.h"
+#include "lib/service/listen_address.h"
 
 namespace tandem {
 

@@ -11,7 +11,7 @@
 #include "gateway/ingress/grpc/generate_call.h"
 #include "gateway/ingress/openai/error.h"
 #include "gateway/ingress/openai/request.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 
 namespace tandem {

@@ -59,9 +59,9 @@ TEST(ResidualLayout, SlotsAreWholePages) {
 }
 
 TEST(HandleKind, HasNames) {
-  EXPECT_EQ(HandleKindName(HandleKind::kDmaBuf), "dma-buf");
-  EXPECT_EQ(HandleKindName(HandleKind::kHostPointer), "host-pointer");
-  EXPECT_EQ(HandleKindName(HandleKind::kInline), "inline");
+  EXPECT_EQ(NameOf(HandleKind::kDmaBuf), "dma-buf");
+  EXPECT_EQ(NameOf(HandleKind::kHostPointer), "host-pointer");
+  EXPECT_EQ(NameOf(HandleKind::kInline), "inline");
 }
 
 TEST(ValidateKvCacheSpec, NamesWhatIsWrong) {

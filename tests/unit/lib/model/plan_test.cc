@@ -11,7 +11,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const std::vector<PlanWorker> kWorkers = {{"npu0", "npu"}, {"gpu0", "gpu"}, {"gpu1", "gpu"}};
+const std::vector<PlanWorker> kWorkers = {
+    {"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}, {"gpu1", WorkerRole::kGpu}};
 
 ModelConfig ThreeLayers() {
   ModelConfig c;
@@ -58,7 +59,7 @@ TEST(MakePlan, SplitAlternatesAndEmbedsBesideTheHead) {
 }
 
 TEST(MakePlan, LayersEvenOrCounted) {
-  const std::vector<PlanWorker> two = {{"a", "gpu"}, {"b", "npu"}};
+  const std::vector<PlanWorker> two = {{"a", WorkerRole::kGpu}, {"b", WorkerRole::kNpu}};
   const Plan even = Make("layers", two);
   EXPECT_THAT(even.stages, ElementsAre(StagePlacement{"b", StagePart::kEmbed, 0, 0},
                                        StagePlacement{"a", StagePart::kBoth, 0, 2},
@@ -72,18 +73,22 @@ TEST(MakePlan, LayersEvenOrCounted) {
 }
 
 TEST(MakePlan, ErrorsNameWhatIsMissing) {
-  EXPECT_THAT(ErrorOf("npu", {{"gpu0", "gpu"}}),
+  EXPECT_THAT(ErrorOf("npu", {{"gpu0", WorkerRole::kGpu}}),
               HasSubstr("expected a worker of role 'npu', found none"));
-  EXPECT_THAT(ErrorOf("split", {{"npu0", "npu"}}), HasSubstr("role 'gpu'"));
+  EXPECT_THAT(ErrorOf("split", {{"npu0", WorkerRole::kNpu}}), HasSubstr("role 'gpu'"));
   EXPECT_THAT(ErrorOf("hybrid"), HasSubstr("found 'hybrid'"));
   EXPECT_THAT(ErrorOf("layers:1,1,2"), HasSubstr("sum to 3 layers, found 4"));
   EXPECT_THAT(ErrorOf("layers:1,2"), HasSubstr("expected 2 workers, found 3"));
   EXPECT_THAT(ErrorOf("layers:1,x,1"), HasSubstr("found 'x'"));
   EXPECT_THAT(ErrorOf("layers:1,0,2"), HasSubstr("found '0'"));
   EXPECT_THAT(ErrorOf("layers", {}), HasSubstr("found 0"));
-  EXPECT_THAT(ErrorOf("layers", {{"a", "gpu"}, {"b", "gpu"}, {"c", "gpu"}, {"d", "gpu"}}),
+  EXPECT_THAT(ErrorOf("layers", {{"a", WorkerRole::kGpu},
+                                 {"b", WorkerRole::kGpu},
+                                 {"c", WorkerRole::kGpu},
+                                 {"d", WorkerRole::kGpu}}),
               HasSubstr("found 4"));
-  EXPECT_THAT(ErrorOf("gpu", {{"a", "gpu"}, {"a", "npu"}}), HasSubstr("'a' twice"));
+  EXPECT_THAT(ErrorOf("gpu", {{"a", WorkerRole::kGpu}, {"a", WorkerRole::kNpu}}),
+              HasSubstr("'a' twice"));
 }
 
 TEST(ValidatePlan, FindsEveryDisorder) {
@@ -114,9 +119,9 @@ TEST(ValidatePlan, FindsEveryDisorder) {
 TEST(StagePart, NamesParseBack) {
   for (const StagePart part : {StagePart::kEmbed, StagePart::kAttention, StagePart::kFfn,
                                StagePart::kBoth, StagePart::kHead}) {
-    EXPECT_EQ(*ParseStagePart(StagePartName(part)), part);
+    EXPECT_EQ(*ParseEnum<StagePart>("stage part", NameOf(part)), part);
   }
-  EXPECT_FALSE(ParseStagePart("tail").ok());
+  EXPECT_FALSE(ParseEnum<StagePart>("stage part", "tail").ok());
 }
 
 }  // namespace

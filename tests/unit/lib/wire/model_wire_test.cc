@@ -148,7 +148,8 @@ TEST(ModelWire, SampledTokenThereAndBack) {
 }
 
 TEST(ModelWire, PlanThereAndBack) {
-  const absl::StatusOr<Plan> plan = MakePlan("split", Config(), {{"gpu0", "gpu"}, {"npu0", "npu"}});
+  const absl::StatusOr<Plan> plan =
+      MakePlan("split", Config(), {{"gpu0", WorkerRole::kGpu}, {"npu0", WorkerRole::kNpu}});
   ASSERT_TRUE(plan.ok());
   const absl::StatusOr<Plan> back = FromProto(ToProto(*plan), Config());
   ASSERT_TRUE(back.ok()) << back.status();

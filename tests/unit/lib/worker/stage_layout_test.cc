@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-const std::vector<PlanWorker> kWorkers = {{"npu0", "npu"}, {"gpu0", "gpu"}};
+const std::vector<PlanWorker> kWorkers = {{"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}};
 
 StageLayout LayOut(const std::string& plan, const std::string& worker) {
   const ModelConfig config = SmallConfig();

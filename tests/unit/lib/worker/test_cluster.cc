@@ -68,7 +68,7 @@ TestWorker::TestWorker(const TemporaryFolder& folder, const std::string& name,
       fd_socket_(folder / (name + ".fd")) {
   WorkerEngine::Options options;
   options.name = name;
-  options.role = name.substr(0, 3);
+  options.role = name.starts_with("npu") ? WorkerRole::kNpu : WorkerRole::kGpu;
   options.fd_socket = fd_socket_;
   options.on_device_lost = [this](const absl::Status&) { lost_.fetch_add(1); };
   options.on_health = [](bool) {};
@@ -145,7 +145,8 @@ TestCluster::TestCluster(WeightFormat format, const DeviceFactory& factory) {
 }
 
 Plan TestCluster::PlanOf(const std::string& name) const {
-  absl::StatusOr<Plan> plan = MakePlan(name, model_.config, {{"npu0", "npu"}, {"gpu0", "gpu"}});
+  absl::StatusOr<Plan> plan =
+      MakePlan(name, model_.config, {{"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}});
   TANDEM_CHECK(plan.ok());
   return *plan;
 }

@@ -8,7 +8,7 @@
 
 namespace tandem {
 
-// Where a public port listens: "host:port" (port 0: any free one), "[ipv6]:port" or "unix:/path".
+// Where a port listens: "host:port" (port 0: any free one), "[ipv6]:port" or "unix:/path".
 struct ListenAddress {
   std::string unix_path;  // set: a Unix socket, and the rest is empty
   std::string host;       // as written, without brackets
@@ -29,5 +29,14 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
 // is set. `flag` ("--http") names the setting in the error.
 absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::string_view text,
                                                    bool has_api_key);
+
+// The same for ports without keys, between the processes of a cluster: a Unix socket, or a numeric
+// loopback address or "localhost". INVALID_ARGUMENT for every other one.
+absl::StatusOr<ListenAddress> InnerListenAddress(std::string_view flag, std::string_view text);
+
+// Whether one can listen there now, with the system's reason when not. ALREADY_EXISTS when a process
+// listens at the Unix socket (gRPC would silently take its place), UNAVAILABLE for a port that is
+// taken or not allowed. For its message: what is free now can be taken in the next moment.
+absl::Status CheckCanListen(const ListenAddress& address);
 
 }  // namespace tandem

@@ -5,11 +5,17 @@
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
-#include "lib/base/status_macros.h"
+#include "absl/strings/string_view.h"
 
 namespace tandem {
 
-// absl::StrCat that takes std::string_view too (see AbslView). For messages.
+// For Abseil's functions: Debian 12's Abseil has a string_view of its own that does not take the
+// standard one.
+inline absl::string_view AbslView(std::string_view text) {
+  return absl::string_view(text.data(), text.size());
+}
+
+// absl::StrCat that takes std::string_view too. For messages.
 template <typename... Parts>
 std::string Cat(const Parts&... parts) {
   const auto adapt = [](const auto& part) -> decltype(auto) {

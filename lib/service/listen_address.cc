@@ -1,16 +1,19 @@
-#include "gateway/ingress/listen_address.h"
+#include "lib/service/listen_address.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstring>
 #include <memory>
 
 #include "absl/strings/numbers.h"
+#include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/cat.h"
+#include "lib/base/strings.h"
+#include "lib/base/unix_socket.h"
 
 namespace tandem {
 namespace {
@@ -26,11 +29,11 @@ bool IsLoopback(const sockaddr* address) {
   return IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-absl::Status Resolve(ListenAddress& address) {
+absl::Status Resolve(ListenAddress& address, bool numeric_only) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
+  hints.ai_flags = AI_PASSIVE | (numeric_only ? AI_NUMERICHOST : 0);
   addrinfo* found = nullptr;
   const int error = getaddrinfo(address.host.c_str(), nullptr, &hints, &found);
   if (error != 0) {
@@ -52,16 +55,8 @@ absl::Status Resolve(ListenAddress& address) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-std::string ListenAddress::ToString() const {
-  if (is_unix()) return Cat("unix:", unix_path);
-  const std::string& name = ip.empty() ? host : ip;
-  if (name.find(':') != std::string::npos) return Cat("[", name, "]:", port);
-  return Cat(name, ":", port);
-}
-
-absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
+// "numeric_only": no names but localhost, so that nothing is asked of a name server.
+absl::StatusOr<ListenAddress> Parse(std::string_view text, bool numeric_only) {
   const auto bad = [&] {
     return absl::InvalidArgumentError(
         Cat("expected host:port, [ipv6]:port or unix:/path, found '", text, "'"));
@@ -92,8 +87,21 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
   if (host.empty()) return bad();
   address.host = std::string(host);
   address.port = static_cast<std::uint16_t>(port);
-  TANDEM_RETURN_IF_ERROR(Resolve(address));
+  TANDEM_RETURN_IF_ERROR(Resolve(address, numeric_only && address.host != "localhost"));
   return address;
+}
+
+}  // namespace
+
+std::string ListenAddress::ToString() const {
+  if (is_unix()) return Cat("unix:", unix_path);
+  const std::string& name = ip.empty() ? host : ip;
+  if (name.find(':') != std::string::npos) return Cat("[", name, "]:", port);
+  return Cat(name, ":", port);
+}
+
+absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
+  return Parse(text, /*numeric_only=*/false);
 }
 
 absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::string_view text,
@@ -107,6 +115,39 @@ absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::s
             "listen on 127.0.0.1 or a Unix socket"));
   }
   return address;
+}
+
+absl::StatusOr<ListenAddress> InnerListenAddress(std::string_view flag, std::string_view text) {
+  absl::StatusOr<ListenAddress> address = Parse(text, /*numeric_only=*/true);
+  if (!address.ok() || !address->loopback) {
+    return absl::InvalidArgumentError(
+        Cat(flag, ": expected unix:/path or a loopback address such as 127.0.0.1:0, found '", text,
+            "'"));
+  }
+  return address;
+}
+
+absl::Status CheckCanListen(const ListenAddress& address) {
+  const std::string where = Cat("cannot listen on ", address.ToString());
+  if (address.is_unix()) {
+    if (!ConnectUnix(address.unix_path, absl::Seconds(1)).ok()) return absl::OkStatus();
+    return absl::AlreadyExistsError(Cat(where, ": a process listens there already"));
+  }
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(address.ip.c_str(), std::to_string(address.port).c_str(), &hints, &found) != 0)
+    return absl::InvalidArgumentError(where);
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
+  const UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  // As servers do: connections that linger do not count, one that listens does.
+  if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+      ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
+    return absl::UnavailableError(Cat(where, ": ", std::strerror(errno)));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tandem

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "lib/base/logging.h"
+#include "lib/model/kinds.h"
+#include "lib/service/flags.h"
+
+namespace tandem {
+
+// The settings that a program of the cluster takes from a person, be it on its own command line or
+// on that of `tandem up`, which hands them on. Each struct has one list of flags; a new setting is a
+// field, a line in that list, and its use.
+
+struct GatewaySettings {
+  std::string http = "127.0.0.1:8080";
+  std::string grpc = "127.0.0.1:8081";
+  std::string plan;                    // gpu, npu, split, layers or layers:N,M,...
+  std::vector<HandleKind> edge_kinds;  // empty: the gateway's order
+  ActivationType activations = ActivationType::kFloat32;
+  KvType kv_type = KvType::kFloat32;
+  std::int32_t context = 0;              // tokens; 0: the default
+  std::int32_t max_tokens_per_step = 0;  // 0: the default
+  std::int32_t max_sequences = 0;        // 0: the default
+  std::int32_t steps_in_flight = 2;
+  std::int32_t micro_batches = 0;        // most of a step; 0: by the plan
+  std::uint64_t kv_memory = 0;           // bytes; 0: the default
+  std::int32_t queue = 64;
+  std::string api_key_file;
+  std::vector<std::string> allowed_hosts;
+  std::string model_id;
+  absl::Duration start_timeout = absl::Minutes(5);
+  absl::Duration recovery_timeout = absl::Seconds(60);
+  absl::Duration shutdown_grace = absl::Seconds(3);
+};
+void AddGatewayFlags(FlagList* flags, GatewaySettings* settings);
+
+struct LoaderSettings {
+  std::string model;
+  QuantMode quant = QuantMode::kAsIs;
+};
+void AddLoaderFlags(FlagList* flags, LoaderSettings* settings);
+
+struct CpuDeviceSettings {
+  std::int32_t threads = 0;  // 0: all processors
+};
+void AddCpuDeviceFlags(FlagList* flags, CpuDeviceSettings* settings);
+
+struct VulkanDeviceSettings {
+  WeightImport weights = WeightImport::kZeroCopy;
+};
+void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* settings);
+
+struct LogSettings {
+  LogLevel level = LogLevel::kInfo;
+};
+void AddLogFlags(FlagList* flags, LogSettings* settings);
+
+}  // namespace tandem

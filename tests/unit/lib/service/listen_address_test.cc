@@ -1,0 +1,98 @@
+#include "lib/service/listen_address.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <string>
+
+#include "lib/base/fd.h"
+#include "lib/base/unix_socket.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(ListenAddress, ParsesTheThreeForms) {
+  auto address = ParseListenAddress("127.0.0.1:80");
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_EQ(address->port, 80);
+  EXPECT_TRUE(address->loopback);
+  EXPECT_EQ(address->ToString(), "127.0.0.1:80");
+  address = ParseListenAddress("[::1]:0");
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_TRUE(address->loopback);
+  EXPECT_EQ(address->ToString(), "[::1]:0");
+  address = ParseListenAddress("unix:/run/x.sock");
+  ASSERT_TRUE(address.ok());
+  EXPECT_EQ(address->ToString(), "unix:/run/x.sock");
+  EXPECT_TRUE(address->loopback);
+}
+
+TEST(ListenAddress, RefusesWhatIsNoAddress) {
+  for (const char* bad : {"", "8080", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:65536",
+                          "127.0.0.1:-1", "127.0.0.1:+1", "::1:80", "unix:", "unix:x"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseListenAddress(bad).status())) << bad;
+  }
+}
+
+TEST(ListenAddress, OnlyLoopbackGoesWithoutAKey) {
+  for (const char* open : {"0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"}) {
+    const absl::Status status =
+        CheckedListenAddress("--http", open, /*has_api_key=*/false).status();
+    EXPECT_TRUE(absl::IsPermissionDenied(status)) << open << " " << status;
+    EXPECT_NE(status.message().find("--http"), absl::string_view::npos);
+    EXPECT_NE(status.message().find("--api_key_file"), absl::string_view::npos);
+    EXPECT_TRUE(CheckedListenAddress("--http", open, /*has_api_key=*/true).ok()) << open;
+  }
+  for (const char* local : {"127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "unix:/x"}) {
+    EXPECT_TRUE(CheckedListenAddress("--http", local, /*has_api_key=*/false).ok()) << local;
+  }
+}
+
+TEST(ListenAddress, InnerPortsAreOnLoopbackAlone) {
+  for (const char* good :
+       {"unix:/run/x", "127.0.0.1:0", "127.1.2.3:80", "localhost:5", "[::1]:0"}) {
+    EXPECT_TRUE(InnerListenAddress("--listen", good).ok()) << good;
+  }
+  for (const char* bad :
+       {"0.0.0.0:1", "192.168.1.1:1", "unix:", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000",
+        "127.example.org:1", "127.0.0.1.evil.org:1", "[::]:1", "::1:1", "127.0.0.1:x", ""}) {
+    const absl::Status status = InnerListenAddress("--listen", bad).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << bad;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--listen: expected unix:/path or a"));
+  }
+}
+
+TEST(ListenAddress, ATakenPortIsSaidWithTheSystemsReason) {
+  const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in where{};
+  where.sin_family = AF_INET;
+  where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(where);
+  ASSERT_EQ(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&where), size), 0);
+  ASSERT_EQ(::listen(socket.get(), 1), 0);
+  ASSERT_EQ(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
+  const std::string text = "127.0.0.1:" + std::to_string(ntohs(where.sin_port));
+  const absl::Status status = CheckCanListen(*ParseListenAddress(text));
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_EQ(std::string(status.message()), "cannot listen on " + text + ": Address already in use");
+  EXPECT_TRUE(CheckCanListen(*ParseListenAddress("127.0.0.1:0")).ok());
+  EXPECT_THAT(std::string(CheckCanListen(*ParseListenAddress("192.0.2.1:0")).message()),
+              HasSubstr("Cannot assign requested address"));
+}
+
+TEST(ListenAddress, ATakenUnixSocket) {
+  const std::string path = ::testing::TempDir() + "tandem-taken-" + std::to_string(::getpid());
+  const ListenAddress address = *ParseListenAddress("unix:" + path);
+  EXPECT_TRUE(CheckCanListen(address).ok());
+  const auto socket = ListenUnix(path);
+  ASSERT_TRUE(socket.ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(CheckCanListen(address)));
+  ::unlink(path.c_str());
+}
+
+}  // namespace
+}  // namespace tandem
