@@ -24,6 +24,8 @@
 namespace tandem {
 namespace {
 
+constexpr int kExitInterrupted = 130;  // as shells have it
+
 // Ctrl-C as a descriptor. Create it before anything starts a thread.
 class Interrupts {
  public:
@@ -35,10 +37,12 @@ class Interrupts {
     fd_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   }
   int fd() const { return fd_.get(); }
-  void Clear() const {
+  // Whether Ctrl-C has come since the last call.
+  bool Take() const {
     signalfd_siginfo info;
-    while (::read(fd_.get(), &info, sizeof(info)) > 0) {
-    }
+    bool came = false;
+    while (::read(fd_.get(), &info, sizeof(info)) > 0) came = true;
+    return came;
   }
 
  private:
@@ -82,6 +86,7 @@ struct Turn {
   int tokens = 0;
   double first_seconds = 0;  // until the first text
   double seconds = 0;
+  bool stopped = false;  // by Ctrl-C
 };
 
 // Streams one answer to standard output.
@@ -91,7 +96,7 @@ absl::StatusOr<Turn> Ask(GatewayClient* client, const v1::GenerateRequest& reque
   const Clock::time_point start = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   Turn turn;
-  interrupts.Clear();
+  interrupts.Take();
   const auto on_message = [&](const v1::GenerateResponse& message) {
     if (turn.tokens == 0 && message.tokens_size() > 0) turn.first_seconds = elapsed();
     turn.tokens += message.tokens_size();
@@ -100,7 +105,7 @@ absl::StatusOr<Turn> Ask(GatewayClient* client, const v1::GenerateRequest& reque
     std::fflush(stdout);
   };
   const absl::Status status = client->Generate(request, interrupts.fd(), on_message);
-  interrupts.Clear();
+  turn.stopped = interrupts.Take();
   TANDEM_RETURN_IF_ERROR(status);
   turn.seconds = elapsed();
   std::printf("\n");
@@ -197,7 +202,7 @@ int CommandChat(const ClusterPaths& paths, const ChatOptions& options) {
   const absl::StatusOr<Turn> turn = Ask(&client, request, interrupts);
   if (!turn.ok()) return Fail(turn.status());
   PrintSpeed(*turn);
-  return 0;
+  return turn->stopped ? kExitInterrupted : 0;
 }
 
 int CommandTokenize(const ClusterPaths& paths, const TokenizeOptions& options) {

@@ -29,9 +29,10 @@ constexpr std::size_t kMaxStateBytes = 1 << 20;
 constexpr char kStateFile[] = "state.json";
 constexpr char kLockFile[] = "lock";
 
-std::string FromEnvironment(const char* variable) {
+// An absolute path, as the XDG base directory specification wants it; others do not count.
+std::string FolderFromEnvironment(const char* variable) {
   const char* value = std::getenv(variable);
-  return value == nullptr ? "" : value;
+  return value == nullptr || value[0] != '/' ? "" : value;
 }
 
 // Of an open folder or file: it must be ours, and nobody else's to write.
@@ -156,11 +157,11 @@ absl::StatusOr<ClusterPaths> PathsOf(const std::string& cluster) {
   ClusterPaths paths;
   paths.name = cluster;
   const std::string ours = Cat("tandem-", ::getuid());
-  const std::string runtime = FromEnvironment("XDG_RUNTIME_DIR");
+  const std::string runtime = FolderFromEnvironment("XDG_RUNTIME_DIR");
   paths.runtime_folder = runtime.empty() ? PrivateFolder{"/tmp", {ours, cluster}}
                                          : PrivateFolder{runtime, {"tandem", cluster}};
-  const std::string state = FromEnvironment("XDG_STATE_HOME");
-  const std::string home = FromEnvironment("HOME");
+  const std::string state = FolderFromEnvironment("XDG_STATE_HOME");
+  const std::string home = FolderFromEnvironment("HOME");
   const std::vector<std::string> below = {"tandem", cluster, "logs"};
   if (!state.empty()) {
     paths.log_folder = {state, below};

@@ -115,8 +115,13 @@ ClusterStatus Gateway::Status() {
     const std::lock_guard<std::mutex> lock(mutex_);
     cluster = cluster_;
   }
-  if (cluster != nullptr) return cluster->Status();
   ClusterStatus status;
+  if (cluster != nullptr) {
+    status = cluster->Status();
+    // The name under which clients know it.
+    if (const auto serving = serving_.Get(); serving.ok()) status.model = (*serving)->model.id;
+    return status;
+  }
   status.state = "starting";
   status.detail = "waiting for the loader";
   status.plan = settings_.plan;
@@ -141,13 +146,11 @@ absl::Status Gateway::StartCluster(ClusterOptions options) {
   serving->model.plan = model.plan.name;
   TANDEM_ASSIGN_OR_RETURN(serving->model.tokenizer, Tokenizer::Create(model.vocabulary));
   serving->engine = cluster.get();
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    cluster_ = cluster;
-  }
   spdlog::info("serving {} with plan {} and a context of {} tokens", serving->model.id,
                serving->model.plan, cluster->limits().context_tokens);
   serving_.Set(std::move(serving));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  cluster_ = cluster;
   return absl::OkStatus();
 }
 

@@ -38,7 +38,8 @@ struct ClusterOptions {
   ActivationType activations = ActivationType::kFloat32;
   KvType kv_type = KvType::kFloat32;
   StepLimits limits;  // max_blocks_per_sequence follows from the context
-  // 0: kDefaultContextTokens; never more than the model's max_positions
+  // 0: kDefaultContextTokens, or the model's max_positions where that is less. More than the model
+  // has is INVALID_ARGUMENT.
   std::int32_t context_tokens = 0;
   // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
   std::uint64_t kv_memory_bytes = 0;

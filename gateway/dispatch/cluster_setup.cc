@@ -74,6 +74,11 @@ absl::Status TakePlan(ClusterSetup* setup) {
 absl::Status TakeSizes(ClusterSetup* setup) {
   const ClusterOptions& options = setup->options;
   const ModelConfig& config = setup->model.config;
+  if (options.context_tokens > config.max_positions) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--context: expected at most ", config.max_positions,
+                     " tokens (what the model was trained for), found ", options.context_tokens));
+  }
   KvPlanRequest request;
   request.context_tokens =
       options.context_tokens > 0 ? options.context_tokens : kDefaultContextTokens;

@@ -8,6 +8,7 @@
 
 #include <thread>
 
+#include "lib/base/strings.h"
 #include "tests/unit/gateway/dispatch/fake_cluster.h"
 
 namespace tandem {
@@ -383,6 +384,11 @@ TEST_F(ClusterTest, StartRefusesWhatCannotWork) {
   EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
               HasSubstr("KV cache"));
   options_.kv_memory_bytes = 0;
+  options_.context_tokens = FakeModel().max_positions + 1;
+  EXPECT_EQ(Cluster::Start(options_, nullptr).status().message(),
+            Cat("--context: expected at most ", FakeModel().max_positions,
+                " tokens (what the model was trained for), found ", FakeModel().max_positions + 1));
+  options_.context_tokens = 0;
   options_.edge_kinds = {};
   EXPECT_THAT(std::string(Cluster::Start(options_, nullptr).status().message()),
               HasSubstr("edge kinds: expected at least one"));

@@ -116,6 +116,22 @@ TEST(ValidatePlan, FindsEveryDisorder) {
   EXPECT_THAT(error([](Stages& s) { s.clear(); }), HasSubstr("found 0 stages"));
 }
 
+TEST(PlanName, DefaultAndWhatCanBeSaidBeforeTheModel) {
+  using Roles = std::vector<WorkerRole>;
+  const Roles gpu = {WorkerRole::kGpu};
+  const Roles npu = {WorkerRole::kNpu};
+  const Roles both = {WorkerRole::kNpu, WorkerRole::kGpu};
+  EXPECT_EQ(DefaultPlanName(gpu), "gpu");
+  EXPECT_EQ(DefaultPlanName(npu), "npu");
+  EXPECT_EQ(DefaultPlanName(both), "split");
+  for (const char* name : {"gpu", "npu", "split", "layers", "layers:1,2"})
+    EXPECT_TRUE(CheckPlanName(name, both).ok()) << name;
+  EXPECT_FALSE(CheckPlanName("npu", gpu).ok());
+  EXPECT_FALSE(CheckPlanName("split", npu).ok());
+  EXPECT_THAT(std::string(CheckPlanName("zigzag", both).message()),
+              HasSubstr("expected gpu, npu, split, layers or layers:N,N,..., found 'zigzag'"));
+}
+
 TEST(StagePart, NamesParseBack) {
   for (const StagePart part : {StagePart::kEmbed, StagePart::kAttention, StagePart::kFfn,
                                StagePart::kBoth, StagePart::kHead}) {
