@@ -7,9 +7,9 @@
 #include <string_view>
 #include <utility>
 
-#include "lib/base/strings.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -28,9 +28,8 @@ absl::Status CheckRange(const vulkan::LogicalDevice& device, std::string_view wh
                         std::uint64_t bytes) {
   const std::uint64_t most = device.physical().limits.maxStorageBufferRange;
   if (bytes <= most) return absl::OkStatus();
-  return absl::UnimplementedError(Cat(what, ": ", bytes,
-                                              " bytes, the device binds at most ", most,
-                                              " at once; fewer tokens a step would fit"));
+  return absl::UnimplementedError(Cat(what, ": ", bytes, " bytes, the device binds at most ", most,
+                                      " at once; fewer tokens a step would fit"));
 }
 
 // Allocates so many floats, unless there are none.

@@ -10,8 +10,8 @@
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_residual.h"
 #include "gpu-worker/stage/vulkan_weights.h"
-#include "lib/base/strings.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
@@ -35,13 +35,13 @@ absl::Status CheckSupported(const ModelConfig& config, const ProgramSpec& progra
   if (!spec.HasAttention()) return absl::OkStatus();
   if (config.head_dim > kMaxHeadDim || config.head_dim % 4 != 0) {
     return absl::UnimplementedError(
-        Cat("Vulkan attention wants a head_dim that is a multiple of 4 and at most ",
-                    kMaxHeadDim, ", found ", config.head_dim));
+        Cat("Vulkan attention wants a head_dim that is a multiple of 4 and at most ", kMaxHeadDim,
+            ", found ", config.head_dim));
   }
   if (program.limits.max_blocks_per_sequence > kMaxPositions / kKvBlockTokens) {
-    return absl::UnimplementedError(Cat(
-        "Vulkan attention reaches position ", kMaxPositions, ", asked for ",
-        static_cast<std::int64_t>(program.limits.max_blocks_per_sequence) * kKvBlockTokens));
+    return absl::UnimplementedError(
+        Cat("Vulkan attention reaches position ", kMaxPositions, ", asked for ",
+            static_cast<std::int64_t>(program.limits.max_blocks_per_sequence) * kKvBlockTokens));
   }
   return absl::OkStatus();
 }
@@ -206,8 +206,8 @@ class GraphBuilder {
         Product(TensorKind::kFfnGate, layer, memory_.normed, {memory_.gate.slice(), ffn, 0}, true));
     TANDEM_RETURN_IF_ERROR(
         Product(TensorKind::kFfnUp, layer, memory_.normed, {memory_.up.slice(), ffn, 0}, false));
-    graph_->body.push_back(rows_.Geglu(Cat("GeGLU of layer ", layer), memory_.gate.slice(),
-                                       memory_.up.slice()));
+    graph_->body.push_back(
+        rows_.Geglu(Cat("GeGLU of layer ", layer), memory_.gate.slice(), memory_.up.slice()));
     TANDEM_RETURN_IF_ERROR(Product(TensorKind::kFfnDown, layer, memory_.gate,
                                    {memory_.branch.slice(), hidden, 0}, true));
     return PostNorm(half, TensorKind::kPostFfnNorm);

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string>
 
-#include "lib/base/strings.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/device/validate.h"
 
 namespace tandem {
@@ -17,8 +17,8 @@ absl::StatusOr<std::unique_ptr<VulkanKvCache>> VulkanKvCache::Create(
     const std::uint64_t plane = KvPlaneBytes(config, spec, layer);
     const std::string what = Cat("KV cache of layer ", layer);
     if (plane > most) {
-      return absl::UnimplementedError(Cat(
-          what, ": ", plane, " bytes of keys, the device binds at most ", most, " at once"));
+      return absl::UnimplementedError(
+          Cat(what, ": ", plane, " bytes of keys, the device binds at most ", most, " at once"));
     }
     Layer made;
     TANDEM_ASSIGN_OR_RETURN(

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "gpu-worker/stage/vulkan_residual.h"
-#include "lib/base/strings.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/device/device.h"
 
 namespace tandem {
@@ -43,8 +43,8 @@ absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const Devic
   auto program = std::unique_ptr<VulkanProgram>(new VulkanProgram(context, config, spec));
   const absl::Status status = program->Record();
   if (!status.ok()) {
-    return Annotate(status, Cat("compiling for Vulkan device \"",
-                                        context.device.physical().name, "\""));
+    return Annotate(status,
+                    Cat("compiling for Vulkan device \"", context.device.physical().name, "\""));
   }
   return program;
 }

@@ -72,8 +72,8 @@ absl::Status Import(Device& device, HandleKind kind, std::vector<UniqueFd> fds, 
   edge->kind = kind;
   const std::size_t expected = kind == HandleKind::kInline ? 0 : 2;
   if (fds.size() != expected) {
-    return absl::InvalidArgumentError(absl::StrCat(AbslView(NameOf(kind)), ": expected ",
-                                                   expected, " descriptors, found ", fds.size()));
+    return absl::InvalidArgumentError(absl::StrCat(AbslView(NameOf(kind)), ": expected ", expected,
+                                                   " descriptors, found ", fds.size()));
   }
   if (kind == HandleKind::kInline) return absl::OkStatus();
   if (kind == HandleKind::kHostPointer)
