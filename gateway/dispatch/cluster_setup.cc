@@ -1,5 +1,6 @@
 #include "gateway/dispatch/cluster_setup.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 

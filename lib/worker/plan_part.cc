@@ -90,7 +90,8 @@ absl::StatusOr<std::unique_ptr<PlanPart>> PlanPart::Parse(const v1::PrepareReque
   part->bounds.max_micro_batches = std::max(1, request.max_micro_batches());
   TANDEM_RETURN_IF_ERROR(
       CheckAtMost("steps_in_flight", StepLoop::kMaxQueuedSteps, request.steps_in_flight()));
-  TANDEM_ASSIGN_OR_RETURN(part->activations, ParseEnum<ActivationType>("activations", request.activations()));
+  TANDEM_ASSIGN_OR_RETURN(part->activations,
+                          ParseEnum<ActivationType>("activations", request.activations()));
   TANDEM_ASSIGN_OR_RETURN(part->layout,
                           LayOutStages(part->plan, part->bounds.config, part->worker));
   part->bounds.head = part->layout.has_head;

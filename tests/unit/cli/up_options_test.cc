@@ -162,17 +162,24 @@ TEST(ProcessesTest, EveryProcessGetsItsAddresses) {
 
 // Every flag of the gateway can be given to `tandem up`, and reaches the gateway.
 TEST(ProcessesTest, EveryGatewaySettingIsHandedOn) {
-  const std::vector<std::string> given = {"--http=127.0.0.1:1",  "--grpc=127.0.0.1:2",
-                                          "--plan=layers:1,2",   "--edge_kinds=inline",
-                                          "--activations=int8",  "--kv_type=float16",
-                                          "--context=5",         "--max_tokens_per_step=6",
-                                          "--max_sequences=7",   "--kv_memory=8",
-                                          "--queue=9",           "--model_id=ten",
-                                          "--start_timeout=11s", "--recovery_timeout=12s",
+  const std::vector<std::string> given = {"--http=127.0.0.1:1",
+                                          "--grpc=127.0.0.1:2",
+                                          "--plan=layers:1,2",
+                                          "--edge_kinds=inline",
+                                          "--activations=int8",
+                                          "--kv_type=float16",
+                                          "--context=5",
+                                          "--max_tokens_per_step=6",
+                                          "--max_sequences=7",
+                                          "--kv_memory=8",
+                                          "--queue=9",
+                                          "--model_id=ten",
+                                          "--start_timeout=11s",
+                                          "--recovery_timeout=12s",
                                           "--shutdown_grace=13s",
-      "--steps_in_flight=4",
-      "--micro_batches=3",
-      "--allowed_hosts=a,b"};
+                                          "--steps_in_flight=4",
+                                          "--micro_batches=3",
+                                          "--allowed_hosts=a,b"};
   UpOptions options = WithModel();
   FlagList flags;
   AddUpFlags(&flags, &options);
