@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "boost/crc.hpp"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "nlohmann/json.hpp"
 
 namespace tandem::npu {
