@@ -6,8 +6,8 @@
 
 #include "absl/types/span.h"
 #include "lib/base/status_macros.h"
-#include "lib/base/version.h"
 #include "lib/base/strings.h"
+#include "lib/base/version.h"
 #include "lib/text/detokenizer.h"
 
 namespace tandem {

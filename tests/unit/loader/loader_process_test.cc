@@ -126,7 +126,7 @@ void ExpectFailure(const std::vector<std::string>& arguments, const std::string&
 
 TEST(LoaderProcess, BadStartsAreOneLineAndCodeOne) {
   ExpectFailure({}, "--model: expected a file or folder, found nothing");
-  ExpectFailure({"--model=nowhere"},
+  ExpectFailure({"--model=nowhere", "--check"},
                 "nowhere: expected a model file or folder, found nothing there");
   ExpectFailure({"--model=" + Tiny(), "--quant=int2"},
                 "--quant: expected one of bf16, int8, int4, as-is, found 'int2'");

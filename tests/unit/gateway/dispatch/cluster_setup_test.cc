@@ -65,7 +65,7 @@ TEST(KvPlan, TheContextIsNeverLongerThanTheModels) {
 
 TEST(StagesAlternate, OnlyWhereAStepPassesBackAndForth) {
   ModelConfig config = Config();
-  const std::vector<PlanWorker> workers = {{"npu0", "npu"}, {"gpu0", "gpu"}};
+  const std::vector<PlanWorker> workers = {{"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}};
   EXPECT_TRUE(StagesAlternate(*MakePlan("split", config, workers)));
   EXPECT_FALSE(StagesAlternate(*MakePlan("gpu", config, workers)));
   EXPECT_FALSE(StagesAlternate(*MakePlan("layers", config, workers)));

@@ -85,8 +85,9 @@ class StepRunnerTest : public testing::Test {
       StepRunner::Parts parts;
       const ModelConfig config = SmallConfig();
       parts.generation = 1;
-      parts.layout =
-          *LayOutStages(*MakePlan(plan, config, {{"npu0", "npu"}, {"gpu0", "gpu"}}), config, name);
+      parts.layout = *LayOutStages(
+          *MakePlan(plan, config, {{"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}}), config,
+          name);
       parts.bounds = {config,
                       {.max_tokens = 64,
                        .max_sequences = 4,
