@@ -57,37 +57,35 @@ def core(weights_in, activations_in, sums_out, chunks, zero, product):
 
 
 def streams(columns: int, types: dict):
-    """The object FIFOs: weights by core row, activations by column, sums by column and row."""
+    """The object FIFOs: weights by core row, activations by column, sums by column and row. Each passes its column's memory tile."""
     from aie.iron import ObjectFifo
-    from aie.iron.device import Tile as Place
     weights, activations, sums, joined = [], [], [], []
     for i in range(CORE_ROWS):
         fifo = ObjectFifo(types["weights"], name=f"weights_in_{i}", depth=DEPTH)
-        weights.append((fifo, fifo.cons().forward(name=f"weights_{i}", placement=Place(i, 1))))
+        weights.append((fifo, fifo.cons().forward(obj_type=types["weights"], name=f"weights_{i}")))
     for j in range(columns):
         fifo = ObjectFifo(types["activations"], name=f"activations_in_{j}", depth=DEPTH)
-        activations.append((fifo, fifo.cons().forward(name=f"activations_{j}", placement=Place(j, 1))))
+        activations.append((fifo, fifo.cons().forward(obj_type=types["activations"], name=f"activations_{j}")))
         out = ObjectFifo(types["joined"], name=f"sums_out_{j}", depth=DEPTH)
-        parts = out.prod().join([i * types["sums_bytes"] // 4 for i in range(CORE_ROWS)], obj_types=[types["sums"]] * CORE_ROWS,
-                                names=[f"sums_{j}_{i}" for i in range(CORE_ROWS)], depths=[1] * CORE_ROWS, placement=Place(j, 1))
+        parts = out.prod().join([i * types["sums_floats"] for i in range(CORE_ROWS)], depths=[1] * CORE_ROWS, obj_types=[types["sums"]] * CORE_ROWS,
+                                names=[f"sums_{j}_{i}" for i in range(CORE_ROWS)])
         joined.append(out)
         sums.append(parts)
     return weights, activations, sums, joined
 
 
 def design(generation: str, weights: str):
-    """The MLIR module."""
+    """The MLIR module, in the API of mlir_aie 1.4."""
     import numpy as np
-    from aie.iron import GlobalBuffer, Kernel, Program, Runtime, Worker
+    from aie.iron import Buffer, Kernel, Program, Runtime, Worker
     from aie.iron.device import NPU1, NPU2, Tile as Place
-    from aie.iron.placers import SequentialPlacer
 
     columns, tile = COLUMNS[generation], Tile.of(weights)
 
     def array(n, kind):
         return np.ndarray[(n,), np.dtype[kind]]
     types = {"weights": array(tile.weights, np.int8), "activations": array(tile.activations, np.int8), "sums": array(tile.sums // 4, np.float32),
-             "joined": array(CORE_ROWS * tile.sums // 4, np.float32), "sums_bytes": tile.sums}
+             "joined": array(CORE_ROWS * tile.sums // 4, np.float32), "sums_floats": tile.sums // 4}
     zero = Kernel("tandem_product_zero", "product.o", [types["sums"]])
     product = Kernel(f"tandem_product_{weights}", "product.o", [types["weights"], types["activations"], types["sums"]])
     weight_fifos, activation_fifos, sum_fifos, joined = streams(columns, types)
@@ -96,21 +94,20 @@ def design(generation: str, weights: str):
     for j in range(columns):
         for i in range(CORE_ROWS):
             # tools/tandem_npu_kernels.py finds these by name and refuses a build in which they do not lie at one address in all cores.
-            chunks = GlobalBuffer(array(PARAMETER_BYTES // 4, np.int32), name=f"chunks_{j}_{i}", use_write_rtp=True)
+            chunks = Buffer(array(PARAMETER_BYTES // 4, np.int32), name=f"chunks_{j}_{i}", use_write_rtp=True)
             workers.append(Worker(core, [weight_fifos[i][1].cons(), activation_fifos[j][1].cons(), sum_fifos[j][i].prod(), chunks, zero, product],
-                                  placement=Place(j, 2 + i), stack_size=2048))
+                                  tile=Place(j, 2 + i), stack_size=2048))
 
     # The sequence only ties the streams to shim channels and to the call's buffers: one chunk each. The worker writes its own instructions.
-    runtime = Runtime()
-    with runtime.sequence(array(CORE_ROWS * tile.weights, np.int8), array(columns * tile.activations, np.int8),
-                          array(columns * CORE_ROWS * tile.sums // 4, np.float32)) as (w, x, out):
-        runtime.start(*workers)
-        for i, (fifo, _) in enumerate(weight_fifos):
-            runtime.fill(fifo.prod(), w, placement=Place(i, 0))
-        for j, (fifo, _) in enumerate(activation_fifos):
-            runtime.fill(fifo.prod(), x, placement=Place(j, 0))
-            runtime.drain(joined[j].cons(), out, placement=Place(j, 0), wait=True)
-    return Program(NPU1() if generation == "aie2" else NPU2(), runtime).resolve_program(SequentialPlacer())
+    def sequence(w, x, out, *handles):
+        inputs, outputs = handles[:CORE_ROWS + columns], handles[CORE_ROWS + columns:]
+        for i, handle in enumerate(inputs):
+            handle.fill(w if i < CORE_ROWS else x)
+        for handle in outputs:
+            handle.drain(out, wait=True)
+    buffers = [array(CORE_ROWS * tile.weights, np.int8), array(columns * tile.activations, np.int8), array(columns * CORE_ROWS * tile.sums // 4, np.float32)]
+    handles = [f.prod() for f, _ in weight_fifos] + [f.prod() for f, _ in activation_fifos] + [f.cons() for f in joined]
+    return Program(NPU1() if generation == "aie2" else NPU2(), Runtime(sequence, buffers + handles), workers=workers).resolve_program()
 
 
 def main() -> None:
