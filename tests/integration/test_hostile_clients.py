@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
 import socket
 import tempfile
@@ -101,6 +102,17 @@ class HostileClientTest(unittest.TestCase):
             self.serves_on(c)
             for connection in idle + half:
                 connection.close()
+
+    def test_want_of_descriptors_ends_no_port(self):
+        with Cluster(TINY, npu="cpu", gpu="none") as c:
+            resource.prlimit(c.pids["gateway"], resource.RLIMIT_NOFILE, (120, 120))
+            for address in (c.grpc, c.http):
+                host, port = address.rsplit(":", 1)
+                many = [socket.create_connection((host, int(port))) for _ in range(300)]
+                for connection in many:
+                    connection.close()
+            self.assertEqual(c.status()["state"], "ready")
+            self.serves_on(c)
 
     def test_prompts_of_8_mib_delay_nobody(self):
         with Cluster(TINY, npu="cpu", gpu="none") as c:

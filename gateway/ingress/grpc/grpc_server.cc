@@ -3,8 +3,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <malloc.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -15,11 +13,12 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "gateway/ingress/grpc/grpc_listener.h"
 #include "gateway/ingress/grpc/inference_service.h"
 #include "gateway/ingress/grpc/reflection_service.h"
 #include "gateway/ingress/grpc/server_call.h"
+#include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
-#include "lib/base/unix_socket.h"
 
 namespace tandem {
 namespace {
@@ -104,8 +103,6 @@ void SetLimits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   const std::pair<const char*, int> arguments[] = {
-      // Two servers on one port would share the calls between them.
-      {GRPC_ARG_ALLOW_REUSEPORT, 0},
       {GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_streams_per_connection},
       {GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes},
       // Streams of which nothing is asked for hold no more than their first window.
@@ -136,7 +133,8 @@ struct GrpcServer::Impl {
   CallHost host;
   InferenceService service{host};
   ReflectionService reflection{host};
-  ListenAddress address;
+  std::unique_ptr<GrpcListener> listener;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
   std::atomic<grpc::Server*> listening = nullptr;  // for the pump, which starts first
   std::optional<bool> healthy;                     // as last reported
@@ -165,44 +163,47 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
                                                               const GrpcServerOptions& options,
                                                               GrpcBackend backend) {
   grpc::EnableDefaultHealthCheckService(true);
-  TANDEM_RETURN_IF_ERROR(CheckCanListen(address));
   auto impl = std::make_unique<Impl>(std::move(backend), options);
-  impl->address = address;
+  TANDEM_ASSIGN_OR_RETURN(
+      impl->listener,
+      GrpcListener::Listen(address, {.connections = options.max_connections,
+                                     .connections_per_peer = options.max_connections_per_peer}));
+  impl->host.listener = impl->listener.get();
   impl->pump = std::make_unique<Pump>([raw = impl.get()] {
     raw->UpdateHealth();
     raw->host.timers.Look();
     if (++raw->periods % kPeriodsBetweenReturns == 0) ReturnFreeMemory();
   });
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
+  impl->acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(&impl->service);
   builder.RegisterService(&impl->reflection);
   SetLimits(options, builder);
   impl->server = builder.BuildAndStart();
-  if (impl->server == nullptr || (!address.is_unix() && port == 0)) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", address.ToString(), " for gRPC: is it in use?"));
+  if (impl->server == nullptr) {
+    return absl::InternalError(Cat("gRPC does not start on ", address.ToString()));
   }
-  if (address.is_unix()) {
-    chmod(address.unix_path.c_str(), 0600);
-  } else {
-    impl->address.port = static_cast<std::uint16_t>(port);
-  }
+  impl->listener->Serve([acceptor = impl->acceptor.get()](int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.fd = fd;
+    acceptor->HandleNewConnection(&connection);
+  });
   impl->listening = impl->server.get();
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
 }
 
-std::string GrpcServer::address() const { return impl_->address.ToString(); }
+std::string GrpcServer::address() const { return impl_->listener->address().ToString(); }
 
 void GrpcServer::Shutdown(absl::Duration grace) {
   if (impl_->server == nullptr) return;
+  impl_->listener->Stop();
   impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   impl_->server->Wait();
   impl_->host.Join();
   impl_->pump.reset();
   impl_->server.reset();
-  if (impl_->address.is_unix()) unlink(impl_->address.unix_path.c_str());
 }
 
 }  // namespace tandem

@@ -22,6 +22,9 @@ struct GrpcServerOptions {
   int max_message_bytes = 8 << 20;  // received
   int workers = 2;                  // tokenise and plan requests
   int max_waiting_requests = 128;   // for a worker; further ones are UNAVAILABLE
+  // For one more, the connection that has been without a call for longest is closed.
+  std::size_t max_connections = 256;
+  std::size_t max_connections_per_peer = 64;  // of another machine
   int max_streams_per_connection = 64;
   // What gRPC itself may hold for connections and messages; it cancels calls to stay under it.
   std::size_t max_memory_bytes = 128 << 20;

@@ -75,6 +75,14 @@ absl::Status CallHost::Authorize(const grpc::CallbackServerContext& context) con
   return backend.keys->Check(std::string_view(found->second.data(), found->second.size()));
 }
 
+void CallHost::CallBegan(const grpc::CallbackServerContext& context) {
+  listener->CallBegan(context.peer());
+}
+
+void CallHost::CallEnded(const grpc::CallbackServerContext& context) {
+  listener->CallEnded(context.peer());
+}
+
 bool CallHost::Work(std::function<void()> work) {
   if (waiting_.fetch_add(1) >= options.max_waiting_requests) {
     --waiting_;

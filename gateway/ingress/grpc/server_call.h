@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "gateway/ingress/grpc/grpc_listener.h"
 #include "gateway/ingress/grpc/grpc_server.h"
 
 namespace tandem {
@@ -70,6 +71,9 @@ class CallHost {
   absl::Status Authorize(const grpc::CallbackServerContext& context) const;
   // Runs `work` on a thread that may take its time. False: too much waits for one already.
   bool Work(std::function<void()> work);
+  // From the request's message to the call's end: connections with calls are not closed for others.
+  void CallBegan(const grpc::CallbackServerContext& context);
+  void CallEnded(const grpc::CallbackServerContext& context);
   // Waits for all of it.
   void Join() { workers_.join(); }
 
@@ -78,6 +82,7 @@ class CallHost {
   CallTimers timers;
   // Hands work to the thread that writes answers; an engine's thread may only pass on news.
   std::function<void(std::function<void()>)> post;
+  GrpcListener* listener = nullptr;
 
  private:
   std::atomic<int> waiting_ = 0;
@@ -92,17 +97,22 @@ class OneRequestCall : public grpc::ServerBidiReactor<Request, Response> {
  public:
   void OnReadDone(bool ok) final {
     timer_->Clear();
+    if (ok) {
+      began_ = true;
+      host_.CallBegan(*context_);
+    }
     Received(ok ? absl::OkStatus()
                 : absl::InvalidArgumentError("expected one request message, found none"));
   }
   void OnDone() override {
     timer_->Forget();
+    if (began_) host_.CallEnded(*context_);
     delete this;
   }
 
  protected:
   OneRequestCall(CallHost& host, grpc::CallbackServerContext* context)
-      : host_(host), timer_(host.timers.Add(context)) {}
+      : host_(host), context_(context), timer_(host.timers.Add(context)) {}
   ~OneRequestCall() override = default;
 
   // Received follows, with request() there unless it brings an error.
@@ -118,8 +128,10 @@ class OneRequestCall : public grpc::ServerBidiReactor<Request, Response> {
 
  private:
   CallHost& host_;
+  grpc::CallbackServerContext* const context_;
   const std::shared_ptr<CallTimer> timer_;
   Request request_;
+  bool began_ = false;
 };
 
 // A call with one answer, which `answer` makes; on a worker where it may take long.

@@ -13,6 +13,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "tests/unit/gateway/ingress/grpc_fixture.h"
+#include "tests/unit/gateway/ingress/http_test_client.h"
 
 namespace tandem {
 namespace {
@@ -128,6 +129,45 @@ TEST_F(GrpcLimits, AnAnswerThatIsReadFarTooSlowlyIsCancelled) {
   engine_.WaitForCancel(1);
   context.TryCancel();
   EXPECT_FALSE(call->Finish().ok());
+}
+
+// Connections that say nothing give way; one with a call does not.
+TEST_F(GrpcLimits, ConnectionsWithoutCallsMakeRoom) {
+  options_.max_connections = 4;
+  Start();
+  grpc::ClientContext context;
+  auto running = stub_->Generate(&context, Request());
+  engine_.WaitForRequest(1);
+  std::vector<HttpTestClient> idle;
+  for (int i = 0; i < 40; ++i) {
+    idle.emplace_back(server_->address());
+    grpc::ChannelArguments own;
+    own.SetInt("test.number", i);
+    const auto channel =
+        grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), own);
+    grpc::ClientContext other;
+    other.set_wait_for_ready(true);
+    v1::ServedModel model;
+    EXPECT_TRUE(v1::Inference::NewStub(channel)->GetModel(&other, {}, &model).ok()) << i;
+  }
+  EXPECT_TRUE(idle.front().ReadToEnd());
+  engine_.Finish(1, FinishReason::kStop);
+  v1::GenerateResponse response;
+  while (running->Read(&response)) {
+  }
+  EXPECT_TRUE(running->Finish().ok());
+}
+
+TEST_F(GrpcLimits, ATakenPortIsAnErrorThatSaysSo) {
+  Start();
+  const auto address = ParseListenAddress(server_->address());
+  ASSERT_TRUE(address.ok());
+  const absl::Status status =
+      GrpcServer::Start(*address, options_,
+                        {.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = {}})
+          .status();
+  EXPECT_NE(status.message().find(server_->address()), absl::string_view::npos) << status;
+  EXPECT_NE(status.message().find("in use"), absl::string_view::npos) << status;
 }
 
 TEST_F(GrpcLimits, StreamsOfAConnectionAreBounded) {
