@@ -4,6 +4,8 @@ import sys
 import tempfile
 
 import grpc
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_tools import protoc
 
 address, protos = sys.argv[1:3]
@@ -75,4 +77,12 @@ call = stub.Generate(pb.GenerateRequest(text="a", ignore_eos=True), metadata=met
 next(call)
 call.cancel()
 assert generate(pb.GenerateRequest(text="a", max_tokens=1))[-1].usage.completion_tokens <= 1
+# Health as a client finds it that knows nothing but reflection.
+pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+health = pool.FindServiceByName("grpc.health.v1.Health").FindMethodByName("Check")
+question, reply = (message_factory.GetMessageClass(kind) for kind in (health.input_type, health.output_type))
+check = channel.unary_unary("/grpc.health.v1.Health/Check", request_serializer=question.SerializeToString, response_deserializer=reply.FromString)
+for service in ("", "tandem.v1.Inference"):
+    assert check(question(service=service), timeout=DEADLINE).status == 1, service
+assert {"tandem.v1.Inference", "grpc.health.v1.Health"} <= set(ProtoReflectionDescriptorDatabase(channel).get_services())
 print(f"grpcio {grpc.__version__}: passed")

@@ -39,12 +39,15 @@ def install(command, **options):
         raise Skipped(f"the registry is not reachable: {lines[0].strip()[:160]}")
 
 
+PYTHON_PACKAGES = ["openai", "grpcio", "grpcio-tools", "grpcio-reflection"]
+
+
 def python_with(cache, packages):
     folder = cache / "python"
     python = folder / "bin/python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    missing = run([python, "-c", "import openai, grpc, grpc_tools"], 60).returncode != 0
+    missing = run([python, "-c", "import openai, grpc, grpc_tools, grpc_reflection"], 60).returncode != 0
     if missing:
         install([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
     return python
@@ -62,7 +65,7 @@ def node_with(cache, package):
 
 
 def openai_python(options, cache):
-    python = python_with(cache, ["openai", "grpcio", "grpcio-tools"])
+    python = python_with(cache, PYTHON_PACKAGES)
     extra = ["--overload"] if options.overload else []
     return [python, HERE / "openai_client.py", options.base_url, *options.key, *extra]
 
@@ -75,7 +78,7 @@ def openai_node(options, cache):
 
 
 def grpc_python(options, cache):
-    python = python_with(cache, ["openai", "grpcio", "grpcio-tools"])
+    python = python_with(cache, PYTHON_PACKAGES)
     return [python, HERE / "grpc_client.py", options.grpc_address, PROTOS, *options.key]
 
 
