@@ -155,7 +155,9 @@ TEST(VulkanDevice, NeighboursInABucketDoNotChangeBits) {
 TEST(VulkanDevice, StepsAllocateNothingOnTheHost) {
   const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt4, 7);
   ASSERT_TRUE(model.ok()) << model.status();
-  const auto device = CreateVulkanDevice({});
+  VulkanDeviceOptions options;
+  options.device = "0";
+  const auto device = CreateVulkanDevice(options);
   ASSERT_TRUE(device.ok()) << device.status();
   const auto made = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
   ASSERT_TRUE(made.ok()) << made.status();
