@@ -119,20 +119,6 @@ void PrintSpeed(const Turn& turn) {
                turn.first_seconds * 1e3, rate);
 }
 
-// The gateway that the flags name, else that of the local cluster.
-absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const GatewayAddress& gateway) {
-  if (!gateway.grpc.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(std::string key, ReadApiKey(gateway.api_key_file));
-    return GatewayClient(gateway.grpc, std::move(key));
-  }
-  TANDEM_ASSIGN_OR_RETURN(const ClusterState state, ReadState(paths));
-  if (state.grpc.empty()) return absl::UnavailableError("the gateway does not listen yet");
-  TANDEM_ASSIGN_OR_RETURN(
-      std::string key,
-      ReadApiKey(gateway.api_key_file.empty() ? state.api_key_file : gateway.api_key_file));
-  return GatewayClient(state.grpc, std::move(key));
-}
-
 v1::GenerateRequest NewConversation(const ChatOptions& options) {
   v1::GenerateRequest request;
   request.mutable_chat();
@@ -190,6 +176,19 @@ int Converse(GatewayClient* client, const ChatOptions& options, const Interrupts
 }
 
 }  // namespace
+
+absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const GatewayAddress& gateway) {
+  if (!gateway.grpc.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(std::string key, ReadApiKey(gateway.api_key_file));
+    return GatewayClient(gateway.grpc, std::move(key));
+  }
+  TANDEM_ASSIGN_OR_RETURN(const ClusterState state, ReadState(paths));
+  if (state.grpc.empty()) return absl::UnavailableError("the gateway does not listen yet");
+  TANDEM_ASSIGN_OR_RETURN(
+      std::string key,
+      ReadApiKey(gateway.api_key_file.empty() ? state.api_key_file : gateway.api_key_file));
+  return GatewayClient(state.grpc, std::move(key));
+}
 
 int CommandChat(const ClusterPaths& paths, const ChatOptions& options) {
   const Interrupts interrupts;

@@ -67,8 +67,10 @@ GatewayClient::GatewayClient(const std::string& address, std::string api_key)
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  stub_ = v1::Inference::NewStub(
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+  const std::shared_ptr<grpc::Channel> channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  stub_ = v1::Inference::NewStub(channel);
+  tracing_ = v1::Tracing::NewStub(channel);
 }
 
 void GatewayClient::Prepare(grpc::ClientContext* context, absl::Duration timeout) const {
@@ -114,6 +116,15 @@ absl::StatusOr<std::string> GatewayClient::Detokenize(const std::vector<std::int
   v1::DetokenizeResponse response;
   TANDEM_RETURN_IF_ERROR(FromGrpc(stub_->Detokenize(&context, request, &response)));
   return response.text();
+}
+
+absl::StatusOr<v1::TraceResponse> GatewayClient::Trace(const v1::TraceRequest& request) {
+  grpc::ClientContext context;
+  Prepare(&context, kQuick);
+  v1::TraceResponse response;
+  const grpc::Status status = tracing_->Trace(&context, request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return response;
 }
 
 absl::Status GatewayClient::Generate(

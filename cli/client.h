@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "tandem/v1/inference.grpc.pb.h"
 #include "tandem/v1/loader.grpc.pb.h"
+#include "tandem/v1/trace.grpc.pb.h"
 
 namespace tandem {
 
@@ -23,6 +24,7 @@ class GatewayClient {
   absl::StatusOr<std::vector<std::int32_t>> Tokenize(const std::string& text, bool add_bos,
                                                      bool parse_special);
   absl::StatusOr<std::string> Detokenize(const std::vector<std::int32_t>& ids);
+  absl::StatusOr<v1::TraceResponse> Trace(const v1::TraceRequest& request);
   // Calls `on_message` for each message. As soon as `stop_fd` (-1: none) is readable the request is
   // cancelled, also before the first message; what came until then stands, and the result is OK.
   absl::Status Generate(const v1::GenerateRequest& request, int stop_fd,
@@ -31,6 +33,7 @@ class GatewayClient {
  private:
   void Prepare(grpc::ClientContext* context, absl::Duration timeout) const;
   std::unique_ptr<v1::Inference::Stub> stub_;
+  std::unique_ptr<v1::Tracing::Stub> tracing_;
   std::string api_key_;
 };
 

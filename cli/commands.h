@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
+#include "cli/client.h"
 #include "cli/cluster_files.h"
 #include "cli/up_options.h"
 
@@ -21,6 +23,9 @@ struct GatewayAddress {
   std::string api_key_file;  // empty: the file that the local cluster was started with
 };
 
+// The gateway that the flags name, else that of the local cluster.
+absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const GatewayAddress& gateway);
+
 struct ChatOptions {
   GatewayAddress gateway;
   std::string once;  // a single question; empty: interactive
@@ -36,6 +41,14 @@ struct TokenizeOptions {
   bool bos = false;
 };
 int CommandTokenize(const ClusterPaths& paths, const TokenizeOptions& options);
+
+struct TraceOptions {
+  GatewayAddress gateway;
+  std::int32_t seconds = 10;
+  // Empty: the summary alone.
+  std::string output;
+};
+int CommandTrace(const ClusterPaths& paths, const TraceOptions& options);
 
 int CommandDoctor();
 

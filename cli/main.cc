@@ -22,6 +22,7 @@ constexpr char kUsage[] =
     "  tandem status [--json]          processes, plan, device of each stage, edges, speed\n"
     "  tandem chat [--once TEXT]       talk to it\n"
     "  tandem tokenize [--decode]      text on standard input, ids out; and back\n"
+    "  tandem trace SECONDS            what every worker does, and how busy it is (--output FILE)\n"
     "  tandem doctor                   what devices, drivers, memory and limits are there\n"
     "  tandem version\n\n"
     "Every command shows its flags with --help, and takes --cluster NAME where a cluster is "
@@ -32,6 +33,8 @@ struct Command {
   std::string name;
   std::function<void(FlagList*)> add_flags;
   std::function<int()> run;
+  // The flag that a single word sets; empty: none.
+  std::string word_flag = {};
 };
 
 // What all commands share, filled by the flags.
@@ -43,6 +46,7 @@ struct CommandLine {
   UpOptions up;
   ChatOptions chat;
   TokenizeOptions tokenize;
+  TraceOptions trace;
 };
 
 void AddClusterFlag(FlagList* flags, CommandLine* line) {
@@ -110,6 +114,16 @@ std::vector<Command> Commands(CommandLine* line) {
          flags->Switch("bos", &line->tokenize.bos, "put the beginning-of-sequence token first");
        },
        with([line](const ClusterPaths& paths) { return CommandTokenize(paths, line->tokenize); })},
+      {"trace",
+       [line](FlagList* flags) {
+         AddClusterFlag(flags, line);
+         AddGatewayAddressFlags(flags, &line->trace.gateway);
+         flags->Number("seconds", &line->trace.seconds, 1, 600,
+                       "how long to record; may stand as a word of its own");
+         flags->Text("output", &line->trace.output, "file for Perfetto or Chrome");
+       },
+       with([line](const ClusterPaths& paths) { return CommandTrace(paths, line->trace); }),
+       "seconds"},
       {"doctor", [](FlagList*) {}, CommandDoctor},
   };
 }
@@ -122,8 +136,10 @@ absl::Status ParseArguments(const Command& command, const std::vector<std::strin
   flags.Switch("help", help, "print this and end");
   *help_text = flags.Help();
   TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> words, flags.Parse(arguments));
-  if (!words.empty())
-    return absl::InvalidArgumentError(Cat("unexpected argument '", words.front(), "'"));
+  const std::size_t known = command.word_flag.empty() ? 0 : 1;
+  if (words.size() > known)
+    return absl::InvalidArgumentError(Cat("unexpected argument '", words[known], "'"));
+  if (!words.empty()) TANDEM_RETURN_IF_ERROR(flags.Configure(command.word_flag, words.front()));
   if (line->config.empty() || *help) return absl::OkStatus();
   FlagList settings;
   AddUpFlags(&settings, &line->up);

@@ -51,6 +51,7 @@ class Gateway {
   absl::Status OpenPorts();
   absl::Status StartCluster(ClusterOptions options);
   absl::Status Serve();
+  std::shared_ptr<Cluster> CurrentCluster();
   ClusterStatus Status();
 
   const GatewayFlags flags_;
@@ -97,6 +98,11 @@ absl::Status Gateway::OpenPorts() {
   GrpcBackend backend{.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [this] {
                         return Status();
                       }};
+  backend.trace = [this](const v1::TraceRequest& request, v1::TraceResponse* response) {
+    const std::shared_ptr<Cluster> cluster = CurrentCluster();
+    return cluster != nullptr ? cluster->Trace(request, response)
+                              : absl::UnavailableError("waiting for the loader");
+  };
   absl::StatusOr<std::unique_ptr<GrpcServer>> grpc_server =
       GrpcServer::Start(grpc, GrpcServerOptions{}, std::move(backend));
   if (!grpc_server.ok()) return Annotate(grpc_server.status(), "--grpc");
@@ -109,12 +115,13 @@ absl::Status Gateway::OpenPorts() {
   return absl::OkStatus();
 }
 
+std::shared_ptr<Cluster> Gateway::CurrentCluster() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return cluster_;
+}
+
 ClusterStatus Gateway::Status() {
-  std::shared_ptr<Cluster> cluster;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    cluster = cluster_;
-  }
+  const std::shared_ptr<Cluster> cluster = CurrentCluster();
   ClusterStatus status;
   if (cluster != nullptr) {
     status = cluster->Status();

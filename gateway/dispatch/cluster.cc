@@ -65,11 +65,15 @@ absl::StatusOr<std::uint64_t> Cluster::Submit(GenerationRequest request,
 void Cluster::Cancel(std::uint64_t handle) { impl_->Cancel(handle); }
 const ServedModel& Cluster::model() const { return impl_->model(); }
 ClusterStatus Cluster::Status() const { return impl_->Status(); }
+absl::Status Cluster::Trace(const v1::TraceRequest& request, v1::TraceResponse* response) {
+  return impl_->trace().Read(request, response);
+}
 
 Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
                     std::shared_ptr<prometheus::Registry> registry)
     : setup_(std::move(setup)),
       metrics_(std::move(registry)),
+      trace_(setup_.workers, setup_.model.plan.name),
       loader_(std::move(loader)),
       coordinator_(setup_.recovery, setup_.scheduler, setup_.head),
       known_(setup_.workers.size()) {
@@ -213,7 +217,10 @@ void Cluster::Impl::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   coordinator_.Start(Now());
   while (!stop_) {
+    const std::int64_t begun_ns = MonotonicNanoseconds();
     coordinator_.Take(Now(), &effects_);
+    for (const StepPlan& plan : effects_.steps())
+      trace_.own().Record({plan.step_id, begun_ns, MonotonicNanoseconds(), TraceOp::kSchedule});
     Collect();
     const bool state_changed = last_state_ != State();
     if (state_changed) last_state_ = State();
@@ -250,7 +257,10 @@ void Cluster::Impl::TakeMessages() {
   std::swap(replies_, taken_replies_);
   for (std::unique_ptr<StepReply>& reply : taken_replies_) {
     known_[reply->worker].times.Add(reply->result.run, reply->result.wait);
+    const std::uint64_t step_id = reply->result.step_id;
     coordinator_.OnStepReply(reply.get(), Now());
+    trace_.own().Record({step_id, reply->arrived_ns, MonotonicNanoseconds(), TraceOp::kResult,
+                         static_cast<std::int16_t>(reply->worker)});
     free_replies_.push_back(std::move(reply));
   }
   taken_replies_.clear();
@@ -306,11 +316,13 @@ void Cluster::Impl::FailRemaining() {
 }
 
 void Cluster::Impl::SendStep(StepPlan* plan) {
+  const std::int64_t begun_ns = MonotonicNanoseconds();
   plan->timeout = setup_.options.step_timeout;
   v1::StepRequest request;
   *request.mutable_step() = ToProto(*plan);
   for (std::size_t i = 1; i < links_.size(); ++i) links_[i]->Send(request);
   links_[0]->Send(std::move(request));
+  trace_.own().Record({plan->step_id, begun_ns, MonotonicNanoseconds(), TraceOp::kSend});
 }
 
 // On one of gRPC's threads: the message is read there, the engine thread gets plain data.
@@ -325,6 +337,7 @@ void Cluster::Impl::OnStepResult(std::uint64_t round, std::size_t worker,
     }
   }
   if (reply == nullptr) reply = std::make_unique<StepReply>();
+  reply->arrived_ns = MonotonicNanoseconds();
   reply->round = round;
   reply->worker = worker;
   const absl::Status parsed = FromProto(result, setup_.model.config.vocab_size, &reply->result);

@@ -15,6 +15,11 @@
 #include "lib/model/kinds.h"
 #include "lib/model/step_limits.h"
 
+namespace tandem::v1 {
+class TraceRequest;
+class TraceResponse;
+}  // namespace tandem::v1
+
 namespace prometheus {
 class Registry;
 }
@@ -93,6 +98,8 @@ class Cluster final : public Engine {
 
   const ServedModel& model() const;
   ClusterStatus Status() const;
+  // As TraceCollector::Read.
+  absl::Status Trace(const v1::TraceRequest& request, v1::TraceResponse* response);
 
  private:
   class Impl;

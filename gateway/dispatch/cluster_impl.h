@@ -17,6 +17,7 @@
 #include "gateway/dispatch/cluster_setup.h"
 #include "gateway/dispatch/coordinator.h"
 #include "gateway/dispatch/links.h"
+#include "gateway/dispatch/trace_collector.h"
 
 namespace tandem {
 
@@ -40,6 +41,7 @@ class Cluster::Impl {
   void Cancel(std::uint64_t handle);
   const ServedModel& model() const { return setup_.model; }
   ClusterStatus Status() const;
+  TraceCollector& trace() { return trace_; }
 
  private:
   // Runs on the engine thread, under the lock.
@@ -80,6 +82,7 @@ class Cluster::Impl {
 
   const ClusterSetup setup_;
   ClusterMetrics metrics_;
+  TraceCollector trace_;
   std::unique_ptr<LoaderLink> loader_;
   std::vector<std::unique_ptr<WorkerLink>> links_;
 

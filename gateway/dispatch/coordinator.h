@@ -17,6 +17,8 @@ namespace tandem {
 struct StepReply {
   std::uint64_t round = 0;
   std::size_t worker = 0;
+  // CLOCK_MONOTONIC, for the trace.
+  std::int64_t arrived_ns = 0;
   // Not OK: the step failed whole, or the answer cannot be read.
   absl::Status status;
   // step_id always; sequences from the worker with the head, and failed ones from the others

@@ -146,7 +146,8 @@ void StepRunner::Account(const ListEntry& entry, std::int64_t begin_ns, std::int
   event.begin_ns = begin_ns;
   event.end_ns = end_ns;
   event.op = static_cast<TraceOp>(entry.op);
-  event.index = static_cast<std::int16_t>(entry.op == ListOp::kRun ? entry.stage : entry.edge);
+  event.index =
+      static_cast<std::int16_t>(entry.op == ListOp::kRun ? entry.stage : std::max(entry.edge, 0));
   event.micro_batch = static_cast<std::int16_t>(entry.micro_batch);
   parts_.trace->Record(event);
 }

@@ -13,6 +13,11 @@
 #include "gateway/ingress/serving.h"
 #include "lib/service/listen_address.h"
 
+namespace tandem::v1 {
+class TraceRequest;
+class TraceResponse;
+}  // namespace tandem::v1
+
 namespace tandem {
 
 // What GetStatus answers. Any thread; must not block.
@@ -44,9 +49,12 @@ struct GrpcBackend {
   const ApiKeys* keys = nullptr;
   IngressMetrics* metrics = nullptr;
   ClusterStatusSource status;
+  // What tandem.v1.Tracing answers. Any thread; may block for seconds.
+  std::function<absl::Status(const v1::TraceRequest& request, v1::TraceResponse* response)> trace =
+      nullptr;
 };
 
-// tandem.v1.Inference with health and reflection on one address. The health of "" and of
+// tandem.v1.Inference and Tracing with health and reflection on one address. The health of "" and of
 // "tandem.v1.Inference" follows Engine::Ready.
 class GrpcServer {
  public:

@@ -9,6 +9,7 @@
 #include "lib/base/strings.h"
 #include "lib/base/version.h"
 #include "lib/text/detokenizer.h"
+#include "tandem/v1/trace.pb.h"
 
 namespace tandem {
 namespace {
@@ -93,6 +94,11 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
       {.counted_as = "", .slow = false, .answer = [this](const auto&, auto& a) {
          a = ToWire(host_.backend.status());
          return absl::OkStatus();
+       }});
+  AddUnary<v1::TraceRequest, v1::TraceResponse>(
+      "/tandem.v1.Tracing/Trace",
+      {.counted_as = "", .slow = true, .answer = [this](const auto& q, auto& a) {
+         return host_.backend.trace(q, &a);
        }});
 }
 

@@ -9,7 +9,7 @@
 
 namespace tandem {
 
-// The methods of tandem.v1.Inference. With API keys set, each wants the metadata entry
+// The methods of tandem.v1.Inference and tandem.v1.Tracing. With API keys set, each wants the metadata entry
 // "authorization: Bearer KEY" and answers UNAUTHENTICATED without, before it reads the message.
 // Thread-safe.
 class InferenceService final : public grpc::Service {

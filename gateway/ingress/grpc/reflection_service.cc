@@ -11,6 +11,7 @@
 #include "grpc/reflection/v1/reflection.pb.h"
 #include "lib/base/strings.h"
 #include "tandem/v1/inference.pb.h"
+#include "tandem/v1/trace.pb.h"
 
 namespace tandem {
 namespace {
@@ -23,6 +24,7 @@ using google::protobuf::FileDescriptor;
 // The services of the port. v1alpha is answered as well, but nothing describes it.
 std::vector<std::string> ServiceNames() {
   return {v1::GenerateRequest::descriptor()->file()->service(0)->full_name(),
+          v1::TraceRequest::descriptor()->file()->service(0)->full_name(),
           grpc::health::v1::HealthCheckRequest::descriptor()->file()->service(0)->full_name(),
           reflection::ServerReflectionRequest::descriptor()->file()->service(0)->full_name()};
 }

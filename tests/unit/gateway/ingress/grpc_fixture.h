@@ -9,6 +9,7 @@
 
 #include "gateway/ingress/grpc/grpc_server.h"
 #include "tandem/v1/inference.grpc.pb.h"
+#include "tandem/v1/trace.grpc.pb.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 
 namespace tandem {
@@ -32,15 +33,26 @@ class GrpcTest : public ::testing::Test {
   void Start() {
     const auto address = ParseListenAddress("127.0.0.1:0");
     ASSERT_TRUE(address.ok());
-    auto server = GrpcServer::Start(
-        *address, options_,
-        {.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [] {
-           ClusterStatus status;
-           status.state = "ready";
-           status.workers.resize(1);
-           status.workers[0].name = "gpu0";
-           return status;
-         }});
+    auto server =
+        GrpcServer::Start(*address, options_,
+                          {.serving = &serving_,
+                           .keys = &keys_,
+                           .metrics = &metrics_,
+                           .status =
+                               [] {
+                                 ClusterStatus status;
+                                 status.state = "ready";
+                                 status.workers.resize(1);
+                                 status.workers[0].name = "gpu0";
+                                 return status;
+                               },
+                           .trace =
+                               [](const v1::TraceRequest& request, v1::TraceResponse* response) {
+                                 response->set_plan("split");
+                                 for (const auto& [process, next] : request.next())
+                                   response->add_missing(process);
+                                 return absl::OkStatus();
+                               }});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());

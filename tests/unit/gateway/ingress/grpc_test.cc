@@ -182,6 +182,17 @@ TEST_F(GrpcTest, TellsModelAndStatus) {
   EXPECT_EQ(status.workers(0).name(), "gpu0");
 }
 
+TEST_F(GrpcTest, PassesTracesOn) {
+  const auto tracing = v1::Tracing::NewStub(channel_);
+  v1::TraceRequest request;
+  (*request.mutable_next())["gpu0"] = 5;
+  v1::TraceResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(tracing->Trace(&context, request, &response).ok());
+  EXPECT_EQ(response.plan(), "split");
+  EXPECT_EQ(response.missing(0), "gpu0");
+}
+
 TEST_F(GrpcTest, KeysAreChecked) {
   auto keys = ApiKeys::Create({"secret"});
   ASSERT_TRUE(keys.ok());
@@ -196,6 +207,10 @@ TEST_F(GrpcTest, KeysAreChecked) {
   grpc::ClientContext wrong;
   wrong.AddMetadata("authorization", "Bearer nonsense");
   EXPECT_EQ(stub_->GetStatus(&wrong, {}, &status).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  v1::TraceResponse trace;
+  grpc::ClientContext tracing;
+  EXPECT_EQ(v1::Tracing::NewStub(channel_)->Trace(&tracing, {}, &trace).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
   grpc::ClientContext right;
   right.AddMetadata("authorization", "Bearer secret");
   EXPECT_TRUE(stub_->GetModel(&right, {}, &model).ok());

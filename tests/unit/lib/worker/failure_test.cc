@@ -406,9 +406,11 @@ TEST_F(FakeDeviceTest, MalformedStepsChangeNothing) {
 
 // Both workers leave the share out, also of the step that was sent ahead; the neighbours of the
 // bad sequence do not notice.
-TEST(FaultTest, ABadShareEndsAloneOnAllWorkers) {
+class FaultTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(FaultTest, ABadShareEndsAloneOnAllWorkers) {
   TestCluster cluster;
-  ASSERT_TRUE(cluster.Start(cluster.PlanOf("split"), 1, kHostPointer).ok());
+  ASSERT_TRUE(cluster.Start(cluster.PlanOf("split"), 1, {GetParam()}).ok());
   StepsClient npu(cluster.worker("npu0"));
   StepsClient gpu(cluster.worker("gpu0"));
   SlotPlanner good(cluster.config(), 0, 0);
@@ -438,6 +440,11 @@ TEST(FaultTest, ABadShareEndsAloneOnAllWorkers) {
     EXPECT_EQ(from_npu.sequences(0).error(), from_gpu.sequences(0).error());
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, FaultTest, testing::Values("host-pointer", "inline"),
+                         [](const auto& info) {
+                           return std::string(info.param) == "inline" ? "Inline" : "HostPointer";
+                         });
 
 }  // namespace
 }  // namespace tandem
