@@ -36,8 +36,9 @@ class ClockWorker final : public v1::Worker::Service {
 TEST(TraceCollectorTest, PutsAllOnOneClock) {
   ClockWorker here(0);
   ClockWorker far(3'600'000'000'000);
-  TraceCollector collector({{"gpu0", "gpu", here.address()}, {"npu0", "npu", far.address()}},
-                           "split");
+  TraceCollector collector(
+      {{"gpu0", WorkerRole::kGpu, here.address()}, {"npu0", WorkerRole::kNpu, far.address()}},
+      "split");
   v1::TraceRequest request;
   (*request.mutable_next())["npu0"] = 7;
   v1::TraceResponse response;
@@ -62,7 +63,7 @@ TEST(TraceCollectorTest, NamesAWorkerThatDoesNotAnswerAndRecordsItsOwn) {
     const ClockWorker worker(0);
     gone = worker.address();
   }
-  TraceCollector collector({{"gpu0", "gpu", gone}}, "gpu");
+  TraceCollector collector({{"gpu0", WorkerRole::kGpu, gone}}, "gpu");
   v1::TraceResponse first;
   ASSERT_TRUE(collector.Read({}, &first).ok());
   ASSERT_EQ(first.missing_size(), 1);
