@@ -27,29 +27,35 @@ class Registry;
 namespace tandem {
 
 struct ClusterWorker {
-  std::string name;  // "gpu0"
+  // "gpu0"
+  std::string name;
   WorkerRole role = WorkerRole::kGpu;
-  std::string address;  // gRPC: "unix:/run/.../gpu0.sock" or "host:port"
+  // gRPC: "unix:/run/.../gpu0.sock" or "host:port".
+  std::string address;
 };
 
 struct ClusterOptions {
   std::string loader_address;
   std::vector<ClusterWorker> workers;
-  std::string plan;  // MakePlan of lib/model/plan.h
+  // MakePlan of lib/model/plan.h.
+  std::string plan;
   // allowed, in this order
   std::vector<HandleKind> edge_kinds = {HandleKind::kDmaBuf, HandleKind::kHostPointer,
                                         HandleKind::kInline};
   std::int32_t edge_slots = 2;
   ActivationType activations = ActivationType::kFloat32;
   KvType kv_type = KvType::kFloat32;
-  StepLimits limits;  // max_blocks_per_sequence follows from the context
+  // max_blocks_per_sequence follows from the context.
+  StepLimits limits;
   // 0: kDefaultContextTokens, or the model's max_positions where that is less. More than the model
   // has is INVALID_ARGUMENT.
   std::int32_t context_tokens = 0;
   // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
   std::uint64_t kv_memory_bytes = 0;
-  std::int32_t max_waiting = 64;            // requests that may wait beyond limits.max_sequences
-  std::int32_t mixed_prefill_tokens = 256;  // prefill tokens of a step that also decodes
+  // Requests that may wait beyond limits.max_sequences.
+  std::int32_t max_waiting = 64;
+  // Prefill tokens of a step that also decodes.
+  std::int32_t mixed_prefill_tokens = 256;
   // Steps that are sent before the first one's results are back: the workers then never wait for
   // the gateway. 1 to 4.
   std::int32_t steps_in_flight = 2;
@@ -59,14 +65,16 @@ struct ClusterOptions {
   std::int32_t min_micro_batch_tokens = 32;
   // Bound of one step's message.
   std::int64_t max_step_bytes = kDefaultStepBytes;
-  absl::Duration start_timeout = absl::Minutes(5);  // for the loader to answer at all
+  // For the loader to answer at all.
+  absl::Duration start_timeout = absl::Minutes(5);
   absl::Duration recovery_timeout = absl::Seconds(60);
   // A worker that dies is noticed at once; this is for one that hangs. A long prompt on a slow
   // device takes minutes.
   absl::Duration step_timeout = absl::Minutes(5);
   absl::Duration prepare_timeout = absl::Minutes(10);
   absl::Duration connect_timeout = absl::Seconds(60);
-  std::function<bool()> cancelled;  // asked now and then while Start waits; may be empty
+  // Asked now and then while Start waits; may be empty.
+  std::function<bool()> cancelled;
   // Called when Status().state has changed, on the engine thread: it must not call the cluster. May
   // be empty.
   std::function<void()> on_state_change;
@@ -91,7 +99,8 @@ class Cluster final : public Engine {
   ~Cluster() override;
 
   EngineLimits limits() const override;
-  absl::Status Ready() const override;  // the message tells how far it is: "loading 42 %"
+  // The message tells how far it is: "loading 42 %".
+  absl::Status Ready() const override;
   absl::StatusOr<std::uint64_t> Submit(GenerationRequest request,
                                        std::shared_ptr<GenerationSink> sink) override;
   void Cancel(std::uint64_t handle) override;

@@ -69,7 +69,8 @@ struct ClusterMetrics::Families {
   prometheus::Family<prometheus::Counter>& wait_seconds;
   prometheus::Family<prometheus::Gauge>& edge_info;
   std::mutex mutex;
-  std::vector<prometheus::Gauge*> edges;  // guarded
+  // Guarded.
+  std::vector<prometheus::Gauge*> edges;
 };
 
 ClusterMetrics::ClusterMetrics(std::shared_ptr<prometheus::Registry> registry) {

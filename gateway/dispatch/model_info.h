@@ -12,13 +12,18 @@ namespace tandem {
 
 // What the loader told of the model, and how this cluster serves it. Fixed from Cluster::Start on.
 struct ServedModel {
-  ModelConfig config;  // eos_ids end a generation
+  // eos_ids end a generation.
+  ModelConfig config;
   Vocabulary vocabulary;
-  std::string weight_format;       // bf16, int8, int4, mixed
-  std::uint64_t weight_bytes = 0;  // all regions
-  std::vector<std::string> files;  // base names
+  // bf16, int8, int4, mixed.
+  std::string weight_format;
+  // All regions.
+  std::uint64_t weight_bytes = 0;
+  // Base names.
+  std::vector<std::string> files;
   std::string fingerprint;
-  std::int32_t context_tokens = 0;  // prompt and completion of one request together
+  // Prompt and completion of one request together.
+  std::int32_t context_tokens = 0;
   Plan plan;
 };
 
@@ -26,20 +31,24 @@ struct ServedModel {
 struct WorkerStatus {
   std::string name;
   WorkerRole role = WorkerRole::kGpu;
-  std::int64_t pid = 0;  // 0 and empty texts: it has never answered
+  // 0 and empty texts: it has never answered.
+  std::int64_t pid = 0;
   std::string device_kind;
   std::string device_name;
   std::string driver;
-  bool connected = false;  // takes part in the steps now
+  // Takes part in the steps now.
+  bool connected = false;
   std::string address;
-  std::vector<std::string> weight_imports;  // "layer.0.attention: zero-copy"
+  // "layer.0.attention: zero-copy"
+  std::vector<std::string> weight_imports;
 };
 
 struct EdgeStatus {
   std::string id;
   std::string from;
   std::string to;
-  std::string kind;  // dma-buf, host-pointer, inline
+  // dma-buf, host-pointer, inline.
+  std::string kind;
 };
 
 struct StageStatus {
@@ -49,20 +58,25 @@ struct StageStatus {
 };
 
 struct ClusterStatus {
-  std::string state;   // starting, ready, recovering, failed
-  std::string detail;  // one line for people
+  // Starting, ready, recovering, failed.
+  std::string state;
+  // One line for people.
+  std::string detail;
   std::string plan;
   std::string model;
   std::string weight_format;
   std::vector<WorkerStatus> workers;
   std::vector<EdgeStatus> edges;
   std::vector<StageStatus> stages;
-  double decode_tokens_per_second = 0;  // over the last ten seconds
+  // Over the last ten seconds.
+  double decode_tokens_per_second = 0;
   double prefill_tokens_per_second = 0;
   std::int32_t running = 0;
   std::int32_t waiting = 0;
-  std::uint64_t requests_total = 0;  // accepted since the start
-  std::uint64_t tokens_total = 0;    // generated since the start
+  // Accepted since the start.
+  std::uint64_t requests_total = 0;
+  // Generated since the start.
+  std::uint64_t tokens_total = 0;
   std::uint64_t recoveries = 0;
 };
 

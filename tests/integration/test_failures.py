@@ -177,7 +177,7 @@ class KillUnderLoadTest(unittest.TestCase):
         c.wait_ready()
 
     def test_each_process_in_turn(self):
-        with Cluster(TINY, npu="cpu", gpu="0", plan="split") as c:
+        with Cluster(TINY, npu="cpu", gpu=GPU, plan="split") as c:
             whole = [text for text, error in self.streams(c) if error is None]
             self.assertEqual(len(whole), STREAMS)
             self.assertEqual([text for text, _ in self.streams(c)], whole)
