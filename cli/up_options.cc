@@ -85,10 +85,14 @@ std::string Address(const ClusterPaths& paths, const std::string& process) {
 
 ProcessSpec LoaderProcess(const UpOptions& o, const ClusterPaths& paths,
                           const std::string& folder) {
+  // A loader that died takes back what they still have mapped.
+  std::string sockets;
+  for (const WorkerOptions& w : o.workers)
+    sockets += Cat(sockets.empty() ? "" : ",", paths.Socket(w.name + ".fd"));
   ProcessSpec spec{"loader",
                    ProcessKind::kLoader,
                    {folder + "/tandem-loader", "--listen=" + LoaderAddress(paths),
-                    "--region_socket=" + paths.Socket("regions")}};
+                    "--region_socket=" + paths.Socket("regions"), "--adopt_from=" + sockets}};
   AppendChanged(AddLoaderFlags, o.loader, &spec.command);
   AppendChanged(AddLogFlags, o.log, &spec.command);
   return spec;

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/thread_pool.h"
@@ -24,6 +25,7 @@
 #include "lib/service/process.h"
 #include "loader/pack/model_packer.h"
 #include "loader/read/model_source.h"
+#include "loader/serve/adopt.h"
 #include "loader/serve/loader_server.h"
 
 namespace tandem {
@@ -38,6 +40,7 @@ struct LoaderFlags {
   CpuDeviceSettings cpu;  // here: the threads that read and pack
   std::string listen;
   std::string region_socket;
+  std::string adopt_from;
   std::string ready_file;
   bool check = false;
 };
@@ -62,8 +65,11 @@ std::string Gigabytes(std::uint64_t bytes) {
 // The load in the background: `done_fd` becomes readable at its end.
 class LoadThread {
  public:
-  LoadThread(const ModelPacker& packer, int threads, ProgressTracker& tracker, LoaderServer& server)
-      : done_fd_(::eventfd(0, EFD_CLOEXEC)), thread_([this, &packer, threads, &tracker, &server] {
+  LoadThread(const ModelPacker& packer, AdoptRequest adopt, int threads, ProgressTracker& tracker,
+             LoaderServer& server)
+      : adopt_(std::move(adopt)),
+        done_fd_(::eventfd(0, EFD_CLOEXEC)),
+        thread_([this, &packer, threads, &tracker, &server] {
           status_ = Load(packer, threads, tracker, server);
           const std::uint64_t one = 1;
           TANDEM_CHECK(::write(done_fd_.get(), &one, sizeof(one)) == sizeof(one));
@@ -85,7 +91,13 @@ class LoadThread {
     options.on_progress = [&](const PackProgress& p) {
       tracker.Add(p.tensor->name, p.bytes, p.tensor_is_done);
     };
-    TANDEM_ASSIGN_OR_RETURN(std::vector<SealedRegion> regions, packer.Pack(pool, options));
+    std::vector<SealedRegion> adopted = AdoptRegions(adopt_, pool);
+    if (!adopted.empty()) {
+      spdlog::info("{} of {} regions taken back from the workers, whole and unchanged",
+                   adopted.size(), packer.layouts().size());
+    }
+    TANDEM_ASSIGN_OR_RETURN(std::vector<SealedRegion> regions,
+                            packer.Pack(pool, options, std::move(adopted)));
     TANDEM_RETURN_IF_ERROR(server.Publish(std::move(regions)));
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
     spdlog::info("ready: {} of weights in {:.2f} s, {} threads", Gigabytes(packer.total_bytes()),
@@ -93,6 +105,7 @@ class LoadThread {
     return absl::OkStatus();
   }
 
+  const AdoptRequest adopt_;
   UniqueFd done_fd_;
   std::atomic<bool> cancel_ = false;
   absl::Status status_;
@@ -117,19 +130,25 @@ int Check(const ModelSource& source, const ModelPacker& packer, int threads) {
 
 // Until the load has failed or a signal asks to stop.
 int Serve(LoaderServer& server, LoadThread& load, const StopSignals& signals) {
-  std::array<pollfd, 2> entries{{{signals.fd(), POLLIN, 0}, {load.done_fd(), POLLIN, 0}}};
-  nfds_t watched = 2;
+  std::array<pollfd, 3> entries{
+      {{signals.fd(), POLLIN, 0}, {server.damage_fd(), POLLIN, 0}, {load.done_fd(), POLLIN, 0}}};
+  nfds_t watched = 3;
   while (true) {
     if (::poll(entries.data(), watched, -1) < 0) {
       if (errno == EINTR) continue;
       return Fail(absl::ErrnoToStatus(errno, "poll"));
     }
-    const bool load_is_over = watched == 2 && entries[1].revents != 0;
+    const bool load_is_over = watched == 3 && entries[2].revents != 0;
     if (entries[0].revents != 0) {
       spdlog::info("stopping");
       server.Shutdown(kShutdownGrace);
-      if (watched == 2) load.Join(/*cancel=*/true).IgnoreError();
+      if (watched == 3) load.Join(/*cancel=*/true).IgnoreError();
       return 0;
+    }
+    if (entries[1].revents != 0) {
+      server.Shutdown(kShutdownGrace);
+      if (watched == 3) load.Join(/*cancel=*/true).IgnoreError();
+      return Fail(server.damage());
     }
     if (!load_is_over) continue;
     const absl::Status status = load.Join(/*cancel=*/false);
@@ -138,7 +157,7 @@ int Serve(LoaderServer& server, LoadThread& load, const StopSignals& signals) {
       server.Shutdown(kShutdownGrace);
       return Fail(status);
     }
-    watched = 1;
+    watched = 2;
   }
 }
 
@@ -167,7 +186,11 @@ int Run(const LoaderFlags& flags) {
   const absl::StatusOr<ReadyFile> ready =
       ReadyFile::Write(flags.ready_file, absl::StrCat((*server)->address(), "\n"));
   if (!ready.ok()) return Fail(ready.status());
-  LoadThread load(*packer, threads, tracker, **server);
+  LoadThread load(*packer,
+                  {absl::StrSplit(flags.adopt_from, ',', absl::SkipEmpty()),
+                   ModelFingerprint(**source, NameOf(flags.settings.quant)), (*source)->config(),
+                   packer->layouts()},
+                  threads, tracker, **server);
   return Serve(**server, load, *signals);
 }
 
@@ -179,6 +202,9 @@ int Main(int argc, char** argv) {
             "where gRPC listens: unix:/path or a loopback address (port 0: any free one)");
   list.Text("region_socket", &flags.region_socket,
             "path of the Unix socket that hands out the regions' descriptors");
+  list.Text("adopt_from", &flags.adopt_from,
+            "descriptor sockets of workers, separated by commas: regions of this model that they "
+            "still have mapped are taken back instead of packed anew");
   list.Text("ready_file", &flags.ready_file,
             "gets the address, whole or not at all, once the loader listens");
   AddCpuDeviceFlags(&list, &flags.cpu);

@@ -8,6 +8,7 @@
 #include "gateway/dispatch/cluster_impl.h"
 #include "gateway/dispatch/edge_specs.h"
 #include "lib/model/plan.h"
+#include "lib/wire/memory_wire.h"
 #include "lib/wire/model_wire.h"
 
 namespace tandem {
@@ -57,16 +58,6 @@ void Cluster::Impl::Load(const RecoveryAction& action) {
     });
   };
   loader_->Load(setup_.regions, action.timeout, std::move(handlers));
-}
-
-// A worker of another version may know kinds that are not known here: they are not used.
-static std::vector<HandleKind> KnownKinds(const v1::WorkerDescription& description) {
-  std::vector<HandleKind> kinds;
-  for (const std::string& name : description.edge_kinds()) {
-    if (const auto kind = ParseEnum<HandleKind>("edge kind", name); kind.ok())
-      kinds.push_back(*kind);
-  }
-  return kinds;
 }
 
 absl::Status Cluster::Impl::CheckDescription(std::size_t worker,
@@ -133,13 +124,14 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
   std::vector<EdgeWorker> workers;
   for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
     const v1::WorkerDescription& told = known_[i].description;
-    workers.push_back({setup_.workers[i].name, setup_.workers[i].role, setup_.workers[i].address,
-                       told.fd_socket(), told.host(), KnownKinds(told)});
+    workers.push_back({setup_.workers[i].name, setup_.workers[i].address, told.fd_socket(),
+                       told.host(), FromProto(told.memory())});
   }
+  const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
+                      std::max(setup_.options.edge_slots, setup_.scheduler.micro_batches + 1),
+                      setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};
   absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
-      MakeEdgeSpecs(setup_.model.plan, workers, setup_.options.edge_kinds,
-                    // One more than micro-batches: a producer then runs ahead of its consumer.
-                    std::max(setup_.options.edge_slots, setup_.scheduler.micro_batches + 1));
+      MakeEdgeSpecs(setup_.model.plan, workers, setup_.options.edge_kinds, ring);
   if (!specs.ok()) {
     Post([this, round = action.round, status = specs.status()](absl::Duration now) {
       coordinator_.OnReply(round, ClusterPhase::kConnecting, 0, status, now);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "lib/memory/memory_declaration.h"
 #include "lib/model/plan.h"
 
 namespace tandem::v1 {
@@ -16,19 +17,25 @@ namespace tandem {
 // What the gateway knows of a worker when it joins the edges.
 struct EdgeWorker {
   std::string name;
-  WorkerRole role = WorkerRole::kGpu;  // npu workers own the memory of their edges
-  std::string address;                 // gRPC
+  std::string address;  // gRPC
   std::string fd_socket;
-  std::string host;               // WorkerDescription.host: memory is shared within one only
-  std::vector<HandleKind> kinds;  // WorkerDescription.edge_kinds
+  std::string host;  // WorkerDescription.host: memory is shared within one only
+  MemoryDeclaration memory;
 };
 
-// One spec for each edge of the plan, id "from>to". Kinds: those of `allowed`, in its order, that
-// both ends can use; between two hosts only `inline`, which every worker can use.
-// FAILED_PRECONDITION names an edge for which none is left.
+// The rings of all edges: `slots` slots of (max_tokens, hidden_size) float32, in whole pages.
+struct EdgeRing {
+  std::int32_t slots = 1;
+  std::int32_t max_tokens = 0;
+  std::int32_t hidden_size = 0;
+};
+
+// One spec for each edge of the plan, id "from>to", its owner and kinds as AgreeOnEdge says; an end
+// without a descriptor socket takes part in `inline` edges only. `allowed` holds kinds, best
+// first. FAILED_PRECONDITION names an edge for which none is left.
 absl::StatusOr<std::vector<v1::EdgeSpec>> MakeEdgeSpecs(const Plan& plan,
                                                         const std::vector<EdgeWorker>& workers,
                                                         const std::vector<HandleKind>& allowed,
-                                                        std::int32_t slots);
+                                                        const EdgeRing& ring);
 
 }  // namespace tandem

@@ -1,5 +1,7 @@
 #include "gpu-worker/stage/vulkan_device.h"
 
+#include <spdlog/spdlog.h>
+
 #include <utility>
 
 #include "gpu-worker/stage/device_context.h"
@@ -13,6 +15,7 @@
 #include "gpu-worker/vulkan/physical_device.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/memory/edge_rule.h"
 
 namespace tandem {
 namespace {
@@ -41,11 +44,15 @@ class VulkanDevice final : public Device {
   }
 
   absl::Status Start() {
+    memory_ = DeclareVulkanMemory(*device_);
+    spdlog::info("device \"{}\": memory of other processes: {}", info_.name,
+                 DeclarationText(memory_));
     TANDEM_ASSIGN_OR_RETURN(probe_, Probe::Create(context_));
     return probe_->Run();
   }
 
   const DeviceInfo& info() const override { return info_; }
+  const MemoryDeclaration& memory() const override { return memory_; }
 
   DeviceCounters counters() const override {
     const vulkan::Counters& counters = device_->counters();
@@ -99,6 +106,7 @@ class VulkanDevice final : public Device {
   const DeviceContext context_;
   const bool upload_;
   DeviceInfo info_;
+  MemoryDeclaration memory_;
   std::unique_ptr<tandem::Probe> probe_;
 };
 

@@ -1,11 +1,10 @@
 #include "gpu-worker/stage/vulkan_residual.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
+#include "lib/base/dma_buf.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -36,17 +35,6 @@ absl::Status Unknown(const vulkan::LogicalDevice& device, std::string_view verb,
                                       verb, " a ", kWhat, " by ", NameOf(kind)));
 }
 
-// A dma-buf knows its size and keeps it. Some drivers take a memfd for one: that must be sealed.
-absl::Status CheckDmaBuf(int fd, std::uint64_t bytes) {
-  if (fcntl(fd, F_GET_SEALS) >= 0) return CheckSealedSize(fd, bytes);
-  const off_t size = lseek(fd, 0, SEEK_END);
-  if (size < 0 || static_cast<std::uint64_t>(size) < bytes) {
-    return absl::InvalidArgumentError(
-        Cat(kWhat, ": expected a dma-buf of at least ", bytes, " bytes, found ", size));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<VulkanResidual>> VulkanResidual::Create(
@@ -66,17 +54,25 @@ absl::StatusOr<std::unique_ptr<VulkanResidual>> VulkanResidual::Import(
   TANDEM_RETURN_IF_ERROR(CheckLayout(device, layout));
   auto residual =
       std::unique_ptr<VulkanResidual>(new VulkanResidual(layout, kind == HandleKind::kDmaBuf));
-  if (kind == HandleKind::kDmaBuf) {
-    if (!device.physical().dma_buf_import) return Unknown(device, "import", kind);
-    TANDEM_RETURN_IF_ERROR(CheckDmaBuf(fd.get(), layout.total_bytes()));
+  const MemoryKind expected =
+      kind == HandleKind::kDmaBuf ? MemoryKind::kDmaBuf : MemoryKind::kMemfd;
+  if (expected == MemoryKind::kDmaBuf && !device.physical().dma_buf_import)
+    return Unknown(device, "import", kind);
+  TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
+                          SharedMemory::Take(std::move(fd), layout.total_bytes()));
+  if (memory.kind != expected) {
+    // Some drivers would take one for the other.
+    return absl::InvalidArgumentError(Cat(kWhat, ": expected a ", MemoryKindName(expected),
+                                          ", found a ", MemoryKindName(memory.kind)));
+  }
+  if (expected == MemoryKind::kDmaBuf) {
     TANDEM_ASSIGN_OR_RETURN(
         residual->buffer_,
-        vulkan::Buffer::ImportDmaBuf(device, std::move(fd), layout.total_bytes(), kWhat));
+        vulkan::Buffer::ImportDmaBuf(device, std::move(memory.fd), layout.total_bytes(), kWhat));
     return residual;
   }
-  TANDEM_RETURN_IF_ERROR(CheckSealedSize(fd.get(), layout.total_bytes()));
-  TANDEM_ASSIGN_OR_RETURN(residual->mapping_,
-                          Mapping::Map(fd.get(), layout.total_bytes(), /*writable=*/true));
+  TANDEM_ASSIGN_OR_RETURN(residual->mapping_, Mapping::Map(memory.fd.get(), layout.total_bytes(),
+                                                           /*writable=*/true));
   TANDEM_ASSIGN_OR_RETURN(
       residual->buffer_,
       vulkan::Buffer::ImportHost(device, residual->mapping_.data(), layout.total_bytes(), kWhat));
@@ -92,6 +88,37 @@ absl::StatusOr<std::unique_ptr<VulkanResidual>> VulkanResidual::Export(
   TANDEM_ASSIGN_OR_RETURN(residual->buffer_,
                           vulkan::Buffer::ExportDmaBuf(device, layout.total_bytes(), kWhat, fd));
   return residual;
+}
+
+MemoryDeclaration DeclareVulkanMemory(const vulkan::LogicalDevice& device) {
+  const vulkan::PhysicalDevice& physical = device.physical();
+  const std::uint64_t most =
+      std::min<std::uint64_t>(physical.max_allocation_bytes, physical.limits.maxStorageBufferRange);
+  const ResidualLayout page = MakeResidualLayout(1, 1, 32);
+  const auto tried = [&](HandleKind kind, absl::StatusOr<SharedMemory> memory) {
+    if (!memory.ok()) return memory.status();
+    return VulkanResidual::Import(device, kind, std::move(memory->fd), page).status();
+  };
+  MemoryDeclaration declared;
+  absl::StatusOr<SharedMemory> memfd = SharedMemory::Create("tandem-trial", page.total_bytes());
+  if (memfd.ok() && SealSize(memfd->fd.get()).ok() &&
+      tried(HandleKind::kHostPointer, std::move(memfd)).ok()) {
+    declared.host_pointer = {most, most};
+  }
+  const std::uint64_t system = LargestDmaBuf();
+  if (physical.dma_buf_import &&
+      (system == 0 ||
+       tried(HandleKind::kDmaBuf, AllocateDmaBuf("tandem-trial", page.total_bytes())).ok())) {
+    declared.dma_buf.import_bytes = most;
+    declared.dma_buf.export_bytes = std::min(most, system);
+  }
+  UniqueFd own;
+  if (physical.dma_buf_export &&
+      VulkanResidual::Export(device, HandleKind::kDmaBuf, page, &own).ok() && IsDmaBuf(own.get())) {
+    declared.dma_buf.export_bytes = most;
+  }
+  declared.host_view = declared.dma_buf.export_bytes != 0;
+  return declared;
 }
 
 }  // namespace tandem

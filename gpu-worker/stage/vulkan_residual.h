@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <span>
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/vulkan/buffer.h"
@@ -10,6 +12,10 @@
 #include "lib/device/device.h"
 
 namespace tandem {
+
+// What the device imports and exports, found by trying with one page: a driver's list of extensions
+// does not tell whether it takes the pages of a memfd.
+MemoryDeclaration DeclareVulkanMemory(const vulkan::LogicalDevice& device);
 
 // A ring of residual slots that this device reads or writes.
 class VulkanResidual final : public ResidualBuffer {
@@ -25,6 +31,10 @@ class VulkanResidual final : public ResidualBuffer {
                                                                 UniqueFd* fd);
 
   const ResidualLayout& layout() const override { return layout_; }
+  std::span<std::byte> host_view() const override {
+    if (mapping_.data() != nullptr) return {mapping_.data(), mapping_.size()};
+    return {buffer_.data(), buffer_.data() == nullptr ? 0 : buffer_.bytes()};
+  }
   const vulkan::Buffer& buffer() const { return buffer_; }
   // Another device's or process's too, by a handle of the driver: its ownership is taken and given
   // back around every use.

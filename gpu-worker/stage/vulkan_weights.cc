@@ -1,5 +1,7 @@
 #include "gpu-worker/stage/vulkan_weights.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -11,26 +13,42 @@
 
 namespace tandem {
 
+std::string_view VulkanWeights::import_kind() const {
+  switch (path_) {
+    case WeightPath::kDmaBuf:
+      return "dma-buf";
+    case WeightPath::kHostPointer:
+      return "host-pointer";
+    case WeightPath::kUpload:
+      return "upload to its own memory";
+    case WeightPath::kUploadAsAsked:
+      return "upload as asked for";
+  }
+  TANDEM_CHECK(false && "unknown WeightPath");
+}
+
 absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(vulkan::LogicalDevice& device,
-                                                         const ByteSpan& window) const {
+                                                         const ByteSpan& window,
+                                                         UniqueFd dma_buf) const {
   const std::string what = Cat("weights of region '", region_->manifest().name, "'");
   const std::span<const std::byte> bytes = region_->bytes();
   const std::byte* begin = bytes.data() + window.offset;
-  if (upload_) {
-    TANDEM_ASSIGN_OR_RETURN(
-        vulkan::Buffer buffer,
-        vulkan::Buffer::Create(device, window.bytes, vulkan::Placement::kDevice, what));
-    const std::uint64_t there = std::min<std::uint64_t>(window.bytes, bytes.size() - window.offset);
-    TANDEM_RETURN_IF_ERROR(Annotate(Upload(device, {begin, there}, buffer), what));
-    return buffer;
+  switch (path_) {
+    case WeightPath::kDmaBuf:
+      return vulkan::Buffer::ImportDmaBuf(device, std::move(dma_buf), window.bytes, what);
+    case WeightPath::kHostPointer:
+      // Kernels only read weights; the driver's signature knows no const.
+      return vulkan::Buffer::ImportHost(device, const_cast<std::byte*>(begin), window.bytes, what);
+    case WeightPath::kUpload:
+    case WeightPath::kUploadAsAsked:
+      break;
   }
-  // Kernels only read weights; the driver's signature knows no const.
-  absl::StatusOr<vulkan::Buffer> buffer =
-      vulkan::Buffer::ImportHost(device, const_cast<std::byte*>(begin), window.bytes, what);
-  if (buffer.ok()) return buffer;
-  return Annotate(buffer.status(),
-                  "the device shares memory with the processor, but cannot use the weights where "
-                  "they are (--gpu_weights=upload copies them)");
+  TANDEM_ASSIGN_OR_RETURN(
+      vulkan::Buffer buffer,
+      vulkan::Buffer::Create(device, window.bytes, vulkan::Placement::kDevice, what));
+  const std::uint64_t there = std::min<std::uint64_t>(window.bytes, bytes.size() - window.offset);
+  TANDEM_RETURN_IF_ERROR(Annotate(Upload(device, {begin, there}, buffer), what));
+  return buffer;
 }
 
 vulkan::BufferSlice VulkanWeights::SliceOf(const WeightLayout& layout, const ByteSpan& span) const {
@@ -40,13 +58,49 @@ vulkan::BufferSlice VulkanWeights::SliceOf(const WeightLayout& layout, const Byt
 
 absl::StatusOr<std::shared_ptr<const VulkanWeights>> VulkanWeights::Create(
     vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, bool upload) {
-  auto weights = std::shared_ptr<VulkanWeights>(new VulkanWeights(std::move(region), upload));
+  std::vector<UniqueFd> dma_bufs = region->TakeWindows();
+  // A GPU with memory of its own computes from that; no other one copies unasked.
+  const bool unified = device.physical().unified_memory();
+  if (upload || !unified) {
+    return Make(device, std::move(region),
+                unified ? WeightPath::kUploadAsAsked : WeightPath::kUpload, {});
+  }
+  absl::Status by_dma_buf = absl::UnimplementedError(
+      dma_bufs.empty() ? "the loader has none to give: it needs /dev/udmabuf (tandem doctor)"
+                       : "the driver imports none");
+  if (!dma_bufs.empty() && device.physical().dma_buf_import) {
+    auto weights = Make(device, region, WeightPath::kDmaBuf, std::move(dma_bufs));
+    if (weights.ok()) return weights;
+    by_dma_buf = weights.status();
+    spdlog::warn("region '{}': not as a dma-buf: {}", region->manifest().name,
+                 by_dma_buf.ToString());
+  }
+  auto weights = Make(device, region, WeightPath::kHostPointer, {});
+  if (weights.ok()) return weights;
+  return absl::Status(
+      weights.status().code(),
+      Cat("the device shares memory with the processor, but cannot use the weights where "
+          "they are: as dma-bufs: ",
+          by_dma_buf.message(), "; by host pointer: ", weights.status().message(),
+          " (--weights=upload, or tandem up --gpu_weights=upload, copies them)"));
+}
+
+absl::StatusOr<std::shared_ptr<const VulkanWeights>> VulkanWeights::Make(
+    vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, WeightPath path,
+    std::vector<UniqueFd> dma_bufs) {
+  auto weights = std::shared_ptr<VulkanWeights>(new VulkanWeights(std::move(region), path));
   const RegionManifest& manifest = weights->manifest();
-  TANDEM_ASSIGN_OR_RETURN(const WeightLayout layout,
-                          LayOutWeights(manifest, device.physical().limits.maxStorageBufferRange,
-                                        device.physical().max_allocation_bytes));
-  for (const ByteSpan& window : layout.windows) {
-    TANDEM_ASSIGN_OR_RETURN(vulkan::Buffer buffer, weights->MakeWindow(device, window));
+  std::vector<ByteSpan> windows = manifest.windows;
+  if (path != WeightPath::kDmaBuf) {
+    TANDEM_ASSIGN_OR_RETURN(windows, WindowsOf(manifest, device.physical().max_allocation_bytes));
+  }
+  dma_bufs.resize(windows.size());
+  TANDEM_ASSIGN_OR_RETURN(
+      const WeightLayout layout,
+      LayOutWeights(manifest, device.physical().limits.maxStorageBufferRange, std::move(windows)));
+  for (std::size_t i = 0; i < layout.windows.size(); ++i) {
+    TANDEM_ASSIGN_OR_RETURN(vulkan::Buffer buffer,
+                            weights->MakeWindow(device, layout.windows[i], std::move(dma_bufs[i])));
     weights->windows_.push_back(std::move(buffer));
   }
   for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {

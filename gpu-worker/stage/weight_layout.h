@@ -9,13 +9,8 @@
 namespace tandem {
 
 // How a region of weights is cut for a device. A descriptor sees at most `max_range` bytes, so
-// large matrices are cut into chunks of rows; one allocation or import holds at most `max_window`
-// bytes, so the region is covered by windows. Windows start and end at pages and may share one.
-
-struct ByteSpan {
-  std::uint64_t offset = 0;  // from the region's start
-  std::uint64_t bytes = 0;   // rounded up to 16
-};
+// large matrices are cut into chunks of rows; one allocation or import holds one window, so no
+// chunk's plane crosses a window's end.
 
 struct RowChunk {
   std::int64_t first_row = 0;
@@ -29,13 +24,11 @@ struct WeightLayout {
   std::vector<ByteSpan> windows;               // ascending
 };
 
-// Chunks start at multiples of kChunkRows rows, which keeps every offset a multiple of 256 bytes,
-// all that Vulkan may ask for.
-inline constexpr std::int64_t kChunkRows = 256;
-
-// UNIMPLEMENTED when kChunkRows rows of a matrix are larger than a descriptor may be.
+// `windows` cover the region: WindowsOf, or those that the loader hands out. A span's bytes are
+// rounded up to 16. UNIMPLEMENTED when kChunkRows rows of a matrix are larger than a descriptor may
+// be, or lie in no window.
 absl::StatusOr<WeightLayout> LayOutWeights(const RegionManifest& manifest, std::uint64_t max_range,
-                                           std::uint64_t max_window);
+                                           std::vector<ByteSpan> windows);
 
 // The window that holds `span`: its index.
 std::size_t WindowOf(const WeightLayout& layout, const ByteSpan& span);

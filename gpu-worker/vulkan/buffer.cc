@@ -120,8 +120,9 @@ absl::StatusOr<Buffer> Buffer::ImportHost(const LogicalDevice& device, void* dat
   const std::uint32_t allowed = pointer.memoryTypeBits & buffer.Requirements().memoryTypeBits;
   TANDEM_ASSIGN_OR_RETURN(
       const std::uint32_t type,
-      device.MemoryType(allowed, 0,
-                        VK_MEMORY_PROPERTY_HOST_COHERENT_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT));
+      // The other end of an edge writes and reads these pages without asking the driver.
+      device.MemoryType(allowed, VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+                        VK_MEMORY_PROPERTY_HOST_CACHED_BIT));
   auto import = Structure<VkImportMemoryHostPointerInfoEXT>(
       VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT);
   import.handleType = kHandle;
@@ -169,7 +170,10 @@ absl::StatusOr<Buffer> Buffer::ExportDmaBuf(const LogicalDevice& device, std::ui
   const VkMemoryRequirements requirements = buffer.Requirements();
   TANDEM_ASSIGN_OR_RETURN(
       const std::uint32_t type,
-      device.MemoryType(requirements.memoryTypeBits, 0, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT));
+      // Another process maps it, and this one where the rows go on over gRPC.
+      device.MemoryType(requirements.memoryTypeBits,
+                        VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+                        VK_MEMORY_PROPERTY_HOST_CACHED_BIT));
   auto dedicated =
       Structure<VkMemoryDedicatedAllocateInfo>(VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO);
   dedicated.buffer = buffer.buffer_;
@@ -181,6 +185,7 @@ absl::StatusOr<Buffer> Buffer::ExportDmaBuf(const LogicalDevice& device, std::ui
                           DeviceMemory::Allocate(device, requirements.size, type, &exported, what));
   TANDEM_ASSIGN_OR_RETURN(*fd, memory.ExportFd(kHandle));
   TANDEM_RETURN_IF_ERROR(buffer.Bind(std::move(memory), what));
+  TANDEM_ASSIGN_OR_RETURN(buffer.data_, buffer.memory_.Map());
   return buffer;
 }
 

@@ -44,14 +44,16 @@ class Buffer {
                                        Placement placement, std::string_view what);
   // The pages at `data` themselves: `data` and `bytes` are multiples of the device's
   // host_pointer_alignment. They stay the caller's and must outlive the buffer. UNIMPLEMENTED
-  // without VK_EXT_external_memory_host.
+  // without VK_EXT_external_memory_host, NOT_FOUND where the driver would take them only as memory
+  // that is not coherent.
   static absl::StatusOr<Buffer> ImportHost(const LogicalDevice& device, void* data,
                                            std::uint64_t bytes, std::string_view what);
   // Takes the memory of a dma-buf. UNIMPLEMENTED without VK_EXT_external_memory_dma_buf or where
   // the driver does not import into storage buffers.
   static absl::StatusOr<Buffer> ImportDmaBuf(const LogicalDevice& device, UniqueFd fd,
                                              std::uint64_t bytes, std::string_view what);
-  // Allocates memory and hands out a dma-buf of it. UNIMPLEMENTED where the driver exports none.
+  // Allocates memory, maps it and hands out a dma-buf of it. UNIMPLEMENTED where the driver exports
+  // none.
   static absl::StatusOr<Buffer> ExportDmaBuf(const LogicalDevice& device, std::uint64_t bytes,
                                              std::string_view what, UniqueFd* fd);
 

@@ -1,9 +1,11 @@
 #include "lib/base/shared_memory.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,8 +30,23 @@ absl::StatusOr<SharedMemory> TryCreate(const std::string& name, std::size_t byte
   if (::ftruncate(memory.fd.get(), static_cast<off_t>(bytes)) != 0) {
     return Errno(absl::StrCat("memfd '", name, "': sizing to ", bytes, " bytes"));
   }
-  TANDEM_ASSIGN_OR_RETURN(memory.mapping, Mapping::Map(memory.fd.get(), bytes, /*writable=*/true));
+  memory.bytes = bytes;
+  TANDEM_ASSIGN_OR_RETURN(memory.identity, IdentityOf(memory.fd.get()));
+  TANDEM_RETURN_IF_ERROR(memory.Map(/*writable=*/true));
   return memory;
+}
+
+// Only seeking gives the size of a dma-buf; its file status says 0.
+absl::StatusOr<std::uint64_t> SizeOf(int fd) {
+  if (IsDmaBuf(fd)) {
+    const off_t size = ::lseek(fd, 0, SEEK_END);
+    if (size < 0) return Errno("asking a dma-buf for its size");
+    ::lseek(fd, 0, SEEK_SET);
+    return static_cast<std::uint64_t>(size);
+  }
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return Errno("fstat of a descriptor to map");
+  return static_cast<std::uint64_t>(info.st_size);
 }
 
 absl::Status AddSeals(int fd, int seals) {
@@ -59,11 +76,10 @@ Mapping::~Mapping() {
 
 absl::StatusOr<Mapping> Mapping::Map(int fd, std::size_t bytes, bool writable) {
   if (bytes == 0) return absl::InvalidArgumentError("cannot map 0 bytes");
-  struct stat info;
-  if (::fstat(fd, &info) != 0) return Errno("fstat of a descriptor to map");
-  if (static_cast<std::size_t>(info.st_size) < bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot map: expected a file of at least ",
-                                                   bytes, " bytes, found ", info.st_size));
+  TANDEM_ASSIGN_OR_RETURN(const std::uint64_t size, SizeOf(fd));
+  if (size < bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot map: expected a file of at least ", bytes, " bytes, found ", size));
   }
   void* data = ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
   if (data == MAP_FAILED) return Errno(absl::StrCat("mapping ", bytes, " bytes"));
@@ -87,11 +103,39 @@ absl::StatusOr<SharedMemory> SharedMemory::Create(const std::string& name, std::
   return TryCreate(name, RoundUp(bytes, PageSize()), 0);
 }
 
+std::string_view MemoryKindName(MemoryKind kind) {
+  return kind == MemoryKind::kDmaBuf ? "dma-buf" : "memfd";
+}
+
+bool IsDmaBuf(int fd) {
+  struct statfs info;
+  return ::fstatfs(fd, &info) == 0 &&
+         static_cast<std::uint32_t>(info.f_type) == static_cast<std::uint32_t>(DMA_BUF_MAGIC);
+}
+
+absl::StatusOr<SharedMemory> SharedMemory::Take(UniqueFd fd, std::uint64_t min_bytes) {
+  SharedMemory memory;
+  memory.kind = IsDmaBuf(fd.get()) ? MemoryKind::kDmaBuf : MemoryKind::kMemfd;
+  if (memory.kind == MemoryKind::kMemfd)
+    TANDEM_RETURN_IF_ERROR(CheckSealedSize(fd.get(), min_bytes));
+  TANDEM_ASSIGN_OR_RETURN(memory.bytes, SizeOf(fd.get()));
+  if (memory.bytes < min_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("shared memory: expected a dma-buf of at least ",
+                                                   min_bytes, " bytes, found ", memory.bytes));
+  }
+  TANDEM_ASSIGN_OR_RETURN(memory.identity, IdentityOf(fd.get()));
+  memory.fd = std::move(fd);
+  return memory;
+}
+
+absl::Status SharedMemory::Map(bool writable) {
+  TANDEM_ASSIGN_OR_RETURN(mapping, Mapping::Map(fd.get(), bytes, writable));
+  return absl::OkStatus();
+}
+
 absl::Status SealSize(int fd) { return AddSeals(fd, F_SEAL_SHRINK | F_SEAL_GROW); }
 
-absl::Status SealContents(int fd) {
-  return AddSeals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
-}
+absl::Status SealForGood(int fd) { return AddSeals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL); }
 
 absl::Status CheckSealedSize(int fd, std::size_t min_bytes) {
   const int seals = ::fcntl(fd, F_GET_SEALS);

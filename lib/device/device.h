@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "lib/base/fd.h"
 #include "lib/device/program.h"
 #include "lib/device/stage.h"
+#include "lib/memory/memory_declaration.h"
 #include "lib/model/config.h"
 #include "lib/model/kinds.h"
 #include "lib/weights/region.h"
@@ -46,6 +48,8 @@ class ResidualBuffer {
  public:
   virtual ~ResidualBuffer() = default;
   virtual const ResidualLayout& layout() const = 0;
+  // The ring as the processor sees it; empty where the device has no such view.
+  virtual std::span<std::byte> host_view() const { return {}; }
 };
 
 // One region of weights in the form the device computes from.
@@ -53,8 +57,9 @@ class Weights {
  public:
   virtual ~Weights() = default;
   virtual const RegionManifest& manifest() const = 0;
-  virtual std::string_view import_kind()
-      const = 0;  // "zero-copy" or "staged upload": shown in status
+  // How the device came to them, as status shows it: "mapped", "dma-buf" and "host-pointer" are the
+  // loader's own pages; "upload ..." is a copy and says why.
+  virtual std::string_view import_kind() const = 0;
 };
 
 // Paged keys and values of all attention layers of one worker. Two groups of blocks: global layers
@@ -85,6 +90,8 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
   virtual DeviceCounters counters() const = 0;
+  // What it imports and exports; it stays the same while the device lives.
+  virtual const MemoryDeclaration& memory() const = 0;
 
   virtual absl::StatusOr<std::shared_ptr<const Weights>> Import(
       std::shared_ptr<const Region> region, const ModelConfig& config) = 0;
@@ -94,14 +101,15 @@ class Device {
   // Memory of the device's own, for stages on the same worker.
   virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(
       const ResidualLayout& layout) = 0;
-  // Uses memory that another process allocated: layout.total_bytes() from the start of `fd`, a
-  // sealed memfd or (kDmaBuf) a dma-buf. UNIMPLEMENTED when the device cannot import this kind;
-  // nothing is copied ever.
+  // Uses memory that another process (or the system) allocated: layout.total_bytes() from the start
+  // of `fd`, a sealed memfd for kHostPointer, a dma-buf for kDmaBuf. UNIMPLEMENTED when the device
+  // does not import this kind, INVALID_ARGUMENT when `fd` is not of this kind or size; nothing is
+  // copied ever.
   virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(
       HandleKind kind, UniqueFd fd, const ResidualLayout& layout) = 0;
-  // Allocates memory that another process can import, for kinds this device can export; the
-  // descriptor goes to *fd. For kHostPointer every device takes the sealed memfd that the edge
-  // made, so only kDmaBuf is asked for here.
+  // Allocates memory of the device's own that another process can import, for kinds that it exports
+  // itself; the descriptor goes to *fd. Only kDmaBuf is asked for: for kHostPointer the edge makes
+  // the memfd.
   virtual absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(
       HandleKind kind, const ResidualLayout& layout, UniqueFd* fd) = 0;
 

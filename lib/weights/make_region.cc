@@ -1,6 +1,7 @@
 #include "lib/weights/make_region.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <string>
@@ -19,8 +20,8 @@ namespace {
 
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 
-// A descriptor of the same pages that was opened for reading: kernels before 6.7 refuse a shared
-// mapping, even a read-only one, of a write-sealed memfd through a writable descriptor.
+// A descriptor of the same pages that was opened for reading: nobody who gets it writes to them by
+// mistake.
 absl::StatusOr<UniqueFd> ReopenReadOnly(int fd) {
   const std::string path = absl::StrCat("/proc/self/fd/", fd);
   UniqueFd reopened(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -41,6 +42,8 @@ absl::StatusOr<RegionBuilder> RegionBuilder::Create(RegionManifest manifest, boo
                            worth_it, &builder.has_huge_pages_);
   if (!memory.ok()) return Annotate(memory.status(), absl::StrCat("region '", manifest.name, "'"));
   builder.memory_ = *std::move(memory);
+  // Devices walk page tables, too: 2 MiB pages where the system gives any for shared memory.
+  ::madvise(builder.memory_.mapping.data(), builder.memory_.mapping.size(), MADV_HUGEPAGE);
   if (builder.has_huge_pages_) manifest.bytes = RoundUp(manifest.bytes, kHugePageBytes);
   builder.summed_.assign(manifest.tensors.size(), 0);
   builder.manifest_ = std::move(manifest);
@@ -68,9 +71,10 @@ absl::StatusOr<SealedRegion> RegionBuilder::Finish() && {
   }
   memory_.mapping = Mapping();
   const std::string where = absl::StrCat("region '", manifest_.name, "'");
-  TANDEM_RETURN_IF_ERROR(Annotate(SealContents(memory_.fd.get()), where));
+  TANDEM_RETURN_IF_ERROR(Annotate(SealForGood(memory_.fd.get()), where));
   absl::StatusOr<UniqueFd> fd = ReopenReadOnly(memory_.fd.get());
   if (!fd.ok()) return Annotate(fd.status(), where);
+  manifest_.identity = memory_.identity;
   return SealedRegion{std::move(manifest_), *std::move(fd)};
 }
 

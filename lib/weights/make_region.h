@@ -15,7 +15,7 @@
 
 namespace tandem {
 
-// A finished region: sealed for ever, `fd` open for reading only.
+// A finished region: its size sealed for ever, `fd` open for reading only.
 struct SealedRegion {
   RegionManifest manifest;
   UniqueFd fd;

@@ -1,7 +1,5 @@
 #include "lib/weights/region.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -89,11 +87,55 @@ std::uint16_t Load16(std::span<const std::byte> bytes, std::size_t index) {
   return value;
 }
 
-absl::Status CheckWriteSeal(int fd) {
-  const int seals = ::fcntl(fd, F_GET_SEALS);
-  if (seals >= 0 && (seals & F_SEAL_WRITE) != 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "expected a memfd sealed against writing, found one that can still change");
+absl::Status CheckWindows(const RegionManifest& manifest) {
+  std::uint64_t last = 0;
+  for (const ByteSpan& window : manifest.windows) {
+    if (window.bytes == 0 || window.offset % kPlaneAlignment != 0 ||
+        window.bytes % kPlaneAlignment != 0 || window.offset > manifest.bytes ||
+        window.bytes > manifest.bytes - window.offset || window.offset < last) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "window of ", window.bytes, " bytes at ", window.offset, ": expected whole pages inside ",
+          manifest.bytes, " bytes, in ascending order"));
+    }
+    last = window.offset;
+  }
+  return absl::OkStatus();
+}
+
+// The dma-bufs show these pages: right in number, in size, and in the first page of each.
+absl::Status CheckWindowFds(const RegionManifest& manifest, std::span<const std::byte> bytes,
+                            const std::vector<UniqueFd>& fds) {
+  if (fds.size() != manifest.windows.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected ", manifest.windows.size(), " windows, found ", fds.size()));
+  }
+  for (std::size_t i = 0; i < fds.size(); ++i) {
+    const ByteSpan& window = manifest.windows[i];
+    const std::string where = absl::StrCat("window at ", window.offset);
+    if (!IsDmaBuf(fds[i].get()))
+      return absl::InvalidArgumentError(absl::StrCat(where, ": expected a dma-buf"));
+    const absl::StatusOr<Mapping> view =
+        Mapping::Map(fds[i].get(), window.bytes, /*writable=*/false);
+    if (!view.ok()) return Annotate(view.status(), where);
+    if (std::memcmp(view->data(), bytes.data() + window.offset, kPlaneAlignment) != 0)
+      return absl::DataLossError(absl::StrCat(where, ": expected the region's pages there"));
+  }
+  return absl::OkStatus();
+}
+
+// Calls `add` for the bytes of each group of kChunkRows rows, plane by plane, in ascending order.
+template <typename Function>
+absl::Status ForEachGroup(const TensorEntry& tensor, const Function& add) {
+  const auto rows = static_cast<std::uint64_t>(tensor.shape.rows);
+  for (const ByteSpan& plane : {ByteSpan{tensor.value_offset, tensor.value_bytes},
+                                ByteSpan{tensor.scale_offset, tensor.scale_bytes}}) {
+    const std::uint64_t row = plane.bytes / rows;
+    for (std::uint64_t first = 0; row != 0 && first < rows; first += kChunkRows) {
+      const std::uint64_t count = std::min<std::uint64_t>(kChunkRows, rows - first);
+      TANDEM_RETURN_IF_ERROR(add(ByteSpan{plane.offset + first * row, count * row}));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -129,7 +171,31 @@ absl::Status ValidateManifest(const RegionManifest& manifest, const ModelConfig&
     }
     TANDEM_RETURN_IF_ERROR(Annotate(CheckEntry(entry, config, manifest.bytes, end), tensor));
   }
-  return absl::OkStatus();
+  return Annotate(CheckWindows(manifest), where);
+}
+
+absl::StatusOr<std::vector<ByteSpan>> WindowsOf(const RegionManifest& manifest,
+                                                std::uint64_t max_bytes) {
+  std::vector<ByteSpan> windows;
+  for (const TensorEntry& tensor : manifest.tensors) {
+    const absl::Status added = ForEachGroup(tensor, [&](const ByteSpan& group) -> absl::Status {
+      const std::uint64_t begin = group.offset / kPlaneAlignment * kPlaneAlignment;
+      const std::uint64_t end = RoundUp(group.offset + group.bytes, kPlaneAlignment);
+      if (!windows.empty() && end - windows.back().offset <= max_bytes) {
+        windows.back().bytes = std::max(windows.back().bytes, end - windows.back().offset);
+        return absl::OkStatus();
+      }
+      if (end - begin > max_bytes) {
+        return absl::UnimplementedError(absl::StrCat(
+            "tensor ", TensorName(tensor.id), ": ", kChunkRows, " rows of ",
+            group.bytes / kChunkRows, " bytes do not fit into a window of ", max_bytes, " bytes"));
+      }
+      windows.push_back({begin, end - begin});
+      return absl::OkStatus();
+    });
+    TANDEM_RETURN_IF_ERROR(added);
+  }
+  return windows;
 }
 
 absl::StatusOr<RegionManifest> LayOutRegion(std::string name, const ModelConfig& config,
@@ -162,13 +228,27 @@ absl::StatusOr<RegionManifest> LayOutRegion(std::string name, const ModelConfig&
   return manifest;
 }
 
+absl::Status VerifyChecksums(const RegionManifest& manifest, std::span<const std::byte> bytes) {
+  for (const TensorEntry& entry : manifest.tensors) {
+    const std::uint64_t found =
+        TensorChecksum(bytes.subspan(entry.value_offset, entry.value_bytes),
+                       bytes.subspan(entry.scale_offset, entry.scale_bytes));
+    if (found == entry.checksum) continue;
+    return absl::DataLossError(absl::StrCat("region '", manifest.name, "' tensor '",
+                                            TensorName(entry.id), "': expected checksum ",
+                                            absl::Hex(entry.checksum, absl::kZeroPad16), ", found ",
+                                            absl::Hex(found, absl::kZeroPad16)));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<const Region>> Region::Open(UniqueFd fd, RegionManifest manifest,
                                                            const ModelConfig& config,
-                                                           bool verify_checksums) {
+                                                           bool verify_checksums,
+                                                           std::vector<UniqueFd> windows) {
   const std::string where = absl::StrCat("region '", manifest.name, "'");
   TANDEM_RETURN_IF_ERROR(ValidateManifest(manifest, config));
   TANDEM_RETURN_IF_ERROR(Annotate(CheckSealedSize(fd.get(), manifest.bytes), where));
-  TANDEM_RETURN_IF_ERROR(Annotate(CheckWriteSeal(fd.get()), where));
   absl::StatusOr<Mapping> mapping = Mapping::Map(fd.get(), manifest.bytes, /*writable=*/false);
   if (!mapping.ok()) return Annotate(mapping.status(), where);
 
@@ -176,17 +256,11 @@ absl::StatusOr<std::shared_ptr<const Region>> Region::Open(UniqueFd fd, RegionMa
   region->fd_ = std::move(fd);
   region->mapping_ = *std::move(mapping);
   region->manifest_ = std::move(manifest);
-  if (verify_checksums) {
-    for (const TensorEntry& entry : region->manifest_.tensors) {
-      TANDEM_ASSIGN_OR_RETURN(const TensorView view, region->Find(entry.id));
-      const std::uint64_t found = TensorChecksum(view.values, view.scales);
-      if (found != entry.checksum) {
-        return absl::DataLossError(absl::StrCat(where, " tensor '", TensorName(entry.id),
-                                                "': expected checksum ",
-                                                absl::Hex(entry.checksum, absl::kZeroPad16),
-                                                ", found ", absl::Hex(found, absl::kZeroPad16)));
-      }
-    }
+  if (verify_checksums) TANDEM_RETURN_IF_ERROR(VerifyChecksums(region->manifest_, region->bytes()));
+  if (!windows.empty()) {
+    TANDEM_RETURN_IF_ERROR(
+        Annotate(CheckWindowFds(region->manifest_, region->bytes(), windows), where));
+    region->windows_ = std::move(windows);
   }
   return std::shared_ptr<const Region>(std::move(region));
 }

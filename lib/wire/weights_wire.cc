@@ -25,6 +25,13 @@ v1::RegionManifest ToProto(const RegionManifest& manifest) {
     out.set_scale_bytes(entry.scale_bytes);
     out.set_checksum(entry.checksum);
   }
+  for (const ByteSpan& window : manifest.windows) {
+    v1::ByteSpan& out = *message.add_windows();
+    out.set_offset(window.offset);
+    out.set_bytes(window.bytes);
+  }
+  message.set_device(manifest.identity.device);
+  message.set_inode(manifest.identity.inode);
   return message;
 }
 
@@ -54,6 +61,9 @@ absl::StatusOr<RegionManifest> FromProto(const v1::RegionManifest& message,
     entry.checksum = in.checksum();
     manifest.tensors.push_back(entry);
   }
+  for (const v1::ByteSpan& window : message.windows())
+    manifest.windows.push_back({window.offset(), window.bytes()});
+  manifest.identity = {message.device(), message.inode()};
   TANDEM_RETURN_IF_ERROR(ValidateManifest(manifest, config));
   return manifest;
 }

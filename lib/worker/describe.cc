@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tandem/v1/worker.pb.h"
@@ -38,25 +37,6 @@ v1::DeviceDescription DescribeDevice(const Device& device) {
   description.set_command_recordings(counters.command_recordings);
   description.set_submissions(counters.submissions);
   return description;
-}
-
-std::vector<HandleKind> UsableKinds(Device& device) {
-  EdgeEndSpec trial;
-  trial.id = "trial";
-  trial.layout = MakeResidualLayout(1, 1, 32);
-  std::vector<HandleKind> kinds;
-  absl::StatusOr<ResidualRing> ring = MakeHostRing(device, trial);
-  UniqueFd exported;
-  bool dma_buf = device.ExportResidual(HandleKind::kDmaBuf, trial.layout, &exported).ok();
-  if (!dma_buf && ring.ok()) {
-    absl::StatusOr<UniqueFd> copy = Duplicate(ring->fd.get());
-    dma_buf = copy.ok() &&
-              device.ImportResidual(HandleKind::kDmaBuf, *std::move(copy), trial.layout).ok();
-  }
-  if (dma_buf) kinds.push_back(HandleKind::kDmaBuf);
-  // An inline edge's own ring is host memory too.
-  if (ring.ok()) kinds.insert(kinds.end(), {HandleKind::kHostPointer, HandleKind::kInline});
-  return kinds;
 }
 
 std::string HostIdentity() {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "lib/device/device.h"
 #include "lib/worker/edge.h"
@@ -17,8 +16,6 @@ namespace tandem {
 
 v1::EdgeDescription DescribeEdge(const Edge& edge);
 v1::DeviceDescription DescribeDevice(const Device& device);
-// The kinds that the device can use, found by trying each with one page, best first.
-std::vector<HandleKind> UsableKinds(Device& device);
 // Boot id and host name: equal for two processes that can share memory.
 std::string HostIdentity();
 

@@ -1,9 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -43,13 +44,23 @@ struct Edge {
   std::shared_ptr<void> carrier;
 };
 
-// A ring in a sealed memfd, imported into `device` by pointer.
+// A ring that this process allocated, as its device sees it.
 struct ResidualRing {
+  // Invalid descriptor, no mapping: the device made the memory by itself.
+  SharedMemory memory;
+  // What the other end imports.
   UniqueFd fd;
   FileIdentity identity;
   std::unique_ptr<ResidualBuffer> residual;
+  // As the processor sees it, while `memory` and `residual` live; perhaps empty.
+  std::span<std::byte> view() const;
 };
-absl::StatusOr<ResidualRing> MakeHostRing(Device& device, const EdgeEndSpec& spec);
+// Memory for another process to import: for kHostPointer a sealed memfd; for kDmaBuf a dma-buf of
+// the system's making where there is one of this size (processors read it at full speed), else the
+// device's own.
+absl::StatusOr<ResidualRing> MakeRing(Device& device, HandleKind kind, const EdgeEndSpec& spec);
+// A ring of this process alone with a view, by whatever the device has.
+absl::StatusOr<ResidualRing> MakeLocalRing(Device& device, const EdgeEndSpec& spec);
 
 // The same descriptor once more, close-on-exec.
 absl::StatusOr<UniqueFd> Duplicate(int fd);

@@ -8,7 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/wire/weights_wire.h"
 #include "tandem/v1/descriptors.pb.h"
+#include "tandem/v1/loader.pb.h"
 
 namespace tandem {
 namespace {
@@ -17,6 +19,8 @@ namespace {
 constexpr absl::Duration kHelloTimeout = absl::Milliseconds(500);
 // A connect blocks only while the owner's backlog is full.
 constexpr absl::Duration kCallTimeout = absl::Seconds(5);
+// All regions of a large model are about 200 KB of messages.
+constexpr absl::Duration kGiveTimeout = absl::Seconds(5);
 constexpr std::size_t kMaxEdgeIdBytes = 200;
 constexpr int kNumKinds = 3;
 constexpr std::size_t kMaxReason = 1024;
@@ -53,15 +57,10 @@ absl::Status CheckHello(const EdgeEndSpec& spec, const EdgeCall& hello) {
 absl::Status Allocate(Device& device, HandleKind kind, Edge* edge, UniqueFd* data) {
   edge->kind = kind;
   if (kind == HandleKind::kInline) return absl::OkStatus();
-  if (kind == HandleKind::kDmaBuf) {
-    TANDEM_ASSIGN_OR_RETURN(edge->residual, device.ExportResidual(kind, edge->spec.layout, data));
-    TANDEM_ASSIGN_OR_RETURN(edge->identity, IdentityOf(data->get()));
-  } else {
-    TANDEM_ASSIGN_OR_RETURN(ResidualRing ring, MakeHostRing(device, edge->spec));
-    edge->residual = std::move(ring.residual);
-    edge->identity = ring.identity;
-    *data = std::move(ring.fd);
-  }
+  TANDEM_ASSIGN_OR_RETURN(ResidualRing ring, MakeRing(device, kind, edge->spec));
+  edge->residual = std::move(ring.residual);
+  edge->identity = ring.identity;
+  *data = std::move(ring.fd);
   TANDEM_ASSIGN_OR_RETURN(
       edge->control,
       EdgeControl::Create(edge->spec.id, edge->spec.end, edge->spec.layout, edge->spec.generation));
@@ -76,14 +75,19 @@ absl::Status Import(Device& device, HandleKind kind, std::vector<UniqueFd> fds, 
                                                    " descriptors, found ", fds.size()));
   }
   if (kind == HandleKind::kInline) return absl::OkStatus();
-  if (kind == HandleKind::kHostPointer)
-    TANDEM_RETURN_IF_ERROR(CheckSealedSize(fds[1].get(), edge->spec.layout.total_bytes()));
+  TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
+                          SharedMemory::Take(std::move(fds[1]), edge->spec.layout.total_bytes()));
+  if ((memory.kind == MemoryKind::kDmaBuf) != (kind == HandleKind::kDmaBuf)) {
+    return absl::InvalidArgumentError(absl::StrCat("offered as ", AbslView(NameOf(kind)),
+                                                   ", found a ",
+                                                   AbslView(MemoryKindName(memory.kind))));
+  }
   TANDEM_ASSIGN_OR_RETURN(edge->control,
                           EdgeControl::Open(edge->spec.id, edge->spec.end, std::move(fds[0]),
                                             edge->spec.layout, edge->spec.generation));
-  TANDEM_ASSIGN_OR_RETURN(edge->identity, IdentityOf(fds[1].get()));
+  edge->identity = memory.identity;
   TANDEM_ASSIGN_OR_RETURN(edge->residual,
-                          device.ImportResidual(kind, std::move(fds[1]), edge->spec.layout));
+                          device.ImportResidual(kind, std::move(memory.fd), edge->spec.layout));
   return absl::OkStatus();
 }
 
@@ -130,9 +134,11 @@ absl::StatusOr<EdgeCall> ParseEdgeCall(std::string_view bytes) {
   return call;
 }
 
-absl::StatusOr<std::unique_ptr<EdgeListener>> EdgeListener::Start(const std::string& path) {
+absl::StatusOr<std::unique_ptr<EdgeListener>> EdgeListener::Start(const std::string& path,
+                                                                  HeldRegions held_regions) {
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<UnixListener> socket, UnixListener::Listen(path));
-  std::unique_ptr<EdgeListener> listener(new EdgeListener(std::move(socket)));
+  std::unique_ptr<EdgeListener> listener(
+      new EdgeListener(std::move(socket), std::move(held_regions)));
   listener->thread_ = std::thread([l = listener.get()] { l->Serve(); });
   return listener;
 }
@@ -161,6 +167,9 @@ void EdgeListener::Serve() {
 absl::Status EdgeListener::Greet(UniqueFd connection) {
   TANDEM_ASSIGN_OR_RETURN(const FdMessage message,
                           ReceiveFdMessage(connection.get(), kHelloTimeout));
+  v1::DescriptorHello first;
+  if (first.ParseFromString(message.bytes) && first.has_regions())
+    return GiveRegions(connection.get(), first.regions().fingerprint());
   TANDEM_ASSIGN_OR_RETURN(EdgeCall hello, ParseEdgeCall(message.bytes));
   std::lock_guard lock(mutex_);
   std::erase_if(callers_, [&](const EdgeCaller& c) {
@@ -170,6 +179,19 @@ absl::Status EdgeListener::Greet(UniqueFd connection) {
   callers_.push_back({std::move(connection), std::move(hello)});
   changed_.notify_all();
   return absl::OkStatus();
+}
+
+absl::Status EdgeListener::GiveRegions(int connection, const std::string& fingerprint) {
+  const Deadline deadline = Deadline::After(kGiveTimeout);
+  const std::vector<std::shared_ptr<const Region>> regions = held_regions_(fingerprint);
+  spdlog::info("a loader asks for the regions of {}: {} are mapped here", fingerprint,
+               regions.size());
+  for (const std::shared_ptr<const Region>& region : regions) {
+    v1::RegionGift gift;
+    *gift.mutable_region() = ToProto(region->manifest());
+    TANDEM_RETURN_IF_ERROR(Send(connection, gift, {region->fd()}, deadline));
+  }
+  return Send(connection, v1::RegionGift(), {}, deadline);
 }
 
 absl::StatusOr<EdgeCaller> EdgeListener::WaitForCaller(const std::string& edge_id,

@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -14,6 +15,7 @@
 #include "lib/base/deadline.h"
 #include "lib/base/fd.h"
 #include "lib/base/unix_socket.h"
+#include "lib/weights/region.h"
 #include "lib/worker/edge.h"
 
 namespace tandem {
@@ -46,7 +48,14 @@ struct EdgeCaller {
 // kMaxCallers wait; the oldest gives way.
 class EdgeListener {
  public:
-  static absl::StatusOr<std::unique_ptr<EdgeListener>> Start(const std::string& path);
+  // The regions of a model that this worker has mapped, for a loader that came back after it died
+  // and asks for them. From the listener's thread.
+  using HeldRegions =
+      std::function<std::vector<std::shared_ptr<const Region>>(const std::string& fingerprint)>;
+  static absl::StatusOr<std::unique_ptr<EdgeListener>> Start(
+      const std::string& path, HeldRegions held_regions = [](const std::string&) {
+        return std::vector<std::shared_ptr<const Region>>();
+      });
   ~EdgeListener();
 
   const std::string& path() const { return socket_->path(); }
@@ -61,11 +70,14 @@ class EdgeListener {
   static constexpr std::size_t kMaxCallers = 64;
 
  private:
-  explicit EdgeListener(std::unique_ptr<UnixListener> socket) : socket_(std::move(socket)) {}
+  EdgeListener(std::unique_ptr<UnixListener> socket, HeldRegions held_regions)
+      : socket_(std::move(socket)), held_regions_(std::move(held_regions)) {}
   void Serve();
   absl::Status Greet(UniqueFd connection);
+  absl::Status GiveRegions(int connection, const std::string& fingerprint);
 
   const std::unique_ptr<UnixListener> socket_;
+  const HeldRegions held_regions_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::list<EdgeCaller> callers_;

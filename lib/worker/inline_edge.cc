@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
+#include <span>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -22,8 +23,32 @@ std::uint64_t RowBytes(const EdgeEndSpec& spec) {
   return static_cast<std::uint64_t>(spec.layout.hidden_size) * sizeof(float);
 }
 
-std::byte* SlotAt(const Mapping& ring, const EdgeEndSpec& spec, std::int32_t slot) {
+std::byte* SlotAt(std::span<std::byte> ring, const EdgeEndSpec& spec, std::int32_t slot) {
   return ring.data() + static_cast<std::uint64_t>(slot) * spec.layout.slot_bytes;
+}
+
+// The carrier's side of a ring of this worker's own: the edge has the other one. Where the device
+// made the memory the view is the residual's, which outlives the carrier.
+struct LocalRing {
+  SharedMemory memory;
+  std::span<std::byte> view;
+  std::unique_ptr<EdgeControl> other;
+};
+absl::StatusOr<LocalRing> MakeLocalEdge(Device& device, Edge* edge, EdgeEnd other_end) {
+  const EdgeEndSpec& spec = edge->spec;
+  TANDEM_ASSIGN_OR_RETURN(ResidualRing ring, MakeLocalRing(device, spec));
+  LocalRing local;
+  local.view = ring.view();
+  TANDEM_ASSIGN_OR_RETURN(edge->control,
+                          EdgeControl::Create(spec.id, spec.end, spec.layout, spec.generation));
+  TANDEM_ASSIGN_OR_RETURN(UniqueFd page, Duplicate(edge->control->fd()));
+  TANDEM_ASSIGN_OR_RETURN(local.other, EdgeControl::Open(spec.id, other_end, std::move(page),
+                                                         spec.layout, spec.generation));
+  edge->kind = HandleKind::kInline;
+  edge->residual = std::move(ring.residual);
+  edge->identity = ring.identity;
+  local.memory = std::move(ring.memory);
+  return local;
 }
 
 }  // namespace
@@ -70,10 +95,11 @@ class PushEdgeStream final : public grpc::ServerReadReactor<v1::EdgeFrame>,
 // The consumer's carrier: one thread moves frames into the ring.
 class InlineReceiver {
  public:
-  InlineReceiver(EdgeEndSpec spec, Mapping ring, std::unique_ptr<EdgeControl> control)
+  InlineReceiver(EdgeEndSpec spec, LocalRing ring)
       : spec_(std::move(spec)),
-        ring_(std::move(ring)),
-        control_(std::move(control)),
+        memory_(std::move(ring.memory)),
+        ring_(ring.view),
+        control_(std::move(ring.other)),
         thread_([this] { Run(); }) {}
   ~InlineReceiver() { Stop(); }
 
@@ -99,7 +125,8 @@ class InlineReceiver {
   absl::Status Take(const v1::EdgeFrame& frame);
 
   const EdgeEndSpec spec_;
-  const Mapping ring_;
+  const SharedMemory memory_;
+  const std::span<std::byte> ring_;
   const std::unique_ptr<EdgeControl> control_;  // the producing end of this side's ring
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -316,10 +343,11 @@ namespace {
 // holds it back when the consumer is slow.
 class InlineSender {
  public:
-  InlineSender(EdgeEndSpec spec, Mapping ring, std::unique_ptr<EdgeControl> control)
+  InlineSender(EdgeEndSpec spec, LocalRing ring)
       : spec_(std::move(spec)),
-        ring_(std::move(ring)),
-        control_(std::move(control)),
+        memory_(std::move(ring.memory)),
+        ring_(ring.view),
+        control_(std::move(ring.other)),
         thread_([this] { Run(); }) {}
 
   ~InlineSender() {
@@ -409,7 +437,8 @@ class InlineSender {
   }
 
   const EdgeEndSpec spec_;
-  const Mapping ring_;
+  const SharedMemory memory_;
+  const std::span<std::byte> ring_;
   const std::unique_ptr<EdgeControl> control_;  // the consuming end of this side's ring
   grpc::ClientContext context_;
   std::mutex mutex_;
@@ -421,34 +450,11 @@ class InlineSender {
   std::thread thread_;  // last: it uses all of the above
 };
 
-// A ring of this side's own with both of its ends: the edge gets `end`, the carrier the other one.
-struct LocalRing {
-  Mapping mapping;
-  std::unique_ptr<EdgeControl> other;
-};
-absl::StatusOr<LocalRing> MakeLocalRing(Device& device, Edge* edge, EdgeEnd other_end) {
-  const EdgeEndSpec& spec = edge->spec;
-  TANDEM_ASSIGN_OR_RETURN(ResidualRing ring, MakeHostRing(device, spec));
-  LocalRing local;
-  TANDEM_ASSIGN_OR_RETURN(local.mapping, Mapping::Map(ring.fd.get(), spec.layout.total_bytes(),
-                                                      other_end == EdgeEnd::kProducer));
-  TANDEM_ASSIGN_OR_RETURN(edge->control,
-                          EdgeControl::Create(spec.id, spec.end, spec.layout, spec.generation));
-  TANDEM_ASSIGN_OR_RETURN(UniqueFd page, Duplicate(edge->control->fd()));
-  TANDEM_ASSIGN_OR_RETURN(local.other, EdgeControl::Open(spec.id, other_end, std::move(page),
-                                                         spec.layout, spec.generation));
-  edge->kind = HandleKind::kInline;
-  edge->residual = std::move(ring.residual);
-  edge->identity = ring.identity;
-  return local;
-}
-
 }  // namespace
 
 absl::Status StartInlineConsumer(Device& device, Edge* edge, InlineInbox& inbox) {
-  TANDEM_ASSIGN_OR_RETURN(LocalRing ring, MakeLocalRing(device, edge, EdgeEnd::kProducer));
-  auto receiver =
-      std::make_shared<InlineReceiver>(edge->spec, std::move(ring.mapping), std::move(ring.other));
+  TANDEM_ASSIGN_OR_RETURN(LocalRing ring, MakeLocalEdge(device, edge, EdgeEnd::kProducer));
+  auto receiver = std::make_shared<InlineReceiver>(edge->spec, std::move(ring));
   const InlineInbox::Key key{edge->spec.id, edge->spec.generation};
   TANDEM_RETURN_IF_ERROR(inbox.Register(key, receiver));
   InlineReceiver* raw = receiver.get();
@@ -466,9 +472,8 @@ absl::Status StartInlineProducer(Device& device, Edge* edge, Cancellation& cance
         absl::StrCat("edge ", edge->spec.id,
                      ": expected the consumer's address for an inline edge, found none"));
   }
-  TANDEM_ASSIGN_OR_RETURN(LocalRing ring, MakeLocalRing(device, edge, EdgeEnd::kConsumer));
-  auto sender =
-      std::make_shared<InlineSender>(edge->spec, std::move(ring.mapping), std::move(ring.other));
+  TANDEM_ASSIGN_OR_RETURN(LocalRing ring, MakeLocalEdge(device, edge, EdgeEnd::kConsumer));
+  auto sender = std::make_shared<InlineSender>(edge->spec, std::move(ring));
   {
     const Cancellation::Guard guard(cancellation, [&sender] { sender->Cancel(); });
     TANDEM_RETURN_IF_ERROR(sender->WaitUntilAccepted(deadline));

@@ -108,13 +108,14 @@ absl::Status PlanPart::Allocate(const v1::PrepareRequest& request, Device& devic
     TANDEM_ASSIGN_OR_RETURN(RegionManifest manifest, FromProto(message, bounds.config));
     manifests.push_back(std::move(manifest));
   }
-  const auto fetch = [&](const std::string& name) -> absl::StatusOr<UniqueFd> {
-    absl::StatusOr<UniqueFd> fd = FetchRegionFd(request.region_socket(), name, kRegionTimeout);
+  const auto fetch = [&](const RegionManifest& manifest) -> absl::StatusOr<RegionDescriptors> {
+    absl::StatusOr<RegionDescriptors> fetched =
+        FetchRegion(request.region_socket(), manifest, kRegionTimeout);
     // UNAVAILABLE is kept for the device: a loader that is gone is no reason for this process to
     // end.
-    if (absl::IsUnavailable(fd.status()))
-      return absl::FailedPreconditionError(fd.status().message());
-    return fd;
+    if (absl::IsUnavailable(fetched.status()))
+      return absl::FailedPreconditionError(fetched.status().message());
+    return fetched;
   };
   TANDEM_RETURN_IF_ERROR(weights.Load(device, bounds.config, request.fingerprint(),
                                       RegionsOf(plan, worker), manifests, fetch));

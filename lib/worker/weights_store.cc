@@ -10,15 +10,24 @@
 
 namespace tandem {
 
+void WeightsStore::DropExcept(const std::string& fingerprint,
+                              const std::vector<RegionManifest>& wanted) {
+  const std::lock_guard lock(mutex_);
+  if (fingerprint != fingerprint_) entries_.clear();
+  fingerprint_ = fingerprint;
+  std::erase_if(entries_, [&](const auto& entry) {
+    return std::none_of(wanted.begin(), wanted.end(), [&](const RegionManifest& manifest) {
+      return manifest.name == entry.first &&
+             manifest.identity == entry.second.region->manifest().identity;
+    });
+  });
+}
+
 absl::Status WeightsStore::Load(Device& device, const ModelConfig& config,
                                 const std::string& fingerprint,
                                 const std::vector<std::string>& names,
                                 const std::vector<RegionManifest>& manifests, const Fetch& fetch) {
-  if (fingerprint != fingerprint_) weights_.clear();
-  std::erase_if(weights_, [&](const auto& entry) {
-    return std::find(names.begin(), names.end(), entry.first) == names.end();
-  });
-  fingerprint_ = fingerprint;
+  std::vector<RegionManifest> wanted;
   for (const std::string& name : names) {
     const auto manifest = std::find_if(manifests.begin(), manifests.end(),
                                        [&](const RegionManifest& m) { return m.name == name; });
@@ -26,32 +35,58 @@ absl::Status WeightsStore::Load(Device& device, const ModelConfig& config,
       return absl::NotFoundError(absl::StrCat(
           "region '", name, "': expected a manifest, found none among ", manifests.size()));
     }
-    const auto kept = weights_.find(name);
-    if (kept != weights_.end() && kept->second->manifest().bytes == manifest->bytes) continue;
-    weights_.erase(name);
-    absl::StatusOr<UniqueFd> fd = fetch(name);
-    if (!fd.ok()) return Annotate(fd.status(), absl::StrCat("region '", name, "'"));
-    // The loader checked the bytes when it wrote them and sealed them; reading all of them again
-    // would double the start's time.
+    wanted.push_back(*manifest);
+  }
+  DropExcept(fingerprint, wanted);
+  for (const RegionManifest& manifest : wanted) {
+    const std::string where = absl::StrCat("region '", manifest.name, "'");
+    if (entries_.contains(manifest.name)) continue;
+    absl::StatusOr<RegionDescriptors> descriptors = fetch(manifest);
+    if (!descriptors.ok()) return Annotate(descriptors.status(), where);
+    const absl::StatusOr<FileIdentity> identity = IdentityOf(descriptors->memfd.get());
+    if (!identity.ok() || !(*identity == manifest.identity)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(where, ": expected the file of the manifest, found another one"));
+    }
+    // Whoever handed it out knows that its bytes are right (region_socket.h).
     absl::StatusOr<std::shared_ptr<const Region>> region =
-        Region::Open(*std::move(fd), *manifest, config, /*verify_checksums=*/false);
-    if (!region.ok()) return Annotate(region.status(), absl::StrCat("region '", name, "'"));
-    absl::StatusOr<std::shared_ptr<const Weights>> weights =
-        device.Import(*std::move(region), config);
-    if (!weights.ok())
+        Region::Open(std::move(descriptors->memfd), manifest, config, /*verify_checksums=*/false,
+                     std::move(descriptors->windows));
+    if (!region.ok()) return Annotate(region.status(), where);
+    absl::StatusOr<std::shared_ptr<const Weights>> weights = device.Import(*region, config);
+    if (!weights.ok()) {
       return Annotate(weights.status(),
-                      absl::StrCat("region '", name, "': importing it into ", device.info().name));
-    spdlog::debug("region {}: {} bytes, {}", name, manifest->bytes, (*weights)->import_kind());
-    weights_.emplace(name, *std::move(weights));
+                      absl::StrCat(where, ": importing it into ", device.info().name));
+    }
+    // A device that had no use for the dma-bufs need not keep them open.
+    (*region)->TakeWindows();
+    spdlog::debug("region {}: {} bytes, {}", manifest.name, manifest.bytes,
+                  (*weights)->import_kind());
+    const std::lock_guard lock(mutex_);
+    entries_[manifest.name] = {*std::move(region), *std::move(weights)};
   }
   return absl::OkStatus();
 }
 
 std::vector<std::shared_ptr<const Weights>> WeightsStore::all() const {
   std::vector<std::shared_ptr<const Weights>> all;
-  all.reserve(weights_.size());
-  for (const auto& [name, weights] : weights_) all.push_back(weights);
+  all.reserve(entries_.size());
+  for (const auto& [name, entry] : entries_) all.push_back(entry.weights);
   return all;
+}
+
+std::vector<std::shared_ptr<const Region>> WeightsStore::Held(
+    const std::string& fingerprint) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<const Region>> held;
+  if (fingerprint != fingerprint_) return held;
+  for (const auto& [name, entry] : entries_) held.push_back(entry.region);
+  return held;
+}
+
+void WeightsStore::Clear() {
+  const std::lock_guard lock(mutex_);
+  entries_.clear();
 }
 
 }  // namespace tandem

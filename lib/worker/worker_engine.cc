@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/version.h"
+#include "lib/wire/memory_wire.h"
 #include "lib/wire/trace_wire.h"
 #include "lib/worker/describe.h"
 #include "lib/worker/plan_part.h"
@@ -20,7 +21,6 @@ namespace tandem {
 WorkerEngine::WorkerEngine(Options options, std::unique_ptr<Device> device)
     : options_(std::move(options)),
       device_(std::move(device)),
-      kinds_(UsableKinds(*device_)),
       host_(HostIdentity()),
       prepared_(std::make_unique<v1::WorkerDescription>()) {}
 
@@ -28,7 +28,11 @@ absl::StatusOr<std::unique_ptr<WorkerEngine>> WorkerEngine::Create(Options optio
                                                                    std::unique_ptr<Device> device) {
   std::unique_ptr<WorkerEngine> engine(new WorkerEngine(std::move(options), std::move(device)));
   if (!engine->options_.fd_socket.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(engine->listener_, EdgeListener::Start(engine->options_.fd_socket));
+    TANDEM_ASSIGN_OR_RETURN(engine->listener_,
+                            EdgeListener::Start(engine->options_.fd_socket,
+                                                [e = engine.get()](const std::string& model) {
+                                                  return e->weights_.Held(model);
+                                                }));
   }
   const absl::Status probed = engine->device_->Probe();
   if (!probed.ok())
@@ -79,7 +83,7 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
   description->set_version(kVersion);
   *description->mutable_device() = DescribeDevice(*device_);
   description->set_fd_socket(options_.fd_socket);
-  for (const HandleKind kind : kinds_) description->add_edge_kinds(std::string(NameOf(kind)));
+  *description->mutable_memory() = ToProto(device_->memory());
   description->set_host(host_);
   steps_->Describe(description);
 }

@@ -72,13 +72,12 @@ class WorkerEngine {
 
   const Options options_;
   std::unique_ptr<Device> device_;
-  std::vector<HandleKind> kinds_;
   std::string host_;
+  WeightsStore weights_;  // changed under control_mutex_
   std::unique_ptr<EdgeListener> listener_;
   InlineInbox inbox_;
 
   std::mutex control_mutex_;  // Prepare, Connect, Drain and probes: one at a time
-  WeightsStore weights_;
   std::unique_ptr<PlanPart> part_;
 
   std::mutex state_mutex_;  // below it only what Describe and Supersede read; never held for long

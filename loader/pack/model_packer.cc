@@ -185,10 +185,25 @@ absl::StatusOr<SealedRegion> ModelPacker::PackRegion(const RegionManifest& layou
   return std::move(builder).Finish();
 }
 
-absl::StatusOr<std::vector<SealedRegion>> ModelPacker::Pack(ThreadPool& pool,
-                                                            const PackOptions& options) const {
+void ModelPacker::ReportWhole(const RegionManifest& layout, const PackOptions& options) const {
+  if (!options.on_progress) return;
+  for (const TensorEntry& entry : layout.tensors)
+    options.on_progress({&source_->Find(entry.id), entry.value_bytes + entry.scale_bytes, true});
+}
+
+absl::StatusOr<std::vector<SealedRegion>> ModelPacker::Pack(
+    ThreadPool& pool, const PackOptions& options, std::vector<SealedRegion> finished) const {
   std::vector<SealedRegion> regions;
   for (const RegionManifest& layout : layouts_) {
+    const auto there = std::find_if(finished.begin(), finished.end(), [&](const SealedRegion& r) {
+      return r.manifest.name == layout.name;
+    });
+    if (there != finished.end()) {
+      ReportWhole(layout, options);
+      regions.push_back(std::move(*there));
+      finished.erase(there);
+      continue;
+    }
     TANDEM_ASSIGN_OR_RETURN(SealedRegion region, PackRegion(layout, pool, options));
     regions.push_back(std::move(region));
   }

@@ -44,9 +44,9 @@ class ModelPacker {
   std::string_view weight_format() const;
 
   // All regions, or the first error and none of them: one line with the file, the tensor, what was
-  // expected and found.
-  absl::StatusOr<std::vector<SealedRegion>> Pack(ThreadPool& pool,
-                                                 const PackOptions& options) const;
+  // expected and found. Those in `finished` are taken as they are and not packed.
+  absl::StatusOr<std::vector<SealedRegion>> Pack(ThreadPool& pool, const PackOptions& options,
+                                                 std::vector<SealedRegion> finished = {}) const;
 
   // Reads and packs all of it as Pack does, but keeps no region: finds what only the data can show
   // (values that are not finite, a truncated file) in the memory of the largest region.
@@ -54,6 +54,7 @@ class ModelPacker {
 
  private:
   explicit ModelPacker(const ModelSource& source) : source_(&source) {}
+  void ReportWhole(const RegionManifest& layout, const PackOptions& options) const;
   absl::StatusOr<SealedRegion> PackRegion(const RegionManifest& layout, ThreadPool& pool,
                                           const PackOptions& options) const;
 

@@ -3,17 +3,22 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "lib/base/checksum.h"
+#include "lib/base/dma_buf.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/base/version.h"
 #include "lib/service/listen_address.h"
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
@@ -25,11 +30,6 @@ namespace tandem {
 namespace {
 
 constexpr char kServiceName[] = "tandem.v1.Loader";
-
-std::string Fingerprint(const ModelSource& source, std::string_view quant) {
-  const std::string identity = absl::StrCat(source.fingerprint(), "|", AbslView(quant));
-  return absl::StrCat(absl::Hex(Checksum(std::as_bytes(std::span(identity))), absl::kZeroPad16));
-}
 
 v1::Model MakeModel(const LoaderServerOptions& options, const ModelSource& source,
                     const ModelPacker& packer, std::string_view quant) {
@@ -43,7 +43,7 @@ v1::Model MakeModel(const LoaderServerOptions& options, const ModelSource& sourc
   for (const RegionManifest& layout : packer.layouts()) bytes += layout.bytes;
   model.set_weight_bytes(bytes);
   model.set_region_socket(options.region_socket);
-  model.set_fingerprint(Fingerprint(source, quant));
+  model.set_fingerprint(ModelFingerprint(source, quant));
   return model;
 }
 
@@ -105,7 +105,32 @@ class LoaderService final : public v1::Loader::CallbackService {
   std::map<std::string, v1::RegionManifest> regions_;  // guarded by mutex_
 };
 
+// Opens udmabuf and tries it with one page: then it is known at the start whether regions have
+// windows.
+std::optional<Udmabuf> OpenUdmabuf() {
+  absl::StatusOr<Udmabuf> udmabuf = Udmabuf::Open();
+  absl::Status works = udmabuf.status();
+  if (works.ok()) {
+    const absl::StatusOr<SharedMemory> page = SharedMemory::Create("tandem-trial", PageSize());
+    works = page.ok() ? SealForGood(page->fd.get()) : page.status();
+    if (works.ok()) works = udmabuf->Make(page->fd.get(), 0, PageSize()).status();
+  }
+  if (!works.ok()) {
+    spdlog::info("no dma-bufs of weights: {}", works.ToString());
+    return std::nullopt;
+  }
+  spdlog::info("weights are handed out as dma-bufs of at most {} MiB too",
+               udmabuf->max_bytes() >> 20);
+  return *std::move(udmabuf);
+}
+
 }  // namespace
+
+std::string ModelFingerprint(const ModelSource& source, std::string_view quant) {
+  const std::string identity =
+      absl::StrCat(source.fingerprint(), "|", AbslView(quant), "|", kVersion);
+  return absl::StrCat(absl::Hex(Checksum(std::as_bytes(std::span(identity))), absl::kZeroPad16));
+}
 
 struct LoaderServer::Impl {
   Impl(v1::Model model, ProgressTracker& progress)
@@ -117,8 +142,22 @@ struct LoaderServer::Impl {
     health->SetServingStatus(kServiceName, serving);
   }
 
+  void SetDamage(const absl::Status& status) {
+    {
+      const std::lock_guard lock(damage_mutex);
+      if (!damage.ok()) return;
+      damage = status;
+    }
+    const std::uint64_t one = 1;
+    TANDEM_CHECK(::write(damage_fd.get(), &one, sizeof(one)) == sizeof(one));
+  }
+
   ProgressTracker& tracker;
   std::string address;
+  UniqueFd damage_fd;
+  std::mutex damage_mutex;
+  absl::Status damage;             // guarded by damage_mutex
+  std::uint64_t window_bytes = 0;  // the largest dma-buf of a region; 0: none are made
   std::unique_ptr<RegionServer> region_server;
   LoaderService service;
   std::unique_ptr<grpc::Server> server;
@@ -133,8 +172,14 @@ absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
   TANDEM_ASSIGN_OR_RETURN(ListenAddress address, InnerListenAddress("--listen", options.listen));
   TANDEM_RETURN_IF_ERROR(Annotate(CheckCanListen(address), "--listen"));
   auto impl = std::make_unique<Impl>(MakeModel(options, source, packer, quant), tracker);
+  impl->damage_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC));
+  if (!impl->damage_fd.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  RegionServer::Options regions;
+  regions.udmabuf = OpenUdmabuf();
+  if (regions.udmabuf.has_value()) impl->window_bytes = regions.udmabuf->max_bytes();
+  regions.on_damage = [raw = impl.get()](const absl::Status& status) { raw->SetDamage(status); };
   absl::StatusOr<std::unique_ptr<RegionServer>> region_server =
-      RegionServer::Listen(options.region_socket);
+      RegionServer::Listen(options.region_socket, std::move(regions));
   if (!region_server.ok()) return Annotate(region_server.status(), "--region_socket");
   impl->region_server = *std::move(region_server);
 
@@ -161,10 +206,25 @@ absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
 }
 
 const std::string& LoaderServer::address() const { return impl_->address; }
+int LoaderServer::damage_fd() const { return impl_->damage_fd.get(); }
+absl::Status LoaderServer::damage() const {
+  const std::lock_guard lock(impl_->damage_mutex);
+  return impl_->damage;
+}
 
 absl::Status LoaderServer::Publish(std::vector<SealedRegion> regions) {
   std::map<std::string, v1::RegionManifest> messages;
   for (SealedRegion& region : regions) {
+    if (impl_->window_bytes != 0) {
+      absl::StatusOr<std::vector<ByteSpan>> windows =
+          WindowsOf(region.manifest, impl_->window_bytes);
+      if (!windows.ok()) {
+        spdlog::error("region '{}' has no dma-bufs: {}", region.manifest.name,
+                      windows.status().ToString());
+      } else {
+        region.manifest.windows = *std::move(windows);
+      }
+    }
     messages.emplace(region.manifest.name, ToProto(region.manifest));
     TANDEM_RETURN_IF_ERROR(impl_->region_server->Publish(region.manifest, std::move(region.fd)));
   }

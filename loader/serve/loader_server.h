@@ -20,6 +20,9 @@ struct LoaderServerOptions {
   std::string region_socket;  // path of the Unix socket that hands out descriptors
 };
 
+// Changes when the files change, the format in memory, or the program that packs.
+std::string ModelFingerprint(const ModelSource& source, std::string_view quant);
+
 // The service tandem.v1.Loader with health and reflection, and the socket beside it. GetModel
 // answers from the start; health says SERVING and GetRegions answers after Publish. Any thread.
 class LoaderServer {
@@ -35,7 +38,11 @@ class LoaderServer {
   LoaderServer& operator=(const LoaderServer&) = delete;
 
   const std::string& address() const;  // with the port that was taken
-  // All regions at once, then READY.
+  // Becomes readable when a published region turned out to be damaged; `damage` says which. The
+  // process should end: the next one takes back what is whole and packs the rest anew.
+  int damage_fd() const;
+  absl::Status damage() const;
+  // All regions at once, then READY. Where this system makes dma-bufs the manifests get windows.
   absl::Status Publish(std::vector<SealedRegion> regions);
   // Watchers get the final FAILED message.
   void Fail(const absl::Status& status);

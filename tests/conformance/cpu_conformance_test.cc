@@ -1,4 +1,5 @@
 #include "gtest/gtest.h"
+#include "lib/base/dma_buf.h"
 #include "lib/device/conformance/conformance.h"
 #include "lib/device/cpu/cpu_device.h"
 
@@ -10,8 +11,8 @@ int main(int argc, char** argv) {
   target.make_device = [] { return tandem::CreateCpuDevice({.threads = 2}); };
   target.int8_activations = true;
   target.float16_kv = true;
-  target.memfd_imports = {tandem::HandleKind::kDmaBuf, tandem::HandleKind::kHostPointer};
-  target.exports_dma_buf = true;
+  target.imports = {tandem::HandleKind::kDmaBuf, tandem::HandleKind::kHostPointer};
+  target.exports_dma_buf = tandem::LargestDmaBuf() != 0;
   target.tolerances = {.bf16 = 1e-4,
                        .int8 = 1e-4,
                        .int4 = 1e-4,

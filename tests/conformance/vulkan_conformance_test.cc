@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <cstdlib>
 
 #include "gpu-worker/stage/vulkan_device.h"
 #include "gtest/gtest.h"
@@ -20,12 +21,10 @@ int main(int argc, char** argv) {
   target.name = "Vulkan";
   target.make_device = tandem::MakeTestDevice;
   target.float16_kv = true;
-  target.memfd_imports.clear();
-  // Software rasterisers take a memfd for a dma-buf; a GPU's driver wants a real one.
-  if (summary.dma_buf && summary.type == "cpu") {
-    target.memfd_imports.push_back(tandem::HandleKind::kDmaBuf);
-  }
-  if (summary.zero_copy_weights) target.memfd_imports.push_back(tandem::HandleKind::kHostPointer);
+  target.imports.clear();
+  if (summary.dma_buf) target.imports.push_back(tandem::HandleKind::kDmaBuf);
+  if (summary.zero_copy_weights && std::getenv("TANDEM_AMD_RULES") == nullptr)
+    target.imports.push_back(tandem::HandleKind::kHostPointer);
   target.exports_dma_buf = summary.dma_buf_export;
   // Sums run in another order in the kernels for few and for many tokens.
   target.tolerances = {.bf16 = 1e-4, .int8 = 1e-4, .int4 = 1e-4, .float16_kv = 1e-2, .batch = 1e-4};

@@ -50,9 +50,9 @@ struct ConformanceTarget {
   // ActivationType::kInt8 with int8 and int4 weights; with bf16 it must be UNIMPLEMENTED
   bool int8_activations = false;
   bool float16_kv = false;
-  // Kinds by which the device imports a sealed memfd of ours as a residual buffer. Kinds not named
+  // Kinds of shared memory that the device imports as a residual buffer. Kinds not named
   // here must be UNIMPLEMENTED.
-  std::vector<HandleKind> memfd_imports = {HandleKind::kHostPointer};
+  std::vector<HandleKind> imports = {HandleKind::kHostPointer};
   // ExportResidual(kDmaBuf) gives a descriptor that the same device imports; else UNIMPLEMENTED
   bool exports_dma_buf = false;
   ConformanceTolerances tolerances;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gtest/gtest.h"
+#include "lib/base/dma_buf.h"
 #include "lib/device/conformance/conformance_cases.h"
 
 namespace tandem {
@@ -25,11 +26,16 @@ double Tolerance(const ConformanceTarget& target) {
 }
 
 bool Imports(const ConformanceTarget& target, HandleKind kind) {
-  return std::count(target.memfd_imports.begin(), target.memfd_imports.end(), kind) > 0;
+  return std::count(target.imports.begin(), target.imports.end(), kind) > 0;
 }
 
-// A memfd that could be an edge, with `bytes` and perhaps a seal on its size.
-UniqueFd EdgeFd(std::size_t bytes, bool sealed) {
+// Memory that could be an edge, a memfd with or without a seal on its size, or a dma-buf. Not valid
+// where this system makes no dma-bufs.
+UniqueFd EdgeFd(HandleKind kind, std::size_t bytes, bool sealed) {
+  if (kind == HandleKind::kDmaBuf) {
+    auto memory = AllocateDmaBuf("conformance-edge", bytes);
+    return memory.ok() ? std::move(memory->fd) : UniqueFd();
+  }
   auto memory = SharedMemory::Create("conformance-edge", bytes);
   EXPECT_TRUE(memory.ok()) << memory.status();
   if (!memory.ok()) return UniqueFd();
@@ -123,23 +129,43 @@ void BadImportsAreRefused(const ConformanceTarget& target, Device* device) {
   for (const HandleKind kind :
        {HandleKind::kDmaBuf, HandleKind::kHostPointer, HandleKind::kInline}) {
     const std::string name(NameOf(kind));
-    const auto good = device->ImportResidual(kind, EdgeFd(layout.total_bytes(), true), layout);
+    const HandleKind other =
+        kind == HandleKind::kDmaBuf ? HandleKind::kHostPointer : HandleKind::kDmaBuf;
     if (!Imports(target, kind)) {
-      ASSERT_FALSE(good.ok()) << name;
-      EXPECT_EQ(good.status().code(), absl::StatusCode::kUnimplemented)
-          << name << ": " << good.status();
+      const auto refused = device->ImportResidual(
+          kind, EdgeFd(HandleKind::kHostPointer, layout.total_bytes(), true), layout);
+      EXPECT_FALSE(refused.ok()) << name;
       continue;
     }
+    EXPECT_FALSE(device->ImportResidual(kind, UniqueFd(), layout).ok())
+        << name << ": no descriptor";
+    EXPECT_FALSE(
+        device->ImportResidual(kind, EdgeFd(other, layout.total_bytes(), true), layout).ok())
+        << name << ": memory of another kind";
+    EXPECT_FALSE(device
+                     ->ImportResidual(kind,
+                                      EdgeFd(HandleKind::kHostPointer, layout.total_bytes(), false),
+                                      layout)
+                     .ok())
+        << name << ": its size is not sealed";
+    if (kind == HandleKind::kDmaBuf && LargestDmaBuf() == 0) continue;
+    const auto good =
+        device->ImportResidual(kind, EdgeFd(kind, layout.total_bytes(), true), layout);
     ASSERT_TRUE(good.ok()) << name << ": " << good.status();
     EXPECT_EQ((*good)->layout(), layout) << name;
     EXPECT_FALSE(
-        device->ImportResidual(kind, EdgeFd(layout.total_bytes() - PageSize(), true), layout).ok())
+        device->ImportResidual(kind, EdgeFd(kind, layout.total_bytes() - PageSize(), true), layout)
+            .ok())
         << name << ": shorter than its layout";
-    EXPECT_FALSE(device->ImportResidual(kind, EdgeFd(layout.total_bytes(), false), layout).ok())
-        << name << ": its size is not sealed";
-    EXPECT_FALSE(device->ImportResidual(kind, UniqueFd(), layout).ok())
-        << name << ": no descriptor";
   }
+}
+
+// What it declares is what it does.
+void Declaration(const ConformanceTarget& target, Device* device) {
+  const MemoryDeclaration& declared = device->memory();
+  EXPECT_EQ(declared.dma_buf.import_bytes != 0, Imports(target, HandleKind::kDmaBuf));
+  EXPECT_EQ(declared.host_pointer.import_bytes != 0, Imports(target, HandleKind::kHostPointer));
+  EXPECT_EQ(declared.host_pointer.import_bytes, declared.host_pointer.export_bytes);
 }
 
 // The device takes back what it exports; where it cannot export it says so.
@@ -155,6 +181,10 @@ void Export(const ConformanceTarget& target, Device* device) {
   ASSERT_TRUE(exported.ok()) << exported.status();
   ASSERT_TRUE(fd.valid());
   EXPECT_EQ((*exported)->layout(), layout);
+  EXPECT_TRUE(IsDmaBuf(fd.get()));
+  if (device->memory().host_view) {
+    EXPECT_GE((*exported)->host_view().size(), layout.total_bytes());
+  }
   const auto imported = device->ImportResidual(HandleKind::kDmaBuf, std::move(fd), layout);
   EXPECT_TRUE(imported.ok()) << imported.status();
 }
@@ -163,12 +193,15 @@ void Export(const ConformanceTarget& target, Device* device) {
 
 std::vector<ConformanceCase> ResidualCases(const ConformanceTarget& target) {
   std::vector<ConformanceCase> cases = {{"BadImportsAreRefused", BadImportsAreRefused},
+                                        {"MemoryDeclaration", Declaration},
                                         {"ExportResidual", Export}};
   const std::pair<const char*, void (*)(const ConformanceTarget&, Device*, HandleKind)> tests[] = {
       {"OutputsAreInTheSharedPages", OutputsAreInTheSharedPages},
       {"InputsAreReadFromTheSharedPages", InputsAreReadFromTheSharedPages},
       {"SplitOverImportedBuffers", SplitOverImportedBuffers}};
-  for (const HandleKind kind : target.memfd_imports) {
+  for (const HandleKind kind : target.imports) {
+    // Without a maker of dma-bufs there is none to import.
+    if (kind == HandleKind::kDmaBuf && LargestDmaBuf() == 0) continue;
     const std::string suffix = kind == HandleKind::kDmaBuf ? "_dmabuf" : "_hostpointer";
     for (const auto& [name, run] : tests) {
       cases.push_back({name + suffix, [run = run, kind](const ConformanceTarget& t,

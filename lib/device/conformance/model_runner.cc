@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "lib/base/dma_buf.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -84,11 +85,13 @@ absl::Status ModelRunner::MakeResiduals(Device* device) {
       residuals_.push_back(std::move(residual));
       continue;
     }
-    TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
-                            SharedMemory::Create("conformance", layout.total_bytes()));
-    TANDEM_RETURN_IF_ERROR(SealSize(memory.fd.get()));
+    const std::uint64_t bytes = layout.total_bytes();
+    TANDEM_ASSIGN_OR_RETURN(SharedMemory memory, *options_.import_residuals == HandleKind::kDmaBuf
+                                                     ? AllocateDmaBuf("conformance", bytes)
+                                                     : SharedMemory::Create("conformance", bytes));
+    if (memory.kind == MemoryKind::kMemfd) TANDEM_RETURN_IF_ERROR(SealSize(memory.fd.get()));
     UniqueFd fd(::fcntl(memory.fd.get(), F_DUPFD_CLOEXEC, 0));
-    if (!fd.valid()) return absl::ErrnoToStatus(errno, "duplicating a memfd");
+    if (!fd.valid()) return absl::ErrnoToStatus(errno, "duplicating a descriptor");
     TANDEM_ASSIGN_OR_RETURN(
         auto residual, device->ImportResidual(*options_.import_residuals, std::move(fd), layout));
     residuals_.push_back(std::move(residual));

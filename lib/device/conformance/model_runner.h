@@ -24,7 +24,8 @@ struct RunnerOptions {
       .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
   ActivationType activations = ActivationType::kFloat32;
   KvType kv_type = KvType::kFloat32;
-  // Residual buffers between stages: the device's own, or memfds imported in this way.
+  // Residual buffers between stages: the device's own, or shared memory imported in
+  // this way.
   std::optional<HandleKind> import_residuals = std::nullopt;
   // Order in which physical blocks are given out.
   std::uint32_t block_seed = 1;

@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "lib/base/dma_buf.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_memory.h"
@@ -58,9 +59,14 @@ DeviceInfo MakeInfo(int threads) {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads) : info_(MakeInfo(threads)), shared_(threads) {}
+  explicit CpuDevice(int threads) : info_(MakeInfo(threads)), shared_(threads) {
+    memory_.dma_buf = {MemoryAbility::kAny, LargestDmaBuf()};
+    memory_.host_pointer = {MemoryAbility::kAny, MemoryAbility::kAny};
+    memory_.host_view = true;
+  }
 
   const DeviceInfo& info() const override { return info_; }
+  const MemoryDeclaration& memory() const override { return memory_; }
   DeviceCounters counters() const override {
     DeviceCounters counters;
     counters.allocations = shared_.counters.allocations.load(std::memory_order_relaxed);
@@ -89,7 +95,9 @@ class CpuDevice final : public Device {
   absl::StatusOr<std::unique_ptr<ResidualBuffer>> ImportResidual(
       HandleKind kind, UniqueFd fd, const ResidualLayout& layout) override {
     if (kind == HandleKind::kInline) return NoSuchKind(kind, "import");
-    return CpuResidual::Import(layout, fd.get(), kind == HandleKind::kDmaBuf);
+    return CpuResidual::Import(
+        layout, kind == HandleKind::kDmaBuf ? MemoryKind::kDmaBuf : MemoryKind::kMemfd,
+        std::move(fd));
   }
 
   absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind kind,
@@ -113,6 +121,7 @@ class CpuDevice final : public Device {
   }
 
   DeviceInfo info_;
+  MemoryDeclaration memory_;
   CpuShared shared_;
 };
 

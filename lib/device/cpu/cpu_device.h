@@ -16,11 +16,8 @@ namespace tandem {
 // groups are summed in integers and combined in one fixed order, so that every instruction set
 // gives the same bits for the product.
 //
-// Weights are used where the loader mapped them. kHostPointer and kDmaBuf both take a descriptor
-// that can be mapped: a memfd, or a dma-buf whose exporter allows it. ExportResidual(kDmaBuf) gives
-// a dma-buf made by /dev/udmabuf where that device file is, and else the sealed memfd itself:
-// drivers that import a dma-buf by mapping it (lavapipe from Mesa 25 on) take that too, and one
-// that refuses lets the edge fall through to host-pointer.
+// Weights are used where the loader put them. It imports whatever can be mapped: memfds and
+// dma-bufs. It exports dma-bufs where the system makes them (lib/base/dma_buf.h).
 struct CpuDeviceOptions {
   int threads = 0;  // 0: one for each CPU this process may run on
 };

@@ -1,17 +1,14 @@
 #include "lib/device/cpu/cpu_memory.h"
 
-#include <fcntl.h>
-#include <linux/udmabuf.h>
-#include <sys/ioctl.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "lib/base/dma_buf.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 #include "lib/device/validate.h"
 
 namespace tandem {
@@ -33,17 +30,6 @@ absl::Status CheckLayout(const ResidualLayout& layout) {
                      " bytes, found ", layout.slot_bytes));
   }
   return absl::OkStatus();
-}
-
-// A dma-buf of all pages of a sealed memfd; an invalid descriptor where the system cannot make one.
-UniqueFd MakeUdmabuf(int memfd, std::uint64_t bytes) {
-  const UniqueFd device(::open("/dev/udmabuf", O_RDWR | O_CLOEXEC));
-  if (!device.valid()) return UniqueFd();
-  udmabuf_create request = {};
-  request.memfd = static_cast<std::uint32_t>(memfd);
-  request.flags = UDMABUF_FLAGS_CLOEXEC;
-  request.size = bytes;
-  return UniqueFd(::ioctl(device.get(), UDMABUF_CREATE, &request));
 }
 
 }  // namespace
@@ -103,17 +89,20 @@ absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Make(const ResidualLay
 }
 
 absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Import(const ResidualLayout& layout,
-                                                                 int fd, bool dma_buf) {
+                                                                 MemoryKind kind, UniqueFd fd) {
   TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
-  const absl::Status sealed = CheckSealedSize(fd, layout.total_bytes());
-  // A dma-buf has no seals: its size is fixed by its nature, and what cannot seal is not a file.
-  const bool can_seal = ::fcntl(fd, F_GET_SEALS) >= 0;
-  if (!sealed.ok() && (can_seal || !dma_buf)) return Annotate(sealed, "residual");
   auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
-  auto mapping = Mapping::Map(fd, layout.total_bytes(), /*writable=*/true);
-  if (!mapping.ok()) return Annotate(mapping.status(), "residual");
-  residual->mapping_ = *std::move(mapping);
-  residual->base_ = residual->mapping_.data();
+  absl::StatusOr<SharedMemory> memory = SharedMemory::Take(std::move(fd), layout.total_bytes());
+  if (!memory.ok()) return Annotate(memory.status(), "residual");
+  if (memory->kind != kind) {
+    return absl::InvalidArgumentError(absl::StrCat("residual: expected a ",
+                                                   AbslView(MemoryKindName(kind)), ", found a ",
+                                                   AbslView(MemoryKindName(memory->kind))));
+  }
+  residual->shared_ = *std::move(memory);
+  TANDEM_RETURN_IF_ERROR(Annotate(residual->shared_.Map(/*writable=*/true), "residual"));
+  residual->shared_.fd.Reset();
+  residual->base_ = residual->shared_.mapping.data();
   return residual;
 }
 
@@ -123,14 +112,9 @@ absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Export(const ResidualL
   TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
   auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
   TANDEM_ASSIGN_OR_RETURN(residual->shared_,
-                          SharedMemory::Create("tandem-residual", layout.total_bytes()));
+                          AllocateDmaBuf("tandem-residual", layout.total_bytes()));
   counters->allocations.fetch_add(1, std::memory_order_relaxed);
-  TANDEM_RETURN_IF_ERROR(SealSize(residual->shared_.fd.get()));
-  *fd = MakeUdmabuf(residual->shared_.fd.get(), layout.total_bytes());
-  if (!fd->valid()) {
-    *fd = UniqueFd(::fcntl(residual->shared_.fd.get(), F_DUPFD_CLOEXEC, 0));
-    if (!fd->valid()) return absl::ErrnoToStatus(errno, "residual: duplicating its descriptor");
-  }
+  *fd = std::move(residual->shared_.fd);
   residual->base_ = residual->shared_.mapping.data();
   return residual;
 }

@@ -52,7 +52,7 @@ class CpuWeights final : public Weights {
  public:
   explicit CpuWeights(std::shared_ptr<const Region> region) : region_(std::move(region)) {}
   const RegionManifest& manifest() const override { return region_->manifest(); }
-  std::string_view import_kind() const override { return "zero-copy"; }
+  std::string_view import_kind() const override { return "mapped"; }
   const Region& region() const { return *region_; }
 
  private:
@@ -87,14 +87,14 @@ class CpuResidual final : public ResidualBuffer {
  public:
   static absl::StatusOr<std::unique_ptr<CpuResidual>> Make(const ResidualLayout& layout,
                                                            CpuCounters* counters);
-  // `fd` is a sealed memfd, or with `dma_buf` also a dma-buf that can be mapped. It may be closed
-  // afterwards.
-  static absl::StatusOr<std::unique_ptr<CpuResidual>> Import(const ResidualLayout& layout, int fd,
-                                                             bool dma_buf);
-  // A dma-buf over new pages where the system can make one, else a sealed memfd, in *fd.
+  // `fd` is a sealed memfd or a dma-buf, as `kind` says.
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Import(const ResidualLayout& layout,
+                                                             MemoryKind kind, UniqueFd fd);
+  // A dma-buf of new pages, in *fd. UNIMPLEMENTED where the system makes none of this size.
   static absl::StatusOr<std::unique_ptr<CpuResidual>> Export(const ResidualLayout& layout,
                                                              CpuCounters* counters, UniqueFd* fd);
   const ResidualLayout& layout() const override { return layout_; }
+  std::span<std::byte> host_view() const override { return {base_, layout_.total_bytes()}; }
   float* slot(std::int32_t slot) const {
     return reinterpret_cast<float*>(base_ + layout_.slot_bytes * static_cast<std::uint64_t>(slot));
   }
@@ -105,7 +105,6 @@ class CpuResidual final : public ResidualBuffer {
   std::byte* base_ = nullptr;
   CpuBuffer memory_;
   SharedMemory shared_;
-  Mapping mapping_;
 };
 
 }  // namespace tandem

@@ -22,7 +22,11 @@ RegionManifest Manifest() {
   norm.shape = {1, 1056};
   norm.value_offset = (embedding.scale_offset + embedding.scale_bytes + 4095) / 4096 * 4096;
   norm.value_bytes = 1056 * 4;
-  return {"embedding", norm.value_offset + 8192, {embedding, norm}};
+  RegionManifest manifest;
+  manifest.name.assign("embedding");
+  manifest.bytes = norm.value_offset + 8192;
+  manifest.tensors = {embedding, norm};
+  return manifest;
 }
 
 void ExpectSound(const RegionManifest& manifest, const WeightLayout& layout,
@@ -54,7 +58,7 @@ void ExpectSound(const RegionManifest& manifest, const WeightLayout& layout,
 
 TEST(WeightLayout, OneWindowWhereEverythingFits) {
   const RegionManifest manifest = Manifest();
-  const auto layout = LayOutWeights(manifest, 128 * kMiB, 2048 * kMiB);
+  const auto layout = LayOutWeights(manifest, 128 * kMiB, *WindowsOf(manifest, 2048 * kMiB));
   ASSERT_TRUE(layout.ok()) << layout.status();
   EXPECT_EQ(layout->windows.size(), 1u);
   EXPECT_EQ(layout->tensors[0].size(), 1u);
@@ -65,7 +69,7 @@ TEST(WeightLayout, CutsIntoChunksAndWindows) {
   const RegionManifest manifest = Manifest();
   for (const std::uint64_t range : {300000ull, 600000ull, 1000000ull}) {
     for (const std::uint64_t window : {400000ull, 700000ull, 1500000ull, 1ull << 31}) {
-      const auto layout = LayOutWeights(manifest, range, window);
+      const auto layout = LayOutWeights(manifest, range, *WindowsOf(manifest, window));
       ASSERT_TRUE(layout.ok()) << layout.status();
       EXPECT_GT(layout->tensors[0].size(), 2u);
       ExpectSound(manifest, *layout, range, window);
@@ -73,8 +77,52 @@ TEST(WeightLayout, CutsIntoChunksAndWindows) {
   }
 }
 
+// The feed-forward region of a 27B model in int4, as the loader lays it out, in windows of udmabuf's
+// default size.
+TEST(WeightLayout, TheLargestRegionsFitIntoUdmabufsWindows) {
+  ModelConfig config;
+  config.vocab_size = 262144;
+  config.hidden_size = 5376;
+  config.ffn_size = 21504;
+  config.num_layers = 1;
+  config.num_heads = 32;
+  config.num_kv_heads = 16;
+  config.head_dim = 128;
+  config.layer_is_global = {true};
+  for (const WeightFormat format :
+       {WeightFormat::kInt4, WeightFormat::kInt8, WeightFormat::kBf16}) {
+    for (const WeightPart part :
+         {WeightPart::kEmbedding, WeightPart::kAttention, WeightPart::kFfn}) {
+      const std::int32_t layer = part == WeightPart::kEmbedding ? -1 : 0;
+      const std::vector<TensorId> ids = TensorsOf(config, part, layer);
+      std::vector<WeightFormat> formats;
+      for (const TensorId id : ids)
+        formats.push_back(IsMatrix(id.kind) ? format : WeightFormat::kF32);
+      const auto manifest = LayOutRegion(RegionName(part, layer), config, ids, formats);
+      ASSERT_TRUE(manifest.ok()) << manifest.status();
+      const auto windows = WindowsOf(*manifest, 64 * kMiB);
+      ASSERT_TRUE(windows.ok()) << windows.status();
+      // Hardly more than the region needs.
+      EXPECT_LE(windows->size(), manifest->bytes / (62 * kMiB) + 2) << manifest->name;
+      const auto layout = LayOutWeights(*manifest, 4096 * kMiB - 1, *windows);
+      ASSERT_TRUE(layout.ok()) << layout.status();
+      ExpectSound(*manifest, *layout, 4096 * kMiB - 1, 64 * kMiB);
+    }
+  }
+}
+
+TEST(WeightLayout, WindowsThatLeaveRowsOutAreRefused) {
+  const RegionManifest manifest = Manifest();
+  std::vector<ByteSpan> windows = *WindowsOf(manifest, kMiB);
+  ASSERT_GT(windows.size(), 2u);
+  windows.erase(windows.begin() + 1);
+  EXPECT_EQ(LayOutWeights(manifest, 128 * kMiB, windows).status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(WindowsOf(manifest, 256 * 1056 - 1).status().code(), absl::StatusCode::kUnimplemented);
+}
+
 TEST(WeightLayout, RowsThatDoNotFitAreRefused) {
-  const auto layout = LayOutWeights(Manifest(), 256 * 1056 - 1, 1ull << 31);
+  const auto layout = LayOutWeights(Manifest(), 256 * 1056 - 1, *WindowsOf(Manifest(), 1ull << 31));
   ASSERT_EQ(layout.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(layout.status().message()), testing::HasSubstr("embedding"));
 }

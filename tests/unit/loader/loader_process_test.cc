@@ -102,7 +102,9 @@ TEST(LoaderProcess, ServesUntilItIsTold) {
     v1::Model model;
     ASSERT_TRUE(stub->GetModel(&model_context, {}, &model).ok());
     EXPECT_EQ(model.weight_format(), "int4");
-    EXPECT_TRUE(FetchRegionFd(folder / "regions", "layer.7.attention", absl::Seconds(10)).ok());
+    RegionManifest wanted;
+    wanted.name = "layer.7.attention";
+    EXPECT_TRUE(FetchRegion(folder / "regions", wanted, absl::Seconds(10)).ok());
     loader.Signal(signal);
     EXPECT_EQ(loader.Wait(), 0);
     EXPECT_NE(::access((folder / "regions").c_str(), F_OK), 0);

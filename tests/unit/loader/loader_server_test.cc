@@ -98,7 +98,9 @@ TEST_F(LoaderServerTest, RegionsComeAfterReady) {
     v1::GetRegionsResponse response;
     EXPECT_EQ(stub_->GetRegions(&context, {}, &response).error_code(),
               grpc::StatusCode::FAILED_PRECONDITION);
-    EXPECT_EQ(FetchRegionFd(folder_ / "regions", "embedding", absl::Seconds(10)).status().code(),
+    RegionManifest early;
+    early.name = "embedding";
+    EXPECT_EQ(FetchRegion(folder_ / "regions", early, absl::Seconds(10)).status().code(),
               absl::StatusCode::kNotFound);
   }
   Publish();
@@ -109,10 +111,11 @@ TEST_F(LoaderServerTest, RegionsComeAfterReady) {
   for (const v1::RegionManifest& message : response.regions()) {
     const auto manifest = FromProto(message, source_->config());
     ASSERT_TRUE(manifest.ok()) << manifest.status();
-    auto fd = FetchRegionFd(folder_ / "regions", manifest->name, absl::Seconds(10));
-    ASSERT_TRUE(fd.ok()) << fd.status();
-    const auto region =
-        Region::Open(*std::move(fd), *manifest, source_->config(), /*verify_checksums=*/true);
+    auto got = FetchRegion(folder_ / "regions", *manifest, absl::Seconds(10));
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_EQ(*IdentityOf(got->memfd.get()), manifest->identity);
+    const auto region = Region::Open(std::move(got->memfd), *manifest, source_->config(),
+                                     /*verify_checksums=*/true, std::move(got->windows));
     EXPECT_TRUE(region.ok()) << region.status();
   }
 }

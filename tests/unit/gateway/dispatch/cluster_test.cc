@@ -126,7 +126,7 @@ TEST_F(ClusterTest, StatusAndMetricsTellPlanDevicesAndEdges) {
   EXPECT_TRUE(status.workers[0].connected);
   EXPECT_EQ(status.workers[0].device_name, "fake device");
   EXPECT_THAT(status.workers[1].weight_imports,
-              ElementsAre("layer.0.attention: zero-copy", "layer.1.attention: zero-copy"));
+              ElementsAre("layer.0.attention: host-pointer", "layer.1.attention: host-pointer"));
   ASSERT_THAT(status.edges, SizeIs(2));
   EXPECT_EQ(status.edges[0].kind, "host-pointer");
   EXPECT_THAT(status.stages, SizeIs(2));

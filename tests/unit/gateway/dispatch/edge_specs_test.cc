@@ -22,21 +22,35 @@ Plan TwoWorkers() {
   return plan;
 }
 
+constexpr std::uint64_t kAny = MemoryAbility::kAny;
+constexpr EdgeRing kRing{2, 512, 5376};
+
+MemoryDeclaration Npu() {
+  MemoryDeclaration memory;
+  memory.dma_buf = {0, kAny};
+  memory.owns_edges = true;
+  memory.host_view = true;
+  return memory;
+}
+
+MemoryDeclaration Gpu() {
+  MemoryDeclaration memory;
+  memory.dma_buf = {kAny, kAny};
+  memory.host_pointer = {kAny, kAny};
+  memory.host_view = true;
+  return memory;
+}
+
 std::vector<EdgeWorker> Workers() {
-  return {{"gpu0",
-           WorkerRole::kGpu,
-           "unix:gpu0",
-           "gpu0.fd",
-           "here",
-           {HandleKind::kDmaBuf, HandleKind::kHostPointer}},
-          {"npu0", WorkerRole::kNpu, "unix:npu0", "npu0.fd", "here", {HandleKind::kHostPointer}}};
+  return {{"gpu0", "unix:gpu0", "gpu0.fd", "here", Gpu()},
+          {"npu0", "unix:npu0", "npu0.fd", "here", Npu()}};
 }
 
 const std::vector<HandleKind> kAll = {HandleKind::kDmaBuf, HandleKind::kHostPointer,
                                       HandleKind::kInline};
 
-TEST(EdgeSpecs, TheNpuOwnsBothDirections) {
-  const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), kAll, 2);
+TEST(EdgeSpecs, AnNpuOwnsBothDirections) {
+  const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), kAll, kRing);
   ASSERT_TRUE(specs.ok()) << specs.status();
   ASSERT_THAT(*specs, SizeIs(2));
   EXPECT_EQ((*specs)[0].id(), "gpu0>npu0");
@@ -44,36 +58,54 @@ TEST(EdgeSpecs, TheNpuOwnsBothDirections) {
   for (const v1::EdgeSpec& spec : *specs) {
     EXPECT_EQ(spec.owner(), "npu0");
     EXPECT_EQ(spec.owner_fd_socket(), "npu0.fd");
-    EXPECT_THAT(spec.kinds(), ElementsAre("host-pointer", "inline"));
+    EXPECT_THAT(spec.kinds(), ElementsAre("dma-buf", "inline"));
     EXPECT_EQ(spec.slots(), 2);
   }
   EXPECT_EQ((*specs)[1].consumer_address(), "unix:gpu0");
 }
 
-TEST(EdgeSpecs, WithoutAnNpuTheProducerOwns) {
+TEST(EdgeSpecs, BetweenEqualsTheProducerOwns) {
   std::vector<EdgeWorker> workers = Workers();
-  workers[1].role = WorkerRole::kGpu;
-  const auto specs = MakeEdgeSpecs(TwoWorkers(), workers, kAll, 2);
+  workers[1].memory = Gpu();
+  const auto specs = MakeEdgeSpecs(TwoWorkers(), workers, kAll, kRing);
   ASSERT_TRUE(specs.ok());
   EXPECT_EQ((*specs)[0].owner(), "gpu0");
   EXPECT_EQ((*specs)[1].owner(), "npu0");
 }
 
+TEST(EdgeSpecs, TheWholeRingCounts) {
+  std::vector<EdgeWorker> workers = Workers();
+  const std::uint64_t slot = 512 * 5376 * 4;
+  workers[0].memory.dma_buf.import_bytes = 2 * slot;
+  EXPECT_THAT((*MakeEdgeSpecs(TwoWorkers(), workers, kAll, kRing))[0].kinds(),
+              ElementsAre("dma-buf", "inline"));
+  workers[0].memory.dma_buf.import_bytes = 2 * slot - 1;
+  EXPECT_THAT((*MakeEdgeSpecs(TwoWorkers(), workers, kAll, kRing))[0].kinds(),
+              ElementsAre("inline"));
+}
+
 TEST(EdgeSpecs, BetweenHostsOnlyInline) {
   std::vector<EdgeWorker> workers = Workers();
   workers[1].host = "there";
-  const auto specs = MakeEdgeSpecs(TwoWorkers(), workers, kAll, 2);
+  const auto specs = MakeEdgeSpecs(TwoWorkers(), workers, kAll, kRing);
   ASSERT_TRUE(specs.ok());
   EXPECT_THAT((*specs)[0].kinds(), ElementsAre("inline"));
   const auto refused =
-      MakeEdgeSpecs(TwoWorkers(), workers, {HandleKind::kDmaBuf, HandleKind::kHostPointer}, 2);
+      MakeEdgeSpecs(TwoWorkers(), workers, {HandleKind::kDmaBuf, HandleKind::kHostPointer}, kRing);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("gpu0>npu0 (between two hosts)"));
 }
 
+TEST(EdgeSpecs, WithoutADescriptorSocketOnlyInline) {
+  std::vector<EdgeWorker> workers = Workers();
+  workers[0].fd_socket.clear();
+  EXPECT_THAT((*MakeEdgeSpecs(TwoWorkers(), workers, kAll, kRing))[0].kinds(),
+              ElementsAre("inline"));
+}
+
 TEST(EdgeSpecs, NamesTheEdgeForWhichNoKindIsLeft) {
-  const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), {HandleKind::kDmaBuf}, 2);
-  EXPECT_THAT(std::string(specs.status().message()), HasSubstr("npu0 can use host-pointer"));
+  const auto specs = MakeEdgeSpecs(TwoWorkers(), Workers(), {HandleKind::kHostPointer}, kRing);
+  EXPECT_THAT(std::string(specs.status().message()), HasSubstr("owns its edges"));
 }
 
 }  // namespace

@@ -188,7 +188,9 @@ grpc::Status FakeWorker::Describe(grpc::ServerContext*, const v1::DescribeReques
   description->mutable_device()->set_kind("cpu");
   description->mutable_device()->set_name("fake device");
   description->set_fd_socket(name_ + ".fd");
-  description->add_edge_kinds("host-pointer");
+  v1::MemoryAbility* by_pointer = description->mutable_memory()->mutable_host_pointer();
+  by_pointer->set_import_bytes(std::uint64_t{1} << 30);
+  by_pointer->set_export_bytes(std::uint64_t{1} << 30);
   description->set_host("here");
   description->set_generation(prepared_.generation());
   return grpc::Status::OK;
@@ -209,7 +211,7 @@ grpc::Status FakeWorker::Prepare(grpc::ServerContext*, const v1::PrepareRequest*
   for (const v1::RegionManifest& region : request->regions()) {
     v1::WeightsDescription& weights = *response->add_weights();
     weights.set_region(region.name());
-    weights.set_import_kind("zero-copy");
+    weights.set_import_kind("host-pointer");
   }
   return grpc::Status::OK;
 }

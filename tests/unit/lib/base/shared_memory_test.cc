@@ -64,13 +64,42 @@ TEST(SharedMemoryTest, ASealedSizeStays) {
   memory.mapping.data()[0] = std::byte{1};  // contents stay writable
 }
 
-TEST(SharedMemoryTest, SealedContentsAreReadOnlyForEver) {
+TEST(SharedMemoryTest, SealedForGoodKeepsItsSizeAndStaysWritable) {
   SharedMemory memory = *SharedMemory::Create("test", 4096);
-  EXPECT_FALSE(SealContents(memory.fd.get()).ok()) << "a writable mapping is left";
-  { const Mapping gone = std::move(memory.mapping); }
-  ASSERT_TRUE(SealContents(memory.fd.get()).ok());
-  EXPECT_FALSE(Mapping::Map(memory.fd.get(), 4096, /*writable=*/true).ok());
-  EXPECT_TRUE(Mapping::Map(memory.fd.get(), 4096, /*writable=*/false).ok());
+  ASSERT_TRUE(SealForGood(memory.fd.get()).ok());
+  EXPECT_NE(::ftruncate(memory.fd.get(), 8192), 0);
+  EXPECT_NE(::ftruncate(memory.fd.get(), 0), 0);
+  EXPECT_FALSE(SealSize(memory.fd.get()).ok()) << "no seal can be added";
+  EXPECT_TRUE(Mapping::Map(memory.fd.get(), 4096, /*writable=*/true).ok());
+}
+
+TEST(SharedMemoryTest, TakesWhatAnotherProcessSentAndSaysWhatItIs) {
+  SharedMemory memory = *SharedMemory::Create("test", 8192);
+  EXPECT_EQ(memory.kind, MemoryKind::kMemfd);
+  EXPECT_EQ(memory.bytes, 8192u);
+  const auto take = [&](std::uint64_t bytes) {
+    return SharedMemory::Take(UniqueFd(::dup(memory.fd.get())), bytes);
+  };
+  EXPECT_TRUE(absl::IsInvalidArgument(take(8192).status())) << "not sealed yet";
+  ASSERT_TRUE(SealSize(memory.fd.get()).ok());
+  absl::StatusOr<SharedMemory> taken = take(8192);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_EQ(taken->kind, MemoryKind::kMemfd);
+  EXPECT_EQ(taken->identity, memory.identity);
+  EXPECT_EQ(taken->mapping.data(), nullptr);
+  ASSERT_TRUE(taken->Map(/*writable=*/true).ok());
+  taken->mapping.data()[1] = std::byte{7};
+  EXPECT_EQ(memory.mapping.data()[1], std::byte{7});
+  EXPECT_TRUE(absl::IsInvalidArgument(take(8193).status()));
+  EXPECT_FALSE(SharedMemory::Take(UniqueFd(), 1).ok());
+}
+
+TEST(SharedMemoryTest, AMemfdIsNeverCalledADmaBuf) {
+  const SharedMemory memory = *SharedMemory::Create("test", 4096);
+  EXPECT_FALSE(IsDmaBuf(memory.fd.get()));
+  EXPECT_FALSE(IsDmaBuf(-1));
+  EXPECT_EQ(MemoryKindName(MemoryKind::kMemfd), "memfd");
+  EXPECT_EQ(MemoryKindName(MemoryKind::kDmaBuf), "dma-buf");
 }
 
 TEST(SharedMemoryTest, OrdinaryFilesAreNotSealed) {

@@ -1,5 +1,6 @@
 #include "lib/weights/region_socket.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,6 +23,12 @@ namespace tandem {
 namespace {
 
 using ::testing::HasSubstr;
+
+RegionManifest Named(const std::string& name) {
+  RegionManifest manifest;
+  manifest.name = name;
+  return manifest;
+}
 
 class RegionSocketTest : public ::testing::Test {
  protected:
@@ -52,12 +59,13 @@ TEST_F(RegionSocketTest, HandsOutTheVeryPages) {
   ASSERT_TRUE(model.ok()) << model.status();
   for (const auto& [name, region] : model->regions) Publish(*region);
   for (const auto& [name, region] : model->regions) {
-    absl::StatusOr<UniqueFd> fd = FetchRegionFd(path_, name, absl::Seconds(10));
-    ASSERT_TRUE(fd.ok()) << fd.status();
-    EXPECT_EQ(*IdentityOf(fd->get()), *IdentityOf(region->fd()));
-    EXPECT_TRUE(
-        Region::Open(*std::move(fd), region->manifest(), SmallConfig(), /*verify_checksums=*/true)
-            .ok());
+    absl::StatusOr<RegionDescriptors> got =
+        FetchRegion(path_, region->manifest(), absl::Seconds(10));
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_EQ(*IdentityOf(got->memfd.get()), *IdentityOf(region->fd()));
+    EXPECT_TRUE(Region::Open(std::move(got->memfd), region->manifest(), SmallConfig(),
+                             /*verify_checksums=*/true)
+                    .ok());
   }
 }
 
@@ -69,17 +77,17 @@ TEST_F(RegionSocketTest, ManyClientsAtOnce) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 20; ++i)
-        EXPECT_TRUE(FetchRegionFd(path_, "layer.0.ffn", absl::Seconds(10)).ok());
+        EXPECT_TRUE(FetchRegion(path_, Named("layer.0.ffn"), absl::Seconds(10)).ok());
     });
   }
   for (std::thread& thread : threads) thread.join();
 }
 
 TEST_F(RegionSocketTest, NamesWhatIsNotThere) {
-  const absl::Status status = FetchRegionFd(path_, "layer.9.ffn", absl::Seconds(10)).status();
+  const absl::Status status = FetchRegion(path_, Named("layer.9.ffn"), absl::Seconds(10)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("region 'layer.9.ffn' is not published"));
-  EXPECT_FALSE(FetchRegionFd(folder_ + "/nobody", "embedding", absl::Seconds(1)).ok());
+  EXPECT_FALSE(FetchRegion(folder_ + "/nobody", Named("embedding"), absl::Seconds(1)).ok());
 }
 
 TEST_F(RegionSocketTest, PublishingTwiceIsRefused) {
@@ -112,8 +120,37 @@ TEST_F(RegionSocketTest, BrokenClientsDoNotHurtOthers) {
   const absl::StatusOr<UniqueFd> long_name = ConnectUnix(path_, absl::Seconds(5));
   ASSERT_TRUE(long_name.ok());
   ASSERT_EQ(::write(long_name->get(), "\xff\xff\xff\xff", 4), 4);
-  EXPECT_EQ(FetchRegionFd(path_, "embedding", absl::Seconds(10)).status().code(),
+  EXPECT_EQ(FetchRegion(path_, Named("embedding"), absl::Seconds(10)).status().code(),
             absl::StatusCode::kNotFound);
+}
+
+// The first to fetch it gets it at once; from then on somebody could have written to it.
+TEST_F(RegionSocketTest, ADamagedRegionIsNotHandedOutAgain) {
+  const absl::StatusOr<RandomModel> model = MakeRandomModel(SmallConfig(), WeightFormat::kInt8, 1);
+  ASSERT_TRUE(model.ok());
+  const Region& region = *model->regions.at("layer.0.ffn");
+  server_.reset();
+  std::vector<absl::Status> damage;
+  RegionServer::Options options;
+  options.on_damage = [&](const absl::Status& status) { damage.push_back(status); };
+  server_ = *RegionServer::Listen(path_, std::move(options));
+  Publish(region);
+  const auto fetch = [&] { return FetchRegion(path_, region.manifest(), absl::Seconds(10)); };
+  EXPECT_TRUE(fetch().ok());
+  EXPECT_TRUE(fetch().ok());
+  EXPECT_TRUE(damage.empty());
+  const std::string pages = "/proc/self/fd/" + std::to_string(region.fd());
+  const UniqueFd writer(::open(pages.c_str(), O_RDWR | O_CLOEXEC));
+  const auto offset = static_cast<off_t>(region.manifest().tensors[0].value_offset);
+  char byte = 0;
+  ASSERT_EQ(::pread(writer.get(), &byte, 1, offset), 1);
+  ++byte;
+  ASSERT_EQ(::pwrite(writer.get(), &byte, 1, offset), 1);
+  const absl::Status refused = fetch().status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("expected checksum"));
+  ASSERT_EQ(damage.size(), 1u);
+  EXPECT_EQ(damage[0].code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(RegionSocketTest, AnswersWithoutAFreeDescriptor) {
@@ -133,7 +170,7 @@ TEST_F(RegionSocketTest, AnswersWithoutAFreeDescriptor) {
     ASSERT_TRUE(answer.ok()) << answer.status();
     EXPECT_THAT(answer->bytes, HasSubstr("not published"));
   }
-  EXPECT_TRUE(FetchRegionFd(path_, "embedding", absl::Seconds(10)).ok());
+  EXPECT_TRUE(FetchRegion(path_, Named("embedding"), absl::Seconds(10)).ok());
 }
 
 }  // namespace

@@ -141,10 +141,45 @@ TEST(Region, SealedPagesCannotBeWritten) {
   EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, sealed.fd.get(), 0),
             MAP_FAILED);
   EXPECT_NE(::ftruncate(sealed.fd.get(), 4096), 0);
+  // udmabuf takes it: sealed in size, and for good, but not against writing.
+  EXPECT_EQ(::fcntl(sealed.fd.get(), F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
+TEST(Region, WhatWasWrittenToAfterwardsIsFound) {
+  const SealedRegion sealed = SealedFfn(WeightFormat::kInt8);
   const std::string path = "/proc/self/fd/" + std::to_string(sealed.fd.get());
   const UniqueFd writable(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   ASSERT_TRUE(writable.valid());
-  EXPECT_NE(::pwrite(writable.get(), "x", 1, 0), 1);
+  const auto offset = static_cast<off_t>(sealed.manifest.tensors[1].value_offset);
+  ASSERT_EQ(::pwrite(writable.get(), "x", 1, offset), 1);
+  const Mapping view = *Mapping::Map(sealed.fd.get(), sealed.manifest.bytes, false);
+  EXPECT_EQ(VerifyChecksums(sealed.manifest, {view.data(), view.size()}).code(),
+            absl::StatusCode::kDataLoss);
+}
+
+TEST(Region, WindowsMustLieInsideInOrder) {
+  RegionManifest manifest = FfnManifest(WeightFormat::kInt8);
+  const auto valid = [&](std::vector<ByteSpan> windows) {
+    manifest.windows = std::move(windows);
+    return ValidateManifest(manifest, SmallConfig()).ok();
+  };
+  EXPECT_TRUE(valid({{0, 8192}, {4096, 4096}}));
+  EXPECT_FALSE(valid({{0, 100}}));
+  EXPECT_FALSE(valid({{100, 4096}}));
+  EXPECT_FALSE(valid({{0, 0}}));
+  EXPECT_FALSE(valid({{4096, 4096}, {0, 4096}}));
+  EXPECT_FALSE(valid({{manifest.bytes, 4096}}));
+  EXPECT_FALSE(valid({{4096, ~std::uint64_t{0} / 4096 * 4096}}));
+}
+
+TEST(Region, WindowsThatAreNotDmaBufsAreRefused) {
+  SealedRegion sealed = SealedFfn(WeightFormat::kInt8);
+  sealed.manifest.windows = {{0, 4096}};
+  std::vector<UniqueFd> windows;
+  windows.emplace_back(::fcntl(sealed.fd.get(), F_DUPFD_CLOEXEC, 0));
+  const auto region =
+      Region::Open(std::move(sealed.fd), sealed.manifest, SmallConfig(), false, std::move(windows));
+  EXPECT_THAT(std::string(region.status().message()), HasSubstr("expected a dma-buf"));
 }
 
 TEST(Region, ChecksumFindsOneChangedByte) {
@@ -168,13 +203,10 @@ TEST(Region, RefusesUnsealedShortOrOtherFiles) {
   absl::StatusOr<SharedMemory> unsealed = SharedMemory::Create("test", manifest.bytes);
   ASSERT_TRUE(unsealed.ok());
   EXPECT_THAT(open(std::move(unsealed->fd)), HasSubstr("sealed against shrinking"));
-  absl::StatusOr<SharedMemory> half_sealed = SharedMemory::Create("test", manifest.bytes);
-  ASSERT_TRUE(half_sealed.ok() && SealSize(half_sealed->fd.get()).ok());
-  EXPECT_THAT(open(std::move(half_sealed->fd)), HasSubstr("sealed against writing"));
   absl::StatusOr<SharedMemory> small = SharedMemory::Create("test", 4096);
   ASSERT_TRUE(small.ok());
   small->mapping = Mapping();
-  ASSERT_TRUE(SealContents(small->fd.get()).ok());
+  ASSERT_TRUE(SealForGood(small->fd.get()).ok());
   EXPECT_THAT(open(std::move(small->fd)), HasSubstr("expected at least"));
   EXPECT_THAT(open(UniqueFd(::open("/proc/self/exe", O_RDONLY))), HasSubstr("expected a memfd"));
 }

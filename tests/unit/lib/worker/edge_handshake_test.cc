@@ -79,13 +79,6 @@ TEST(EdgeCallTest, NoiseNeverCrashes) {
   }
 }
 
-TEST(HandleKindTest, ByName) {
-  EXPECT_EQ(*ParseEnum<HandleKind>("handle kind", "dma-buf"), HandleKind::kDmaBuf);
-  EXPECT_EQ(*ParseEnum<HandleKind>("handle kind", "host-pointer"), HandleKind::kHostPointer);
-  EXPECT_EQ(*ParseEnum<HandleKind>("handle kind", "inline"), HandleKind::kInline);
-  EXPECT_FALSE(ParseEnum<HandleKind>("handle kind", "copy").ok());
-}
-
 // The importing end against an owner played by the test.
 class HostileOwnerTest : public testing::Test {
  protected:

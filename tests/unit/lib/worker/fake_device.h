@@ -52,7 +52,7 @@ class FakeWeights final : public Weights {
  public:
   explicit FakeWeights(std::shared_ptr<const Region> region) : region_(std::move(region)) {}
   const RegionManifest& manifest() const override { return region_->manifest(); }
-  std::string_view import_kind() const override { return "zero-copy"; }
+  std::string_view import_kind() const override { return "mapped"; }
 
  private:
   std::shared_ptr<const Region> region_;
@@ -132,13 +132,14 @@ class FakeProgram final : public Program {
   std::uint64_t ticket_ = 0;
 };
 
-class FakeDevice final : public Device {
+class FakeDevice : public Device {
  public:
   explicit FakeDevice(std::shared_ptr<FakeBehaviour> behaviour)
       : behaviour_(std::move(behaviour)) {}
 
   const DeviceInfo& info() const override { return info_; }
   DeviceCounters counters() const override { return {}; }
+  const MemoryDeclaration& memory() const override { return memory_; }
   absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
                                                         const ModelConfig&) override {
     return std::make_shared<const FakeWeights>(std::move(region));
@@ -171,6 +172,8 @@ class FakeDevice final : public Device {
  private:
   std::shared_ptr<FakeBehaviour> behaviour_;
   DeviceInfo info_{"fake", "fake", "none", 1, true};
+  MemoryDeclaration memory_{.dma_buf = {},
+                            .host_pointer = {MemoryAbility::kAny, MemoryAbility::kAny}};
 };
 
 }  // namespace tandem

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "lib/base/dma_buf.h"
 #include "tests/unit/lib/worker/test_cluster.h"
 
 namespace tandem {
@@ -163,21 +164,23 @@ TEST_P(PlansTest, EqualsOneWorkerAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, PlansTest,
-                         testing::Values(PlanCase{"split", {"host-pointer"}, "host-pointer"},
-                                         PlanCase{"split", {"inline"}, "inline"},
-                                         PlanCase{"split", {"dma-buf", "host-pointer"}, "dma-buf"},
-                                         PlanCase{
-                                             "layers", {"host-pointer", "inline"}, "host-pointer"},
-                                         PlanCase{"layers", {"inline"}, "inline"}),
-                         [](const auto& info) {
-                           std::string name = info.param.plan;
-                           for (const std::string& kind : info.param.kinds) {
-                             name += "_";
-                             for (const char c : kind) name += c == '-' ? '_' : c;
-                           }
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, PlansTest,
+    testing::Values(PlanCase{"split", {"host-pointer"}, "host-pointer"},
+                    PlanCase{"split", {"inline"}, "inline"},
+                    PlanCase{"split",
+                             {"dma-buf", "host-pointer"},
+                             LargestDmaBuf() != 0 ? "dma-buf" : "host-pointer"},
+                    PlanCase{"layers", {"host-pointer", "inline"}, "host-pointer"},
+                    PlanCase{"layers", {"inline"}, "inline"}),
+    [](const auto& info) {
+      std::string name = info.param.plan;
+      for (const std::string& kind : info.param.kinds) {
+        name += "_";
+        for (const char c : kind) name += c == '-' ? '_' : c;
+      }
+      return name;
+    });
 
 // Two and three micro-batches a step give the very numbers of whole steps, and the edges count on.
 TEST(MicroBatchTest, EqualWholeStepsBitForBit) {
@@ -264,7 +267,7 @@ TEST(DescribeTest, SaysWhatTheWorkerIs) {
   EXPECT_EQ(fresh.device().kind(), "cpu");
   EXPECT_EQ(fresh.generation(), 0u);
   EXPECT_FALSE(fresh.host().empty());
-  EXPECT_EQ(fresh.edge_kinds_size(), 3);
+  EXPECT_GT(fresh.memory().host_pointer().import_bytes(), 0u);
   const Plan plan = cluster.PlanOf("split");
   ASSERT_TRUE(cluster.Start(plan, 9, kHostPointer).ok());
   const v1::WorkerDescription gpu = cluster.worker("gpu0").Describe();
