@@ -20,6 +20,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "cli/commands.h"
+#include "cli/memory_check.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -150,6 +151,22 @@ void CheckMemory() {
   }
 }
 
+void CheckDmaBufs() {
+  for (const CheckRow& row : CheckSharedMemory("")) {
+    switch (row.verdict) {
+      case CheckRow::Verdict::kGood:
+        Good(row.text);
+        break;
+      case CheckRow::Verdict::kNote:
+        Note(row.text);
+        break;
+      case CheckRow::Verdict::kMissing:
+        Missing(row.text);
+        break;
+    }
+  }
+}
+
 void CheckLimits() {
   std::printf("Limits and kernel\n");
   rlimit files{};
@@ -166,13 +183,6 @@ void CheckLimits() {
            ? std::string("locked memory unlimited")
            : absl::StrCat("locked memory limited to ", locked.rlim_max >> 20,
                           " MiB; an NPU needs it unlimited (ulimit -l)"));
-  if (::access("/dev/udmabuf", R_OK | W_OK) == 0) {
-    Good("/dev/udmabuf: shared memory can become a dma-buf");
-  } else {
-    Note(
-        "/dev/udmabuf is not there or not ours: edges use host pointers unless a device exports a "
-        "dma-buf");
-  }
   utsname kernel{};
   ::uname(&kernel);
   Good(absl::StrCat("Linux ", kernel.release, ", ", std::thread::hardware_concurrency(), " cores"));
@@ -186,6 +196,7 @@ int CommandDoctor() {
   const Gpu gpu = CheckGpu(*folder);
   const bool npu = CheckNpu(*folder);
   CheckMemory();
+  CheckDmaBufs();
   CheckLimits();
   std::printf("What would run where\n");
   if (gpu == Gpu::kHardware && npu) {
