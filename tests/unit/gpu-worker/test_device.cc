@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 
 #include "gpu-worker/vulkan/instance.h"
@@ -46,6 +47,9 @@ absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice() {
   // The best one that is there, be it a software driver.
   options.device = "0";
   options.validation = HasValidationLayer();
+  // The regions of these tests come from no loader, so without dma-bufs: under those rules they can
+  // only be copied.
+  if (std::getenv("TANDEM_AMD_RULES") != nullptr) options.weight_import = WeightImport::kUpload;
   options.on_validation_message = [](std::string_view text) {
     Messages& messages = AllMessages();
     const std::lock_guard lock(messages.mutex);
