@@ -16,6 +16,8 @@
 #include "gpu-worker/kernels/kernel_table.h"
 #include "gpu-worker/stage/tuning.h"
 #include "gpu-worker/vulkan/instance.h"
+#include "gpu-worker/vulkan/kernel_features.h"
+#include "gpu-worker/vulkan/physical_device.h"
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
 #include "lib/base/status_macros.h"
@@ -50,40 +52,41 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
     return all;
   }
   if (kernel.starts_with("matmat_")) return {{0, 4}};
+  if (kernel.starts_with("dot_")) {
+    const DotTuning& dot = tuning.dot;
+    return {{dot.threads, dot.lanes, dot.loads, 1, 0}, {dot.threads, dot.lanes, dot.loads, 8, 0}};
+  }
   if (kernel.starts_with("attention_")) return {{64, 32, 16, 128}, {256, 32, 16, 128}};
-  if (kernel.starts_with("qkv_rope_")) return {{32, 16, 128}};
-  if (kernel == "rms_norm") return {{tuning.norm_lanes, 0, 0}};
-  if (kernel == "post_norm") return {{tuning.norm_lanes, 0, 0, 1}};
+  if (kernel.starts_with("qkv_rope_")) return {{32, 16, 128, 1}};
+  if (kernel.starts_with("rms_norm")) return {{tuning.norm_lanes, 0, 0}};
+  if (kernel.starts_with("post_norm")) return {{tuning.norm_lanes, 0, 0, 1, 1}};
   return {{}};
 }
 
-// The first device there is, with the one extension; it is never given work.
-absl::StatusOr<VkDevice> OpenDevice(VkInstance instance) {
-  std::uint32_t count = 1;
-  VkPhysicalDevice physical = VK_NULL_HANDLE;
-  const VkResult listed = vkEnumeratePhysicalDevices(instance, &count, &physical);
-  if (listed != VK_INCOMPLETE) TANDEM_RETURN_IF_ERROR(ToStatus(listed, "listing devices"));
-  if (count == 0) return absl::NotFoundError("no Vulkan device");
-  VkPhysicalDeviceProperties properties{};
-  vkGetPhysicalDeviceProperties(physical, &properties);
-  std::printf("device %s\n", properties.deviceName);
+// A device that is never given work, with what kernels need and the one extension.
+absl::StatusOr<VkDevice> OpenDevice(const vulkan::PhysicalDevice& physical) {
+  std::printf("device %s\n", physical.name.c_str());
   const float priority = 1;
   auto queue = Structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);
+  queue.queueFamilyIndex = physical.compute_family;
   queue.queueCount = 1;
   queue.pQueuePriorities = &priority;
+  vulkan::KernelFeatures kernel_features(physical);
   auto features = Structure<VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
   features.pipelineExecutableInfo = VK_TRUE;
-  const char* const extensions[] = {VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME};
+  features.pNext = kernel_features.chain();
+  std::vector<const char*> extensions = kernel_features.extensions();
+  extensions.push_back(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
   auto info = Structure<VkDeviceCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO);
   info.pNext = &features;
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
-  info.enabledExtensionCount = 1;
-  info.ppEnabledExtensionNames = extensions;
+  info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
+  info.ppEnabledExtensionNames = extensions.data();
   VkDevice device = VK_NULL_HANDLE;
   TANDEM_RETURN_IF_ERROR(
-      ToStatus(vkCreateDevice(physical, &info, nullptr, &device), "opening the device"));
+      ToStatus(vkCreateDevice(physical.handle, &info, nullptr, &device), "opening the device"));
   return device;
 }
 
@@ -111,8 +114,8 @@ absl::StatusOr<VkPipelineLayout> MakeLayout(VkDevice device, const vulkan::Shade
   return layout;
 }
 
-absl::StatusOr<VkPipeline> Compile(VkDevice device, const vulkan::ShaderCode& code,
-                                   const Constants& constants) {
+absl::StatusOr<VkPipeline> Compile(VkDevice device, std::uint32_t subgroup_size,
+                                   const vulkan::ShaderCode& code, const Constants& constants) {
   auto module_info =
       Structure<VkShaderModuleCreateInfo>(VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO);
   module_info.codeSize = code.spirv.size_bytes();
@@ -133,6 +136,13 @@ absl::StatusOr<VkPipeline> Compile(VkDevice device, const vulkan::ShaderCode& co
   info.stage.module = module;
   info.stage.pName = "main";
   info.stage.pSpecializationInfo = &specialisation;
+  auto subgroup = Structure<VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT>(
+      VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT);
+  subgroup.requiredSubgroupSize = subgroup_size;
+  if (code.needs != vulkan::KernelNeeds::kNothing && subgroup_size != 0) {
+    info.stage.pNext = &subgroup;
+    info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
+  }
   TANDEM_ASSIGN_OR_RETURN(info.layout, MakeLayout(device, code));
   VkPipeline pipeline = VK_NULL_HANDLE;
   TANDEM_RETURN_IF_ERROR(ToStatus(
@@ -176,13 +186,21 @@ absl::Status Print(VkDevice device, VkPipeline pipeline) {
 // Objects live until the program ends.
 absl::Status Run() {
   TANDEM_ASSIGN_OR_RETURN(const auto instance, vulkan::Instance::Create(false, nullptr));
-  TANDEM_ASSIGN_OR_RETURN(const VkDevice device, OpenDevice(instance->handle()));
+  TANDEM_ASSIGN_OR_RETURN(const auto devices, vulkan::ListPhysicalDevices(instance->handle()));
+  if (devices.empty()) return absl::NotFoundError("no Vulkan device");
+  const vulkan::PhysicalDevice& physical = devices.front();
+  TANDEM_ASSIGN_OR_RETURN(const VkDevice device, OpenDevice(physical));
   for (const vulkan::ShaderCode& code : kernels::All()) {
+    if (!physical.Has(code.needs)) {
+      std::printf("%s: the device lacks what it needs\n", std::string(code.name).c_str());
+      continue;
+    }
     for (const Constants& constants : ConstantsOf(std::string(code.name))) {
       std::printf("%s {", std::string(code.name).c_str());
       for (const std::uint32_t constant : constants) std::printf(" %u", constant);
       std::printf(" }:");
-      TANDEM_ASSIGN_OR_RETURN(const VkPipeline pipeline, Compile(device, code, constants));
+      TANDEM_ASSIGN_OR_RETURN(const VkPipeline pipeline,
+                              Compile(device, physical.required_subgroup, code, constants));
       TANDEM_RETURN_IF_ERROR(Print(device, pipeline));
     }
   }

@@ -2,9 +2,9 @@
 // weights a second, beside the copy bandwidth measured in the same run, and whole layers at the
 // shapes of the 27B model. Prints tables.
 //
-//   vulkan_bench [--device NAME] [--small] [--only PART] [--set FIELD=VALUE]...
+//   vulkan_bench [--device NAME] [--small] [--layers] [--only PART] [--set FIELD=VALUE]...
 //
-// --small: shapes for a software rasteriser. --only: lines whose "FORMAT/NAME" contains PART, and
+// --small: shapes for a software rasteriser. --layers: layers alone. --only: lines whose "FORMAT/NAME" contains PART, and
 // no layers. --set: another value in the row of the tuning table, for example packed.rows=2.
 
 #include <algorithm>
@@ -132,6 +132,7 @@ absl::StatusOr<double> CopyBandwidth(Bench& bench, bool small) {
 struct Options {
   std::string device = "0";  // the best one that is there, be it a software driver
   bool small = false;
+  bool layers = false;
   std::string only;
   std::vector<std::pair<std::string, std::uint32_t>> settings;
 };
@@ -291,7 +292,7 @@ absl::Status BenchProducts(const Options& options) {
 }
 
 absl::Status Run(const Options& options) {
-  TANDEM_RETURN_IF_ERROR(BenchProducts(options));
+  if (!options.layers) TANDEM_RETURN_IF_ERROR(BenchProducts(options));
   if (!options.only.empty()) return absl::OkStatus();
   for (const WeightFormat format :
        {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4}) {
@@ -306,6 +307,10 @@ bool ParseArguments(int argc, char** argv, Options* options) {
     const std::string arg = argv[i];
     if (arg == "--small") {
       options->small = true;
+      continue;
+    }
+    if (arg == "--layers") {
+      options->layers = true;
       continue;
     }
     if (i + 1 == argc) return false;

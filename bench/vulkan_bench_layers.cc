@@ -114,6 +114,7 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
   TANDEM_ASSIGN_OR_RETURN(
       rig->output, rig->device->CreateResidual(MakeResidualLayout(1, 512, config.hidden_size)));
   program.kv_cache = rig->cache.get();
+  program.activations = ActivationType::kAuto;
   program.stages = {
       {{.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
        nullptr,

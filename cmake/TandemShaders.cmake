@@ -1,18 +1,20 @@
 # tandem_kernels(NAME gpu_kernels LAYER 11 GROUP gpu-worker DEPS gpu_vulkan KERNELS <row> ...)
 #
 # Compiles GLSL to SPIR-V at build time (with dependency files) and embeds it. Each row is one kernel:
-#   "name | source | storage buffers | parameter struct | define,define"
-# The struct S of <folder>/<header>.h is the kernel's push constants; rows name it as folder/header.h:S. Makes the module and the table that
-# kernel_table.h declares, in the order of the rows.
+#   "name | source | storage buffers | parameter struct | define,define | needs"
+# The struct S of <folder>/<header>.h is the kernel's push constants; rows name it as folder/header.h:S, or have none. Needs are one of
+# vulkan::KernelNeeds without its k, or nothing. Kernels that need Matrix are written in the NV dialect of cooperative matrices, which Debian 12's
+# glslc knows; gpu-worker/kernels/rewrite makes the KHR dialect of it. Makes the module and the table that kernel_table.h declares, in the order of
+# the rows.
 include_guard(GLOBAL)
 
 function(_tandem_split_row row)
   string(REPLACE "|" ";" fields "${row}")
   list(LENGTH fields count)
-  if(NOT count EQUAL 5)
-    message(FATAL_ERROR "kernel row '${row}': expected 5 fields split by '|', found ${count}")
+  if(NOT count EQUAL 6)
+    message(FATAL_ERROR "kernel row '${row}': expected 6 fields split by '|', found ${count}")
   endif()
-  set(names KERNEL_NAME KERNEL_SOURCE KERNEL_BINDINGS KERNEL_PARAMS KERNEL_DEFINES)
+  set(names KERNEL_NAME KERNEL_SOURCE KERNEL_BINDINGS KERNEL_PARAMS KERNEL_DEFINES KERNEL_NEEDS)
   foreach(name field IN ZIP_LISTS names fields)
     string(STRIP "${field}" field)
     set(${name} "${field}" PARENT_SCOPE)
@@ -32,19 +34,34 @@ function(tandem_kernels)
     string(REPLACE "," ";" defines "${KERNEL_DEFINES}")
     list(TRANSFORM defines PREPEND "-D")
     set(array "${out}/${KERNEL_NAME}.inc")
+    set(compile ${TANDEM_GLSLC} --target-env=vulkan1.2 -O -Werror ${defines} -I "${PROJECT_SOURCE_DIR}" -MD -MF "${array}.d" -MT "${array}")
+    if(KERNEL_NEEDS STREQUAL "Matrix")
+      set(commands COMMAND ${compile} -o "${array}.nv" "${CMAKE_CURRENT_SOURCE_DIR}/${KERNEL_SOURCE}"
+                   COMMAND tandem_matrix_dialect "${array}.nv" "${array}")
+      set(tools tandem_matrix_dialect)
+    else()
+      set(commands COMMAND ${compile} -mfmt=num -o "${array}" "${CMAKE_CURRENT_SOURCE_DIR}/${KERNEL_SOURCE}")
+      set(tools)
+    endif()
     add_custom_command(OUTPUT "${array}"
       COMMAND ${CMAKE_COMMAND} -E make_directory "${out}"
-      COMMAND ${TANDEM_GLSLC} --target-env=vulkan1.2 -O -Werror ${defines} -I "${PROJECT_SOURCE_DIR}" -mfmt=num
-              -MD -MF "${array}.d" -MT "${array}" -o "${array}" "${CMAKE_CURRENT_SOURCE_DIR}/${KERNEL_SOURCE}"
-      MAIN_DEPENDENCY "${CMAKE_CURRENT_SOURCE_DIR}/${KERNEL_SOURCE}" DEPFILE "${array}.d" VERBATIM
+      ${commands}
+      MAIN_DEPENDENCY "${CMAKE_CURRENT_SOURCE_DIR}/${KERNEL_SOURCE}" DEPENDS ${tools} DEPFILE "${array}.d" VERBATIM
       COMMENT "Compiling kernel ${KERNEL_NAME}")
     list(APPEND made "${array}")
-    string(REPLACE ":" ";" params "${KERNEL_PARAMS}")
-    list(GET params 0 header)
-    list(GET params 1 struct)
-    list(APPEND includes "#include \"${here}/${header}\"")
+    set(push_bytes 0)
+    if(KERNEL_PARAMS)
+      string(REPLACE ":" ";" params "${KERNEL_PARAMS}")
+      list(GET params 0 header)
+      list(GET params 1 struct)
+      list(APPEND includes "#include \"${here}/${header}\"")
+      set(push_bytes "sizeof(${struct})")
+    endif()
+    if(NOT KERNEL_NEEDS)
+      set(KERNEL_NEEDS Nothing)
+    endif()
     string(APPEND arrays "constexpr std::uint32_t k_${KERNEL_NAME}[] = {\n#include \"${array}\"\n};\n")
-    string(APPEND rows "    {\"${KERNEL_NAME}\", k_${KERNEL_NAME}, ${KERNEL_BINDINGS}, sizeof(${struct})},\n")
+    string(APPEND rows "    {\"${KERNEL_NAME}\", k_${KERNEL_NAME}, ${KERNEL_BINDINGS}, ${push_bytes},\n     vulkan::KernelNeeds::k${KERNEL_NEEDS}},\n")
   endforeach()
   list(REMOVE_DUPLICATES includes)
   list(JOIN includes "\n" includes)

@@ -1,5 +1,6 @@
 #include "gpu-worker/stage/program_memory.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "gpu-worker/stage/product.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -157,13 +159,13 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
 }
 
 std::uint64_t ProgramMemorySizes::bytes() const {
-  const std::uint64_t floats = residual + normed + branch + qkv + attended + gate + up +
+  const std::uint64_t floats = residual + normed + branch + qkv + attended + gate_up + activated +
                                head_normed + contexts * logits + 2 * frequencies;
   return floats * sizeof(float) + step.bytes;
 }
 
 ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
-                                     const StepRules& rules, std::int32_t contexts) {
+                                     const StepRules& rules, std::int32_t contexts, bool parts) {
   ProgramMemorySizes sizes;
   sizes.contexts = static_cast<std::uint64_t>(contexts);
   sizes.step = LayOutStepBuffer(rules, contexts);
@@ -171,26 +173,36 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
   const auto rows_of = [](std::uint32_t rows, std::int32_t columns) {
     return std::uint64_t{rows} * static_cast<std::uint64_t>(columns);
   };
+  const std::uint32_t activation_rows = std::max(sizes.tokens, kMinActivationRows);
+  const auto part_rows =
+      static_cast<std::uint32_t>(parts ? MaxPartRows(sizes.tokens) : sizes.tokens);
   for (const StageSpec& stage : stages) {
     const bool halves = stage.first_half < stage.last_half;
     // One part alone reads and writes the residuals that are bound.
-    const std::int32_t parts =
+    const std::int32_t pieces =
         (stage.embed ? 1 : 0) + stage.last_half - stage.first_half + (stage.head ? 1 : 0);
-    if (parts > 1) {
+    if (pieces > 1) {
       sizes.residual = rows_of(sizes.tokens, config.hidden_size);
     }
-    if (halves) sizes.normed = sizes.branch = rows_of(sizes.tokens, config.hidden_size);
+    if (halves) {
+      sizes.normed = rows_of(activation_rows, config.hidden_size);
+      sizes.branch = rows_of(part_rows, config.hidden_size);
+    }
     if (stage.HasAttention()) {
       const std::int32_t query = config.num_heads * config.head_dim;
       const std::int32_t key = config.num_kv_heads * config.head_dim;
-      sizes.qkv = rows_of(sizes.tokens, query + 2 * key);
-      sizes.attended = rows_of(sizes.tokens, query);
+      sizes.qkv = rows_of(part_rows, query + 2 * key);
+      sizes.attended = rows_of(activation_rows, query);
       sizes.frequencies = static_cast<std::uint64_t>(config.head_dim / 2);
     }
-    if (stage.HasFeedForward()) sizes.gate = sizes.up = rows_of(sizes.tokens, config.ffn_size);
+    if (stage.HasFeedForward()) {
+      sizes.gate_up = rows_of(sizes.tokens, 2 * config.ffn_size);
+      sizes.activated = rows_of(activation_rows, config.ffn_size);
+    }
     if (stage.head && rules.limits.max_logit_rows > 0) {
       sizes.logit_rows = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_logit_rows));
-      sizes.head_normed = rows_of(sizes.logit_rows, config.hidden_size);
+      sizes.head_normed =
+          rows_of(std::max(sizes.logit_rows, kMinActivationRows), config.hidden_size);
       sizes.logits = rows_of(sizes.logit_rows, config.vocab_size);
     }
   }
@@ -199,12 +211,12 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
 
 absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice& device,
                                                     const ModelConfig& config,
-                                                    const ProgramSpec& spec,
-                                                    const StepRules& rules) {
+                                                    const ProgramSpec& spec, const StepRules& rules,
+                                                    bool parts) {
   ProgramMemory memory;
   std::vector<StageSpec> stages;
   for (const ProgramStage& stage : spec.stages) stages.push_back(stage.spec);
-  memory.sizes = SizeProgramMemory(config, stages, rules, spec.contexts);
+  memory.sizes = SizeProgramMemory(config, stages, rules, spec.contexts, parts);
   const ProgramMemorySizes& sizes = memory.sizes;
   TANDEM_ASSIGN_OR_RETURN(memory.step, StepBuffer::Create(device, rules, spec.contexts));
   const struct {
@@ -216,8 +228,8 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice&
               {"branch", sizes.branch, &memory.branch},
               {"queries, keys and values", sizes.qkv, &memory.qkv},
               {"attention result", sizes.attended, &memory.attended},
-              {"gate", sizes.gate, &memory.gate},
-              {"up", sizes.up, &memory.up},
+              {"gate and up", sizes.gate_up, &memory.gate_up},
+              {"activated gate", sizes.activated, &memory.activated},
               {"final normed rows", sizes.head_normed, &memory.head_normed}};
   for (const auto& [what, floats, buffer] : list) {
     TANDEM_RETURN_IF_ERROR(Make(device, what, floats, Placement::kDevice, buffer));

@@ -63,12 +63,12 @@ class StepBuffer {
 struct ProgramMemorySizes {
   std::uint32_t tokens = 0;
   std::uint32_t logit_rows = 0;
-  // (tokens, hidden): between the halves of a stage; normed; what a half adds.
+  // (tokens, hidden): between the halves of a stage; normed; what a half adds, in parts.
   std::uint64_t residual = 0, normed = 0, branch = 0;
-  // (tokens, (heads + 2 * kv_heads) * head_dim) and (tokens, heads * head_dim).
+  // (tokens, (heads + 2 * kv_heads) * head_dim), in parts, and (tokens, heads * head_dim).
   std::uint64_t qkv = 0, attended = 0;
-  // (tokens, ffn).
-  std::uint64_t gate = 0, up = 0;
+  // (tokens, 2 * ffn) and (tokens, ffn).
+  std::uint64_t gate_up = 0, activated = 0;
   // (logit_rows, hidden).
   std::uint64_t head_normed = 0;
   // (logit_rows, vocab), once for each context.
@@ -81,18 +81,21 @@ struct ProgramMemorySizes {
   // Of all buffers together.
   std::uint64_t bytes() const;
 };
-// Of a program that ValidateCompile accepts; its weights and buffers need not exist.
+// Of a program that ValidateCompile accepts; its weights and buffers need not exist. `parts`:
+// products may come in parts (MaxPartRows of product.h). What products read has room for
+// kMinActivationRows rows.
 ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
-                                     const StepRules& rules, std::int32_t contexts);
+                                     const StepRules& rules, std::int32_t contexts, bool parts);
 
-// Buffers that the stages of a program share, allocated once, all float32 with rows contiguous:
-// stages run one after another on the device. What no stage needs stays empty.
+// Buffers that the stages of a program share, allocated once, with rows contiguous: float32, or
+// what products read (normed, attended, activated, head_normed) in the form that they want. Stages
+// run one after another on the device. What no stage needs stays empty.
 struct ProgramMemory {
   ProgramMemorySizes sizes;
   StepBuffer step;
   vulkan::Buffer residual, normed, branch;
   vulkan::Buffer qkv, attended;
-  vulkan::Buffer gate, up;
+  vulkan::Buffer gate_up, activated;
   vulkan::Buffer head_normed;
   // Of each context; read by the host.
   std::vector<vulkan::Buffer> logits;
@@ -102,7 +105,7 @@ struct ProgramMemory {
   // UNIMPLEMENTED names a buffer that is larger than the device binds at once.
   static absl::StatusOr<ProgramMemory> Create(const vulkan::LogicalDevice& device,
                                               const ModelConfig& config, const ProgramSpec& spec,
-                                              const StepRules& rules);
+                                              const StepRules& rules, bool parts);
 };
 
 }  // namespace tandem

@@ -9,7 +9,8 @@
 
 namespace tandem {
 
-absl::Status BucketCommands::MakeSets(const DeviceContext& context, const std::vector<Op>& ops) {
+absl::Status BucketCommands::MakeSets(const DeviceContext& context, const std::vector<Op>& ops,
+                                      std::uint32_t max_rows) {
   std::uint32_t buffers = 0;
   for (const Op& op : ops) buffers += static_cast<std::uint32_t>(op.bindings.size());
   TANDEM_ASSIGN_OR_RETURN(descriptors_,
@@ -17,7 +18,14 @@ absl::Status BucketCommands::MakeSets(const DeviceContext& context, const std::v
                               context.device, static_cast<std::uint32_t>(ops.size()), buffers));
   for (const Op& op : ops) {
     // All kernels with as many bindings have the same layout, so one set serves every bucket.
-    TANDEM_ASSIGN_OR_RETURN(const DispatchPlan plan, op.plan(1));
+    DispatchPlan plan;
+    for (std::uint32_t rows = 1; plan.pipeline == nullptr && rows <= max_rows; rows *= 2) {
+      TANDEM_ASSIGN_OR_RETURN(plan, op.plan(rows));
+    }
+    if (plan.pipeline == nullptr) {
+      sets_.push_back(VK_NULL_HANDLE);
+      continue;
+    }
     absl::StatusOr<VkDescriptorSet> set =
         descriptors_.MakeSet(plan.pipeline->descriptor_layout(), op.bindings);
     if (!set.ok()) return Annotate(set.status(), op.name);
@@ -32,6 +40,7 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
   std::vector<Segment> segments;
   std::optional<vulkan::CommandBuffer> commands;
   double seconds = 0;
+  bool barrier = false;
   const auto finish = [&] {
     segments.push_back({commands->handle(), seconds});
     seconds = 0;
@@ -42,6 +51,8 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
   for (std::size_t i = 0; i < ops.size(); ++i) {
     absl::StatusOr<DispatchPlan> plan = ops[i].plan(rows);
     if (!plan.ok()) return Annotate(plan.status(), ops[i].name);
+    barrier = barrier || ops[i].barrier;
+    if (plan->pipeline == nullptr) continue;
     const double cost = std::max(plan->work.flops / context.tuning.flops_per_second,
                                  plan->work.bytes / context.tuning.bytes_per_second);
     if (commands.has_value() && seconds + cost > kMaxSegmentSeconds) {
@@ -49,12 +60,13 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
     }
     if (!commands.has_value()) {
       TANDEM_ASSIGN_OR_RETURN(commands, commands_.Begin());  // with a barrier
-      for (std::size_t b = 0; i == 0 && b < external.size(); ++b) {
+      for (std::size_t b = 0; segments.empty() && b < external.size(); ++b) {
         commands->AcquireExternal(external[b]);
       }
-    } else if (ops[i].barrier) {
+    } else if (barrier) {
       commands->Barrier();
     }
+    barrier = false;
     commands->Dispatch(*plan->pipeline, sets_[i], std::span(plan->push).first(plan->push_bytes),
                        plan->groups);
     seconds += cost;
@@ -74,7 +86,7 @@ absl::StatusOr<BucketCommands> BucketCommands::Record(const DeviceContext& conte
     made.buckets_.resize(static_cast<std::size_t>(std::bit_width(max_rows)));
     return made;
   }
-  TANDEM_RETURN_IF_ERROR(made.MakeSets(context, ops));
+  TANDEM_RETURN_IF_ERROR(made.MakeSets(context, ops, max_rows));
   TANDEM_ASSIGN_OR_RETURN(made.commands_, vulkan::CommandPool::Create(context.device));
   for (std::uint32_t rows = 1; rows <= max_rows; rows *= 2) {
     TANDEM_ASSIGN_OR_RETURN(auto segments, made.RecordBucket(context, ops, rows, external));

@@ -26,17 +26,17 @@ struct WorkEstimate {
   double bytes = 0;
 };
 
-// One dispatch, ready to be recorded.
+// One dispatch, ready to be recorded. Without a pipeline: nothing to do for this bucket.
 struct DispatchPlan {
   const vulkan::Pipeline* pipeline = nullptr;
   vulkan::Groups groups;
-  std::array<std::byte, 32> push{};
+  std::array<std::byte, 64> push{};
   std::uint32_t push_bytes = 0;
   WorkEstimate work;
 
   template <typename Params>
   void SetPush(const Params& params) {
-    static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= 32);
+    static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= 64);
     std::memcpy(push.data(), &params, sizeof(params));
     push_bytes = sizeof(params);
   }
@@ -78,7 +78,8 @@ class BucketCommands {
   const std::vector<Segment>& For(std::uint32_t rows) const;
 
  private:
-  absl::Status MakeSets(const DeviceContext& context, const std::vector<Op>& ops);
+  absl::Status MakeSets(const DeviceContext& context, const std::vector<Op>& ops,
+                        std::uint32_t max_rows);
   absl::StatusOr<std::vector<Segment>> RecordBucket(const DeviceContext& context,
                                                     const std::vector<Op>& ops, std::uint32_t rows,
                                                     const std::vector<VkBuffer>& external);

@@ -25,18 +25,16 @@ vulkan::BufferSlice VectorOf(const DeviceTensor& tensor) { return tensor.chunks.
 
 std::uint32_t Unsigned(std::int32_t value) { return static_cast<std::uint32_t>(value); }
 
-// A plan with one kernel and one set of constants for every bucket.
-template <typename Params, typename GroupsOf>
-auto PlanOf(const DeviceContext& context, std::string kernel, std::vector<std::uint32_t> constants,
-            Params params, double bytes_per_row, GroupsOf groups_of) {
-  return [=](std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
-    DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(plan.pipeline, context.pipelines.Get(kernel, constants));
-    plan.SetPush(params);
-    plan.groups = groups_of(rows);
-    plan.work = {0, bytes_per_row * rows};
-    return plan;
-  };
+template <typename Params>
+absl::StatusOr<DispatchPlan> MakePlan(const DeviceContext& context, const std::string& kernel,
+                                      const std::vector<std::uint32_t>& constants,
+                                      const Params& params, vulkan::Groups groups, double bytes) {
+  DispatchPlan plan;
+  TANDEM_ASSIGN_OR_RETURN(plan.pipeline, context.pipelines.Get(kernel, constants));
+  plan.SetPush(params);
+  plan.groups = groups;
+  plan.work = {0, bytes};
+  return plan;
 }
 
 }  // namespace
@@ -54,61 +52,72 @@ absl::Status RowOps::AppendEmbed(const DeviceTensor& embedding, const ResidualRe
     const kernels::EmbedParams params = {static_cast<std::uint32_t>(chunk.first_row),
                                          static_cast<std::uint32_t>(chunk.rows),
                                          Unsigned(config_.hidden_size), scale};
-    op.plan = PlanOf(context_, Cat("embed_", suffix), {output.base}, params,
-                     6.0 * config_.hidden_size, [](std::uint32_t rows) {
-                       return vulkan::Groups{rows, 1, 1};
-                     });
+    op.plan = [context = context_, kernel = Cat("embed_", suffix), base = output.base,
+               params](std::uint32_t rows) {
+      return MakePlan(context, kernel, {base}, params, {rows, 1, 1}, 6.0 * params.hidden * rows);
+    };
     ops->push_back(std::move(op));
   }
   return absl::OkStatus();
 }
 
 Op RowOps::Norm(std::string name, const ResidualRef& input, const DeviceTensor& weight,
-                vulkan::BufferSlice normed, std::uint32_t count) const {
+                const ProductRows& normed, std::uint32_t count) const {
   Op op;
   op.name = std::move(name);
-  op.bindings = {step_, input.slice, VectorOf(weight), normed};
-  const kernels::RmsNormParams params = {Unsigned(config_.hidden_size), config_.rms_norm_eps};
-  op.plan = PlanOf(context_, "rms_norm", {context_.tuning.norm_lanes, input.base, count}, params,
-                   12.0 * config_.hidden_size, [](std::uint32_t rows) {
-                     return vulkan::Groups{rows, 1, 1};
-                   });
+  op.bindings = {step_, input.slice, VectorOf(weight), normed.slice};
+  op.plan = [context = context_, reader = normed.product, hidden = Unsigned(config_.hidden_size),
+             epsilon = config_.rms_norm_eps, base = input.base, count](std::uint32_t rows) {
+    return MakePlan(context, Cat("rms_norm", FormSuffix(reader.form(rows))),
+                    {context.tuning.norm_lanes, base, count},
+                    kernels::RmsNormParams{hidden, epsilon, reader.pad(rows)}, {rows, 1, 1},
+                    12.0 * hidden * rows);
+  };
   return op;
 }
 
-Op RowOps::PostNorm(std::string name, vulkan::BufferSlice branch, const DeviceTensor& weight,
+Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
                     const ResidualRef& input, const ResidualRef& output,
-                    const DeviceTensor* next_weight, vulkan::BufferSlice normed) const {
+                    const std::optional<NextNorm>& next) const {
   Op op;
   op.name = std::move(name);
   // Without a next norm the last two bindings are not touched.
   op.bindings = {step_,
-                 branch,
+                 branch.slice,
                  VectorOf(weight),
                  input.slice,
                  output.slice,
-                 VectorOf(next_weight == nullptr ? weight : *next_weight),
-                 next_weight == nullptr ? branch : normed};
-  const kernels::PostNormParams params = {Unsigned(config_.hidden_size), config_.rms_norm_eps};
-  const std::uint32_t next = next_weight == nullptr ? 0 : 1;
-  op.plan =
-      PlanOf(context_, "post_norm", {context_.tuning.norm_lanes, input.base, output.base, next},
-             params, 28.0 * config_.hidden_size, [](std::uint32_t rows) {
-               return vulkan::Groups{rows, 1, 1};
-             });
+                 VectorOf(next.has_value() ? next->weight : weight),
+                 next.has_value() ? next->normed.slice : branch.slice};
+  std::optional<Product> reader;
+  if (next.has_value()) reader.emplace(next->normed.product);
+  op.plan = [context = context_, writer = branch.product, reader,
+             hidden = Unsigned(config_.hidden_size), epsilon = config_.rms_norm_eps,
+             from = input.base, to = output.base](std::uint32_t rows) {
+    const bool norms = reader.has_value();
+    const std::string form(norms ? FormSuffix(reader->form(rows)) : "");
+    const kernels::PostNormParams params{hidden, epsilon, rows * hidden,
+                                         norms ? reader->pad(rows) : rows};
+    const std::uint32_t parts = writer.parts(rows);
+    return MakePlan(context, "post_norm" + form,
+                    {context.tuning.norm_lanes, from, to, norms ? 1u : 0u, parts}, params,
+                    {rows, 1, 1}, (24.0 + 4 * parts) * hidden * rows);
+  };
   return op;
 }
 
-Op RowOps::Geglu(std::string name, vulkan::BufferSlice gate, vulkan::BufferSlice up) const {
+Op RowOps::Geglu(std::string name, vulkan::BufferSlice gate_up,
+                 const ProductRows& activated) const {
   Op op;
   op.name = std::move(name);
-  op.bindings = {step_, gate, up};
-  const kernels::GegluParams params = {Unsigned(config_.ffn_size)};
-  const auto groups = static_cast<std::uint32_t>(CeilDiv(Unsigned(config_.ffn_size), kGegluGroup));
-  op.plan =
-      PlanOf(context_, "geglu", {}, params, 12.0 * config_.ffn_size, [groups](std::uint32_t rows) {
-        return vulkan::Groups{groups, rows, 1};
-      });
+  op.bindings = {step_, gate_up, activated.slice};
+  op.plan = [context = context_, reader = activated.product,
+             ffn = Unsigned(config_.ffn_size)](std::uint32_t rows) {
+    const kernels::GegluParams params{ffn, reader.pad(rows), reader.input_scale(rows)};
+    const auto groups = static_cast<std::uint32_t>(CeilDiv(ffn, 4 * kGegluGroup));
+    return MakePlan(context, Cat("geglu", FormSuffix(reader.form(rows))), {}, params,
+                    {groups, rows, 1}, 12.0 * ffn * rows);
+  };
   return op;
 }
 
@@ -121,40 +130,45 @@ Op RowOps::QkvRope(std::string name, const AttentionBuffers& buffers,
                    vulkan::BufferSlice frequencies) const {
   Op op;
   op.name = std::move(name);
-  op.bindings = {step_,       buffers.qkv,  VectorOf(query_norm), VectorOf(key_norm),
-                 frequencies, buffers.keys, buffers.values};
+  op.bindings = {step_,       buffers.qkv.slice, VectorOf(query_norm), VectorOf(key_norm),
+                 frequencies, buffers.keys,      buffers.values};
   const auto scale =
       static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.query_pre_attn_scalar)));
-  const kernels::QkvRopeParams params = {config_.rms_norm_eps, scale, buffers.window};
   const std::uint32_t heads = Unsigned(config_.num_heads + 2 * config_.num_kv_heads);
-  op.plan =
-      PlanOf(context_, buffers.type == KvType::kFloat16 ? "qkv_rope_f16" : "qkv_rope_f32",
-             HeadConstants(), params, 8.0 * heads * config_.head_dim, [heads](std::uint32_t rows) {
-               return vulkan::Groups{heads, rows, 1};
-             });
+  const kernels::QkvRopeParams params = {config_.rms_norm_eps, scale, buffers.window, 0};
+  op.plan = [context = context_, writer = buffers.qkv.product, params, heads,
+             columns = heads * Unsigned(config_.head_dim), constants = HeadConstants(),
+             half = buffers.type == KvType::kFloat16](std::uint32_t rows) {
+    kernels::QkvRopeParams of_bucket = params;
+    of_bucket.part_stride = rows * columns;
+    std::vector<std::uint32_t> with_parts = constants;
+    with_parts.push_back(writer.parts(rows));
+    return MakePlan(context, half ? "qkv_rope_f16" : "qkv_rope_f32", with_parts, of_bucket,
+                    {heads, rows, 1}, 8.0 * columns * rows);
+  };
   return op;
 }
 
 Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
   Op op;
   op.name = std::move(name);
-  op.bindings = {step_, buffers.qkv, buffers.keys, buffers.values, buffers.attended};
-  const kernels::AttentionParams params = {buffers.window};
+  op.bindings = {step_, buffers.qkv.slice, buffers.keys, buffers.values, buffers.attended.slice};
   const std::uint32_t heads = Unsigned(config_.num_heads);
   // How long contexts are is not known here: 8192 keys a query stand for all.
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
-  const auto plan_of = [&](std::uint32_t parts) {
-    std::vector<std::uint32_t> constants = HeadConstants();
-    constants.insert(constants.begin(), parts * kAttentionLanes);
-    return PlanOf(context_, buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32",
-                  constants, params, keys * heads * config_.head_dim * 0.5,
-                  [heads](std::uint32_t rows) {
-                    return vulkan::Groups{heads, rows, 1};
-                  });
-  };
-  // With few tokens the keys of a head are shared out, with many there is work enough for all.
-  op.plan = [few = plan_of(context_.tuning.attention_parts), many = plan_of(1)](
-                std::uint32_t rows) { return rows <= kFewTokens ? few(rows) : many(rows); };
+  op.plan =
+      [context = context_, reader = buffers.attended.product, heads, constants = HeadConstants(),
+       window = buffers.window, bytes = keys * heads * config_.head_dim * 0.5,
+       cache = std::string(buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32")](
+          std::uint32_t rows) {
+        // With few tokens the keys of a head are shared out, with many there is work enough for all.
+        const std::uint32_t parts = rows <= kFewTokens ? context.tuning.attention_parts : 1;
+        std::vector<std::uint32_t> with_group = constants;
+        with_group.insert(with_group.begin(), parts * kAttentionLanes);
+        return MakePlan(context, Cat(cache, FormSuffix(reader.form(rows))), with_group,
+                        kernels::AttentionParams{window, reader.pad(rows)}, {heads, rows, 1},
+                        bytes * rows);
+      };
   return op;
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "gpu-worker/stage/device_context.h"
+#include "gpu-worker/stage/product.h"
 #include "gpu-worker/stage/recorder.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "lib/device/stage.h"
@@ -19,6 +21,12 @@ struct ResidualRef {
   std::uint32_t base = 0;
 };
 
+// Rows that a product reads, in the form it wants, or writes, in its parts.
+struct ProductRows {
+  vulkan::BufferSlice slice;
+  Product product;
+};
+
 // The ops of a stage apart from matrix products. `context`, `config` and the buffers outlive them.
 class RowOps {
  public:
@@ -30,20 +38,25 @@ class RowOps {
                            std::vector<Op>* ops) const;
   // normed = rmsnorm(input) * weight, over tokens or over logit rows (`count`).
   Op Norm(std::string name, const ResidualRef& input, const DeviceTensor& weight,
-          vulkan::BufferSlice normed, std::uint32_t count) const;
-  // output = input + rmsnorm(branch) * weight, then with `next_weight` normed = rmsnorm(output) *
-  // next_weight.
-  Op PostNorm(std::string name, vulkan::BufferSlice branch, const DeviceTensor& weight,
-              const ResidualRef& input, const ResidualRef& output, const DeviceTensor* next_weight,
-              vulkan::BufferSlice normed) const;
-  // gate = gelu(gate) * up.
-  Op Geglu(std::string name, vulkan::BufferSlice gate, vulkan::BufferSlice up) const;
+          const ProductRows& normed, std::uint32_t count) const;
+
+  struct NextNorm {
+    const DeviceTensor& weight;
+    ProductRows normed;
+  };
+  // output = input + rmsnorm(branch) * weight, then with `next` normed = rmsnorm(output) * its
+  // weight.
+  Op PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
+              const ResidualRef& input, const ResidualRef& output,
+              const std::optional<NextNorm>& next) const;
+  // activated = gelu(gate) * up; a row of `gate_up` holds gate, then up.
+  Op Geglu(std::string name, vulkan::BufferSlice gate_up, const ProductRows& activated) const;
 
   struct AttentionBuffers {
-    vulkan::BufferSlice qkv;
+    ProductRows qkv;
     vulkan::BufferSlice keys;
     vulkan::BufferSlice values;
-    vulkan::BufferSlice attended;
+    ProductRows attended;
     KvType type = KvType::kFloat32;
     std::uint32_t window = 0;  // 0: a global layer
   };

@@ -1,11 +1,13 @@
 #include "gpu-worker/stage/stage_graph.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gpu-worker/kernels/common/step_params.h"
-#include "gpu-worker/stage/matmul_op.h"
+#include "gpu-worker/stage/product.h"
 #include "gpu-worker/stage/row_ops.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_residual.h"
@@ -24,9 +26,10 @@ constexpr std::int32_t kMaxPositions = 1 << 17;
 
 absl::Status CheckSupported(const ModelConfig& config, const ProgramSpec& program,
                             const StageSpec& spec) {
-  if (program.activations != ActivationType::kFloat32) {
+  if (program.activations == ActivationType::kInt8) {
     return absl::UnimplementedError(
-        "Vulkan stages compute with float32 activations; int8 activations were asked for");
+        "Vulkan stages compute with float32 activations or such as suit the device (auto); int8 "
+        "activations were asked for");
   }
   if (config.hidden_size % 4 != 0) {
     return absl::UnimplementedError(Cat(
@@ -126,67 +129,92 @@ class GraphBuilder {
   absl::Status FirstNorm(std::int32_t half) {
     if (half != spec_.first_half) return absl::OkStatus();
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(NormOf(half)));
+    TANDEM_ASSIGN_OR_RETURN(const Product reader, InputProduct(half));
     graph_->body.push_back(rows_.Norm(TensorName(NormOf(half)), Before(half), *weight,
-                                      memory_.normed.slice(), kernels::kRowsAreTokens));
+                                      {memory_.normed.slice(), reader}, kernels::kRowsAreTokens));
     return absl::OkStatus();
   }
 
-  absl::Status PostNorm(std::int32_t half, TensorKind kind) {
+  absl::StatusOr<Product> MakeProduct(std::string name, std::vector<TensorId> ids,
+                                      ProductOptions options) const {
+    std::vector<const DeviceTensor*> matrices;
+    for (const TensorId id : ids) {
+      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* matrix, Find(id));
+      matrices.push_back(matrix);
+    }
+    options.activations = program_.activations;
+    return Product::Create(context_, std::move(name), std::move(matrices), options);
+  }
+
+  // Of the products of a half the one that reads the normed residual, and the one that makes what
+  // the half adds.
+  absl::StatusOr<Product> InputProduct(std::int32_t half) const {
+    const std::int32_t layer = half / 2;
+    if (half % 2 == 0) {
+      return MakeProduct(
+          Cat("queries, keys and values of layer ", layer),
+          {{TensorKind::kQuery, layer}, {TensorKind::kKey, layer}, {TensorKind::kValue, layer}},
+          {.parts = true});
+    }
+    return MakeProduct(Cat("gate and up of layer ", layer),
+                       {{TensorKind::kFfnGate, layer}, {TensorKind::kFfnUp, layer}}, {});
+  }
+  absl::StatusOr<Product> OutputProduct(std::int32_t half) const {
+    if (half % 2 == 0) {
+      const TensorId id{TensorKind::kAttentionOutput, half / 2};
+      // Eight lanes round a group of 32 columns, all of one head.
+      return MakeProduct(TensorName(id), {id},
+                         {.parts = true, .no_q8 = config_.head_dim % kGroupSize != 0});
+    }
+    const TensorId id{TensorKind::kFfnDown, half / 2};
+    return MakeProduct(TensorName(id), {id}, {.parts = true, .small_f16 = true});
+  }
+
+  absl::Status PostNorm(std::int32_t half, TensorKind kind, const Product& branch) {
     const TensorId id{kind, half / 2};
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(id));
-    const DeviceTensor* next = nullptr;
+    std::optional<RowOps::NextNorm> next;
     if (half + 1 < spec_.last_half) {
-      TANDEM_ASSIGN_OR_RETURN(next, Find(NormOf(half + 1)));
+      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* next_weight, Find(NormOf(half + 1)));
+      TANDEM_ASSIGN_OR_RETURN(Product reader, InputProduct(half + 1));
+      next.emplace(RowOps::NextNorm{*next_weight, {memory_.normed.slice(), std::move(reader)}});
     }
-    graph_->body.push_back(rows_.PostNorm(TensorName(id), memory_.branch.slice(), *weight,
-                                          Before(half), After(half + 1), next,
-                                          memory_.normed.slice()));
+    graph_->body.push_back(rows_.PostNorm(TensorName(id), {memory_.branch.slice(), branch}, *weight,
+                                          Before(half), After(half + 1), next));
     return absl::OkStatus();
   }
 
-  // Appends tensor * input to the body.
-  absl::Status Product(TensorKind kind, std::int32_t layer, const vulkan::Buffer& input,
-                       const MatmulTarget& target, bool barrier) {
-    const TensorId id{kind, layer};
-    TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* matrix, Find(id));
-    return AppendMatmul(context_, TensorName(id), *matrix, memory_.step.slice(), input.slice(),
-                        target, kernels::kRowsAreTokens, barrier, &graph_->body);
+  absl::Status Append(const Product& product, const vulkan::Buffer& input,
+                      const vulkan::Buffer& output) {
+    return product.Append(memory_.step.slice(), input.slice(), output.slice(),
+                          kernels::kRowsAreTokens, &graph_->body);
   }
 
   absl::Status Attention(std::int32_t half) {
-    const std::int32_t layer = half / 2;
     auto* cache = dynamic_cast<const VulkanKvCache*>(program_.kv_cache);
     if (cache == nullptr) {
       return absl::InvalidArgumentError("the KV cache was not made by this Vulkan device");
     }
     TANDEM_RETURN_IF_ERROR(FirstNorm(half));
-    const auto query = static_cast<std::uint32_t>(config_.num_heads * config_.head_dim);
-    const auto key = static_cast<std::uint32_t>(config_.num_kv_heads * config_.head_dim);
-    const std::uint32_t stride = query + 2 * key;
-    const vulkan::BufferSlice qkv = memory_.qkv.slice();
-    TANDEM_RETURN_IF_ERROR(
-        Product(TensorKind::kQuery, layer, memory_.normed, {qkv, stride, 0}, true));
-    TANDEM_RETURN_IF_ERROR(
-        Product(TensorKind::kKey, layer, memory_.normed, {qkv, stride, query}, false));
-    TANDEM_RETURN_IF_ERROR(
-        Product(TensorKind::kValue, layer, memory_.normed, {qkv, stride, query + key}, false));
-    TANDEM_RETURN_IF_ERROR(AppendHeads(layer, *cache));
-    const auto hidden = static_cast<std::uint32_t>(config_.hidden_size);
-    TANDEM_RETURN_IF_ERROR(Product(TensorKind::kAttentionOutput, layer, memory_.attended,
-                                   {memory_.branch.slice(), hidden, 0}, true));
-    return PostNorm(half, TensorKind::kPostAttentionNorm);
+    TANDEM_ASSIGN_OR_RETURN(const Product qkv, InputProduct(half));
+    TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
+    TANDEM_RETURN_IF_ERROR(Append(qkv, memory_.normed, memory_.qkv));
+    TANDEM_RETURN_IF_ERROR(AppendHeads(half / 2, *cache, qkv, output));
+    TANDEM_RETURN_IF_ERROR(Append(output, memory_.attended, memory_.branch));
+    return PostNorm(half, TensorKind::kPostAttentionNorm, output);
   }
 
-  absl::Status AppendHeads(std::int32_t layer, const VulkanKvCache& cache) {
+  absl::Status AppendHeads(std::int32_t layer, const VulkanKvCache& cache, const Product& qkv,
+                           const Product& output) {
     const bool global = config_.layer_is_global[static_cast<std::size_t>(layer)];
     const VulkanKvCache::Layer& planes = cache.Find(layer);
-    RowOps::AttentionBuffers buffers;
-    buffers.qkv = memory_.qkv.slice();
-    buffers.keys = planes.keys.slice();
-    buffers.values = planes.values.slice();
-    buffers.attended = memory_.attended.slice();
-    buffers.type = cache.spec().type;
-    buffers.window = global ? 0 : static_cast<std::uint32_t>(config_.sliding_window);
+    const RowOps::AttentionBuffers buffers{
+        {memory_.qkv.slice(), qkv},
+        planes.keys.slice(),
+        planes.values.slice(),
+        {memory_.attended.slice(), output},
+        cache.spec().type,
+        global ? 0 : static_cast<std::uint32_t>(config_.sliding_window)};
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* query_norm, Find({TensorKind::kQueryNorm, layer}));
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* key_norm, Find({TensorKind::kKeyNorm, layer}));
     const vulkan::Buffer& frequencies =
@@ -198,31 +226,25 @@ class GraphBuilder {
   }
 
   absl::Status FeedForward(std::int32_t half) {
-    const std::int32_t layer = half / 2;
     TANDEM_RETURN_IF_ERROR(FirstNorm(half));
-    const auto ffn = static_cast<std::uint32_t>(config_.ffn_size);
-    const auto hidden = static_cast<std::uint32_t>(config_.hidden_size);
-    TANDEM_RETURN_IF_ERROR(
-        Product(TensorKind::kFfnGate, layer, memory_.normed, {memory_.gate.slice(), ffn, 0}, true));
-    TANDEM_RETURN_IF_ERROR(
-        Product(TensorKind::kFfnUp, layer, memory_.normed, {memory_.up.slice(), ffn, 0}, false));
-    graph_->body.push_back(
-        rows_.Geglu(Cat("GeGLU of layer ", layer), memory_.gate.slice(), memory_.up.slice()));
-    TANDEM_RETURN_IF_ERROR(Product(TensorKind::kFfnDown, layer, memory_.gate,
-                                   {memory_.branch.slice(), hidden, 0}, true));
-    return PostNorm(half, TensorKind::kPostFfnNorm);
+    TANDEM_ASSIGN_OR_RETURN(const Product gate_up, InputProduct(half));
+    TANDEM_ASSIGN_OR_RETURN(const Product down, OutputProduct(half));
+    TANDEM_RETURN_IF_ERROR(Append(gate_up, memory_.normed, memory_.gate_up));
+    graph_->body.push_back(rows_.Geglu(Cat("GeGLU of layer ", half / 2), memory_.gate_up.slice(),
+                                       {memory_.activated.slice(), down}));
+    TANDEM_RETURN_IF_ERROR(Append(down, memory_.activated, memory_.branch));
+    return PostNorm(half, TensorKind::kPostFfnNorm, down);
   }
 
   absl::Status Head(vulkan::BufferSlice logits, std::vector<Op>* ops) {
     const TensorId norm{TensorKind::kFinalNorm, -1};
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(norm));
-    TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* embedding, Find({TensorKind::kEmbedding, -1}));
+    TANDEM_ASSIGN_OR_RETURN(const Product head,
+                            MakeProduct("head", {{TensorKind::kEmbedding, -1}}, {}));
     ops->push_back(rows_.Norm(TensorName(norm), Before(spec_.last_half), *weight,
-                              memory_.head_normed.slice(), kernels::kRowsAreLogits));
-    const auto vocab = static_cast<std::uint32_t>(config_.vocab_size);
-    return AppendMatmul(context_, "head", *embedding, memory_.step.slice(),
-                        memory_.head_normed.slice(), {logits, vocab, 0}, kernels::kRowsAreLogits,
-                        true, ops);
+                              {memory_.head_normed.slice(), head}, kernels::kRowsAreLogits));
+    return head.Append(memory_.step.slice(), memory_.head_normed.slice(), logits,
+                       kernels::kRowsAreLogits, ops);
   }
 
   const DeviceContext& context_;

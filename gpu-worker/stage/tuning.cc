@@ -29,6 +29,7 @@ constexpr Tuning kRows[] = {
      .attention_parts = 8,
      .matvec_bf16 = {.group = 32, .fill = 1u << 17, .shared = 0},
      .matvec_packed = {.group = 128, .fill = 1u << 16, .shared = 24576},
+     .dot = {.threads = 32, .lanes = 16, .loads = 3},
      .matmat_fill = 264,
      .flops_per_second = 5e12,
      .bytes_per_second = 5e11},

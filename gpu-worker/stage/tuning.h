@@ -18,6 +18,32 @@ struct MatvecTuning {
   std::uint32_t shared = 16384;
 };
 
+// How the kernel with packed dot products is shaped.
+struct DotTuning {
+  std::uint32_t threads = 64;  // of a workgroup
+  std::uint32_t lanes = 8;     // that share a row
+  std::uint32_t loads = 3;     // groups of weights that a lane has in flight
+};
+
+// One of the matrix kernels (kernels/CMakeLists.txt), and how it is spread over the device.
+struct MatrixTuning {
+  std::uint32_t tokens = 0;
+  std::uint32_t tiles = 0;      // of 16 rows, a subgroup
+  std::uint32_t subgroups = 0;  // a workgroup
+  // workgroups that fill the device: columns are shared out until there are so many
+  std::uint32_t fill = 0;
+  std::uint32_t max_parts = 0;
+};
+// Measured on an H200 (bench/kernels), ascending by tokens.
+inline constexpr MatrixTuning kMatrixKernels[] = {{8, 1, 4, 700, 12},
+                                                  {16, 2, 4, 500, 12},
+                                                  {32, 2, 4, 384, 8},
+                                                  {64, 2, 4, 256, 6},
+                                                  {128, 2, 8, 252, 3}};
+
+// By how much packed dot products and matrix kernels are faster than plain arithmetic, carefully.
+inline constexpr double kPackedSpeed = 8;
+
 // How kernels are shaped for a kind of device, and how fast it roughly is. The first row that
 // matches counts; the last matches all.
 struct Tuning {
@@ -29,6 +55,7 @@ struct Tuning {
   std::uint32_t attention_parts = 4;
   MatvecTuning matvec_bf16 = {.shared = 0};
   MatvecTuning matvec_packed = {};  // int8 and int4
+  DotTuning dot = {};
   // workgroups that fill the device: smaller tiles until there are so many
   std::uint32_t matmat_fill = 64;
   // careful guesses: they bound the length of one submission, nothing else

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "gpu-worker/stage/device_context.h"
+#include "gpu-worker/stage/matrix_map.h"
 #include "gpu-worker/stage/probe.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_program.h"
@@ -47,6 +48,7 @@ class VulkanDevice final : public Device {
     memory_ = DeclareVulkanMemory(*device_);
     spdlog::info("device \"{}\": memory of other processes: {}", info_.name,
                  DeclarationText(memory_));
+    TANDEM_ASSIGN_OR_RETURN(context_.matrix, MatrixKernelsWork(context_));
     TANDEM_ASSIGN_OR_RETURN(probe_, Probe::Create(context_));
     return probe_->Run();
   }
@@ -103,7 +105,7 @@ class VulkanDevice final : public Device {
   const std::unique_ptr<vulkan::LogicalDevice> device_;
   PipelineLibrary pipelines_;
   const Tuning tuning_;
-  const DeviceContext context_;
+  DeviceContext context_;
   const bool upload_;
   DeviceInfo info_;
   MemoryDeclaration memory_;

@@ -50,7 +50,8 @@ absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const Devic
 }
 
 absl::Status VulkanProgram::Record() {
-  TANDEM_ASSIGN_OR_RETURN(memory_, ProgramMemory::Create(context_.device, config_, spec_, rules_));
+  TANDEM_ASSIGN_OR_RETURN(
+      memory_, ProgramMemory::Create(context_.device, config_, spec_, rules_, UsesParts()));
   TANDEM_ASSIGN_OR_RETURN(timeline_, vulkan::Timeline::Create(context_.device));
   TANDEM_RETURN_IF_ERROR(RecordHeaderCopies());
   std::size_t most_jobs = 0;
@@ -64,6 +65,10 @@ absl::Status VulkanProgram::Record() {
   }
   for (Pass& pass : passes_) pass.jobs.reserve(most_jobs);
   return absl::OkStatus();
+}
+
+bool VulkanProgram::UsesParts() const {
+  return context_.matrix && spec_.activations == ActivationType::kAuto;
 }
 
 absl::Status VulkanProgram::RecordHeaderCopies() {

@@ -68,6 +68,8 @@ class VulkanProgram final : public Program {
         submissions_(spec),
         passes_(static_cast<std::size_t>(spec.contexts)) {}
   absl::Status Record();
+  // Whether products may come in parts.
+  bool UsesParts() const;
   absl::StatusOr<Recorded> RecordStage(const ProgramStage& stage);
   absl::Status RecordHeaderCopies();
   std::size_t MostJobs(const Recorded& stage) const;

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "gpu-worker/vulkan/kernel_features.h"
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
 #include "lib/base/status_macros.h"
@@ -33,12 +34,12 @@ absl::StatusOr<std::unique_ptr<LogicalDevice>> LogicalDevice::Create(
   queue.queueFamilyIndex = physical.compute_family;
   queue.queueCount = 1;
   queue.pQueuePriorities = &priority;
-  auto features = Structure<VkPhysicalDeviceVulkan12Features>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
-  features.timelineSemaphore = VK_TRUE;  // every 1.2 driver has it
-  const std::vector<const char*> extensions = WantedExtensions(physical);
+  KernelFeatures features(physical);
+  features.v12().timelineSemaphore = VK_TRUE;  // every 1.2 driver has it
+  std::vector<const char*> extensions = WantedExtensions(physical);
+  for (const char* name : features.extensions()) extensions.push_back(name);
   auto info = Structure<VkDeviceCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO);
-  info.pNext = &features;
+  info.pNext = features.chain();
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());

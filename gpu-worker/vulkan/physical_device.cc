@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "gpu-worker/vulkan/kernel_features.h"
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
 #include "lib/base/status_macros.h"
@@ -104,7 +105,7 @@ void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* dev
   device->foreign_queue = extensions.contains(VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
 }
 
-absl::StatusOr<PhysicalDevice> ReadDevice(VkPhysicalDevice handle) {
+absl::StatusOr<PhysicalDevice> ReadDevice(VkInstance instance, VkPhysicalDevice handle) {
   PhysicalDevice device;
   device.handle = handle;
   VkPhysicalDeviceProperties basic{};
@@ -121,6 +122,7 @@ absl::StatusOr<PhysicalDevice> ReadDevice(VkPhysicalDevice handle) {
   }
   TANDEM_ASSIGN_OR_RETURN(const std::set<std::string> extensions, Extensions(handle));
   ReadProperties(extensions, &device);
+  KernelFeatures(handle, extensions).Judge(instance, &device);
   const std::optional<std::uint32_t> family = ComputeFamily(handle);
   if (!family.has_value()) {
     device.unusable = "it has no compute queue";
@@ -177,6 +179,18 @@ std::optional<std::size_t> IndexIn(const std::vector<PhysicalDevice>& devices,
 
 }  // namespace
 
+bool PhysicalDevice::Has(KernelNeeds needs) const {
+  switch (needs) {
+    case KernelNeeds::kNothing:
+      return true;
+    case KernelNeeds::kPackedDot:
+      return packed_dot;
+    case KernelNeeds::kMatrix:
+      return matrix;
+  }
+  TANDEM_CHECK(false);
+}
+
 bool PhysicalDevice::unified_memory() const {
   return type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU || type == VK_PHYSICAL_DEVICE_TYPE_CPU;
 }
@@ -216,7 +230,7 @@ absl::StatusOr<std::vector<PhysicalDevice>> ListPhysicalDevices(VkInstance insta
                                   "listing Vulkan devices"));
   std::vector<PhysicalDevice> devices;
   for (VkPhysicalDevice handle : handles) {
-    TANDEM_ASSIGN_OR_RETURN(PhysicalDevice device, ReadDevice(handle));
+    TANDEM_ASSIGN_OR_RETURN(PhysicalDevice device, ReadDevice(instance, handle));
     devices.push_back(std::move(device));
   }
   std::stable_sort(devices.begin(), devices.end(),

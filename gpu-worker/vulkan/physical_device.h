@@ -16,6 +16,15 @@ inline constexpr VkBufferUsageFlags kBufferUsage = VK_BUFFER_USAGE_STORAGE_BUFFE
                                                    VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                                                    VK_BUFFER_USAGE_TRANSFER_DST_BIT;
 
+// What a kernel needs of a device beyond Vulkan 1.2.
+enum class KernelNeeds : std::uint8_t {
+  kNothing,
+  // Packed dot products of 8-bit integers, and shuffles among at least 8 invocations.
+  kPackedDot,
+  // Cooperative matrices of float16 into float32 (16 x 16 x 16 and 16 x 8 x 16) for subgroups of 32.
+  kMatrix,
+};
+
 // What Tandem needs to know of one device, read once.
 struct PhysicalDevice {
   VkPhysicalDevice handle = VK_NULL_HANDLE;
@@ -35,8 +44,13 @@ struct PhysicalDevice {
   bool dma_buf_import = false;
   bool dma_buf_export = false;
   bool foreign_queue = false;  // VK_EXT_queue_family_foreign
-  std::string unusable;        // what is missing; empty when the device can be used
+  bool packed_dot = false;     // KernelNeeds::kPackedDot
+  bool matrix = false;         // KernelNeeds::kMatrix
+  // The size that kernels with needs are compiled for; 0: the driver chooses.
+  std::uint32_t required_subgroup = 0;
+  std::string unusable;  // what is missing; empty when the device can be used
 
+  bool Has(KernelNeeds needs) const;
   // Memory that the processor and the device share: integrated GPUs and software rasterisers.
   bool unified_memory() const;
   std::uint64_t memory_bytes() const;  // the largest device-local heap

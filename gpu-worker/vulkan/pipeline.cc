@@ -49,6 +49,11 @@ absl::Status Pipeline::CreateLayout(std::uint32_t bindings) {
 
 absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(
     const LogicalDevice& device, const ShaderCode& code, std::span<const std::uint32_t> constants) {
+  const PhysicalDevice& physical = device.physical();
+  if (!physical.Has(code.needs)) {
+    return absl::FailedPreconditionError(
+        Cat("kernel ", code.name, " uses what device \"", physical.name, "\" lacks"));
+  }
   auto pipeline = std::unique_ptr<Pipeline>(new Pipeline(device, code.push_bytes));
   TANDEM_RETURN_IF_ERROR(pipeline->CreateLayout(code.bindings));
   ShaderModule module(device.handle());
@@ -69,6 +74,13 @@ absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(
   info.stage.module = module.handle();
   info.stage.pName = "main";
   info.stage.pSpecializationInfo = &specialisation;
+  auto subgroup = Structure<VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT>(
+      VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT);
+  subgroup.requiredSubgroupSize = physical.required_subgroup;
+  if (code.needs != KernelNeeds::kNothing && physical.required_subgroup != 0) {
+    info.stage.pNext = &subgroup;
+    info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
+  }
   info.layout = pipeline->layout_;
   TANDEM_RETURN_IF_ERROR(ToStatus(vkCreateComputePipelines(device.handle(), device.pipeline_cache(),
                                                            1, &info, nullptr, &pipeline->pipeline_),

@@ -19,12 +19,15 @@ struct ShaderCode {
   std::span<const std::uint32_t> spirv;
   std::uint32_t bindings = 0;    // storage buffers, set 0, numbered from 0
   std::uint32_t push_bytes = 0;  // size of its push constants
+  KernelNeeds needs = KernelNeeds::kNothing;
 };
 
 // Owns a compute pipeline, its layout and its descriptor layout. Immutable, any thread.
 class Pipeline {
  public:
-  // constants[i] is specialisation constant i, a 32-bit value.
+  // constants[i] is specialisation constant i, a 32-bit value. A kernel with needs is compiled for
+  // full subgroups of the device's required_subgroup; FAILED_PRECONDITION where the device lacks
+  // them.
   static absl::StatusOr<std::unique_ptr<Pipeline>> Create(const LogicalDevice& device,
                                                           const ShaderCode& code,
                                                           std::span<const std::uint32_t> constants);

@@ -23,11 +23,15 @@ inline constexpr EnumName<HandleKind> kEnumNames<HandleKind>[] = {
     {HandleKind::kHostPointer, "host-pointer"},
     {HandleKind::kInline, "inline"}};
 
-// How activations enter matrix products with int8 and int4 weights.
-enum class ActivationType : std::uint8_t { kFloat32, kInt8 };
+// How activations enter matrix products with int8 and int4 weights: as they are, rounded to 8 bits
+// in groups of 32, or (kAuto) as suits the device and the number of tokens. With bf16 weights kAuto
+// is kFloat32.
+enum class ActivationType : std::uint8_t { kFloat32, kInt8, kAuto };
 template <>
 inline constexpr EnumName<ActivationType> kEnumNames<ActivationType>[] = {
-    {ActivationType::kFloat32, "float32"}, {ActivationType::kInt8, "int8"}};
+    {ActivationType::kFloat32, "float32"},
+    {ActivationType::kInt8, "int8"},
+    {ActivationType::kAuto, "auto"}};
 
 // Keys and values in the cache.
 enum class KvType : std::uint8_t { kFloat32, kFloat16 };

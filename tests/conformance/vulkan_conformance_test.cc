@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   target.name = "Vulkan";
   target.make_device = tandem::MakeTestDevice;
   target.float16_kv = true;
+  target.auto_activations = true;
   target.imports.clear();
   if (summary.dma_buf) target.imports.push_back(tandem::HandleKind::kDmaBuf);
   if (summary.zero_copy_weights && std::getenv("TANDEM_AMD_RULES") == nullptr)

@@ -3,6 +3,7 @@
 // Attention of one query head of one token over the paged cache, with online softmax. A workgroup has PARTS parts of 64 lanes; each part takes
 // every PARTS-th round of 64 keys, first one key a lane for the scores, then four dimensions a lane for the values (lanes beyond HEAD_DIM / 4 share
 // the keys out). At the end the parts are weighed against each other. Queries come normalised, turned and scaled.
+// Results leave as activations.glsl says.
 #include "gpu-worker/kernels/attention/attention_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -26,7 +27,8 @@ layout(std430, set = 0, binding = 2) readonly buffer Keys { vec4 keys[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Values { vec4 values[]; };
 #define UNPACK(v) (v)
 #endif
-layout(std430, set = 0, binding = 4) writeonly buffer Output { vec4 attended[]; };
+#define OUTPUT_BINDING 4
+#include "gpu-worker/kernels/common/activations.glsl"
 
 const float NOTHING = -3.0e38;  // the score of a key that is not seen
 
@@ -39,7 +41,7 @@ shared float largest_of[PARTS];
 shared float total_of[PARTS];
 
 // Weighs the parts' sums against each other and writes the head.
-void WriteHead(uint at, uint column, uint vecs, uint sharers) {
+void WriteHead(uint token, uint head, uint column, uint vecs, uint sharers) {
   float largest = NOTHING;
   for (uint p = 0u; p < PARTS; ++p) largest = max(largest, largest_of[p]);
   float total = 0.0;
@@ -51,7 +53,7 @@ void WriteHead(uint at, uint column, uint vecs, uint sharers) {
     for (uint s = 0u; s < sharers; ++s) part_sum += sums[p * LANES + s * vecs + column];
     sum += weight * part_sum;
   }
-  attended[at] = sum / total;
+  StoreActivation(token, HEADS * HEAD_DIM, head * vecs + column, sum / total, params.pad);
 }
 
 void main() {
@@ -59,7 +61,7 @@ void main() {
   const uint head = gl_WorkGroupID.x;
   const uint token = gl_WorkGroupID.y;
   if (token >= step.tokens) return;
-  const uint self = gl_LocalInvocationIndex;
+  const uint self = ActivationLane();
   const uint lane = self % LANES;
   const uint mine = self - lane;  // first lane of this part
   const uint kv_head = head / (HEADS / KV_HEADS);
@@ -112,5 +114,5 @@ void main() {
     total_of[self / LANES] = total;
   }
   barrier();
-  if (self < vecs) WriteHead((token * HEADS + head) * vecs + self, self, vecs, sharers);
+  if (self < vecs) WriteHead(token, head, self, vecs, sharers);
 }

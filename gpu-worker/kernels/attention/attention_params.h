@@ -7,6 +7,7 @@ TANDEM_SHARED_BEGIN
 
 struct AttentionParams {
   uint window;  // 0: every earlier key is seen; else a query at p sees keys in (p - window, p]
+  uint pad;     // tokens of the float16 layout of activations
 };
 
 TANDEM_SHARED_END

@@ -6,7 +6,9 @@
 TANDEM_SHARED_BEGIN
 
 struct GegluParams {
-  uint ffn;
+  uint ffn;  // a multiple of 4
+  uint pad;  // tokens of the float16 layout of activations
+  float output_scale;
 };
 
 TANDEM_SHARED_END

@@ -8,6 +8,8 @@ TANDEM_SHARED_BEGIN
 struct PostNormParams {
   uint hidden;
   float epsilon;
+  uint part_stride;  // floats from one part of the branch to the next
+  uint pad;          // tokens of the float16 layout of activations
 };
 
 TANDEM_SHARED_END

@@ -2,7 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // What stands between the projections and attention. One workgroup takes one head of one token of qkv[t] = (queries, keys, values):
 // a query is normalised, turned (RoPE, halves as pairs) and scaled in place; a key is normalised, turned and written to the cache; a
-// value is written to the cache.
+// value is written to the cache. qkv is the sum of PARTS parts; queries go to the first.
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 #include "gpu-worker/kernels/common/sincos.glsl"
@@ -13,6 +13,7 @@ layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint HEADS = 4;
 layout(constant_id = 1) const uint KV_HEADS = 1;
 layout(constant_id = 2) const uint HEAD_DIM = 256;  // even, up to MAX_HEAD_DIM
+layout(constant_id = 3) const uint PARTS = 1;
 #include "gpu-worker/kernels/common/kv_cache.glsl"
 #include "gpu-worker/kernels/common/reduce.glsl"
 
@@ -66,7 +67,11 @@ void main() {
   if (token >= step.tokens) return;
   const uint position = step_words[step.positions_at + token];
   const uint at = (token * (HEADS + 2u * KV_HEADS) + head) * HEAD_DIM;
-  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) head_values[i] = qkv[at + i];
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) {
+    float sum = qkv[at + i];
+    for (uint p = 1u; p < PARTS; ++p) sum += qkv[p * params.part_stride + at + i];
+    head_values[i] = sum;
+  }
   barrier();
   const bool is_query = head < HEADS;
   const bool is_key = !is_query && head < HEADS + KV_HEADS;

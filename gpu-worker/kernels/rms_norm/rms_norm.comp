@@ -1,7 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 // One workgroup normalises one row: out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight. With ROWS = kRowsAreLogits row r is the token
-// that logit row r names.
+// that logit row r names. The rows come out as activations.glsl says.
 #include "gpu-worker/kernels/rms_norm/rms_norm_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -10,11 +10,12 @@ layout(constant_id = 0) const uint LANES = 128;  // a power of two
 layout(constant_id = 1) const uint INPUT_BASE = kBaseZero;
 layout(constant_id = 2) const uint ROWS = kRowsAreTokens;
 #include "gpu-worker/kernels/common/reduce.glsl"
+#define OUTPUT_BINDING 3
+#include "gpu-worker/kernels/common/activations.glsl"
 
 layout(push_constant) uniform Push { RmsNormParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Input { vec4 x[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Weight { vec4 weight[]; };
-layout(std430, set = 0, binding = 3) writeonly buffer Output { vec4 normed[]; };
 
 void main() {
   const uint row = gl_WorkGroupID.x;
@@ -26,7 +27,7 @@ void main() {
   for (uint i = gl_LocalInvocationIndex; i < vecs; i += LANES) squares += dot(x[from + i], x[from + i]);
   const float mean = WorkgroupSum(squares) / float(params.hidden);
   const float inverse = 1.0 / sqrt(mean + params.epsilon);
-  for (uint i = gl_LocalInvocationIndex; i < vecs; i += LANES) {
-    normed[row * vecs + i] = x[from + i] * inverse * weight[i];
+  for (uint i = ActivationLane(); i < vecs; i += LANES) {
+    StoreActivation(row, params.hidden, i, x[from + i] * inverse * weight[i], params.pad);
   }
 }

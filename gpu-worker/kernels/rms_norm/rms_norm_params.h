@@ -8,6 +8,7 @@ TANDEM_SHARED_BEGIN
 struct RmsNormParams {
   uint hidden;
   float epsilon;
+  uint pad;  // tokens of the float16 layout of activations
 };
 
 TANDEM_SHARED_END

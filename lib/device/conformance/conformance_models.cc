@@ -47,6 +47,8 @@ std::vector<ConformanceShape> ConformanceShapes() {
       Shape("Dim128NoSharing", 352, 224, 2, 2, 128, 16, 8.0f, {true, false}),
       // One key head for all; a window larger than the prompt.
       Shape("Dim256OneKeyHead", 192, 544, 4, 1, 256, 512, 1.0f, {false, true}),
+      // Whole chunks of 128 columns everywhere, an even and an odd number of them.
+      Shape("Dim64Chunks", 256, 640, 6, 3, 64, 30, 1.0f, {false, true}),
   };
 }
 
@@ -102,6 +104,7 @@ double ToleranceOf(const ConformanceTolerances& tolerances, WeightFormat format)
 std::string VariantName(WeightFormat format, ActivationType activations, KvType kv_type) {
   std::string name(WeightFormatName(format));
   if (activations == ActivationType::kInt8) name += "_int8activations";
+  if (activations == ActivationType::kAuto) name += "_autoactivations";
   if (kv_type == KvType::kFloat16) name += "_float16kv";
   return name;
 }

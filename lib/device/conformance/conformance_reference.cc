@@ -33,6 +33,29 @@ void EqualsReference(const ConformanceTarget& target, Device* device, const Mode
   }
 }
 
+// Prompts in steps of many tokens, of few and of one: the device may choose another kernel for each.
+void AutoEqualsReference(const ConformanceTarget& target, Device* device, const ModelConfig& config,
+                         WeightFormat format) {
+  const auto model = MakeConformanceModel(config, format);
+  ASSERT_TRUE(model.ok()) << model.status();
+  RunnerOptions options;
+  options.activations = ActivationType::kAuto;
+  const auto runner = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  const auto tokens = RandomTokens(config, kPromptTokens, 7);
+  const std::vector<float> expected = model->reference->Logits(tokens);
+  std::int32_t slot = 0;
+  for (const std::int32_t chunk : {20, 5, 1}) {
+    const auto found = (*runner)->Prefill(slot++, tokens, chunk);
+    ASSERT_TRUE(found.ok()) << found.status();
+    const Difference difference = Compare(expected, *found);
+    std::printf("steps of %d: difference largest %.2e mean %.2e\n", chunk, difference.largest,
+                difference.mean);
+    EXPECT_LE(difference.largest, target.tolerances.int8_activations) << chunk;
+    EXPECT_LE(difference.mean, target.tolerances.int8_activations_mean) << chunk;
+  }
+}
+
 // Rounding activations to 8 bits means nothing for bf16 weights.
 void Int8ActivationsRefused(Device* device, const ModelConfig& config, WeightFormat format) {
   const auto model = MakeConformanceModel(config, format);
@@ -62,6 +85,14 @@ std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target) {
       add(shape, format, ActivationType::kFloat32, KvType::kFloat32);
       if (target.int8_activations && format != WeightFormat::kBf16) {
         add(shape, format, ActivationType::kInt8, KvType::kFloat32);
+      }
+      if (target.auto_activations && format != WeightFormat::kBf16) {
+        cases.push_back(
+            {"EqualsReference_" + shape.name + "_" +
+                 VariantName(format, ActivationType::kAuto, KvType::kFloat32),
+             [config = shape.config, format](const ConformanceTarget& t, Device* device) {
+               AutoEqualsReference(t, device, config, format);
+             }});
       }
     }
     if (target.float16_kv)

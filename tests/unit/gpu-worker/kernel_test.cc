@@ -31,6 +31,7 @@ std::map<std::string, KernelTwin> AllTwins() {
   std::map<std::string, KernelTwin> twins = MatrixTwins();
   twins.merge(RowTwins());
   twins.merge(AttentionTwins());
+  twins.merge(ProductTwins());
   return twins;
 }
 
@@ -48,6 +49,9 @@ KernelRunner* Kernel::runner_ = nullptr;
 
 TEST_P(Kernel, MatchesItsTwin) {
   ASSERT_NE(runner_, nullptr);
+  if (!runner_->device().physical().Has(kernels::Find(GetParam()).needs)) {
+    GTEST_SKIP() << "the device lacks what this kernel needs";
+  }
   const auto twins = AllTwins();
   const auto twin = twins.find(GetParam());
   ASSERT_NE(twin, twins.end()) << "no twin for kernel " << GetParam();

@@ -19,6 +19,7 @@ using KernelTwin = void (*)(KernelRunner& runner, const std::string& kernel);
 std::map<std::string, KernelTwin> MatrixTwins();     // embed_*, matvec_*, matmat_*
 std::map<std::string, KernelTwin> RowTwins();        // probe, copy, rms_norm, post_norm, geglu
 std::map<std::string, KernelTwin> AttentionTwins();  // qkv_rope_*, attention_*
+std::map<std::string, KernelTwin> ProductTwins();    // dot_*, matrix_*
 
 // Fresh random numbers; a fixed seed for each test.
 class TestRandom {

@@ -6,6 +6,7 @@
 #include "gpu-worker/kernels/attention/attention_params.h"
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "lib/base/numeric.h"
+#include "tests/unit/gpu-worker/activation_forms.h"
 #include "tests/unit/gpu-worker/kernel_twins.h"
 
 namespace tandem {
@@ -24,7 +25,16 @@ struct Heads {
 constexpr float kEpsilon = 1e-6f;
 constexpr std::size_t kBlock = kernels::kBlockTokens;
 
-bool IsHalf(const std::string& kernel) { return kernel.ends_with("_f16"); }
+// The cache, not the results.
+bool IsHalf(const std::string& kernel) {
+  return kernel.starts_with("qkv_rope_f16") || kernel.starts_with("attention_f16");
+}
+
+// Of an attention kernel's results: attention_<cache>_<form>.
+ActivationForm ResultForm(const std::string& kernel) {
+  const std::string cache = "attention_f32";
+  return kernel.size() == cache.size() ? ActivationForm::kFloat32 : FormOf(kernel);
+}
 
 Bytes PackCache(const std::vector<float>& values, bool half) {
   if (!half) return ToBytes(values);
@@ -72,7 +82,8 @@ std::vector<float> NormAndTurn(std::span<const float> head, std::span<const floa
   return out;
 }
 
-void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads& shape) {
+void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
+                    std::uint32_t parts) {
   TestRandom random(21);
   const bool half = IsHalf(kernel);
   TestStep step;
@@ -86,7 +97,10 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
   step.blocks[step.blocks_per_table + 131071 / kBlock] = 2;
   step.blocks[2 * step.blocks_per_table + 99999 / kBlock] = 3;
   const std::size_t all = shape.heads + 2 * shape.kv_heads;
-  const std::vector<float> qkv = random.Floats(6 * all * shape.head_dim, -4, 4);
+  const std::size_t part = 6 * all * shape.head_dim;
+  const std::vector<float> pieces = random.Floats(parts * part, -4, 4);
+  std::vector<float> qkv(part, 0);
+  for (std::size_t i = 0; i < parts * part; ++i) qkv[i % part] += pieces[i];
   const std::vector<float> query_norm = random.Floats(shape.head_dim, 0.5f, 2);
   const std::vector<float> key_norm = random.Floats(shape.head_dim, 0.5f, 2);
   std::vector<float> frequencies;
@@ -95,16 +109,18 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
         std::pow(1e4, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim))));
   }
   const std::vector<float> empty(5 * shape.kv_heads * kBlock * shape.head_dim, 0);
-  const kernels::QkvRopeParams params = {kEpsilon, 0.25f, 16};
+  const kernels::QkvRopeParams params = {kEpsilon, 0.25f, 16, static_cast<std::uint32_t>(part)};
+  std::vector<std::uint32_t> constants = shape.Constants();
+  constants.push_back(parts);
   std::vector<Bytes> bindings = {
-      step.Pack(),          ToBytes(qkv),           ToBytes(query_norm),   ToBytes(key_norm),
+      step.Pack(),          ToBytes(pieces),        ToBytes(query_norm),   ToBytes(key_norm),
       ToBytes(frequencies), PackCache(empty, half), PackCache(empty, half)};
   ASSERT_TRUE(runner
-                  .Run(kernel, shape.Constants(), std::as_bytes(std::span(&params, 1)),
+                  .Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
                        {static_cast<std::uint32_t>(all), 6, 1}, &bindings)
                   .ok());
 
-  std::vector<float> queries = qkv;
+  std::vector<float> queries = pieces;
   std::vector<float> keys = empty;
   std::vector<float> values = empty;
   for (std::size_t t = 0; t < step.tokens.size(); ++t) {
@@ -134,8 +150,9 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
 }
 
 void CheckQkvRope(KernelRunner& runner, const std::string& kernel) {
-  CheckQkvRopeOf(runner, kernel, {3, 1, 256});
-  CheckQkvRopeOf(runner, kernel, {4, 2, 32});
+  CheckQkvRopeOf(runner, kernel, {3, 1, 256}, 1);
+  CheckQkvRopeOf(runner, kernel, {3, 1, 256}, 3);
+  CheckQkvRopeOf(runner, kernel, {4, 2, 32}, 1);
 }
 
 std::vector<float> Attend(const Heads& shape, const TestStep& step, std::size_t t, std::size_t head,
@@ -198,21 +215,22 @@ void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Hea
                 expected.begin() + static_cast<std::ptrdiff_t>(t * row + h * shape.head_dim));
     }
   }
-  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window)};
+  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window), 8};
   std::vector<Bytes> bindings = {step.Pack(), ToBytes(qkv), key_bytes, value_bytes,
-                                 ToBytes(std::vector<float>(5 * row, 0))};
+                                 Bytes(8 * row * sizeof(float))};
   std::vector<std::uint32_t> constants = shape.Constants();
   constants.insert(constants.begin(), parts * 64);
   ASSERT_TRUE(runner
                   .Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
                        {static_cast<std::uint32_t>(shape.heads), 5, 1}, &bindings)
                   .ok());
-  ExpectNear(FromBytes<float>(bindings[4]), expected, 1e-5, kernel);
+  ExpectActivations(ResultForm(kernel), {5, row, 8}, 4, bindings[4], expected, 1e-5, kernel);
 }
 
 void CheckAttention(KernelRunner& runner, const std::string& kernel) {
   CheckAttentionOf(runner, kernel, {4, 1, 256}, 0, 1);
   CheckAttentionOf(runner, kernel, {4, 2, 128}, 33, 2);
+  if (ResultForm(kernel) == ActivationForm::kF16) return;  // whole chunks of 128 columns
   CheckAttentionOf(runner, kernel, {2, 2, 32}, 100, 1);
   CheckAttentionOf(runner, kernel, {4, 2, 32}, 0, 8);  // more parts than rounds of keys
   CheckAttentionOf(runner, kernel, {2, 1, 96}, 0, 2);  // lanes are left over
@@ -221,10 +239,10 @@ void CheckAttention(KernelRunner& runner, const std::string& kernel) {
 }  // namespace
 
 std::map<std::string, KernelTwin> AttentionTwins() {
-  return {{"qkv_rope_f32", CheckQkvRope},
-          {"qkv_rope_f16", CheckQkvRope},
-          {"attention_f32", CheckAttention},
-          {"attention_f16", CheckAttention}};
+  return {{"qkv_rope_f32", CheckQkvRope},        {"qkv_rope_f16", CheckQkvRope},
+          {"attention_f32", CheckAttention},     {"attention_f16", CheckAttention},
+          {"attention_f32_q8", CheckAttention},  {"attention_f16_q8", CheckAttention},
+          {"attention_f32_f16", CheckAttention}, {"attention_f16_f16", CheckAttention}};
 }
 
 }  // namespace tandem

@@ -3,57 +3,13 @@
 #include "gpu-worker/kernels/embed/embed_params.h"
 #include "gpu-worker/kernels/matvec/matmul_params.h"
 #include "lib/base/numeric.h"
-#include "lib/weights/region.h"
 #include "tests/unit/gpu-worker/kernel_twins.h"
+#include "tests/unit/gpu-worker/test_matrix.h"
 
 namespace tandem {
 namespace {
 
 constexpr float kPoison = 1234.5f;  // what stands in an output before
-
-struct Matrix {
-  std::int64_t rows;
-  std::int64_t cols;
-  WeightFormat format;
-  Bytes values;
-  Bytes scales;
-
-  std::vector<float> Row(std::int64_t row) const {
-    std::vector<float> out(static_cast<std::size_t>(cols));
-    DequantizeRow({{rows, cols}, format, values, scales}, row, out);
-    return out;
-  }
-};
-
-WeightFormat FormatOf(const std::string& kernel) {
-  return *ParseWeightFormat(kernel.substr(kernel.find('_') + 1));
-}
-
-// Random planes, not quantised floats: every bit pattern counts.
-Matrix RandomMatrix(WeightFormat format, std::int64_t rows, std::int64_t cols, TestRandom* random) {
-  Matrix matrix{rows, cols, format, {}, {}};
-  const PlaneSizes sizes = *PlaneSizesOf(format, {rows, cols});
-  matrix.values.resize(sizes.value_bytes);
-  if (format == WeightFormat::kBf16) {
-    std::vector<std::uint16_t> values(sizes.value_bytes / 2);
-    for (std::uint16_t& value : values) value = FloatToBf16(random->Uniform(-1, 1));
-    matrix.values = ToBytes(values);
-    return matrix;
-  }
-  for (std::byte& value : matrix.values) value = static_cast<std::byte>(random->Integer(0, 255));
-  std::vector<std::uint16_t> scales(sizes.scale_bytes / 2);
-  for (std::uint16_t& scale : scales) scale = FloatToHalf(random->Uniform(-0.02f, 0.02f));
-  matrix.scales = ToBytes(scales);
-  matrix.scales.resize(RoundUp(matrix.scales.size(), 4));  // kernels read words
-  return matrix;
-}
-
-TestStep StepOf(std::int32_t tokens) {
-  TestStep step;
-  step.tokens.assign(static_cast<std::size_t>(tokens), 0);
-  step.logit_rows.assign(static_cast<std::size_t>(tokens), 0);
-  return step;
-}
 
 struct ProductCase {
   std::int64_t rows;
@@ -67,7 +23,7 @@ void CheckProduct(KernelRunner& runner, const std::string& kernel,
                   const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
                   const ProductCase& shape) {
   TestRandom random(7);
-  const Matrix matrix = RandomMatrix(FormatOf(kernel), shape.rows, shape.cols, &random);
+  const TestMatrix matrix = RandomMatrix(WeightFormatOf(kernel), shape.rows, shape.cols, &random);
   const auto cols = static_cast<std::size_t>(shape.cols);
   const std::vector<float> x = random.Floats(shape.bucket * cols);
   const std::size_t stride = static_cast<std::size_t>(shape.rows) + 5;
@@ -129,7 +85,7 @@ void CheckMatmat(KernelRunner& runner, const std::string& kernel) {
 
 void CheckEmbed(KernelRunner& runner, const std::string& kernel) {
   TestRandom random(11);
-  const Matrix matrix = RandomMatrix(FormatOf(kernel), 20, 96, &random);
+  const TestMatrix matrix = RandomMatrix(WeightFormatOf(kernel), 20, 96, &random);
   TestStep step;
   step.tokens = {119, 100, 99, 120, 107};  // the chunk holds 100 to 119
   step.output_base = 96;

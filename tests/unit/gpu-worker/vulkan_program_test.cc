@@ -247,7 +247,8 @@ TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
         .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
     rules.global_blocks = rules.window_blocks = 2;
     const StageSpec stage{.embed = true, .first_half = 0, .last_half = 4, .head = true};
-    const ProgramMemorySizes sizes = SizeProgramMemory(config_, {&stage, 1}, rules, contexts);
+    const ProgramMemorySizes sizes =
+        SizeProgramMemory(config_, {&stage, 1}, rules, contexts, false);
     EXPECT_EQ(program->scratch_bytes(), sizes.bytes());
     EXPECT_EQ(sizes.logits, 2u * 1000);
     EXPECT_GT(program->scratch_bytes(), before);
@@ -274,7 +275,7 @@ TEST(ProgramMemorySizes, SplitOf27BStaysUnder300MB) {
   StepRules rules;
   ASSERT_EQ(rules.limits.max_tokens, 512);
   for (const std::int32_t contexts : {2, 4}) {
-    const std::uint64_t bytes = SizeProgramMemory(config, stages, rules, contexts).bytes();
+    const std::uint64_t bytes = SizeProgramMemory(config, stages, rules, contexts, false).bytes();
     EXPECT_LT(bytes, 300'000'000u);
     EXPECT_GT(bytes, 512u * 2 * (5376 + 21504) * 4) << "less than its halves need";
     RecordProperty("scratch_bytes_of_" + std::to_string(contexts) + "_contexts",
@@ -283,7 +284,7 @@ TEST(ProgramMemorySizes, SplitOf27BStaysUnder300MB) {
   // With embedding and head on the same worker, and logits for 64 rows in each of two contexts.
   stages.insert(stages.begin(), {.embed = true});
   stages.push_back({.first_half = 124, .last_half = 124, .head = true});
-  EXPECT_LT(SizeProgramMemory(config, stages, rules, 2).bytes(), 300'000'000u);
+  EXPECT_LT(SizeProgramMemory(config, stages, rules, 2, false).bytes(), 300'000'000u);
 }
 
 // A device that binds and allocates little: matrices in chunks, regions in windows.

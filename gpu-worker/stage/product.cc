@@ -1,0 +1,259 @@
+#include "gpu-worker/stage/product.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "gpu-worker/kernels/dot/product_params.h"
+#include "gpu-worker/stage/matmul_op.h"
+#include "lib/base/numeric.h"
+#include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::uint32_t kMaxDotTokens = 8;  // of a workgroup
+constexpr std::uint32_t kChunk = 128;       // columns that matrix kernels take at once
+constexpr std::uint32_t kMaxParts = 12;
+constexpr std::uint32_t kMaxGroupsX = 32768;
+constexpr std::size_t kMaxMatrices = 3;
+
+// The matrix kernel for a bucket: the last whose tokens are not more, or the first.
+const MatrixTuning& MatrixKernelOf(std::uint32_t bucket) {
+  const MatrixTuning* best = &kMatrixKernels[0];
+  for (const MatrixTuning& kernel : kMatrixKernels) {
+    if (kernel.tokens <= bucket) best = &kernel;
+  }
+  return *best;
+}
+
+std::uint32_t RowsOfGroup(const MatrixTuning& kernel) {
+  return kernel.tiles * kernel.subgroups * 16;
+}
+
+std::uint32_t Ceil(std::uint64_t a, std::uint64_t b) {
+  return static_cast<std::uint32_t>(CeilDiv(a, b));
+}
+
+// What one dispatch needs to know for every bucket.
+struct BatchPlan {
+  const DeviceContext context;
+  std::string format;
+  kernels::ProductParams params;
+  std::uint32_t total_rows;  // of the product, in the output
+  std::uint32_t count;
+  double bytes;
+
+  absl::StatusOr<DispatchPlan> Dot(std::uint32_t bucket) const {
+    const DotTuning& tuning = context.tuning.dot;
+    const vulkan::PhysicalDevice& physical = context.device.physical();
+    const std::uint32_t subgroup =
+        physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
+    const std::uint32_t lanes = std::min(tuning.lanes, subgroup);
+    const std::uint32_t threads = std::max(tuning.threads, subgroup);
+    const std::uint32_t tokens = std::min(bucket, kMaxDotTokens);
+    DispatchPlan plan;
+    TANDEM_ASSIGN_OR_RETURN(
+        plan.pipeline,
+        context.pipelines.Get(Cat("dot_", format), {threads, lanes, tuning.loads, tokens, count}));
+    plan.SetPush(params);
+    const std::uint32_t groups = Ceil(params.rows, threads / lanes);
+    plan.groups.x = std::min(groups, kMaxGroupsX);
+    plan.groups.y = Ceil(groups, plan.groups.x);
+    plan.groups.z = bucket / tokens;
+    return plan;
+  }
+
+  absl::StatusOr<DispatchPlan> Matrix(std::uint32_t bucket, std::uint32_t pad, std::uint32_t parts,
+                                      float output_scale) const {
+    const MatrixTuning& kernel = MatrixKernelOf(bucket);
+    DispatchPlan plan;
+    TANDEM_ASSIGN_OR_RETURN(plan.pipeline,
+                            context.pipelines.Get(Cat("matrix_", format, "_", kernel.tokens, "_",
+                                                      kernel.tiles, "x", kernel.subgroups),
+                                                  {count}));
+    kernels::ProductParams of_bucket = params;
+    of_bucket.pad = pad;
+    of_bucket.chunks_a_part =
+        static_cast<std::uint32_t>(RoundUp(Ceil(params.groups / 4, parts), parts > 1 ? 2 : 1));
+    of_bucket.part_stride = bucket * total_rows;
+    of_bucket.output_scale = output_scale;
+    plan.SetPush(of_bucket);
+    plan.groups = {pad / kernel.tokens, Ceil(params.rows, RowsOfGroup(kernel)), parts};
+    return plan;
+  }
+};
+
+}  // namespace
+
+std::string_view FormSuffix(ActivationForm form) {
+  switch (form) {
+    case ActivationForm::kFloat32:
+      return "";
+    case ActivationForm::kQ8:
+      return "_q8";
+    case ActivationForm::kF16:
+      return "_f16";
+  }
+  TANDEM_CHECK(false);
+}
+
+std::uint64_t MaxPartRows(std::uint32_t max_bucket) {
+  std::uint64_t rows = max_bucket;
+  for (std::uint32_t bucket = 1; bucket <= max_bucket; bucket *= 2) {
+    const std::uint32_t parts = std::min(MatrixKernelOf(bucket).max_parts, kMaxParts);
+    rows = std::max<std::uint64_t>(rows, std::uint64_t{bucket} * parts);
+  }
+  return rows;
+}
+
+absl::StatusOr<Product> Product::Create(const DeviceContext& context, std::string name,
+                                        std::vector<const DeviceTensor*> matrices,
+                                        const ProductOptions& options) {
+  TANDEM_CHECK(!matrices.empty() && matrices.size() <= kMaxMatrices);
+  Product product(context, std::move(name), std::move(matrices), options);
+  const DeviceTensor& first = *product.matrices_.front();
+  product.cols_ = static_cast<std::uint32_t>(first.shape.cols);
+  bool same = true;
+  for (const DeviceTensor* matrix : product.matrices_) {
+    TANDEM_RETURN_IF_ERROR(KernelSuffix(*matrix, product.name_).status());
+    TANDEM_CHECK(matrix->shape.cols == first.shape.cols);
+    product.rows_ += static_cast<std::uint32_t>(matrix->shape.rows);
+    same = same && matrix->format == first.format;
+  }
+  const bool packed = first.format == WeightFormat::kInt8 || first.format == WeightFormat::kInt4;
+  const bool free = options.activations == ActivationType::kAuto && packed && same;
+  product.q8_ = free && !options.no_q8 && context.device.physical().packed_dot;
+  product.f16_ = free && context.matrix && product.cols_ % kChunk == 0;
+  return product;
+}
+
+ActivationForm Product::form(std::uint32_t bucket) const {
+  if (f16_ && bucket > 1) return ActivationForm::kF16;
+  return q8_ ? ActivationForm::kQ8 : ActivationForm::kFloat32;
+}
+
+std::uint32_t Product::pad(std::uint32_t bucket) const {
+  if (form(bucket) != ActivationForm::kF16) return bucket;
+  return static_cast<std::uint32_t>(RoundUp(bucket, MatrixKernelOf(bucket).tokens));
+}
+
+std::uint32_t Product::parts(std::uint32_t bucket) const {
+  if (!options_.parts || form(bucket) != ActivationForm::kF16) return 1;
+  const MatrixTuning& kernel = MatrixKernelOf(bucket);
+  const std::uint32_t groups = Ceil(rows_, RowsOfGroup(kernel)) * (pad(bucket) / kernel.tokens);
+  const std::uint32_t chunks = cols_ / kChunk;
+  const std::uint32_t wanted = std::clamp(kernel.fill / groups, 1u, kernel.max_parts);
+  // Whole pairs of chunks, as many for each part.
+  const auto a_part = static_cast<std::uint32_t>(RoundUp(Ceil(chunks, wanted), 2));
+  return Ceil(chunks, a_part);
+}
+
+float Product::input_scale(std::uint32_t bucket) const {
+  return options_.small_f16 && form(bucket) == ActivationForm::kF16 ? kSmall : 1;
+}
+
+// As many neighbours as one dispatch takes and one binding holds.
+std::vector<Product::Batch> Product::MakeBatches() const {
+  const std::uint64_t most = context_.device.physical().limits.maxStorageBufferRange;
+  std::vector<Batch> batches;
+  std::uint32_t row = 0;
+  for (const DeviceTensor* matrix : matrices_) {
+    for (const WeightChunk& chunk : matrix->chunks) {
+      const std::uint64_t begin = std::min(chunk.values.offset, chunk.scales.offset);
+      const std::uint64_t end = std::max(chunk.values.offset + chunk.values.bytes,
+                                         chunk.scales.offset + chunk.scales.bytes);
+      Batch* last = batches.empty() ? nullptr : &batches.back();
+      const std::uint64_t from = last == nullptr ? 0 : std::min(last->memory.offset, begin);
+      const std::uint64_t to =
+          last == nullptr ? 0 : std::max(last->memory.offset + last->memory.bytes, end);
+      if (last != nullptr && last->chunks.size() < kMaxMatrices &&
+          last->memory.buffer == chunk.values.buffer && to - from <= most) {
+        last->chunks.push_back(&chunk);
+        last->memory = {chunk.values.buffer, from, to - from};
+      } else {
+        batches.push_back({{&chunk}, row, {chunk.values.buffer, begin, end - begin}});
+      }
+      row += static_cast<std::uint32_t>(chunk.rows);
+    }
+  }
+  return batches;
+}
+
+Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::BufferSlice input,
+                    vulkan::BufferSlice output, std::uint32_t count) const {
+  kernels::ProductParams params{};
+  params.groups = cols_ / kGroupSize;
+  params.output_stride = rows_;
+  params.output_offset = batch.first_row;
+  params.output_scale = 1;
+  std::uint32_t* const values[] = {&params.values_a, &params.values_b, &params.values_c};
+  std::uint32_t* const scales[] = {&params.scales_a, &params.scales_b, &params.scales_c};
+  std::uint32_t* const ends[] = {&params.second_row, &params.third_row, &params.rows};
+  double bytes = 0;
+  for (std::size_t i = 0; i < kMaxMatrices; ++i) {
+    if (i < batch.chunks.size()) {
+      const WeightChunk& chunk = *batch.chunks[i];
+      *values[i] = static_cast<std::uint32_t>((chunk.values.offset - batch.memory.offset) / 16);
+      *scales[i] = static_cast<std::uint32_t>((chunk.scales.offset - batch.memory.offset) / 2);
+      params.rows += static_cast<std::uint32_t>(chunk.rows);
+      bytes += static_cast<double>(chunk.values.bytes + chunk.scales.bytes);
+    }
+    *ends[i] = params.rows;
+  }
+  Op op;
+  op.name = name_;
+  op.bindings = {step, batch.memory, input, output, batch.memory};
+  const std::string format(WeightFormatName(matrices_.front()->format));
+  op.plan = [product = *this, plan = BatchPlan{context_, format, params, rows_, count, bytes}](
+                std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
+    const ActivationForm form = product.form(bucket);
+    if (form == ActivationForm::kFloat32) return DispatchPlan{};
+    absl::StatusOr<DispatchPlan> made =
+        form == ActivationForm::kQ8
+            ? plan.Dot(bucket)
+            : plan.Matrix(bucket, product.pad(bucket), product.parts(bucket),
+                          1 / product.input_scale(bucket));
+    if (!made.ok()) return made.status();
+    // These kernels run at many times the rate of plain arithmetic, by which jobs are cut.
+    made->work = {plan.params.groups * 64.0 * plan.params.rows * bucket / kPackedSpeed, plan.bytes};
+    return made;
+  };
+  return op;
+}
+
+absl::Status Product::AppendFloat32(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                                    vulkan::BufferSlice output, std::uint32_t count,
+                                    std::vector<Op>* ops) const {
+  std::uint32_t row = 0;
+  for (const DeviceTensor* matrix : matrices_) {
+    const std::size_t first = ops->size();
+    TANDEM_RETURN_IF_ERROR(AppendMatmul(context_, name_, *matrix, step, input, {output, rows_, row},
+                                        count, matrix == matrices_.front(), ops));
+    for (std::size_t i = first; i < ops->size(); ++i) {
+      Op& op = (*ops)[i];
+      op.plan = [product = *this,
+                 plan = std::move(op.plan)](std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
+        if (product.form(bucket) != ActivationForm::kFloat32) return DispatchPlan{};
+        return plan(bucket);
+      };
+    }
+    row += static_cast<std::uint32_t>(matrix->shape.rows);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Product::Append(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                             vulkan::BufferSlice output, std::uint32_t count,
+                             std::vector<Op>* ops) const {
+  bool first = true;
+  if (q8_ || f16_) {
+    for (const Batch& batch : MakeBatches()) {
+      ops->push_back(BatchOp(batch, step, input, output, count));
+      ops->back().barrier = std::exchange(first, false);
+    }
+  }
+  return AppendFloat32(step, input, output, count, ops);
+}
+
+}  // namespace tandem

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gpu-worker/stage/device_context.h"
+#include "gpu-worker/stage/recorder.h"
+#include "gpu-worker/stage/vulkan_weights.h"
+#include "gpu-worker/vulkan/buffer.h"
+#include "lib/device/stage.h"
+
+namespace tandem {
+
+// How activations stand between the kernel that makes them and a product:
+// kernels/common/activations.glsl.
+enum class ActivationForm : std::uint8_t { kFloat32, kQ8, kF16 };
+// "", "_q8" or "_f16": the end of the name of a kernel that makes them.
+std::string_view FormSuffix(ActivationForm form);
+
+// Rows that a buffer of activations has room for at least, counted in floats, so that every form
+// fits: matrix kernels work on 8 tokens of two bytes or more.
+inline constexpr std::uint32_t kMinActivationRows = 8;
+// A buffer of a product's parts has room for as many rows in all.
+std::uint64_t MaxPartRows(std::uint32_t max_bucket);
+
+// What a product is asked for beyond its matrices.
+struct ProductOptions {
+  ActivationType activations = ActivationType::kFloat32;
+  // The reader of the output sums its parts; else there is one.
+  bool parts = false;
+  // The maker of the activations cannot make kQ8.
+  bool no_q8 = false;
+  // Activations in kF16 come times kSmall, so that they fit, and results are made right again.
+  bool small_f16 = false;
+};
+inline constexpr float kSmall = 0.0625f;
+
+// Some matrices of equal width times the same activations, in the kernels that suit the device, the
+// weights and the bucket: with float32 activations one dispatch a matrix (matmul_op.h), else one
+// for all where they lie together. A row of the output holds the results of all matrices, one
+// behind the other.
+class Product {
+ public:
+  // One to three matrices, which outlive it. UNIMPLEMENTED names what no kernel reads.
+  static absl::StatusOr<Product> Create(const DeviceContext& context, std::string name,
+                                        std::vector<const DeviceTensor*> matrices,
+                                        const ProductOptions& options);
+
+  // Of a bucket of rows (a power of two): the form in which activations are wanted, and the rows to
+  // which kF16 pads them.
+  ActivationForm form(std::uint32_t bucket) const;
+  std::uint32_t pad(std::uint32_t bucket) const;
+  // In how many parts results come, each bucket * rows() floats behind the one before.
+  std::uint32_t parts(std::uint32_t bucket) const;
+  // By which kF16 activations are multiplied before they come.
+  float input_scale(std::uint32_t bucket) const;
+  std::uint32_t rows() const { return rows_; }
+
+  // `count` is kRowsAreTokens or kRowsAreLogits. The first op waits for what came before.
+  absl::Status Append(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                      vulkan::BufferSlice output, std::uint32_t count, std::vector<Op>* ops) const;
+
+ private:
+  // Chunks that one dispatch takes.
+  struct Batch {
+    std::vector<const WeightChunk*> chunks;
+    std::uint32_t first_row = 0;  // in a row of the output
+    vulkan::BufferSlice memory;   // that holds them all
+  };
+
+  Product(const DeviceContext& context, std::string name, std::vector<const DeviceTensor*> matrices,
+          const ProductOptions& options)
+      : context_(context),
+        name_(std::move(name)),
+        matrices_(std::move(matrices)),
+        options_(options) {}
+  std::vector<Batch> MakeBatches() const;
+  Op BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::BufferSlice input,
+             vulkan::BufferSlice output, std::uint32_t count) const;
+  absl::Status AppendFloat32(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                             vulkan::BufferSlice output, std::uint32_t count,
+                             std::vector<Op>* ops) const;
+
+  DeviceContext context_;
+  std::string name_;
+  std::vector<const DeviceTensor*> matrices_;
+  ProductOptions options_;
+  std::uint32_t rows_ = 0;
+  std::uint32_t cols_ = 0;
+  bool q8_ = false;
+  bool f16_ = false;
+};
+
+}  // namespace tandem

@@ -1,0 +1,214 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "gpu-worker/kernels/dot/product_params.h"
+#include "gpu-worker/kernels/kernel_table.h"
+#include "gpu-worker/kernels/matrix/matrix_map.h"
+#include "lib/base/numeric.h"
+#include "tests/unit/gpu-worker/activation_forms.h"
+#include "tests/unit/gpu-worker/test_matrix.h"
+
+namespace tandem {
+namespace {
+
+constexpr float kPoison = 1234.5f;  // what stands in an output before
+constexpr std::size_t kBlockBytes = 16;
+
+// Matrices one behind the other, as one product.
+struct ProductCase {
+  std::vector<std::int64_t> rows;  // of each matrix, one to three
+  std::int64_t cols;
+  std::int32_t tokens;  // of the step
+  std::uint32_t bucket;
+  std::uint32_t pad;  // tokens of the layout
+  std::uint32_t parts = 1;
+};
+
+// Both planes of all matrices in one piece of memory, with odd bytes between them.
+struct Planes {
+  std::vector<TestMatrix> matrices;
+  Bytes memory;
+  kernels::ProductParams params{};
+};
+
+Planes MakePlanes(const std::string& kernel, const ProductCase& shape, TestRandom* random) {
+  Planes planes;
+  kernels::ProductParams& params = planes.params;
+  const auto place = [&planes](const Bytes& plane) {
+    planes.memory.resize(RoundUp(planes.memory.size(), 64) + 32, std::byte{0xff});
+    const std::size_t at = planes.memory.size();
+    planes.memory.insert(planes.memory.end(), plane.begin(), plane.end());
+    return at;
+  };
+  std::uint32_t* const values[] = {&params.values_a, &params.values_b, &params.values_c};
+  std::uint32_t* const scales[] = {&params.scales_a, &params.scales_b, &params.scales_c};
+  for (std::size_t i = 0; i < shape.rows.size(); ++i) {
+    planes.matrices.push_back(
+        RandomMatrix(WeightFormatOf(kernel), shape.rows[i], shape.cols, random));
+    const TestMatrix& matrix = planes.matrices.back();
+    *values[i] = static_cast<std::uint32_t>(place(matrix.values) / kBlockBytes);
+    *scales[i] = static_cast<std::uint32_t>(place(matrix.scales) / 2);
+    if (i == 1) params.second_row = params.rows;
+    if (i == 2) params.third_row = params.rows;
+    params.rows += static_cast<std::uint32_t>(shape.rows[i]);
+  }
+  planes.memory.resize(RoundUp(planes.memory.size(), kBlockBytes));
+  if (shape.rows.size() < 2) params.second_row = params.rows;
+  if (shape.rows.size() < 3) params.third_row = params.rows;
+  params.groups = static_cast<std::uint32_t>(shape.cols / 32);
+  params.output_stride = params.rows + 5;
+  params.output_offset = 3;
+  params.pad = shape.pad;
+  params.part_stride = shape.bucket * params.output_stride + 7;
+  params.output_scale = 2;
+  return planes;
+}
+
+// The weights of a row as a kernel multiplies with them: matrix kernels round them to float16.
+std::vector<float> RowAsUsed(const Planes& planes, std::uint32_t row, ActivationForm form) {
+  for (const TestMatrix& matrix : planes.matrices) {
+    if (row < matrix.rows) {
+      std::vector<float> weights = matrix.Row(row);
+      if (form == ActivationForm::kF16) {
+        for (float& weight : weights) weight = HalfToFloat(FloatToHalf(weight));
+      }
+      return weights;
+    }
+    row -= static_cast<std::uint32_t>(matrix.rows);
+  }
+  return {};
+}
+
+// y = matrices * x, with masked tokens and a place in wider rows; parts are summed here.
+void CheckProduct(KernelRunner& runner, const std::string& kernel,
+                  const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
+                  const ProductCase& shape) {
+  TestRandom random(7);
+  Planes planes = MakePlanes(kernel, shape, &random);
+  kernels::ProductParams& params = planes.params;
+  const std::uint32_t chunks = params.groups / 4;
+  params.chunks_a_part = static_cast<std::uint32_t>(CeilDiv(chunks, shape.parts));
+  params.chunks_a_part += shape.parts > 1 ? params.chunks_a_part % 2 : 0;
+  const bool dot = kernel.starts_with("dot_");
+  const ActivationForm form = dot ? ActivationForm::kQ8 : ActivationForm::kF16;
+  const float scale = dot ? 1 : params.output_scale;
+  const auto cols = static_cast<std::size_t>(shape.cols);
+  const ActivationShape layout{shape.bucket, cols, shape.pad};
+  const std::vector<float> wanted = random.Floats(shape.bucket * cols);
+  const Bytes input = EncodeActivations(form, layout, wanted);
+  const std::vector<float> x = DecodeActivations(form, layout, input);
+  const std::vector<float> poisoned(std::size_t{shape.parts} * params.part_stride, kPoison);
+  std::vector<Bytes> bindings = {StepOf(shape.tokens).Pack(), planes.memory, input,
+                                 ToBytes(poisoned), planes.memory};
+  const absl::Status run =
+      runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)), groups, &bindings);
+  ASSERT_TRUE(run.ok()) << run;
+
+  const std::vector<float> found = FromBytes<float>(bindings[3]);
+  std::vector<float> sums;
+  std::vector<float> expected;
+  std::vector<bool> inside(found.size(), false);
+  for (std::uint32_t row = 0; row < params.rows; ++row) {
+    const std::vector<float> weights = RowAsUsed(planes, row, form);
+    for (std::size_t t = 0; t < static_cast<std::size_t>(shape.tokens); ++t) {
+      double sum = 0;
+      for (std::size_t c = 0; c < cols; ++c) {
+        sum += static_cast<double>(weights[c]) * static_cast<double>(x[t * cols + c]);
+      }
+      expected.push_back(static_cast<float>(sum) * scale);
+      sums.push_back(0);
+      for (std::size_t p = 0; p < shape.parts; ++p) {
+        const std::size_t at =
+            p * params.part_stride + t * params.output_stride + params.output_offset + row;
+        sums.back() += found[at];
+        inside[at] = true;
+      }
+    }
+  }
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (inside[i]) continue;
+    ASSERT_EQ(found[i], kPoison) << kernel << " wrote outside, at " << i;
+  }
+  ExpectNear(sums, expected, 1e-5, kernel);
+}
+
+void CheckDot(KernelRunner& runner, const std::string& kernel) {
+  const std::uint32_t subgroup = runner.device().physical().subgroup_size;
+  for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
+    for (const std::uint32_t lanes : {8u, std::min(32u, subgroup)}) {
+      for (const std::uint32_t loads : {tokens == 8 ? 1u : 3u, tokens == 1 ? 7u : 2u}) {
+        // A grid of two dimensions with groups to spare.
+        const auto groups = static_cast<std::uint32_t>(CeilDiv(37 + 6 + 11, 64 / lanes));
+        const auto count = static_cast<std::int32_t>(tokens == 8 ? 5 : tokens);
+        CheckProduct(runner, kernel, {64, lanes, loads, tokens, kernels::kRowsAreLogits},
+                     {2, (groups + 1) / 2 + 1, 1}, {{37, 6, 11}, 352, count, tokens, tokens});
+      }
+    }
+  }
+  CheckProduct(runner, kernel, {64, 8, 2, 8, kernels::kRowsAreTokens}, {6, 1, 3},
+               {{41}, 160, 19, 24, 24});
+  CheckProduct(runner, kernel, {32, 8, 4, 1, kernels::kRowsAreTokens}, {10, 1, 1},
+               {{40}, 64, 1, 1, 1});
+}
+
+// Kernels are called matrix_<format>_<tokens>_<tiles>x<subgroups>.
+void CheckMatrix(KernelRunner& runner, const std::string& kernel) {
+  unsigned tokens = 0;
+  unsigned tiles = 0;
+  unsigned subgroups = 0;
+  ASSERT_EQ(std::sscanf(kernel.c_str(), "matrix_int%*u_%u_%ux%u", &tokens, &tiles, &subgroups), 3);
+  const auto count = static_cast<std::int32_t>(tokens);
+  const auto run = [&](ProductCase shape) {
+    std::int64_t rows = 0;
+    for (const std::int64_t of_one : shape.rows) rows += of_one;
+    const auto high = static_cast<std::uint32_t>(CeilDiv(rows, tiles * subgroups * 16));
+    shape.pad = static_cast<std::uint32_t>(RoundUp(shape.bucket, tokens));
+    CheckProduct(runner, kernel, {kernels::kRowsAreTokens}, {shape.pad / tokens, high, shape.parts},
+                 shape);
+  };
+  run({{16}, 128, count, tokens, 0});
+  run({{300}, 384, count - 3, tokens, 0});
+  run({{128, 32, 37}, 1152, count, tokens, 0});
+  run({{256}, 1024, count + 1, 2 * tokens, 0});
+  run({{100}, 1152, count - 1, tokens, 0, 2});
+  run({{64}, 1664, count, tokens, 0, 3});
+}
+
+// The map of elements to lanes for which matrix.comp is written; drivers whose map differs do not
+// get it (see MatrixMapIsKnown), so a difference here is a failure only where the vendor's is known.
+void CheckMatrixMap(KernelRunner& runner, const std::string& kernel) {
+  const bool wide = kernel.ends_with("16");
+  constexpr std::uint32_t kSlots = kernels::kFragmentSlots;
+  std::vector<Bytes> bindings = {Bytes(32 * 2 * kSlots * 4)};
+  ASSERT_TRUE(runner.Run(kernel, {}, {}, {1, 1, 1}, &bindings).ok());
+  const auto found = FromBytes<std::uint32_t>(bindings[0]);
+  std::vector<bool> seen_a(256, false);
+  std::vector<bool> seen_b(wide ? 256 : 128, false);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (found[i] == ~0u) continue;
+    std::vector<bool>& seen = i / kSlots % 2 == 0 ? seen_a : seen_b;
+    ASSERT_LT(found[i], seen.size());
+    seen[found[i]] = true;
+  }
+  EXPECT_EQ(std::count(seen_a.begin(), seen_a.end(), false), 0);
+  EXPECT_EQ(std::count(seen_b.begin(), seen_b.end(), false), 0);
+}
+
+}  // namespace
+
+std::map<std::string, KernelTwin> ProductTwins() {
+  std::map<std::string, KernelTwin> twins = {{"matrix_map_8", CheckMatrixMap},
+                                             {"matrix_map_16", CheckMatrixMap}};
+  for (const char* format : {"int8", "int4"}) {
+    twins[std::string("dot_") + format] = CheckDot;
+    for (const vulkan::ShaderCode& code : kernels::All()) {
+      const std::string name(code.name);
+      if (name.starts_with(std::string("matrix_") + format)) twins[name] = CheckMatrix;
+    }
+  }
+  return twins;
+}
+
+}  // namespace tandem
