@@ -43,7 +43,7 @@ struct ClusterOptions {
   std::vector<HandleKind> edge_kinds = {HandleKind::kDmaBuf, HandleKind::kHostPointer,
                                         HandleKind::kInline};
   std::int32_t edge_slots = 2;
-  ActivationType activations = ActivationType::kFloat32;
+  ActivationType activations = ActivationType::kAuto;
   KvType kv_type = KvType::kFloat32;
   // max_blocks_per_sequence follows from the context.
   StepLimits limits;

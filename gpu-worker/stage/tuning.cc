@@ -19,6 +19,8 @@ constexpr Tuning kRows[] = {
      .attention_parts = 1,
      .matvec_bf16 = {.group = 32, .fill = 64, .shared = 0},
      .matvec_packed = {.group = 32, .fill = 64},
+     // Few: compiling takes longer than running otherwise.
+     .dot = {.threads = 32, .lanes = 8, .loads = 1},
      .matmat_fill = 2,
      .flops_per_second = 2e10,
      .bytes_per_second = 1e10},

@@ -22,7 +22,7 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                  "how workers may hand over to each other, in order of preference, with commas "
                  "(without it: all of them)");
   flags->Choice("activations", &s->activations,
-                "activations in products with int8 and int4 weights on a device that can choose");
+                "activations in products with int8 and int4 weights; auto: as suits each device");
   flags->Choice("kv_type", &s->kv_type, "keys and values in the cache");
   flags->Number("context", &s->context, 0, kMaxContextTokens,
                 "tokens of prompt and answer together, at most what the model was trained for; 0: "

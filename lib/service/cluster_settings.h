@@ -20,7 +20,7 @@ struct GatewaySettings {
   std::string grpc = "127.0.0.1:8081";
   std::string plan;                    // gpu, npu, split, layers or layers:N,M,...
   std::vector<HandleKind> edge_kinds;  // empty: the gateway's order
-  ActivationType activations = ActivationType::kFloat32;
+  ActivationType activations = ActivationType::kAuto;
   KvType kv_type = KvType::kFloat32;
   std::int32_t context = 0;              // tokens; 0: the default
   std::int32_t max_tokens_per_step = 0;  // 0: the default

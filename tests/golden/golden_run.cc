@@ -99,22 +99,6 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
   return difference;
 }
 
-namespace {
-
-const char* ActivationName(ActivationType activations) {
-  switch (activations) {
-    case ActivationType::kFloat32:
-      return "float32";
-    case ActivationType::kInt8:
-      return "int8";
-    case ActivationType::kAuto:
-      return "auto";
-  }
-  return "";
-}
-
-}  // namespace
-
 std::string DescribeGolden(const Device& device, const GoldenSet& set, const GoldenVariant& variant,
                            const GoldenDifference& difference) {
   const std::string kl =
@@ -129,7 +113,7 @@ std::string DescribeGolden(const Device& device, const GoldenSet& set, const Gol
       "max_top10=%.6f "
       "mean_kl=%s greedy=%s",
       device.info().kind, set.name, std::string(WeightFormatName(variant.format)),
-      ActivationName(variant.activations),
+      std::string(NameOf(variant.activations)),
       variant.kv_type == KvType::kFloat16 ? "float16" : "float32",
       variant.stages.empty() ? 1 : static_cast<int>(variant.stages.size()), variant.chunk,
       difference.positions, difference.max_top10, kl, greedy);
