@@ -29,38 +29,42 @@ SENTENCE = "The history of the steam engine begins with a kettle. "
 class Load:
     """Completions that follow one another on STREAMS connections until the end."""
 
-    def __init__(self, cluster: Cluster, streams: int, prompt: str, max_tokens: int):
+    def __init__(self, cluster: Cluster, streams: int, prompt: str, max_tokens: int, temperature: float):
         self.cluster = cluster
         self.prompt = prompt
         self.max_tokens = max_tokens
+        self.temperature = temperature
         self.prompt_tokens = cluster.complete(prompt + "0", max_tokens=1)["usage"]["prompt_tokens"]
         self.lock = threading.Lock()
         # When something was done, and how many tokens it was.
         self.arrivals: list[tuple[float, int]] = []
         self.errors: list[str] = []
         self.stopping = threading.Event()
-        # Everybody has its first token.
-        self.first = threading.Barrier(streams + 1)
+        # Set when a stream has its first token, or has failed. Nobody stops reading meanwhile: what would pile up unread would be counted later.
+        self.first = [threading.Event() for _ in range(streams)]
         self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(streams)]
         for thread in self.threads:
             thread.start()
 
     def run(self, number: int) -> None:
-        waiting = True
-        request = {"prompt": f"{self.prompt}{number}", "max_tokens": self.max_tokens, "temperature": 1, "ignore_eos": True}
+        request = {"prompt": f"{self.prompt}{number}", "max_tokens": self.max_tokens, "temperature": self.temperature, "ignore_eos": True}
         try:
             while not self.stopping.is_set():
                 for i, _ in enumerate(self.cluster.stream("/v1/completions", request)):
                     with self.lock:
                         self.arrivals.append((time.monotonic(), 1 if i > 0 else 1 + self.prompt_tokens))
-                    if waiting:
-                        waiting = False
-                        self.first.wait()
+                    self.first[number].set()
                     if self.stopping.is_set():
                         break
         except Exception as error:  # a thread's failure ends the measurement
             self.errors.append(f"stream {number}: {error}")
-            self.first.abort()
+            self.first[number].set()
+
+    def wait_for_all(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for number, event in enumerate(self.first):
+            if not event.wait(max(0.0, end - time.monotonic())):
+                raise SystemExit(f"overlap: error: stream {number} had no token within {seconds:.0f} s")
 
     def tokens_between(self, begin: float, end: float) -> int:
         with self.lock:
@@ -76,9 +80,9 @@ def measure(arguments: argparse.Namespace, micro_batches: int, folder: pathlib.P
     flags = {"plan": arguments.plan, "npu": arguments.npu, "gpu": arguments.gpu, "micro_batches": micro_batches, "max_sequences": arguments.streams}
     flags.update(item.split("=", 1) for item in arguments.up)
     with Cluster(arguments.model, **flags) as cluster:
-        load = Load(cluster, arguments.streams, SENTENCE * arguments.sentences, arguments.max_tokens)
+        load = Load(cluster, arguments.streams, SENTENCE * arguments.sentences, arguments.max_tokens, arguments.temperature)
         try:
-            load.first.wait(timeout=600)
+            load.wait_for_all(600)
             output = folder / f"trace-{micro_batches}.json"
             begin = time.monotonic()
             traced = cluster.tandem("trace", str(arguments.seconds), f"--output={output}", timeout=arguments.seconds + 120)
@@ -106,6 +110,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--sentences", type=int, default=30, help="length of the prompts")
     parser.add_argument("--max_tokens", type=int, default=8, help="length of the answers")
+    parser.add_argument("--temperature", type=float, default=0, help="0 takes the best token; others draw from all of the vocabulary, on the host")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--micro_batches", default="1,2")
     parser.add_argument("--up", action="append", default=[], metavar="FLAG=VALUE", help="more flags of `tandem up`")

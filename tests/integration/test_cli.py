@@ -293,7 +293,7 @@ class StartErrorTest(unittest.TestCase):
             address = "127.0.0.1:%d" % listener.getsockname()[1]
             for flag in ("http", "grpc"):
                 line = self.start(TINY, npu="cpu", gpu="none", **{flag: address})
-                self.assertIn(f"--{flag}: cannot listen on {address}: ", line)
+                self.assertIn(f"--{flag}: cannot listen on {address}", line)
                 self.assertIn("Address already in use", line)
 
     def test_key_files(self):
