@@ -56,10 +56,10 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
     const DotTuning& dot = tuning.dot;
     return {{dot.threads, dot.lanes, dot.loads, 1, 0}, {dot.threads, dot.lanes, dot.loads, 8, 0}};
   }
-  if (kernel.starts_with("attention_")) return {{64, 32, 16, 128}, {256, 32, 16, 128}};
+  if (kernel.starts_with("attention_")) return {{64, 32, 16, 128, 2}, {256, 32, 16, 128, 1}};
   if (kernel.starts_with("qkv_rope_")) return {{32, 16, 128, 1}};
   if (kernel.starts_with("rms_norm")) return {{tuning.norm_lanes, 0, 0}};
-  if (kernel.starts_with("post_norm")) return {{tuning.norm_lanes, 0, 0, 1, 1}};
+  if (kernel.starts_with("post_norm")) return {{tuning.norm_lanes, 0, 0, 1, 1, 3}};
   return {{}};
 }
 

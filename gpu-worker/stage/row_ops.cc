@@ -19,7 +19,6 @@ namespace tandem {
 namespace {
 
 constexpr std::uint32_t kGegluGroup = 128;  // of geglu.comp
-constexpr std::uint32_t kFewTokens = 16;
 
 vulkan::BufferSlice VectorOf(const DeviceTensor& tensor) { return tensor.chunks.front().values; }
 
@@ -99,9 +98,11 @@ Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTen
     const kernels::PostNormParams params{hidden, epsilon, rows * hidden,
                                          norms ? reader->pad(rows) : rows};
     const std::uint32_t parts = writer.parts(rows);
+    const auto vecs_each =
+        static_cast<std::uint32_t>(CeilDiv(hidden / 4, context.tuning.norm_lanes));
     return MakePlan(context, "post_norm" + form,
-                    {context.tuning.norm_lanes, from, to, norms ? 1u : 0u, parts}, params,
-                    {rows, 1, 1}, (24.0 + 4 * parts) * hidden * rows);
+                    {context.tuning.norm_lanes, from, to, norms ? 1u : 0u, parts, vecs_each},
+                    params, {rows, 1, 1}, (24.0 + 4 * parts) * hidden * rows);
   };
   return op;
 }
@@ -156,19 +157,20 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
   const std::uint32_t heads = Unsigned(config_.num_heads);
   // How long contexts are is not known here: 8192 keys a query stand for all.
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
-  op.plan =
-      [context = context_, reader = buffers.attended.product, heads, constants = HeadConstants(),
-       window = buffers.window, bytes = keys * heads * config_.head_dim * 0.5,
-       cache = std::string(buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32")](
-          std::uint32_t rows) {
-        // With few tokens the keys of a head are shared out, with many there is work enough for all.
-        const std::uint32_t parts = rows <= kFewTokens ? context.tuning.attention_parts : 1;
-        std::vector<std::uint32_t> with_group = constants;
-        with_group.insert(with_group.begin(), parts * kAttentionLanes);
-        return MakePlan(context, Cat(cache, FormSuffix(reader.form(rows))), with_group,
-                        kernels::AttentionParams{window, reader.pad(rows)}, {heads, rows, 1},
-                        bytes * rows);
-      };
+  op.plan = [context = context_, reader = buffers.attended.product, heads,
+             kv_heads = Unsigned(config_.num_kv_heads), constants = HeadConstants(),
+             window = buffers.window, bytes = keys * heads * config_.head_dim * 0.5,
+             cache =
+                 std::string(buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32")](
+                std::uint32_t rows) {
+    const AttentionShape shape = ChooseAttentionShape(context.tuning, heads, kv_heads, rows);
+    std::vector<std::uint32_t> shaped = constants;
+    shaped.insert(shaped.begin(), shape.parts * kAttentionLanes);
+    shaped.push_back(shape.shared_heads);
+    return MakePlan(context, Cat(cache, FormSuffix(reader.form(rows))), shaped,
+                    kernels::AttentionParams{window, reader.pad(rows)},
+                    {heads / shape.shared_heads, rows, 1}, bytes * rows);
+  };
   return op;
 }
 

@@ -17,6 +17,7 @@ constexpr Tuning kRows[] = {
      .software = true,
      .norm_lanes = 32,
      .attention_parts = 1,
+     .attention_groups = 1,
      .matvec_bf16 = {.group = 32, .fill = 64, .shared = 0},
      .matvec_packed = {.group = 32, .fill = 64},
      // Few: compiling takes longer than running otherwise.
@@ -29,6 +30,8 @@ constexpr Tuning kRows[] = {
      .vendor_id = kNvidia,
      .norm_lanes = 512,
      .attention_parts = 8,
+     .attention_fill = 1u << 17,
+     .attention_groups = 64,
      .matvec_bf16 = {.group = 32, .fill = 1u << 17, .shared = 0},
      .matvec_packed = {.group = 128, .fill = 1u << 16, .shared = 24576},
      .dot = {.threads = 32, .lanes = 16, .loads = 3},
@@ -46,6 +49,8 @@ constexpr Tuning kRows[] = {
 // Registers for the results of a lane: rows times tokens.
 constexpr std::uint32_t kMostSums = 16;
 constexpr std::uint32_t kMostLanes = 32;
+// Registers for the results of a lane of attention.
+constexpr std::uint32_t kMostSharedHeads = 4;
 
 const Tuning& RowFor(const vulkan::PhysicalDevice& device) {
   const bool software = device.type == VK_PHYSICAL_DEVICE_TYPE_CPU;
@@ -64,11 +69,39 @@ Tuning TuningFor(const vulkan::PhysicalDevice& device) {
   const std::uint32_t most = std::bit_floor(device.limits.maxComputeWorkGroupInvocations);
   tuning.norm_lanes = std::min(tuning.norm_lanes, most);
   tuning.attention_parts = std::min(tuning.attention_parts, most / kAttentionLanes);
+  tuning.attention_shared = device.limits.maxComputeSharedMemorySize;
   for (MatvecTuning* matvec : {&tuning.matvec_bf16, &tuning.matvec_packed}) {
     matvec->group = std::min(matvec->group, most);
     matvec->shared = std::min(matvec->shared, device.limits.maxComputeSharedMemorySize);
   }
   return tuning;
+}
+
+std::uint32_t AttentionSharedBytes(const AttentionShape& shape) {
+  const std::uint32_t lanes = shape.parts * kAttentionLanes;
+  // Of every head: the query, a sum, a score, a weight and a total a lane, and what parts agree on.
+  const std::uint32_t of_head = 64 * 16 + lanes * (16 + 3 * 4) + shape.parts * (8 + 1) * 4;
+  return shape.shared_heads * of_head + lanes * 4;
+}
+
+AttentionShape ChooseAttentionShape(const Tuning& tuning, std::uint32_t heads,
+                                    std::uint32_t kv_heads, std::uint32_t rows) {
+  AttentionShape shape;
+  const auto groups = [&] { return std::uint64_t{heads} * rows / shape.shared_heads; };
+  while (shape.shared_heads < kMostSharedHeads &&
+         heads / kv_heads % (2 * shape.shared_heads) == 0 &&
+         groups() / 2 >= tuning.attention_groups) {
+    shape.shared_heads *= 2;
+  }
+  while (shape.shared_heads > 1 && AttentionSharedBytes(shape) > tuning.attention_shared) {
+    shape.shared_heads /= 2;
+  }
+  while (2 * shape.parts <= tuning.attention_parts &&
+         groups() * 2 * shape.parts * kAttentionLanes <= tuning.attention_fill &&
+         AttentionSharedBytes({2 * shape.parts, shape.shared_heads}) <= tuning.attention_shared) {
+    shape.parts *= 2;
+  }
+  return shape;
 }
 
 std::uint32_t MatvecSharedBytes(const MatvecShape& shape, std::uint32_t block_vecs) {

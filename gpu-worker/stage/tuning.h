@@ -53,6 +53,12 @@ struct Tuning {
   std::uint32_t norm_lanes = 256;  // of a row; a power of two
   // that share the keys of a head in steps of few tokens, up to 8
   std::uint32_t attention_parts = 4;
+  // invocations and workgroups that fill the device: fewer parts, and more query heads that share
+  // their keys, until so many are left
+  std::uint32_t attention_fill = 1u << 14;
+  std::uint32_t attention_groups = 32;
+  // bytes of shared memory of a workgroup
+  std::uint32_t attention_shared = 16384;
   MatvecTuning matvec_bf16 = {.shared = 0};
   MatvecTuning matvec_packed = {};  // int8 and int4
   DotTuning dot = {};
@@ -66,6 +72,17 @@ struct Tuning {
 Tuning TuningFor(const vulkan::PhysicalDevice& device);
 
 inline constexpr std::uint32_t kAttentionLanes = 64;  // of a part, attention.comp
+
+// How attention is shaped for a step of `rows` tokens.
+struct AttentionShape {
+  std::uint32_t parts = 1;
+  std::uint32_t shared_heads = 1;
+  bool operator==(const AttentionShape&) const = default;
+};
+AttentionShape ChooseAttentionShape(const Tuning& tuning, std::uint32_t heads,
+                                    std::uint32_t kv_heads, std::uint32_t rows);
+// What the shape takes of shared memory, in bytes.
+std::uint32_t AttentionSharedBytes(const AttentionShape& shape);
 
 // Specialisation constants of the mat-vec kernel.
 struct MatvecShape {

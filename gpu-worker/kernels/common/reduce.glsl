@@ -1,15 +1,21 @@
-// Sums over a workgroup of LANES invocations (a power of two). Every invocation calls, and gets the sum; calls may follow one another.
+// Sums over a workgroup of LANES invocations (a power of two, 16 or more). Every invocation calls, and gets the sum; calls may follow one another.
+const uint REDUCE_PARTS = 16u;
 shared float reduce_scratch[LANES];
+shared float reduce_parts[REDUCE_PARTS];
 
 float WorkgroupSum(float value) {
   const uint lane = gl_LocalInvocationIndex;
   reduce_scratch[lane] = value;
   barrier();
-  for (uint half_lanes = LANES / 2u; half_lanes > 0u; half_lanes /= 2u) {
-    if (lane < half_lanes) reduce_scratch[lane] += reduce_scratch[lane + half_lanes];
-    barrier();
+  // Two steps of many terms cost less than one barrier for each halving.
+  if (lane < REDUCE_PARTS) {
+    float part = 0.0;
+    for (uint i = lane; i < LANES; i += REDUCE_PARTS) part += reduce_scratch[i];
+    reduce_parts[lane] = part;
   }
-  const float sum = reduce_scratch[0];
+  barrier();
+  float sum = 0.0;
+  for (uint i = 0u; i < REDUCE_PARTS; ++i) sum += reduce_parts[i];
   barrier();
   return sum;
 }

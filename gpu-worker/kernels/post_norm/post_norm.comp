@@ -1,5 +1,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 // One workgroup ends a half layer for one token: out = x + rmsnorm(branch) * weight. With NEXT_NORM it begins the next half too:
 // normed = rmsnorm(out) * next_weight, as activations.glsl says. `out` may be the same memory as `x`. The branch is the sum of PARTS parts.
 #include "gpu-worker/kernels/post_norm/post_norm_params.h"
@@ -11,6 +12,7 @@ layout(constant_id = 1) const uint INPUT_BASE = kBaseZero;
 layout(constant_id = 2) const uint OUTPUT_BASE = kBaseZero;
 layout(constant_id = 3) const bool NEXT_NORM = false;
 layout(constant_id = 4) const uint PARTS = 1;
+layout(constant_id = 5) const uint VECS_EACH = 1;  // vectors of a lane: LANES times as many hold a row
 #include "gpu-worker/kernels/common/reduce.glsl"
 #define OUTPUT_BINDING 6
 #include "gpu-worker/kernels/common/activations.glsl"
@@ -19,7 +21,7 @@ layout(push_constant) uniform Push { PostNormParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Branch { vec4 branch[]; };
 layout(std430, set = 0, binding = 2) readonly buffer Weight { vec4 weight[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Input { vec4 x[]; };
-layout(std430, set = 0, binding = 4) buffer Output { vec4 residual[]; };
+layout(std430, set = 0, binding = 4) writeonly buffer Output { vec4 residual[]; };
 layout(std430, set = 0, binding = 5) readonly buffer NextWeight { vec4 next_weight[]; };
 
 float InverseRms(float squares) {
@@ -39,22 +41,37 @@ void main() {
   const uint row = token * vecs;
   const uint from = ResidualBase(INPUT_BASE) / 4u + row;
   const uint to = ResidualBase(OUTPUT_BASE) / 4u + row;
-  float squares = 0.0;
   const uint lane = ActivationLane();
-  for (uint i = lane; i < vecs; i += LANES) {
-    const vec4 value = BranchVec(row + i);
-    squares += dot(value, value);
+  // Everything is read before the first sum is waited for.
+  vec4 added[VECS_EACH];
+  vec4 before[VECS_EACH];
+  float squares = 0.0;
+  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
+    const uint i = lane + v * LANES;
+    added[v] = i < vecs ? BranchVec(row + i) : vec4(0.0);
+    before[v] = i < vecs ? x[from + i] : vec4(0.0);
+    squares += dot(added[v], added[v]);
+  }
+  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
+    const uint i = lane + v * LANES;
+    if (i < vecs) added[v] *= weight[i];
   }
   const float inverse = InverseRms(squares);
   squares = 0.0;
-  for (uint i = lane; i < vecs; i += LANES) {
-    const vec4 sum = x[from + i] + BranchVec(row + i) * inverse * weight[i];
-    residual[to + i] = sum;  // read again below by this same invocation
-    squares += dot(sum, sum);
+  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
+    const uint i = lane + v * LANES;
+    added[v] = before[v] + added[v] * inverse;
+    if (i < vecs) residual[to + i] = added[v];
+    squares += dot(added[v], added[v]);
   }
   if (!NEXT_NORM) return;
+  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
+    const uint i = lane + v * LANES;
+    if (i < vecs) added[v] *= next_weight[i];
+  }
   const float next_inverse = InverseRms(squares);
-  for (uint i = lane; i < vecs; i += LANES) {
-    StoreActivation(token, params.hidden, i, residual[to + i] * next_inverse * next_weight[i], params.pad);
+  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
+    const uint i = lane + v * LANES;
+    if (i < vecs) StoreActivation(token, params.hidden, i, added[v] * next_inverse, params.pad);
   }
 }

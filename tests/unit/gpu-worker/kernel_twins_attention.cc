@@ -188,7 +188,7 @@ std::vector<float> Attend(const Heads& shape, const TestStep& step, std::size_t 
 }
 
 void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
-                      std::size_t window, std::uint32_t parts) {
+                      std::size_t window, std::uint32_t parts, std::uint32_t shared) {
   TestRandom random(22);
   const bool half = IsHalf(kernel);
   TestStep step;
@@ -220,20 +220,22 @@ void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Hea
                                  Bytes(8 * row * sizeof(float))};
   std::vector<std::uint32_t> constants = shape.Constants();
   constants.insert(constants.begin(), parts * 64);
+  constants.push_back(shared);
   ASSERT_TRUE(runner
                   .Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
-                       {static_cast<std::uint32_t>(shape.heads), 5, 1}, &bindings)
+                       {static_cast<std::uint32_t>(shape.heads) / shared, 5, 1}, &bindings)
                   .ok());
   ExpectActivations(ResultForm(kernel), {5, row, 8}, 4, bindings[4], expected, 1e-5, kernel);
 }
 
 void CheckAttention(KernelRunner& runner, const std::string& kernel) {
-  CheckAttentionOf(runner, kernel, {4, 1, 256}, 0, 1);
-  CheckAttentionOf(runner, kernel, {4, 2, 128}, 33, 2);
+  CheckAttentionOf(runner, kernel, {4, 1, 256}, 0, 1, 4);
+  CheckAttentionOf(runner, kernel, {4, 2, 128}, 33, 2, 2);
   if (ResultForm(kernel) == ActivationForm::kF16) return;  // whole chunks of 128 columns
-  CheckAttentionOf(runner, kernel, {2, 2, 32}, 100, 1);
-  CheckAttentionOf(runner, kernel, {4, 2, 32}, 0, 8);  // more parts than rounds of keys
-  CheckAttentionOf(runner, kernel, {2, 1, 96}, 0, 2);  // lanes are left over
+  CheckAttentionOf(runner, kernel, {2, 2, 32}, 100, 1, 1);
+  CheckAttentionOf(runner, kernel, {4, 2, 32}, 0, 8, 1);
+  CheckAttentionOf(runner, kernel, {4, 2, 32}, 0, 4, 2);  // more parts than rounds of keys
+  CheckAttentionOf(runner, kernel, {2, 1, 96}, 0, 2, 1);  // lanes are left over
 }
 
 }  // namespace

@@ -130,7 +130,7 @@ void CheckPostNormOf(KernelRunner& runner, const std::string& kernel, std::uint3
                                  ToBytes(next_weight),
                                  Bytes(std::size_t{16} * hidden * sizeof(float))};
   ASSERT_TRUE(runner
-                  .Run(kernel, {32, kernels::kBaseInput, kernels::kBaseOutput, next, parts},
+                  .Run(kernel, {32, kernels::kBaseInput, kernels::kBaseOutput, next, parts, 2},
                        PushOf(params), {4, 1, 1}, &bindings)
                   .ok());
   ExpectNear(FromBytes<float>(bindings[4]), residual, 1e-6, kernel + " residual");

@@ -69,5 +69,27 @@ TEST(Tuning, FewRowsGetMoreLanes) {
             ChooseMatvecShape(tuning.matvec_packed, 1024, 168, 8, 1).lanes);
 }
 
+// Few tokens share the keys of a head out, many share what they read of a key head.
+TEST(Tuning, AttentionFillsTheDevice) {
+  Tuning tuning;
+  tuning.attention_parts = 8;
+  tuning.attention_fill = 1u << 17;
+  tuning.attention_groups = 64;
+  tuning.attention_shared = 49152;
+  EXPECT_EQ(ChooseAttentionShape(tuning, 32, 16, 1), (AttentionShape{8, 1}));
+  EXPECT_EQ(ChooseAttentionShape(tuning, 32, 16, 16), (AttentionShape{8, 2}));
+  EXPECT_EQ(ChooseAttentionShape(tuning, 32, 16, 64), (AttentionShape{2, 2}));
+  EXPECT_EQ(ChooseAttentionShape(tuning, 32, 16, 512), (AttentionShape{1, 2}));
+  // No more heads than share a key head.
+  EXPECT_EQ(ChooseAttentionShape(tuning, 6, 2, 512).shared_heads, 1u);
+  EXPECT_EQ(ChooseAttentionShape(tuning, 4, 1, 512).shared_heads, 4u);
+  for (const std::uint32_t shared : {16384u, 32768u, 49152u}) {
+    tuning.attention_shared = shared;
+    for (const std::uint32_t rows : {1u, 4u, 16u, 512u}) {
+      EXPECT_LE(AttentionSharedBytes(ChooseAttentionShape(tuning, 32, 4, rows)), shared);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tandem
