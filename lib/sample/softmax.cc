@@ -4,6 +4,15 @@
 #include <cmath>
 #include <limits>
 
+// Passes over the vocabulary are compiled for several generations of x86 processors, and the loader
+// picks when the program starts. The thread sanitizer's runtime is not ready at that time; Clang
+// builds only the fuzz targets.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+#define TANDEM_FOR_EVERY_X86 [[gnu::target_clones("default", "avx2", "avx512f")]]
+#else
+#define TANDEM_FOR_EVERY_X86
+#endif
+
 namespace tandem {
 namespace {
 
@@ -11,6 +20,7 @@ namespace {
 constexpr std::size_t kBlock = kSoftmaxBlock;
 constexpr std::size_t kLanes = 16;  // independent results, so that the loops can be vectorised
 
+TANDEM_FOR_EVERY_X86
 float BlockMax(const float* values, std::size_t count) {
   float lanes[kLanes];
   std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
@@ -25,12 +35,14 @@ float BlockMax(const float* values, std::size_t count) {
 }
 
 // Whether any value is NaN.
+TANDEM_FOR_EVERY_X86
 bool BlockHasNan(const float* values, std::size_t count) {
   unsigned found = 0;
   for (std::size_t i = 0; i < count; ++i) found |= values[i] != values[i] ? 1u : 0u;
   return found != 0;
 }
 
+TANDEM_FOR_EVERY_X86
 float BlockExpSum(const float* values, std::size_t count, float max) {
   float lanes[kLanes] = {};
   std::size_t i = 0;
@@ -76,10 +88,12 @@ SoftmaxSummary Summarize(std::span<const float> values) {
   return summary;
 }
 
+TANDEM_FOR_EVERY_X86
 void ScaleBelow(std::span<float> values, float max, float temperature) {
   for (float& value : values) value = (value - max) / temperature;
 }
 
+TANDEM_FOR_EVERY_X86
 double KeptExpSum(std::span<const float> values, float cut, std::int32_t last_equal) {
   float lanes[kLanes] = {};
   const auto count = static_cast<std::int32_t>(values.size());
