@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "lib/text/piece_table.h"
-#include "lib/text/symbol_trie.h"
 #include "lib/text/vocabulary.h"
 
 namespace tandem {

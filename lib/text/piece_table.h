@@ -1,10 +1,12 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace tandem {
@@ -85,6 +87,43 @@ class PieceTable {
   std::unordered_map<std::string_view, Entry> long_entries_;
   size_t mask_;
   size_t max_length_ = 0;
+};
+
+// The user-defined symbols of a vocabulary, for "which is the longest symbol that the text begins
+// with?".
+class SymbolTrie {
+ public:
+  struct Match {
+    size_t length = 0;  // bytes; 0: no symbol
+    int32_t id = -1;
+  };
+
+  SymbolTrie() = default;
+  // `symbols`: distinct, not empty.
+  explicit SymbolTrie(std::vector<std::pair<std::string_view, int32_t>> symbols);
+
+  // O(length of the longest symbol).
+  Match LongestMatch(std::string_view text) const {
+    if (text.empty() || !begins_[static_cast<unsigned char>(text[0])]) return {};
+    return Walk(text);
+  }
+
+ private:
+  struct Node {
+    int32_t id = -1;
+    uint32_t first_edge = 0;
+    uint32_t edge_count = 0;
+  };
+  struct Edge {
+    char byte;
+    uint32_t node;
+  };
+
+  Match Walk(std::string_view text) const;
+
+  std::array<bool, 256> begins_{};
+  std::vector<Node> nodes_;
+  std::vector<Edge> edges_;
 };
 
 }  // namespace tandem

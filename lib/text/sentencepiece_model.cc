@@ -1,15 +1,113 @@
 #include "lib/text/sentencepiece_model.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
-#include "lib/text/wire_reader.h"
 
 namespace tandem {
 namespace {
+
+// One field of a protobuf message, in wire format.
+struct WireField {
+  enum Type : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+
+  uint32_t number = 0;
+  Type type = kVarint;
+  uint64_t value = 0;      // of kVarint; the bits of kFixed64 and kFixed32
+  std::string_view bytes;  // of kBytes
+  size_t offset = 0;       // of the field in the file, for messages
+
+  float AsFloat() const {
+    const auto bits = static_cast<uint32_t>(value);
+    float number_value;
+    std::memcpy(&number_value, &bits, sizeof(number_value));
+    return number_value;
+  }
+};
+
+// Walks over the fields of a message. Every read is checked against the message's end; groups (an
+// obsolete wire type) are refused. The bytes must outlive the reader and the fields it hands out.
+class WireReader {
+ public:
+  // `base`: where `message` begins in the file, for error messages.
+  explicit WireReader(std::string_view message, size_t base = 0) : message_(message), base_(base) {}
+
+  bool done() const { return at_ == message_.size(); }
+
+  // The next field. Not to be called when done(). InvalidArgument, naming the offset, for broken
+  // bytes.
+  absl::StatusOr<WireField> Next();
+
+ private:
+  absl::StatusOr<uint64_t> Varint();
+  absl::StatusOr<std::string_view> Take(uint64_t count);
+  absl::Status Broken(std::string_view what) const {
+    return absl::InvalidArgumentError(Cat("byte ", base_ + at_, ": ", what));
+  }
+
+  std::string_view message_;
+  size_t base_;
+  size_t at_ = 0;
+};
+
+absl::StatusOr<uint64_t> WireReader::Varint() {
+  uint64_t value = 0;
+  for (int shift = 0; shift < 64; shift += 7) {
+    if (done()) return Broken("expected the rest of a varint, found the end of the message");
+    const auto byte = static_cast<unsigned char>(message_[at_++]);
+    value |= static_cast<uint64_t>(byte & 0x7F) << shift;
+    if (byte < 0x80) return value;
+  }
+  return Broken("expected a varint of at most 10 bytes, found a longer one");
+}
+
+absl::StatusOr<std::string_view> WireReader::Take(uint64_t count) {
+  const size_t left = message_.size() - at_;
+  if (count > left) {
+    return Broken(
+        Cat("expected ", count, " bytes, found ", left, " before the end of the message"));
+  }
+  const std::string_view taken = message_.substr(at_, count);
+  at_ += count;
+  return taken;
+}
+
+absl::StatusOr<WireField> WireReader::Next() {
+  WireField field;
+  field.offset = base_ + at_;
+  TANDEM_ASSIGN_OR_RETURN(const uint64_t tag, Varint());
+  if (tag >> 3 == 0 || tag > UINT32_MAX) return Broken(Cat("expected a field tag, found ", tag));
+  field.number = static_cast<uint32_t>(tag >> 3);
+  field.type = static_cast<WireField::Type>(tag & 7);
+  switch (field.type) {
+    case WireField::kVarint: {
+      TANDEM_ASSIGN_OR_RETURN(field.value, Varint());
+      return field;
+    }
+    case WireField::kBytes: {
+      TANDEM_ASSIGN_OR_RETURN(const uint64_t count, Varint());
+      TANDEM_ASSIGN_OR_RETURN(field.bytes, Take(count));
+      return field;
+    }
+    case WireField::kFixed32:
+    case WireField::kFixed64: {
+      TANDEM_ASSIGN_OR_RETURN(field.bytes, Take(field.type == WireField::kFixed32 ? 4 : 8));
+      std::memcpy(&field.value, field.bytes.data(),
+                  field.bytes.size());  // little-endian, as this machine is
+      return field;
+    }
+  }
+  return Broken(Cat("expected wire type 0, 1, 2 or 5, found ", tag & 7));
+}
 
 // Field numbers of sentencepiece_model.proto.
 namespace model_field {

@@ -5,7 +5,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/text/bpe_encoder.h"
-#include "lib/text/piece_decoder.h"
+#include "lib/text/detokenizer.h"
 
 namespace tandem {
 
