@@ -6,15 +6,14 @@
 #include "lib/base/strings.h"
 #include "lib/device/cpu/cpu_device.h"
 #include "lib/worker/worker_main.h"
-#include "npu-worker/build_info.h"
+#include "npu-worker/xrt_choice.h"
 
 namespace tandem {
 namespace {
 
 int ListDevices() {
   std::printf("cpu\tthe processor, chosen by name only\n");
-  std::printf("xrt\tnot in this program: built with XRT %s, needs %s or newer\n", kXrtFound,
-              kXrtWanted);
+  ListXrt();
   return 0;
 }
 
@@ -29,11 +28,7 @@ int Main(int argc, char** argv) {
   program.flags = [&](FlagList* list) { AddCpuDeviceFlags(list, &cpu); };
   program.create = [&](const std::string& name) -> absl::StatusOr<std::unique_ptr<Device>> {
     if (name == "cpu") return CreateCpuDevice({cpu.threads});
-    if (name == "xrt") {
-      return absl::UnimplementedError(Cat("--device=xrt: expected a build with XRT ", kXrtWanted,
-                                          " or newer, found ", kXrtFound,
-                                          " when this program was built"));
-    }
+    if (name == "xrt") return CreateXrt(cpu.threads);
     return absl::InvalidArgumentError(Cat("--device: expected cpu or xrt, found '", name, "'"));
   };
   return WorkerMain(program, argc, argv);

@@ -53,11 +53,12 @@ void PackWeightChunk(const ProductLayout& layout, const std::uint8_t* values,
   }
 }
 
-void PackActivationChunk(const ProductShape& shape, const QuantizedActivations& x,
-                         std::int64_t first_token, std::int64_t first_column, std::uint8_t* out) {
+void PackActivationChunk(const ProductShape& shape, std::int64_t tokens,
+                         const QuantizedActivations& x, std::int64_t first_token,
+                         std::int64_t first_column, std::uint8_t* out) {
   auto* out_scales = reinterpret_cast<float*>(out + kActivationQuantBytes);
   const std::int64_t columns = std::min<std::int64_t>(kTileColumns, shape.columns - first_column);
-  for (std::int64_t t = 0; t < kTileTokens && first_token + t < shape.tokens; ++t) {
+  for (std::int64_t t = 0; t < kTileTokens && first_token + t < tokens; ++t) {
     const std::int8_t* quants = x.quants + (first_token + t) * x.quant_stride + first_column;
     std::uint8_t* block = out + t / kOctet * (kOctet * kTileColumns) + t % kOctet;
     for (std::int64_t c = 0; c < columns; ++c) {
@@ -116,27 +117,29 @@ void PackWeights(const ProductLayout& layout, const std::uint8_t* values,
   }
 }
 
-void PackActivations(const ProductLayout& layout, const QuantizedActivations& x,
-                     std::span<std::byte> out) {
+void PackActivations(const ProductLayout& layout, std::int64_t tokens,
+                     const QuantizedActivations& x, std::span<std::byte> out) {
+  TANDEM_CHECK(tokens <= layout.shape().tokens);
   TANDEM_CHECK(out.size() == layout.activation_bytes());
   std::memset(out.data(), 0, out.size());
   auto* to = reinterpret_cast<std::uint8_t*>(out.data());
   const std::int64_t tiles = std::int64_t{layout.token_blocks()} * layout.array().columns;
   for (std::int64_t tile = 0; tile < tiles; ++tile) {
     for (std::int64_t chunk = 0; chunk < layout.chunks(); ++chunk) {
-      PackActivationChunk(layout.shape(), x, tile * kTileTokens, chunk * kTileColumns, to);
+      PackActivationChunk(layout.shape(), tokens, x, tile * kTileTokens, chunk * kTileColumns, to);
       to += kActivationChunkBytes;
     }
   }
 }
 
-void UnpackOutput(const ProductLayout& layout, std::span<const std::byte> packed, float* out,
-                  std::int64_t out_stride) {
+void UnpackOutput(const ProductLayout& layout, std::int64_t tokens,
+                  std::span<const std::byte> packed, float* out, std::int64_t out_stride) {
+  TANDEM_CHECK(tokens <= layout.shape().tokens);
   TANDEM_CHECK(packed.size() == layout.output_bytes());
   const ProductShape& shape = layout.shape();
   const std::int64_t row_tiles = std::int64_t{layout.row_blocks()} * layout.array().rows;
   const std::int64_t high = layout.array().instruction_rows;
-  for (std::int64_t token = 0; token < shape.tokens; ++token) {
+  for (std::int64_t token = 0; token < tokens; ++token) {
     const std::int64_t t = token % kTileTokens;
     const auto* column = reinterpret_cast<const float*>(packed.data()) +
                          token / kTileTokens * row_tiles * (kTileRows * kTileTokens);

@@ -68,6 +68,7 @@ class ProductLayout {
 void PackWeights(const ProductLayout& layout, const std::uint8_t* values,
                  const std::uint16_t* scales, std::span<std::byte> out);
 
+// Products of fewer tokens than the layout's use the same buffers: `tokens` says how many there are.
 // Activations quantised in groups of 32 (lib/device/cpu/kernels.h, QuantizedRows::plain), rows the
 // given strides apart. `out`: layout.activation_bytes(), aligned to 4.
 struct QuantizedActivations {
@@ -76,11 +77,11 @@ struct QuantizedActivations {
   const float* scales = nullptr;
   std::int64_t scale_stride = 0;
 };
-void PackActivations(const ProductLayout& layout, const QuantizedActivations& x,
-                     std::span<std::byte> out);
+void PackActivations(const ProductLayout& layout, std::int64_t tokens,
+                     const QuantizedActivations& x, std::span<std::byte> out);
 
 // out[t * out_stride + r] from `packed`, layout.output_bytes().
-void UnpackOutput(const ProductLayout& layout, std::span<const std::byte> packed, float* out,
-                  std::int64_t out_stride);
+void UnpackOutput(const ProductLayout& layout, std::int64_t tokens,
+                  std::span<const std::byte> packed, float* out, std::int64_t out_stride);
 
 }  // namespace tandem::npu

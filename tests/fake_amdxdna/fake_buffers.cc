@@ -50,9 +50,11 @@ FakeDriver::Buffer* FakeDriver::Find(std::uint32_t handle) {
 }
 
 int FakeDriver::BackWithMemory(Buffer* buffer) {
-  buffer->fd = memfd_create(kMemoryName, MFD_CLOEXEC);
+  buffer->fd = memfd_create(kMemoryName, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (buffer->fd < 0) return -errno;
-  if (ftruncate(buffer->fd, static_cast<off_t>(buffer->size)) != 0) {
+  // A dma-buf's size never changes.
+  if (ftruncate(buffer->fd, static_cast<off_t>(buffer->size)) != 0 ||
+      fcntl(buffer->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     close(buffer->fd);
     return -ENOMEM;
   }

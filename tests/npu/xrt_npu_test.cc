@@ -79,8 +79,8 @@ class Product {
   }
   void Pack() { Pack(activations_.bytes()); }
   void Pack(std::span<std::byte> to) {
-    PackActivations(layout_, {plain_.data(), rows_.cols_padded, x_scales_.data(), kChunkGroups},
-                    to);
+    PackActivations(layout_, layout_.shape().tokens,
+                    {plain_.data(), rows_.cols_padded, x_scales_.data(), kChunkGroups}, to);
   }
   absl::Status FlushActivations() { return activations_.Flush(0, layout_.activation_bytes()); }
   absl::Status FetchOutput() { return output_.Fetch(0, layout_.output_bytes()); }
@@ -93,7 +93,8 @@ class Product {
   // What lies in the output now.
   std::vector<float> Output() const {
     std::vector<float> out(layout_.shape().rows * layout_.shape().tokens);
-    UnpackOutput(layout_, output_.bytes(), out.data(), layout_.shape().rows);
+    UnpackOutput(layout_, layout_.shape().tokens, output_.bytes(), out.data(),
+                 layout_.shape().rows);
     return out;
   }
   std::vector<float> Expected() const {

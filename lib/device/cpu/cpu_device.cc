@@ -59,7 +59,7 @@ DeviceInfo MakeInfo(int threads) {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads) : info_(MakeInfo(threads)), shared_(threads) {
+  CpuDevice(int threads, ProductUnit* unit) : info_(MakeInfo(threads)), shared_(threads, unit) {
     memory_.dma_buf = {MemoryAbility::kAny, LargestDmaBuf()};
     memory_.host_pointer = {MemoryAbility::kAny, MemoryAbility::kAny};
     memory_.host_view = true;
@@ -79,7 +79,10 @@ class CpuDevice final : public Device {
     if (region == nullptr)
       return absl::InvalidArgumentError("CPU device: the region of weights is null");
     TANDEM_RETURN_IF_ERROR(ValidateManifest(region->manifest(), config));
-    return std::make_shared<const CpuWeights>(std::move(region));
+    // A unit keeps what it multiplies by in an order of its own.
+    return std::make_shared<const CpuWeights>(
+        std::move(region),
+        shared_.unit == nullptr ? "mapped" : "upload: the order of its products' unit");
   }
 
   absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config,
@@ -191,7 +194,8 @@ absl::StatusOr<std::unique_ptr<Device>> CreateCpuDevice(const CpuDeviceOptions& 
     return absl::InvalidArgumentError(absl::StrCat("CPU device: expected 0 to ", kMaxThreads,
                                                    " threads, found ", options.threads));
   }
-  return std::make_unique<CpuDevice>(options.threads == 0 ? UsableCpus() : options.threads);
+  return std::make_unique<CpuDevice>(options.threads == 0 ? UsableCpus() : options.threads,
+                                     options.products);
 }
 
 }  // namespace tandem

@@ -7,6 +7,8 @@
 
 namespace tandem {
 
+class ProductUnit;
+
 // The CPU as a device: every stage of the model on SIMD instructions and a pool of threads. It is
 // chosen by name only and never stands in for a device that is missing.
 //
@@ -20,6 +22,8 @@ namespace tandem {
 // dma-bufs. It exports dma-bufs where the system makes them (lib/base/dma_buf.h).
 struct CpuDeviceOptions {
   int threads = 0;  // 0: one for each CPU this process may run on
+  // Computes all matrix products instead of the CPU; product_unit.h.
+  ProductUnit* products = nullptr;
 };
 
 // INVALID_ARGUMENT for a negative or absurd number of threads. The device must outlive everything

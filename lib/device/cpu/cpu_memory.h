@@ -50,13 +50,15 @@ class CpuBuffer {
 
 class CpuWeights final : public Weights {
  public:
-  explicit CpuWeights(std::shared_ptr<const Region> region) : region_(std::move(region)) {}
+  CpuWeights(std::shared_ptr<const Region> region, std::string_view import_kind)
+      : region_(std::move(region)), import_kind_(import_kind) {}
   const RegionManifest& manifest() const override { return region_->manifest(); }
-  std::string_view import_kind() const override { return "mapped"; }
+  std::string_view import_kind() const override { return import_kind_; }
   const Region& region() const { return *region_; }
 
  private:
   std::shared_ptr<const Region> region_;
+  std::string_view import_kind_;
 };
 
 // Keys, then values, of every layer; each (blocks, kv_heads, kKvBlockTokens, head_dim).

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
@@ -60,6 +61,14 @@ std::uint64_t CpuScratch::bytes() const {
 void CpuProducts::Begin(ActivationType activations, const std::atomic<bool>* cancelled) {
   activations_ = activations;
   cancelled_ = cancelled;
+  failed_ = false;
+  result_ = absl::OkStatus();
+}
+
+void CpuProducts::Note(absl::Status status) {
+  if (status.ok() || failed_) return;
+  failed_ = true;
+  result_ = std::move(status);
 }
 
 void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
@@ -74,6 +83,7 @@ void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
   ForEach(x.rows, [&](std::int64_t row, int) {
     QuantizeActivations(x.values + row * x.stride, cols, row, quantized_);
   });
+  if (unit_ != nullptr && !cancelled()) Note(unit_->SetInput(quantized_, cols));
 }
 
 void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_t last_row,
@@ -98,6 +108,12 @@ std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
 }
 
 void CpuProducts::Run(std::span<const Output> outputs) {
+  if (unit_ != nullptr) {
+    for (const Output& output : outputs) {
+      if (!cancelled()) Note(unit_->Multiply(*output.weights, output.out));
+    }
+    return;
+  }
   std::int64_t rows = 0;
   for (const Output& output : outputs) rows += output.weights->rows;
   const std::int64_t block = BlockRows(rows);
@@ -114,6 +130,13 @@ void CpuProducts::Run(std::span<const Output> outputs) {
 
 void CpuProducts::RunGated(const Output& gate, const Output& up) {
   const std::int64_t rows = gate.weights->rows;
+  if (unit_ != nullptr) {
+    const Output both[] = {gate, up};
+    Run(both);
+    ForEach(input_.rows,
+            [&](std::int64_t t, int) { GeGluRow(gate.out + t * rows, up.out + t * rows, rows); });
+    return;
+  }
   const std::int64_t block = BlockRows(2 * rows);
   ForEach((rows + block - 1) / block, [&](std::int64_t index, int worker) {
     const std::int64_t first = index * block;

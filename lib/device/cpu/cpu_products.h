@@ -9,6 +9,7 @@
 #include "lib/base/thread_pool.h"
 #include "lib/device/cpu/cpu_memory.h"
 #include "lib/device/cpu/kernels.h"
+#include "lib/device/cpu/product_unit.h"
 
 namespace tandem {
 
@@ -52,11 +53,15 @@ struct CpuScratch {
 // Matrix products over the pool. Allocates nothing. One thread at a time.
 class CpuProducts {
  public:
-  CpuProducts(ThreadPool* pool, CpuScratch* scratch) : pool_(pool), scratch_(scratch) {}
+  // `unit` computes the products where it is not null.
+  CpuProducts(ThreadPool* pool, ProductUnit* unit, CpuScratch* scratch)
+      : pool_(pool), unit_(unit), scratch_(scratch) {}
 
-  // Work that is left when `*cancelled` turns true is skipped.
+  // Work that is left when `*cancelled` turns true, or when the unit fails, is skipped.
   void Begin(ActivationType activations, const std::atomic<bool>* cancelled);
-  bool cancelled() const { return cancelled_->load(std::memory_order_relaxed); }
+  bool cancelled() const { return failed_ || cancelled_->load(std::memory_order_relaxed); }
+  // The unit's first failure since Begin.
+  const absl::Status& result() const { return result_; }
 
   // x becomes the input of the products that follow: `cols` values of each row, which must stay
   // until then. Where activations are int8, its quantised form is made too.
@@ -84,13 +89,18 @@ class CpuProducts {
  private:
   void Rows(const Output& output, std::int64_t first_row, std::int64_t last_row, int worker);
   std::int64_t BlockRows(std::int64_t rows) const;
+  void Note(absl::Status status);
 
   ThreadPool* pool_;
+  ProductUnit* const unit_;
   CpuScratch* scratch_;
   ActivationType activations_ = ActivationType::kFloat32;
   const std::atomic<bool>* cancelled_ = nullptr;
   FloatRows input_;
   QuantizedRows quantized_;
+  // Written between, not during, what the pool does.
+  bool failed_ = false;
+  absl::Status result_;
 };
 
 }  // namespace tandem

@@ -50,9 +50,24 @@ absl::StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Make(CpuShared* shared,
                                                              const ModelConfig& config,
                                                              const ProgramSpec& spec) {
   TANDEM_RETURN_IF_ERROR(ValidateCompile(config, spec));
+  if (shared->unit != nullptr && spec.activations == ActivationType::kAuto) {
+    ProgramSpec chosen = spec;
+    chosen.activations = ActivationType::kInt8;
+    return Make(shared, config, chosen);
+  }
+  if (shared->unit != nullptr && spec.activations != ActivationType::kInt8) {
+    return absl::UnimplementedError(absl::StrCat(
+        shared->unit->name(),
+        ": expected int8 activations (--activations=int8 or auto), found float32: its matrix "
+        "products take int8"));
+  }
   auto program = std::unique_ptr<CpuProgram>(new CpuProgram(shared, config, spec));
   for (const ProgramStage& bound : spec.stages) {
     TANDEM_ASSIGN_OR_RETURN(CpuStage stage, MakeCpuStage(config, spec, bound));
+    if (shared->unit != nullptr) {
+      TANDEM_RETURN_IF_ERROR(
+          PrepareProducts(stage, spec.limits, shared->unit, &program->prepared_));
+    }
     program->stages_.push_back(std::move(stage));
   }
   TANDEM_RETURN_IF_ERROR(program->work_.scratch.Reserve(ScratchSizesOf(config, spec),
@@ -76,6 +91,7 @@ CpuProgram::~CpuProgram() {
   done_.wait(lock, [this] {
     return std::none_of(passes_.begin(), passes_.end(), [](const Pass& p) { return p.running; });
   });
+  for (const MatrixView& w : prepared_) shared_->unit->Forget(w);
 }
 
 absl::Status CpuProgram::Begin(std::int32_t context, const Step& step) {
@@ -116,7 +132,10 @@ void CpuProgram::Pass::Run() {
   // Cancelled after the last half, the stage is still whole; where work was skipped the flag was
   // seen before.
   std::lock_guard lock(program->mutex_);
-  was_cancelled = program->work_.products.cancelled();
+  result = program->work_.products.result();
+  if (result.ok() && program->work_.products.cancelled()) {
+    result = absl::CancelledError("the step was cancelled");
+  }
   running = false;
   // Under the lock: once the waiter sees the state, the program may be destroyed.
   program->done_.notify_all();
@@ -138,11 +157,11 @@ absl::Status CpuProgram::Wait(Ticket ticket, Deadline deadline) {
       }
       done_.wait_for(lock, absl::ToChronoNanoseconds(left));
     }
+    // The message of what went well is not made: in steady state a wait allocates nothing.
     submissions_.CloseFirst(
-        pass.was_cancelled
-            ? absl::CancelledError(absl::StrCat(submissions_.StageName(submissions_.StageOf(first)),
-                                                ": the step was cancelled"))
-            : absl::OkStatus());
+        pass.result.ok()
+            ? absl::OkStatus()
+            : Annotate(pass.result, submissions_.StageName(submissions_.StageOf(first))));
   }
   return submissions_.ResultOf(ticket.value);
 }

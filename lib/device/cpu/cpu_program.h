@@ -53,7 +53,9 @@ class CpuExecutor {
 
 // What the programs of one CPU device share.
 struct CpuShared {
-  explicit CpuShared(int threads) : pool(threads) {}
+  CpuShared(int threads, ProductUnit* unit) : unit(unit), pool(threads) {}
+  // Null where the CPU multiplies itself.
+  ProductUnit* const unit;
   CpuCounters counters;
   ThreadPool pool;
   // Last: its thread ends first.
@@ -96,7 +98,8 @@ class CpuProgram final : public Program {
     std::atomic<bool> cancelled{false};
     // Guarded by mutex_.
     bool running = false;
-    bool was_cancelled = false;
+    // What the stage came to.
+    absl::Status result;
   };
 
   CpuProgram(CpuShared* shared, const ModelConfig& config, const ProgramSpec& spec)
@@ -105,7 +108,7 @@ class CpuProgram final : public Program {
         spec_(spec),
         rules_(StepRulesOf(config, spec)),
         submissions_(spec),
-        work_(&shared->pool),
+        work_(&shared->pool, shared->unit),
         passes_(static_cast<std::size_t>(spec.contexts)) {}
 
   CpuShared* const shared_;
@@ -116,6 +119,8 @@ class CpuProgram final : public Program {
   Submissions submissions_;
   CpuWorkspace work_;
   std::vector<CpuStage> stages_;
+  // What the unit was asked to make ready.
+  std::vector<MatrixView> prepared_;
   std::vector<Context> contexts_;
   // At Submissions::IndexOf(ticket).
   std::vector<Pass> passes_;

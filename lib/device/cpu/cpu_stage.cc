@@ -386,6 +386,27 @@ absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSp
   return stage;
 }
 
+absl::Status PrepareProducts(const CpuStage& stage, const StepLimits& limits, ProductUnit* unit,
+                             std::vector<MatrixView>* prepared) {
+  const auto prepare = [&](const MatrixView& w, std::int64_t rows) {
+    const absl::Status status = unit->Prepare(w, rows);
+    if (status.ok()) prepared->push_back(w);
+    return status;
+  };
+  for (const CpuAttentionHalf& half : stage.attention) {
+    for (const MatrixView* w : {&half.query, &half.key, &half.value, &half.output}) {
+      TANDEM_RETURN_IF_ERROR(prepare(*w, limits.max_tokens));
+    }
+  }
+  for (const CpuFfnHalf& half : stage.ffn) {
+    for (const MatrixView* w : {&half.gate, &half.up, &half.down}) {
+      TANDEM_RETURN_IF_ERROR(prepare(*w, limits.max_tokens));
+    }
+  }
+  if (!stage.spec.head) return absl::OkStatus();
+  return prepare(stage.embedding, limits.max_logit_rows);
+}
+
 CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program) {
   CpuScratchSizes sizes;
   sizes.tokens = std::max(program.limits.max_tokens, program.limits.max_logit_rows);

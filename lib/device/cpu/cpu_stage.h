@@ -87,12 +87,15 @@ struct CpuStage {
 // Of a program that ValidateCompile accepted. UNIMPLEMENTED names what the CPU device does not do.
 absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSpec& program,
                                       const ProgramStage& stage);
+// Has `unit` made ready for every matrix that the stage multiplies by, and adds each to `prepared`.
+absl::Status PrepareProducts(const CpuStage& stage, const StepLimits& limits, ProductUnit* unit,
+                             std::vector<MatrixView>* prepared);
 // What the stages of a program need to work in.
 CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program);
 
 // What all stages of a program work in; one of them runs at a time.
 struct CpuWorkspace {
-  explicit CpuWorkspace(ThreadPool* pool) : products(pool, &scratch) {}
+  CpuWorkspace(ThreadPool* pool, ProductUnit* unit) : products(pool, unit, &scratch) {}
   CpuScratch scratch;
   CpuProducts products;
 };

@@ -77,7 +77,7 @@ std::vector<float> OnArray(const ArrayShape& array, const Operands& o) {
   const Bytes x = AlignedBytes(layout->activation_bytes());
   const Bytes out = AlignedBytes(layout->output_bytes());
   PackWeights(*layout, o.values.data(), o.scales.data(), {w.get(), layout->weight_bytes()});
-  PackActivations(*layout,
+  PackActivations(*layout, o.shape.tokens,
                   {o.plain.data(), o.rows.cols_padded, o.x_scales.data(), o.rows.cols_padded / 32},
                   {x.get(), layout->activation_bytes()});
   const auto words = ProductInstructions(*layout, ArrayModel::kParameterAddress);
@@ -99,7 +99,8 @@ std::vector<float> OnArray(const ArrayShape& array, const Operands& o) {
   EXPECT_EQ(model.chunks_computed(),
             std::uint64_t{layout->token_blocks()} * layout->row_blocks() * layout->chunks());
   std::vector<float> result(o.shape.tokens * o.shape.rows);
-  UnpackOutput(*layout, {out.get(), layout->output_bytes()}, result.data(), o.shape.rows);
+  UnpackOutput(*layout, o.shape.tokens, {out.get(), layout->output_bytes()}, result.data(),
+               o.shape.rows);
   return result;
 }
 

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "lib/device/device.h"
+
+namespace tandem::npu {
+
+// An NPU as a device. Its declared design: every matrix product runs on the NPU, with int8
+// activations and int8 or int4 weights; embedding, norms, RoPE, attention over the KV cache, GeGLU,
+// quantisation and sampling run on the host, on the CPU device's code. Other activations and weights
+// are UNIMPLEMENTED: no product ever runs on the host. Residuals are host memory, which only the host's
+// part touches.
+struct XrtDeviceOptions {
+  // Folder of kernel packages; NpuProductOptions.
+  std::string kernels;
+  int threads = 0;  // of the host's part; 0: one for each CPU
+  // For weights in the array's order; 0: half of the machine's memory.
+  std::uint64_t weights_budget = 0;
+};
+
+// NOT_FOUND: no NPU. Errors of XRT and of the kernels come as they are.
+absl::StatusOr<std::unique_ptr<Device>> CreateXrtDevice(const XrtDeviceOptions& options);
+
+// What computes which part of a stage, one line each, for people.
+std::string XrtDesign();
+
+}  // namespace tandem::npu
