@@ -4,8 +4,9 @@
 //
 //   vulkan_bench [--device NAME] [--small] [--layers] [--only PART] [--set FIELD=VALUE]...
 //
-// --small: shapes for a software rasteriser. --layers: layers alone. --only: lines whose "FORMAT/NAME" contains PART, and
-// no layers. --set: another value in the row of the tuning table, for example packed.rows=2.
+// --small: shapes for a software rasteriser. --layers: layers alone. --only: lines whose
+// "FORMAT/NAME" contains PART, and no layers. --set: another value in the row of the tuning table,
+// for example packed.rows=2.
 
 #include <algorithm>
 #include <cstdio>

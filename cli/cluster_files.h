@@ -12,9 +12,9 @@
 
 namespace tandem {
 
-// A folder that must be ours alone: `base` belongs to the person's surroundings and is trusted as it
-// is ($XDG_RUNTIME_DIR, /tmp); each of `parts` below it must be a folder, no link, of our own uid,
-// that nobody else can write to.
+// A folder that must be ours alone: `base` belongs to the person's surroundings and is trusted as
+// it is ($XDG_RUNTIME_DIR, /tmp); each of `parts` below it must be a folder, no link, of our own
+// uid, that nobody else can write to.
 struct PrivateFolder {
   std::string base;
   std::vector<std::string> parts;

@@ -5,9 +5,9 @@
 
 namespace tandem {
 
-// What `doctor` says of memory that devices share: the node that makes dma-bufs, whether it is ours,
-// how large one may be, and how much of the system's memory an AMD GPU can address. What is in the
-// way comes with the command that mends it.
+// What `doctor` says of memory that devices share: the node that makes dma-bufs, whether it is
+// ours, how large one may be, and how much of the system's memory an AMD GPU can address. What is
+// in the way comes with the command that mends it.
 
 struct CheckRow {
   enum class Verdict { kGood, kNote, kMissing };

@@ -23,7 +23,8 @@ namespace tandem {
 // Until the cluster is ready, a process that ends with an exit code ends the start: its own error
 // line is the error. A process that is killed, or ends later, is started again, after 0.2 s, 0.4 s,
 // ... up to 10 s; a process that ran for a minute starts from 0.2 s again. A start that the system
-// refuses (no process or descriptor left) is tried again in the same way once all have been started.
+// refuses (no process or descriptor left) is tried again in the same way once all have been
+// started.
 class Supervisor {
  public:
   using Spawner = std::function<absl::StatusOr<ChildProcess>(

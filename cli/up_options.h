@@ -32,12 +32,12 @@ struct UpOptions {
 };
 void AddUpFlags(FlagList* flags, UpOptions* options);
 
-// Reads a JSON configuration file: an object with the names of the flags of `tandem up`. Errors name
-// the file and the key or the place.
+// Reads a JSON configuration file: an object with the names of the flags of `tandem up`. Errors
+// name the file and the key or the place.
 absl::Status ApplyConfigFile(const std::string& file, FlagList* flags);
 
-// Makes `workers` and the default plan, makes paths absolute, and checks what can be checked without
-// devices. Errors name the flag.
+// Makes `workers` and the default plan, makes paths absolute, and checks what can be checked
+// without devices. Errors name the flag.
 absl::Status FinishOptions(UpOptions* options);
 
 enum class ProcessKind { kLoader, kWorker, kGateway };

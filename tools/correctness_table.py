@@ -19,10 +19,13 @@ HEAD = """# Correctness
 
 Written by `tools/correctness_table.py`; do not edit by hand. Machine: {machine}.
 
-The reference is Hugging Face transformers in float32 (tests/golden/README.md). "Largest difference" is that of log-probability over the reference's ten best tokens, over every
-position of every prompt. Greedy tokens are compared wherever the reference's margin between the two best logits is over 0.05. Bounds: 0.01 on the CPU device with float32
-activations, 0.02 on Vulkan and for plans with it. For int8 and int4 weights the reference is the float32 forward run on the dequantised weights; with int8 or auto activations the mean
-Kullback-Leibler divergence from it is the figure to look at.
+The reference is Hugging Face transformers in float32 (tests/golden/README.md). "Largest difference"
+is that of log-probability over the reference's ten best tokens, over every position of every
+prompt. Greedy tokens are compared wherever the reference's margin between the two best logits is
+over 0.05. Bounds: 0.01 on the CPU device with float32 activations, 0.02 on Vulkan and for plans
+with it. For int8 and int4 weights the reference is the float32 forward run on the dequantised
+weights; with int8 or auto activations the mean Kullback-Leibler divergence from it is the figure to
+look at.
 
 Sets named "full" are kept outside the repository; the others are committed.
 """

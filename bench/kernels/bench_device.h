@@ -38,8 +38,8 @@ class BenchDevice {
   // Random bytes that are finite numbers whichever way they are read.
   absl::Status Fill(const vulkan::Buffer& buffer);
 
-  // Seconds of one dispatch: `repeats` of them in turn, in one command buffer, with a barrier behind
-  // each if `barriers`; the median of several runs.
+  // Seconds of one dispatch: `repeats` of them in turn, in one command buffer, with a barrier
+  // behind each if `barriers`; the median of several runs.
   absl::StatusOr<double> Time(const std::vector<BenchDispatch>& dispatches, int repeats,
                               bool barriers = true);
 

@@ -1,6 +1,6 @@
 // How near the kernels come to the device. Prints one row a kernel, shape and number of tokens: the
-// time of a dispatch with a barrier behind it, GB/s of weights beside the copy bandwidth of the same
-// run, TFLOP/s. Needs nothing but a Vulkan driver.
+// time of a dispatch with a barrier behind it, GB/s of weights beside the copy bandwidth of the
+// same run, TFLOP/s. Needs nothing but a Vulkan driver.
 //
 //   kernel_bench [--device NAME] [--model 1b|4b|12b|27b|small] [--only PART] [--all]
 //

@@ -96,8 +96,8 @@ class Recovery {
   void OnStreamBroken(std::uint64_t round, std::size_t worker, const absl::Status& status,
                       absl::Duration now);
 
-  // Steps, only while serving: their ids count from 1 in each round, and each worker answers them in
-  // order. Several may run; a step's time begins when it is sent or when the one before it is
+  // Steps, only while serving: their ids count from 1 in each round, and each worker answers them
+  // in order. Several may run; a step's time begins when it is sent or when the one before it is
   // complete, whichever is later.
   void StepStarted(std::uint64_t step_id, absl::Duration now);
   enum class StepState : std::uint8_t { kIgnored, kPending, kComplete, kFailed };

@@ -28,8 +28,8 @@ struct AnswerOptions {
 // "" means whatever is served; another name than the served one is NotFound (openai/error.h).
 absl::Status CheckModelName(const Serving& serving, std::string_view name);
 
-// Prompts as token ids. Errors are InvalidArgument with the field's name. A prompt that does not fit
-// the context has code context_length_exceeded and is not encoded to its end.
+// Prompts as token ids. Errors are InvalidArgument with the field's name. A prompt that does not
+// fit the context has code context_length_exceeded and is not encoded to its end.
 absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
                                                         absl::Span<const ChatMessage> messages);
 // bos comes first where the model wants it; special tokens in the text are special.

@@ -24,9 +24,9 @@ struct ScoredToken {
 };
 
 // Tokens in, text out: detokenises, cuts at stop strings and keeps each token beside the text that
-// it stands for. Special tokens (<end_of_turn>) of an answer have no text; those of an echoed prompt
-// are what the caller wrote. A token is handed on together with the last byte of its text; one whose text begins at
-// or behind a stop string is dropped. One thread at a time.
+// it stands for. Special tokens (<end_of_turn>) of an answer have no text; those of an echoed
+// prompt are what the caller wrote. A token is handed on together with the last byte of its text;
+// one whose text begins at or behind a stop string is dropped. One thread at a time.
 class TokenText {
  public:
   // `stops` must be valid (StopMatcher::Create).

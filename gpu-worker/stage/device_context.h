@@ -37,8 +37,8 @@ struct DeviceContext {
   vulkan::LogicalDevice& device;
   PipelineLibrary& pipelines;
   const Tuning& tuning;
-  // Matrix kernels can be used: the device has what they need, and its map of matrix elements is the
-  // one they are written for.
+  // Matrix kernels can be used: the device has what they need, and its map of matrix elements is
+  // the one they are written for.
   bool matrix = false;
 };
 

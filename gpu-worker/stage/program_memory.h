@@ -22,7 +22,8 @@ namespace tandem {
 //
 //   active header | contexts times the words of a step | contexts times a header (the ring)
 struct StepBufferLayout {
-  // Of context 0, without counts and bases. Offsets of context c are `context_words` times c larger.
+  // Of context 0, without counts and bases. Offsets of context c are `context_words` times c
+  // larger.
   kernels::StepHeader header{};
   std::uint32_t context_words = 0;
   bool global_tables = false;

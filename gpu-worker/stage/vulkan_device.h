@@ -17,8 +17,8 @@ struct VulkanDeviceOptions {
   // ListVulkanDevices. "auto" takes integrated before discrete before virtual, and never a software
   // driver; DeviceInfo::name says which.
   std::string device = "auto";
-  // How regions of weights reach a device with unified memory. kZeroCopy: an import that fails is an
-  // error. kUpload copies, for drivers that cannot import file-backed pages; it is never chosen
+  // How regions of weights reach a device with unified memory. kZeroCopy: an import that fails is
+  // an error. kUpload copies, for drivers that cannot import file-backed pages; it is never chosen
   // unasked. A device with memory of its own gets one staged upload either way.
   WeightImport weight_import = WeightImport::kZeroCopy;
   // Turns on VK_LAYER_KHRONOS_validation; FAILED_PRECONDITION when the layer is not installed.

@@ -21,7 +21,8 @@ enum class KernelNeeds : std::uint8_t {
   kNothing,
   // Packed dot products of 8-bit integers, and shuffles among at least 8 invocations.
   kPackedDot,
-  // Cooperative matrices of float16 into float32 (16 x 16 x 16 and 16 x 8 x 16) for subgroups of 32.
+  // Cooperative matrices of float16 into float32 (16 x 16 x 16 and 16 x 8 x 16) for subgroups of
+  // 32.
   kMatrix,
 };
 
@@ -62,10 +63,11 @@ std::string_view DeviceTypeName(VkPhysicalDeviceType type);  // "integrated", "d
 // cpu; ties in the drivers' order.
 absl::StatusOr<std::vector<PhysicalDevice>> ListPhysicalDevices(VkInstance instance);
 
-// The index in `devices` (ordered as above) that `wanted` means: "auto", the index itself, or a part
-// of a name regardless of letter case ("lavapipe", too, is Mesa's software driver, which calls itself
-// llvmpipe). "auto" never means a device of type CPU, a software driver: that runs only where it is
-// named. NOT_FOUND lists what is there; a named device that cannot be used is FAILED_PRECONDITION.
+// The index in `devices` (ordered as above) that `wanted` means: "auto", the index itself, or a
+// part of a name regardless of letter case ("lavapipe", too, is Mesa's software driver, which calls
+// itself llvmpipe). "auto" never means a device of type CPU, a software driver: that runs only
+// where it is named. NOT_FOUND lists what is there; a named device that cannot be used is
+// FAILED_PRECONDITION.
 absl::StatusOr<std::size_t> ChooseDevice(const std::vector<PhysicalDevice>& devices,
                                          std::string_view wanted);
 

@@ -26,8 +26,8 @@ class Udmabuf {
   static absl::StatusOr<Udmabuf> Open();
 
   std::uint64_t max_bytes() const { return max_bytes_; }
-  // A dma-buf of `bytes` of the memfd's pages from `offset` on, both multiples of the page size. The
-  // memfd is sealed against shrinking and not against writing.
+  // A dma-buf of `bytes` of the memfd's pages from `offset` on, both multiples of the page size.
+  // The memfd is sealed against shrinking and not against writing.
   absl::StatusOr<UniqueFd> Make(int memfd, std::uint64_t offset, std::uint64_t bytes) const;
 
  private:

@@ -16,8 +16,8 @@ struct MemoryAbility {
   bool operator==(const MemoryAbility&) const = default;
 };
 
-// What a device declares of itself, found by trying where a driver's word is not enough. Plain data:
-// workers describe it, the gateway decides by it.
+// What a device declares of itself, found by trying where a driver's word is not enough. Plain
+// data: workers describe it, the gateway decides by it.
 struct MemoryDeclaration {
   MemoryAbility dma_buf;
   // Pages of a sealed memfd, by their address in this process. Whoever can import them can export

@@ -12,8 +12,8 @@
 namespace tandem {
 
 // The settings that a program of the cluster takes from a person, be it on its own command line or
-// on that of `tandem up`, which hands them on. Each struct has one list of flags; a new setting is a
-// field, a line in that list, and its use.
+// on that of `tandem up`, which hands them on. Each struct has one list of flags; a new setting is
+// a field, a line in that list, and its use.
 
 struct GatewaySettings {
   std::string http = "127.0.0.1:8080";

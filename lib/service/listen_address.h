@@ -34,9 +34,9 @@ absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::s
 // loopback address or "localhost". INVALID_ARGUMENT for every other one.
 absl::StatusOr<ListenAddress> InnerListenAddress(std::string_view flag, std::string_view text);
 
-// Whether one can listen there now, with the system's reason when not. ALREADY_EXISTS when a process
-// listens at the Unix socket (gRPC would silently take its place), UNAVAILABLE for a port that is
-// taken or not allowed. For its message: what is free now can be taken in the next moment.
+// Whether one can listen there now, with the system's reason when not. ALREADY_EXISTS when a
+// process listens at the Unix socket (gRPC would silently take its place), UNAVAILABLE for a port
+// that is taken or not allowed. For its message: what is free now can be taken in the next moment.
 absl::Status CheckCanListen(const ListenAddress& address);
 
 }  // namespace tandem

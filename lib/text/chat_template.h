@@ -39,9 +39,9 @@ absl::StatusOr<std::vector<int32_t>> EncodeGemmaChat(const Tokenizer& tokenizer,
 // where there is none.
 int32_t EndOfTurnId(const Tokenizer& tokenizer);
 
-// The content of a message of `role` that came as a list of text parts. The template trims each part
-// of a user's or assistant's message and joins them. Of a system message it takes the first part as
-// it stands and would drop the rest unread: InvalidArgument for more than one there.
+// The content of a message of `role` that came as a list of text parts. The template trims each
+// part of a user's or assistant's message and joins them. Of a system message it takes the first
+// part as it stands and would drop the rest unread: InvalidArgument for more than one there.
 absl::StatusOr<std::string> JoinContentParts(std::string_view role,
                                              absl::Span<const std::string> parts);
 

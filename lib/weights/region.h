@@ -54,8 +54,8 @@ struct RegionManifest {
   std::string name;
   std::uint64_t bytes = 0;
   std::vector<TensorEntry> tensors;
-  // What the loader hands out as dma-bufs beside the memfd, ascending, of whole pages; two may share
-  // one. Empty where it can make none.
+  // What the loader hands out as dma-bufs beside the memfd, ascending, of whole pages; two may
+  // share one. Empty where it can make none.
   std::vector<ByteSpan> windows;
   // Of the memfd: another one holds other pages, whatever its name.
   FileIdentity identity;

@@ -22,8 +22,8 @@ StepPlan FromProto(const v1::StepPlan& message);
 
 void ToProto(const StepResult& result, v1::StepResult* message);
 v1::StepResult ToProto(const StepResult& result);
-// Fills *result, whose memory is used again. INVALID_ARGUMENT names the field when a token is out of
-// range; all of the result but `sequences` is then right.
+// Fills *result, whose memory is used again. INVALID_ARGUMENT names the field when a token is out
+// of range; all of the result but `sequences` is then right.
 absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, StepResult* result);
 
 }  // namespace tandem

@@ -68,9 +68,9 @@ class ProductLayout {
 void PackWeights(const ProductLayout& layout, const std::uint8_t* values,
                  const std::uint16_t* scales, std::span<std::byte> out);
 
-// Products of fewer tokens than the layout's use the same buffers: `tokens` says how many there are.
-// Activations quantised in groups of 32 (lib/device/cpu/kernels.h, QuantizedRows::plain), rows the
-// given strides apart. `out`: layout.activation_bytes(), aligned to 4.
+// Products of fewer tokens than the layout's use the same buffers: `tokens` says how many there
+// are. Activations quantised in groups of 32 (lib/device/cpu/kernels.h, QuantizedRows::plain), rows
+// the given strides apart. `out`: layout.activation_bytes(), aligned to 4.
 struct QuantizedActivations {
   const std::int8_t* quants = nullptr;
   std::int64_t quant_stride = 0;

@@ -1,7 +1,9 @@
-// A Vulkan layer that makes any driver as strict about memory from outside as the amdgpu kernel driver is:
-//   - host pointers are taken for anonymous private memory only: pages of a file (a memfd is one) and shared pages are refused
-//   - only real dma-bufs are taken for dma-bufs, and none larger than TANDEM_AMD_LIMIT_MB (64, the limit of udmabuf)
-// Refusals go to standard error.
+// A Vulkan layer that makes any driver as strict about memory from outside as the amdgpu kernel
+// driver is:
+//   - host pointers are taken for anonymous private memory only: pages of a file (a memfd is one)
+//     and shared pages are refused
+//   - only real dma-bufs are taken for dma-bufs, and none larger than TANDEM_AMD_LIMIT_MB (64, the
+//     limit of udmabuf) Refusals go to standard error.
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>

@@ -1,4 +1,5 @@
-// Dma-bufs of the system's making, with the stand-in for /dev/udmabuf preloaded; on a machine that has the node the same holds without it.
+// Dma-bufs of the system's making, with the stand-in for /dev/udmabuf preloaded; on a machine that
+// has the node the same holds without it.
 #include "lib/base/dma_buf.h"
 
 #include <fcntl.h>

@@ -1,9 +1,12 @@
-// A stand-in for /dev/udmabuf on machines without it, to be preloaded into every process of a test. It opens the node, makes "dma-bufs" of a
-// memfd's pages by UDMABUF_CREATE under the module's rules, and lets them be mapped, measured and recognised as the kernel does:
-//   - the memfd is sealed against shrinking and not against writing; offset and size are whole pages, at most size_limit_mb
-//   - fstatfs says DMA_BUF_MAGIC, fstat says size 0, lseek(SEEK_END) says the size, mmap maps the pages
-// Such a descriptor is a socket with one message in its queue: offset, size and the memfd itself. Any process that gets it can peek at the message,
-// for as long as anybody holds the descriptor, whoever made it.
+// A stand-in for /dev/udmabuf on machines without it, to be preloaded into every process of a test.
+// It opens the node, makes "dma-bufs" of a memfd's pages by UDMABUF_CREATE under the module's
+// rules, and lets them be mapped, measured and recognised as the kernel does:
+//   - the memfd is sealed against shrinking and not against writing; offset and size are whole
+//     pages, at most size_limit_mb
+//   - fstatfs says DMA_BUF_MAGIC, fstat says size 0, lseek(SEEK_END) says the size, mmap maps the
+//     pages Such a descriptor is a socket with one message in its queue: offset, size and the memfd
+//     itself. Any process that gets it can peek at the message, for as long as anybody holds the
+//     descriptor, whoever made it.
 //
 // TANDEM_STANDIN_LIMIT_MB: the module parameter size_limit_mb (64).
 #include <fcntl.h>

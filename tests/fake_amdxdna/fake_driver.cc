@@ -268,7 +268,8 @@ std::uint32_t FakeDriver::RunPacket(Context* context, const Command& command, st
   return RunKernel(context, command, start->data, start->count - 1);
 }
 
-// Registers of the kernel: operation (2 words), instructions (2), their words (1), buffers (2 each).
+// Registers of the kernel: operation (2 words), instructions (2), their words (1), buffers (2
+// each).
 std::uint32_t FakeDriver::RunKernel(Context* context, const Command& command,
                                     const std::uint32_t* registers, std::uint32_t count) {
   constexpr std::uint32_t kFirstBuffer = 5;

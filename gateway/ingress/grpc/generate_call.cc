@@ -12,7 +12,8 @@
 namespace tandem {
 namespace {
 
-// Of one message, so that an echoed prompt with its log-probabilities stays under what clients take.
+// Of one message, so that an echoed prompt with its log-probabilities stays under what clients
+// take.
 constexpr std::size_t kTokensPerMessage = 1024;
 constexpr std::string_view kEndpoint = "grpc.Generate";
 

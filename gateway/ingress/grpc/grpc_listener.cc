@@ -52,8 +52,8 @@ SocketAddress NumericAddress(const std::string& ip, std::uint16_t port) {
   return address;
 }
 
-// What gRPC calls the peer, and the machine it is on: empty for this one, whose users cannot be told
-// apart.
+// What gRPC calls the peer, and the machine it is on: empty for this one, whose users cannot be
+// told apart.
 std::pair<std::string, std::string> PeerOf(int fd) {
   SocketAddress address;
   if (getpeername(fd, address.get(), &address.size) != 0) return {};

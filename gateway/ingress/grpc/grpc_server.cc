@@ -31,8 +31,8 @@ constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr absl::Duration kMinPingPeriod = absl::Seconds(10);
 constexpr const char* kServiceName = "tandem.v1.Inference";
 
-// One thread: runs what is posted, and looks at health and timers now and then. What waits is bounded by
-// the number of calls: each posts again only after it was run.
+// One thread: runs what is posted, and looks at health and timers now and then. What waits is
+// bounded by the number of calls: each posts again only after it was run.
 class Pump {
  public:
   explicit Pump(std::function<void()> every_period) : every_period_(std::move(every_period)) {

@@ -54,8 +54,8 @@ struct GrpcBackend {
       nullptr;
 };
 
-// tandem.v1.Inference and Tracing with health and reflection on one address. The health of "" and of
-// "tandem.v1.Inference" follows Engine::Ready.
+// tandem.v1.Inference and Tracing with health and reflection on one address. The health of "" and
+// of "tandem.v1.Inference" follows Engine::Ready.
 class GrpcServer {
  public:
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const ListenAddress& address,

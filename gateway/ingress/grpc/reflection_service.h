@@ -9,8 +9,8 @@
 namespace tandem {
 
 // gRPC's server reflection, v1 and v1alpha, over the protocols that are linked into the program.
-// gRPC's own knows v1alpha alone, cannot describe gRPC's health service and takes a thread for every
-// call.
+// gRPC's own knows v1alpha alone, cannot describe gRPC's health service and takes a thread for
+// every call.
 class ReflectionService final : public grpc::Service {
  public:
   // `host` outlives the service.

@@ -226,8 +226,8 @@ asio::awaitable<bool> Connection::ServeOne() {
   co_return co_await RunJob(*result.job, framing) && framing.keep_alive;
 }
 
-// A request with a body: read within the server's memory, and handled by one of its workers, so that
-// a large one holds up nobody's reading and writing.
+// A request with a body: read within the server's memory, and handled by one of its workers, so
+// that a large one holds up nobody's reading and writing.
 asio::awaitable<bool> Connection::ReceiveAndAnswer(Parser& parser, HttpRequest head,
                                                    Framing framing) {
   HttpResult result;

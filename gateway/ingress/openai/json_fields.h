@@ -23,7 +23,8 @@ absl::StatusOr<nlohmann::json> ParseBody(std::string_view body);
 std::string_view JsonTypeName(const nlohmann::json& value);
 
 // Typed access to an object's members. A member that is absent or null reads as nullopt; one of the
-// wrong type is InvalidArgument naming the member; ranges are sampling_rules.h's. Keeps a reference to the object.
+// wrong type is InvalidArgument naming the member; ranges are sampling_rules.h's. Keeps a reference
+// to the object.
 class JsonFields {
  public:
   // `prefix` stands before member names in errors: "messages[2]." or "".

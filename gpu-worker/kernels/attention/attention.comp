@@ -1,10 +1,11 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Attention of SHARED_HEADS query heads of one token over the paged cache, with online softmax. A workgroup has PARTS parts of 64 lanes; each part takes
-// every PARTS-th round of 64 keys, first one key a lane for the scores, then four dimensions a lane for the values (lanes beyond HEAD_DIM / 4 share
-// the keys out). At the end the parts are weighed against each other. Queries come normalised, turned and scaled.
-// Results leave as activations.glsl says.
+// Attention of SHARED_HEADS query heads of one token over the paged cache, with online softmax. A
+// workgroup has PARTS parts of 64 lanes; each part takes every PARTS-th round of 64 keys, first one
+// key a lane for the scores, then four dimensions a lane for the values (lanes beyond HEAD_DIM / 4
+// share the keys out). At the end the parts are weighed against each other. Queries come
+// normalised, turned and scaled. Results leave as activations.glsl says.
 #include "gpu-worker/kernels/attention/attention_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -14,7 +15,8 @@ layout(constant_id = 0) const uint GROUP = 64;      // PARTS times LANES, up to 
 layout(constant_id = 1) const uint HEADS = 4;
 layout(constant_id = 2) const uint KV_HEADS = 1;
 layout(constant_id = 3) const uint HEAD_DIM = 256;  // a multiple of 4, up to 256
-layout(constant_id = 4) const uint SHARED_HEADS = 1;  // query heads that share a key head and a workgroup, up to 8
+// query heads that share a key head and a workgroup, up to 8
+layout(constant_id = 4) const uint SHARED_HEADS = 1;
 const uint PARTS = GROUP / LANES;
 #include "gpu-worker/kernels/common/kv_cache.glsl"
 
@@ -58,13 +60,15 @@ void WriteHead(uint token, uint first_head, uint h, uint column, uint vecs, uint
       sum += weight * sums[at];
     }
   }
-  StoreActivation(token, HEADS * HEAD_DIM, (first_head + h) * vecs + column, sum / total, params.pad);
+  StoreActivation(token, HEADS * HEAD_DIM, (first_head + h) * vecs + column, sum / total,
+                  params.pad);
 }
 
 // The largest score of a part's round, from the octets' largest.
 float RoundLargest(uint h, uint part) {
   float largest = NOTHING;
-  for (uint o = 0u; o < OCTETS; ++o) largest = max(largest, octet_largest[(h * PARTS + part) * OCTETS + o]);
+  for (uint o = 0u; o < OCTETS; ++o)
+    largest = max(largest, octet_largest[(h * PARTS + part) * OCTETS + o]);
   return largest;
 }
 
@@ -73,7 +77,8 @@ float largest[SHARED_HEADS];
 float total[SHARED_HEADS];
 vec4 sum[SHARED_HEADS];
 
-// Adds up to LANES keys from position `start`, of which `keys_here` are seen. Lanes of a part call together, with all others.
+// Adds up to LANES keys from position `start`, of which `keys_here` are seen. Lanes of a part call
+// together, with all others.
 void AddKeys(uint tables, uint sequence, uint kv_head, uint start, uint keys_here) {
   const uint vecs = HEAD_DIM / 4u;
   const uint self = ActivationLane();
@@ -98,7 +103,8 @@ void AddKeys(uint tables, uint sequence, uint kv_head, uint start, uint keys_her
   if (lane < OCTETS * SHARED_HEADS) {
     const uint h = lane / OCTETS;
     float of_octet = NOTHING;
-    for (uint i = 0u; i < 8u; ++i) of_octet = max(of_octet, scores[h * GROUP + mine + lane % OCTETS * 8u + i]);
+    for (uint i = 0u; i < 8u; ++i)
+      of_octet = max(of_octet, scores[h * GROUP + mine + lane % OCTETS * 8u + i]);
     octet_largest[(h * PARTS + part) * OCTETS + lane % OCTETS] = of_octet;
   }
   barrier();
@@ -137,10 +143,12 @@ void main() {
   const uint sequence = step_words[step.sequences_at + token];
   const uint position = step_words[step.positions_at + token];
   const uint tables = params.window == 0u ? step.global_blocks_at : step.window_blocks_at;
-  const uint first = params.window != 0u && position >= params.window ? position - params.window + 1u : 0u;
+  const uint first =
+      params.window != 0u && position >= params.window ? position - params.window + 1u : 0u;
 
   for (uint i = self; i < SHARED_HEADS * vecs; i += GROUP) {
-    query[i / vecs * 64u + i % vecs] = qkv[(token * (HEADS + 2u * KV_HEADS) + first_head) * vecs + i];
+    query[i / vecs * 64u + i % vecs] =
+        qkv[(token * (HEADS + 2u * KV_HEADS) + first_head) * vecs + i];
   }
   barrier();
 

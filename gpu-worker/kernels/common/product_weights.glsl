@@ -1,5 +1,5 @@
-// Where a row of up to three matrices lies (ProductParams). One of WEIGHT_INT8 and WEIGHT_INT4 is defined. Bindings 1 and 4 are values and
-// scales; both may be the same memory.
+// Where a row of up to three matrices lies (ProductParams). One of WEIGHT_INT8 and WEIGHT_INT4 is
+// defined. Bindings 1 and 4 are values and scales; both may be the same memory.
 layout(std430, set = 0, binding = 1) readonly buffer WeightValues { uvec4 weight_blocks[]; };
 layout(std430, set = 0, binding = 4) readonly buffer WeightScales { uint weight_scales[]; };
 

@@ -1,4 +1,5 @@
-// Sums over a workgroup of LANES invocations (a power of two, 16 or more). Every invocation calls, and gets the sum; calls may follow one another.
+// Sums over a workgroup of LANES invocations (a power of two, 16 or more). Every invocation calls,
+// and gets the sum; calls may follow one another.
 const uint REDUCE_PARTS = 16u;
 shared float reduce_scratch[LANES];
 shared float reduce_parts[REDUCE_PARTS];

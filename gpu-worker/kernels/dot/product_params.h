@@ -23,9 +23,9 @@ struct ProductParams {
   uint scales_a;
   uint scales_b;
   uint scales_c;
-  // Of the matrix kernels alone. `pad`: tokens of the activations' layout. Workgroups of z = p sum a
-  // part of the columns, chunks_a_part chunks of 128 (even where there is more than one part), into
-  // y + p * part_stride.
+  // Of the matrix kernels alone. `pad`: tokens of the activations' layout. Workgroups of z = p sum
+  // a part of the columns, chunks_a_part chunks of 128 (even where there is more than one part),
+  // into y + p * part_stride.
   uint pad;
   uint chunks_a_part;
   uint part_stride;

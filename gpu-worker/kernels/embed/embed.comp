@@ -1,6 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// One workgroup looks one token up: out[t] = matrix[token id of t] * scale, in float32. Tokens of other chunks are left alone.
+// One workgroup looks one token up: out[t] = matrix[token id of t] * scale, in float32. Tokens of
+// other chunks are left alone.
 #include "gpu-worker/kernels/embed/embed_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 

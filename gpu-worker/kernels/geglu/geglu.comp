@@ -1,7 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// output = gelu_tanh(gate) * up * output_scale, four elements an invocation, as activations.glsl says. gelu_tanh(x) = x/2 * (1 + tanh(u)) =
-// x / (1 + exp(-2u)) with u = sqrt(2/pi) * (x + 0.044715 x^3): no tanh, whose error Vulkan does not bound, and no overflow to NaN.
+// output = gelu_tanh(gate) * up * output_scale, four elements an invocation, as activations.glsl
+// says. gelu_tanh(x) = x/2 * (1 + tanh(u)) = x / (1 + exp(-2u)) with u = sqrt(2/pi) * (x + 0.044715
+// x^3): no tanh, whose error Vulkan does not bound, and no overflow to NaN.
 #include "gpu-worker/kernels/geglu/geglu_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 #define OUTPUT_BINDING 2
@@ -9,7 +10,8 @@
 
 layout(local_size_x = 128) in;
 layout(push_constant) uniform Push { GegluParams params; };
-layout(std430, set = 0, binding = 1) readonly buffer GateUp { vec4 gate_up[]; };  // a row: gate, then up
+// a row: gate, then up
+layout(std430, set = 0, binding = 1) readonly buffer GateUp { vec4 gate_up[]; };
 
 void main() {
   const uint vecs = params.ffn / 4u;

@@ -1,8 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// A matrix times many vectors: a workgroup makes a tile of 16 * ROWS_EACH matrix rows by 32 tokens, walking the input dimension 32 columns at a time
-// through shared memory (13.8 KiB at most). Each invocation holds ROWS_EACH x 4 results; the next columns are on their way from memory while it
+// A matrix times many vectors: a workgroup makes a tile of 16 * ROWS_EACH matrix rows by 32 tokens,
+// walking the input dimension 32 columns at a time through shared memory (13.8 KiB at most). Each
+// invocation holds ROWS_EACH x 4 results; the next columns are on their way from memory while it
 // works.
 #include "gpu-worker/kernels/matvec/matmul_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
@@ -19,7 +20,8 @@ const uint TILE_BLOCKS = TILE_VECS / BLOCK_VECS;
 
 layout(local_size_x = 128) in;
 layout(constant_id = 0) const uint COUNT = kRowsAreTokens;
-layout(constant_id = 1) const uint ROWS_EACH = 4;  // 1 to 4: fewer where the matrix has few rows, so that there are more tiles
+// 1 to 4: fewer where the matrix has few rows, so that there are more tiles
+layout(constant_id = 1) const uint ROWS_EACH = 4;
 const uint TILE_ROWS = 16u * ROWS_EACH;
 const uint WEIGHT_LOADS = (TILE_ROWS * TILE_BLOCKS + GROUP - 1u) / GROUP;
 const uint INPUT_LOADS = TILE_TOKENS * TILE_VECS / GROUP;

@@ -5,14 +5,17 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_EXT_control_flow_attributes : require
-// Matrices times many vectors of float16 activations (ACT_F16 of activations.glsl) with cooperative matrices 16 x TILE_TOKENS x 16 that
-// accumulate in float32. A workgroup of WARPS subgroups of 32 makes WARPS * TILES * 16 rows by TOKENS tokens; each subgroup has its own rows, whose
-// weights it decodes in registers straight into fragments while the next ones are on their way; activations come through shared memory, STAGE_WORDS *
-// 32 columns at a time. Workgroups of another z sum another part of the columns. Written in the NV dialect; the build makes KHR of it.
+// Matrices times many vectors of float16 activations (ACT_F16 of activations.glsl) with cooperative
+// matrices 16 x TILE_TOKENS x 16 that accumulate in float32. A workgroup of WARPS subgroups of 32
+// makes WARPS * TILES * 16 rows by TOKENS tokens; each subgroup has its own rows, whose weights it
+// decodes in registers straight into fragments while the next ones are on their way; activations
+// come through shared memory, STAGE_WORDS * 32 columns at a time. Workgroups of another z sum
+// another part of the columns. Written in the NV dialect; the build makes KHR of it.
 //
-// Which element of a fragment lies where is the driver's own; this is for the map that matrix_map.comp confirms: with lane = 4r + t, slots 0 to 3
-// of A are row r, slots 4 to 7 row r + 8; of B token r and r + 8; each four columns that belong to t. The order of the columns is free, as long as
-// both have the same. So t takes group t of a chunk of 128 columns.
+// Which element of a fragment lies where is the driver's own; this is for the map that
+// matrix_map.comp confirms: with lane = 4r + t, slots 0 to 3 of A are row r, slots 4 to 7 row r +
+// 8; of B token r and r + 8; each four columns that belong to t. The order of the columns is free,
+// as long as both have the same. So t takes group t of a chunk of 128 columns.
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -53,20 +56,24 @@ layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
 shared uvec4 stage[2 * TOKENS * STAGE_SLOTS];
 shared float results[WARPS * 16 * TILE_TOKENS];
 
-// Neighbouring tokens stand 256 or 128 bytes apart: every other one is turned, so that they meet different banks.
+// Neighbouring tokens stand 256 or 128 bytes apart: every other one is turned, so that they meet
+// different banks.
 uint Swizzle(uint slot, uint token) { return slot ^ ((token & 1u) << 2); }
 
 f16vec2 Halves(uint pair) { return unpackFloat2x16(pair); }
 
 // The eight weights of a word in the order of a slot: 0x6400 | n is 1024 + n, exactly.
-void Decode(uint low, uint high, f16vec2 scale, out f16vec2 even_low, out f16vec2 odd_low, out f16vec2 even_high, out f16vec2 odd_high) {
+void Decode(uint low, uint high, f16vec2 scale, out f16vec2 even_low, out f16vec2 odd_low,
+            out f16vec2 even_high, out f16vec2 odd_high) {
 #if defined(WEIGHT_INT4)
   const uint next = low >> 8;
   even_low = (Halves((low & 0x000f000fu) | 0x64006400u) - f16vec2(1032.0hf)) * scale;
   odd_low = (Halves((next & 0x000f000fu) | 0x64006400u) - f16vec2(1032.0hf)) * scale;
   // High nibbles come times 16.
-  even_high = fma(Halves((low & 0x00f000f0u) | 0x64006400u), f16vec2(0.0625hf), f16vec2(-72.0hf)) * scale;
-  odd_high = fma(Halves((next & 0x00f000f0u) | 0x64006400u), f16vec2(0.0625hf), f16vec2(-72.0hf)) * scale;
+  even_high =
+      fma(Halves((low & 0x00f000f0u) | 0x64006400u), f16vec2(0.0625hf), f16vec2(-72.0hf)) * scale;
+  odd_high =
+      fma(Halves((next & 0x00f000f0u) | 0x64006400u), f16vec2(0.0625hf), f16vec2(-72.0hf)) * scale;
 #else
   const uint a = low ^ 0x80808080u;  // -128..127 become 0..255
   const uint b = high ^ 0x80808080u;
@@ -77,8 +84,8 @@ void Decode(uint low, uint high, f16vec2 scale, out f16vec2 even_low, out f16vec
 #endif
 }
 
-
-// What an invocation works on. `now` are the weights of AHEAD chunks, `next` those of the chunks behind them, which are on their way.
+// What an invocation works on. `now` are the weights of AHEAD chunks, `next` those of the chunks
+// behind them, which are on their way.
 MatrixC sums[TILES][TOKEN_TILES];
 WeightRow rows[TILES][2];
 uvec4 now[TILES][2][AHEAD][GROUP_BLOCKS];
@@ -120,7 +127,9 @@ void NextIsNow() {
   }
 }
 
-bool MovesSlot(uint e) { return STAGE_LOADS * THREADS == TOKENS * STAGE_SLOTS || e < TOKENS * STAGE_SLOTS; }
+bool MovesSlot(uint e) {
+  return STAGE_LOADS * THREADS == TOKENS * STAGE_SLOTS || e < TOKENS * STAGE_SLOTS;
+}
 
 // Fetches the activations of a stage, counted from the first chunk.
 void LoadStage(uint number) {
@@ -129,7 +138,8 @@ void LoadStage(uint number) {
   [[unroll]] for (uint j = 0; j < STAGE_LOADS; ++j) {
     const uint e = j * THREADS + Thread();
     if (MovesSlot(e)) {
-      moved[j] = x[(chunk * params.pad + FirstToken() + e / STAGE_SLOTS) * 16u + word + e % STAGE_SLOTS];
+      moved[j] =
+          x[(chunk * params.pad + FirstToken() + e / STAGE_SLOTS) * 16u + word + e % STAGE_SLOTS];
     }
   }
 }
@@ -137,11 +147,13 @@ void LoadStage(uint number) {
 void StoreStage(uint number) {
   [[unroll]] for (uint j = 0; j < STAGE_LOADS; ++j) {
     const uint e = j * THREADS + Thread();
-    if (MovesSlot(e)) stage[(number & 1u) * (TOKENS * STAGE_SLOTS) + Swizzle(e, e / STAGE_SLOTS)] = moved[j];
+    if (MovesSlot(e))
+      stage[(number & 1u) * (TOKENS * STAGE_SLOTS) + Swizzle(e, e / STAGE_SLOTS)] = moved[j];
   }
 }
 
-// Adds the products with word `word` of chunk `h` of `now`, whose activations are slots 4q to 4q + 3 of a stage.
+// Adds the products with word `word` of chunk `h` of `now`, whose activations are slots 4q to 4q +
+// 3 of a stage.
 void AddWord(uint h, uint word, uint buffer_start, uint q) {
   MatrixA low[TILES];
   MatrixA high[TILES];
@@ -165,7 +177,8 @@ void AddWord(uint h, uint word, uint buffer_start, uint q) {
     MatrixB x_high;
     [[unroll]] for (uint i = 0; i < TILE_TOKENS / 8; ++i) {
       const uint token = n * TILE_TOKENS + i * 8 + Lane() / 4u;
-      const uvec4 slot = stage[buffer_start + token * STAGE_SLOTS + Swizzle(q * 4 + Lane() % 4u, token)];
+      const uvec4 slot =
+          stage[buffer_start + token * STAGE_SLOTS + Swizzle(q * 4 + Lane() % 4u, token)];
       const f16vec2 a = Halves(slot.x), b = Halves(slot.y), c = Halves(slot.z), d = Halves(slot.w);
       x_low[i * 4] = a.x;
       x_low[i * 4 + 1] = a.y;
@@ -176,8 +189,10 @@ void AddWord(uint h, uint word, uint buffer_start, uint q) {
       x_high[i * 4 + 2] = d.x;
       x_high[i * 4 + 3] = d.y;
     }
-    [[unroll]] for (uint m = 0; m < TILES; ++m) sums[m][n] = coopMatMulAddNV(low[m], x_low, sums[m][n]);
-    [[unroll]] for (uint m = 0; m < TILES; ++m) sums[m][n] = coopMatMulAddNV(high[m], x_high, sums[m][n]);
+    [[unroll]] for (uint m = 0; m < TILES; ++m) sums[m][n] =
+        coopMatMulAddNV(low[m], x_low, sums[m][n]);
+    [[unroll]] for (uint m = 0; m < TILES; ++m) sums[m][n] =
+        coopMatMulAddNV(high[m], x_high, sums[m][n]);
   }
 }
 
@@ -194,8 +209,8 @@ void WriteSums() {
         const uint row = FirstRow() + m * 16u + Lane() % 16u;
         const uint token = FirstToken() + n * TILE_TOKENS + 2u * e + Lane() / 16u;
         if (row < params.rows && token < count) {
-          y[gl_WorkGroupID.z * params.part_stride + token * params.output_stride + params.output_offset + row] =
-              results[mine + e * 32u + Lane()] * params.output_scale;
+          y[gl_WorkGroupID.z * params.part_stride + token * params.output_stride +
+            params.output_offset + row] = results[mine + e * 32u + Lane()] * params.output_scale;
         }
       }
     }

@@ -5,8 +5,9 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_EXT_control_flow_attributes : require
-// Which elements of a matrix each lane of a subgroup of 32 holds: loads matrices whose elements are their own numbers (row by row) and writes
-// every lane's slots out. matrix.comp is written for one such map.
+// Which elements of a matrix each lane of a subgroup of 32 holds: loads matrices whose elements are
+// their own numbers (row by row) and writes every lane's slots out. matrix.comp is written for one
+// such map.
 #include "gpu-worker/kernels/matrix/matrix_map.h"
 
 layout(local_size_x = 32) in;

@@ -1,10 +1,11 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// A matrix times TOKENS vectors (1 to 8). LANES invocations share a row, each takes every LANES-th block of 16 bytes of ROWS rows at once. With
-// TILE_BLOCKS the vectors come through shared memory, so many blocks of columns at a time: read where they are, neighbouring lanes stand a block apart and
-// a load touches up to as many cache lines as lanes (32 columns each with int4). Vectors behind the step's last token are computed from whatever is
-// there and not written.
+// A matrix times TOKENS vectors (1 to 8). LANES invocations share a row, each takes every LANES-th
+// block of 16 bytes of ROWS rows at once. With TILE_BLOCKS the vectors come through shared memory,
+// so many blocks of columns at a time: read where they are, neighbouring lanes stand a block apart
+// and a load touches up to as many cache lines as lanes (32 columns each with int4). Vectors behind
+// the step's last token are computed from whatever is there and not written.
 #include "gpu-worker/kernels/matvec/matmul_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -76,7 +77,8 @@ void main() {
         [[unroll]] for (uint t = 0u; t < TOKENS; ++t) {
           const vec4 input_vec = TILE_BLOCKS == 0u ? x[t * stride + block * BLOCK_VECS + q]
                                                    : tile[(t * TILE_BLOCKS + block) * PITCH + q];
-          [[unroll]] for (uint r = 0u; r < ROWS; ++r) sums[r * TOKENS + t] += dot(weights[r], input_vec);
+          [[unroll]] for (uint r = 0u; r < ROWS; ++r) sums[r * TOKENS + t] +=
+              dot(weights[r], input_vec);
         }
       }
     }

@@ -1,8 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// One workgroup ends a half layer for one token: out = x + rmsnorm(branch) * weight. With NEXT_NORM it begins the next half too:
-// normed = rmsnorm(out) * next_weight, as activations.glsl says. `out` may be the same memory as `x`. The branch is the sum of PARTS parts.
+// One workgroup ends a half layer for one token: out = x + rmsnorm(branch) * weight. With NEXT_NORM
+// it begins the next half too: normed = rmsnorm(out) * next_weight, as activations.glsl says. `out`
+// may be the same memory as `x`. The branch is the sum of PARTS parts.
 #include "gpu-worker/kernels/post_norm/post_norm_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -12,7 +13,8 @@ layout(constant_id = 1) const uint INPUT_BASE = kBaseZero;
 layout(constant_id = 2) const uint OUTPUT_BASE = kBaseZero;
 layout(constant_id = 3) const bool NEXT_NORM = false;
 layout(constant_id = 4) const uint PARTS = 1;
-layout(constant_id = 5) const uint VECS_EACH = 1;  // vectors of a lane: LANES times as many hold a row
+// vectors of a lane: LANES times as many hold a row
+layout(constant_id = 5) const uint VECS_EACH = 1;
 #include "gpu-worker/kernels/common/reduce.glsl"
 #define OUTPUT_BINDING 6
 #include "gpu-worker/kernels/common/activations.glsl"

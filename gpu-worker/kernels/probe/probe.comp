@@ -1,6 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// A small piece of work whose answer the host knows: numbers[i] becomes the sum of all numbers times (i + 1), plus the seed.
+// A small piece of work whose answer the host knows: numbers[i] becomes the sum of all numbers
+// times (i + 1), plus the seed.
 #include "gpu-worker/kernels/probe/probe_params.h"
 
 layout(local_size_x = 64) in;

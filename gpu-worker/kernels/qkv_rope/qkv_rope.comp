@@ -1,8 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// What stands between the projections and attention. One workgroup takes one head of one token of qkv[t] = (queries, keys, values):
-// a query is normalised, turned (RoPE, halves as pairs) and scaled in place; a key is normalised, turned and written to the cache; a
-// value is written to the cache. qkv is the sum of PARTS parts; queries go to the first.
+// What stands between the projections and attention. One workgroup takes one head of one token of
+// qkv[t] = (queries, keys, values): a query is normalised, turned (RoPE, halves as pairs) and
+// scaled in place; a key is normalised, turned and written to the cache; a value is written to the
+// cache. qkv is the sum of PARTS parts; queries go to the first.
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 #include "gpu-worker/kernels/common/sincos.glsl"
@@ -21,7 +22,8 @@ layout(push_constant) uniform Push { QkvRopeParams params; };
 layout(std430, set = 0, binding = 1) buffer Qkv { float qkv[]; };
 layout(std430, set = 0, binding = 2) readonly buffer QueryNorm { float query_norm[]; };
 layout(std430, set = 0, binding = 3) readonly buffer KeyNorm { float key_norm[]; };
-layout(std430, set = 0, binding = 4) readonly buffer Frequencies { float inverse_frequency[]; };  // HEAD_DIM / 2
+// HEAD_DIM / 2
+layout(std430, set = 0, binding = 4) readonly buffer Frequencies { float inverse_frequency[]; };
 #ifdef KV_F16
 layout(std430, set = 0, binding = 5) writeonly buffer Keys { uint keys[]; };
 layout(std430, set = 0, binding = 6) writeonly buffer Values { uint values[]; };
@@ -34,7 +36,8 @@ shared float head_values[MAX_HEAD_DIM];
 
 void NormAndTurn(bool is_query, uint position) {
   float squares = 0.0;
-  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES) squares += head_values[i] * head_values[i];
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES)
+    squares += head_values[i] * head_values[i];
   const float inverse = 1.0 / sqrt(WorkgroupSum(squares) / float(HEAD_DIM) + params.epsilon);
   const float scale = is_query ? params.query_scale : 1.0;
   for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM / 2u; i += LANES) {

@@ -1,7 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// One workgroup normalises one row: out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight. With ROWS = kRowsAreLogits row r is the token
-// that logit row r names. The rows come out as activations.glsl says.
+// One workgroup normalises one row: out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight. With
+// ROWS = kRowsAreLogits row r is the token that logit row r names. The rows come out as
+// activations.glsl says.
 #include "gpu-worker/kernels/rms_norm/rms_norm_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -24,7 +25,8 @@ void main() {
   const uint vecs = params.hidden / 4u;
   const uint from = ResidualBase(INPUT_BASE) / 4u + token * vecs;
   float squares = 0.0;
-  for (uint i = gl_LocalInvocationIndex; i < vecs; i += LANES) squares += dot(x[from + i], x[from + i]);
+  for (uint i = gl_LocalInvocationIndex; i < vecs; i += LANES)
+    squares += dot(x[from + i], x[from + i]);
   const float mean = WorkgroupSum(squares) / float(params.hidden);
   const float inverse = 1.0 / sqrt(mean + params.epsilon);
   for (uint i = ActivationLane(); i < vecs; i += LANES) {

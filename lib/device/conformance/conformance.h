@@ -49,8 +49,8 @@ struct ConformanceTarget {
                                        WeightFormat::kInt4};
   // ActivationType::kInt8 with int8 and int4 weights; with bf16 it must be UNIMPLEMENTED
   bool int8_activations = false;
-  // ActivationType::kAuto is more than kFloat32 with int8 and int4 weights; held to the tolerances of
-  // int8 activations
+  // ActivationType::kAuto is more than kFloat32 with int8 and int4 weights; held to the tolerances
+  // of int8 activations
   bool auto_activations = false;
   bool float16_kv = false;
   // Kinds of shared memory that the device imports as a residual buffer. Kinds not named

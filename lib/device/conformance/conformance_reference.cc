@@ -33,7 +33,8 @@ void EqualsReference(const ConformanceTarget& target, Device* device, const Mode
   }
 }
 
-// Prompts in steps of many tokens, of few and of one: the device may choose another kernel for each.
+// Prompts in steps of many tokens, of few and of one: the device may choose another kernel for
+// each.
 void AutoEqualsReference(const ConformanceTarget& target, Device* device, const ModelConfig& config,
                          WeightFormat format) {
   const auto model = MakeConformanceModel(config, format);

@@ -45,8 +45,8 @@ UniqueFd EdgeFd(HandleKind kind, std::size_t bytes, bool sealed) {
   return std::move(memory->fd);
 }
 
-// What a stage writes is in the pages that another process maps, in the slot that was asked for, and
-// nowhere else.
+// What a stage writes is in the pages that another process maps, in the slot that was asked for,
+// and nowhere else.
 void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device, HandleKind kind) {
   const auto model = AnyModel(target);
   ASSERT_TRUE(model.ok()) << model.status();

@@ -10,8 +10,8 @@ namespace tandem {
 
 // Another processor that multiplies matrices for the CPU device's stages, in the CPU device's int8
 // arithmetic: an NPU. A CPU device that is made with one computes every product there and nothing
-// of it itself; programs with other activations than int8 it refuses. SetInput and Multiply come from
-// one thread, Prepare and Forget from any; the unit outlives the device.
+// of it itself; programs with other activations than int8 it refuses. SetInput and Multiply come
+// from one thread, Prepare and Forget from any; the unit outlives the device.
 class ProductUnit {
  public:
   virtual ~ProductUnit() = default;

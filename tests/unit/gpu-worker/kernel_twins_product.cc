@@ -177,7 +177,8 @@ void CheckMatrix(KernelRunner& runner, const std::string& kernel) {
 }
 
 // The map of elements to lanes for which matrix.comp is written; drivers whose map differs do not
-// get it (see MatrixMapIsKnown), so a difference here is a failure only where the vendor's is known.
+// get it (see MatrixMapIsKnown), so a difference here is a failure only where the vendor's is
+// known.
 void CheckMatrixMap(KernelRunner& runner, const std::string& kernel) {
   const bool wide = kernel.ends_with("16");
   constexpr std::uint32_t kSlots = kernels::kFragmentSlots;

@@ -102,8 +102,8 @@ TEST(VulkanDevice, UploadedWeightsGiveTheSameAnswer) {
   EXPECT_EQ(answers[0], answers[1]);
 }
 
-// The other end of an edge writes these pages without asking the driver: memory that is not coherent
-// would show the device what it has cached.
+// The other end of an edge writes these pages without asking the driver: memory that is not
+// coherent would show the device what it has cached.
 TEST(VulkanBuffer, HostPointersAreImportedAsCoherentMemoryOnly) {
   const auto instance = vulkan::Instance::Create(/*validation=*/false, nullptr);
   ASSERT_TRUE(instance.ok()) << instance.status();

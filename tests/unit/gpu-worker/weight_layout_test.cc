@@ -77,8 +77,8 @@ TEST(WeightLayout, CutsIntoChunksAndWindows) {
   }
 }
 
-// The feed-forward region of a 27B model in int4, as the loader lays it out, in windows of udmabuf's
-// default size.
+// The feed-forward region of a 27B model in int4, as the loader lays it out, in windows of
+// udmabuf's default size.
 TEST(WeightLayout, TheLargestRegionsFitIntoUdmabufsWindows) {
   ModelConfig config;
   config.vocab_size = 262144;

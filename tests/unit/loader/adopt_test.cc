@@ -1,4 +1,5 @@
-// A loader that came back, against workers that hold its regions, and against others that answer in their place.
+// A loader that came back, against workers that hold its regions, and against others that answer in
+// their place.
 #include "loader/serve/adopt.h"
 
 #include <fcntl.h>

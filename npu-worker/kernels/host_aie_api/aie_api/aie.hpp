@@ -37,7 +37,8 @@ inline constexpr unsigned kBits<int4> = 4;
 
 inline void CheckAligned(const void* p, unsigned bytes) {
   const unsigned wanted = bytes < 32 ? bytes : 32;
-  if (reinterpret_cast<std::uintptr_t>(p) % wanted != 0) Refuse("a load or store that is not aligned");
+  if (reinterpret_cast<std::uintptr_t>(p) % wanted != 0)
+    Refuse("a load or store that is not aligned");
 }
 
 }  // namespace standin
@@ -133,9 +134,9 @@ vector<T, kElements> add(const vector<T, kElements>& a, T b) {
   vector<T, kElements> out;
   for (unsigned i = 0; i < kElements; ++i) {
     if constexpr (std::is_same_v<T, int32>) {
-      out.set(static_cast<int32>(static_cast<std::uint32_t>(a.get(i)) +
-                                 static_cast<std::uint32_t>(b)),
-              i);
+      out.set(
+          static_cast<int32>(static_cast<std::uint32_t>(a.get(i)) + static_cast<std::uint32_t>(b)),
+          i);
     } else {
       out.set(a.get(i) + b, i);
     }

@@ -140,7 +140,8 @@ TEST_F(RecoveryTest, StepsOfAWindowCompleteInOrder) {
   EXPECT_EQ(recovery_.OnStepReply(1, 1, 1, absl::OkStatus(), now_), StepState::kComplete);
   EXPECT_EQ(recovery_.OnStepReply(1, 1, 2, absl::OkStatus(), now_), StepState::kComplete);
   EXPECT_EQ(recovery_.steps_running(), 1u);
-  // An answer out of order, or to a step that was never sent, is a failure of no step in particular.
+  // An answer out of order, or to a step that was never sent, is a failure of no step in
+  // particular.
   EXPECT_EQ(recovery_.OnStepReply(1, 1, 4, absl::OkStatus(), now_), StepState::kFailed);
   EXPECT_THAT(Kinds(), Contains(Kind::kAbandon));
   EXPECT_EQ(actions_.back().step_id, 0u);
