@@ -97,8 +97,8 @@ int Measure(const std::string& name, const std::string& model, const std::vector
   const double our_load = Seconds([&] {
     auto vocabulary = ReadSentencePieceModel(model);
     if (!vocabulary.ok()) return;
-    auto made = Tokenizer::Create(*std::move(vocabulary));
-    if (made.ok()) ours = *std::move(made);
+    auto created = Tokenizer::Create(*std::move(vocabulary));
+    if (created.ok()) ours = *std::move(created);
   });
   const double library_load = Seconds([&] { library = SentencePieceOracle::Load(model, error); });
   if (!ours || !library) {

@@ -72,18 +72,18 @@ absl::Status Cluster::Impl::CheckDescription(std::size_t worker,
 
 void Cluster::Impl::Describe(const RecoveryAction& action) {
   for (std::size_t i = 0; i < links_.size(); ++i) {
-    links_[i]->Describe(
-        action.timeout,
-        [this, i, round = action.round](absl::Status status, const v1::WorkerDescription& told) {
-          if (status.ok()) status = CheckDescription(i, told);
-          Post([this, i, round, status, told](absl::Duration now) {
-            if (status.ok() && round == coordinator_.recovery().round()) {
-              known_[i].description = told;
-              coordinator_.RaiseGeneration(told.generation());
-            }
-            coordinator_.OnReply(round, ClusterPhase::kDescribing, i, status, now);
-          });
-        });
+    links_[i]->Describe(action.timeout,
+                        [this, i, round = action.round](absl::Status status,
+                                                        const v1::WorkerDescription& described) {
+                          if (status.ok()) status = CheckDescription(i, described);
+                          Post([this, i, round, status, described](absl::Duration now) {
+                            if (status.ok() && round == coordinator_.recovery().round()) {
+                              known_[i].description = described;
+                              coordinator_.RaiseGeneration(described.generation());
+                            }
+                            coordinator_.OnReply(round, ClusterPhase::kDescribing, i, status, now);
+                          });
+                        });
   }
 }
 
@@ -123,9 +123,9 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
 void Cluster::Impl::Connect(const RecoveryAction& action) {
   std::vector<EdgeWorker> workers;
   for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
-    const v1::WorkerDescription& told = known_[i].description;
-    workers.push_back({setup_.workers[i].name, setup_.workers[i].address, told.fd_socket(),
-                       told.host(), FromProto(told.memory())});
+    const v1::WorkerDescription& described = known_[i].description;
+    workers.push_back({setup_.workers[i].name, setup_.workers[i].address, described.fd_socket(),
+                       described.host(), FromProto(described.memory())});
   }
   const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
                       std::max(setup_.options.edge_slots, setup_.scheduler.micro_batches + 1),

@@ -10,7 +10,7 @@
 
 namespace tandem {
 
-// What the loader told of the model, and how this cluster serves it. Fixed from Cluster::Start on.
+// What the loader says of the model, and how this cluster serves it. Fixed from Cluster::Start on.
 struct ServedModel {
   // eos_ids end a generation.
   ModelConfig config;

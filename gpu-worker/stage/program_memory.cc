@@ -92,14 +92,15 @@ StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts)
 
 absl::StatusOr<StepBuffer> StepBuffer::Create(const vulkan::LogicalDevice& device,
                                               const StepRules& rules, std::int32_t contexts) {
-  StepBuffer made;
-  made.layout_ = LayOutStepBuffer(rules, contexts);
-  made.counts_.resize(static_cast<std::size_t>(contexts));
+  StepBuffer step_buffer;
+  step_buffer.layout_ = LayOutStepBuffer(rules, contexts);
+  step_buffer.counts_.resize(static_cast<std::size_t>(contexts));
   constexpr std::string_view kWhat = "step parameters";
-  TANDEM_RETURN_IF_ERROR(CheckRange(device, kWhat, made.layout_.bytes));
-  TANDEM_ASSIGN_OR_RETURN(made.buffer_, vulkan::Buffer::Create(device, made.layout_.bytes,
-                                                               vulkan::Placement::kUpload, kWhat));
-  return made;
+  TANDEM_RETURN_IF_ERROR(CheckRange(device, kWhat, step_buffer.layout_.bytes));
+  TANDEM_ASSIGN_OR_RETURN(
+      step_buffer.buffer_,
+      vulkan::Buffer::Create(device, step_buffer.layout_.bytes, vulkan::Placement::kUpload, kWhat));
+  return step_buffer;
 }
 
 vulkan::BufferSlice StepBuffer::active_header() const {

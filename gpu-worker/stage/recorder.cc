@@ -81,18 +81,20 @@ absl::StatusOr<BucketCommands> BucketCommands::Record(const DeviceContext& conte
                                                       const std::vector<Op>& ops,
                                                       std::uint32_t max_rows,
                                                       const std::vector<VkBuffer>& external) {
-  BucketCommands made;
+  BucketCommands commands_of_buckets;
   if (ops.empty()) {
-    made.buckets_.resize(static_cast<std::size_t>(std::bit_width(max_rows)));
-    return made;
+    commands_of_buckets.buckets_.resize(static_cast<std::size_t>(std::bit_width(max_rows)));
+    return commands_of_buckets;
   }
-  TANDEM_RETURN_IF_ERROR(made.MakeSets(context, ops, max_rows));
-  TANDEM_ASSIGN_OR_RETURN(made.commands_, vulkan::CommandPool::Create(context.device));
+  TANDEM_RETURN_IF_ERROR(commands_of_buckets.MakeSets(context, ops, max_rows));
+  TANDEM_ASSIGN_OR_RETURN(commands_of_buckets.commands_,
+                          vulkan::CommandPool::Create(context.device));
   for (std::uint32_t rows = 1; rows <= max_rows; rows *= 2) {
-    TANDEM_ASSIGN_OR_RETURN(auto segments, made.RecordBucket(context, ops, rows, external));
-    made.buckets_.push_back(std::move(segments));
+    TANDEM_ASSIGN_OR_RETURN(auto segments,
+                            commands_of_buckets.RecordBucket(context, ops, rows, external));
+    commands_of_buckets.buckets_.push_back(std::move(segments));
   }
-  return made;
+  return commands_of_buckets;
 }
 
 const std::vector<Segment>& BucketCommands::For(std::uint32_t rows) const {

@@ -20,13 +20,13 @@ absl::StatusOr<std::unique_ptr<VulkanKvCache>> VulkanKvCache::Create(
       return absl::UnimplementedError(
           Cat(what, ": ", plane, " bytes of keys, the device binds at most ", most, " at once"));
     }
-    Layer made;
+    Layer planes;
     TANDEM_ASSIGN_OR_RETURN(
-        made.keys, vulkan::Buffer::Create(device, plane, vulkan::Placement::kDevice, what));
+        planes.keys, vulkan::Buffer::Create(device, plane, vulkan::Placement::kDevice, what));
     TANDEM_ASSIGN_OR_RETURN(
-        made.values, vulkan::Buffer::Create(device, plane, vulkan::Placement::kDevice, what));
+        planes.values, vulkan::Buffer::Create(device, plane, vulkan::Placement::kDevice, what));
     cache->bytes_ += 2 * plane;
-    cache->layers_.push_back(std::move(made));
+    cache->layers_.push_back(std::move(planes));
   }
   return cache;
 }

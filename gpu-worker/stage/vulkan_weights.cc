@@ -106,9 +106,10 @@ absl::StatusOr<std::shared_ptr<const VulkanWeights>> VulkanWeights::Make(
   for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
     DeviceTensor tensor{manifest.tensors[i].shape, manifest.tensors[i].format, {}};
     for (const RowChunk& chunk : layout.tensors[i]) {
-      WeightChunk made{chunk.first_row, chunk.rows, weights->SliceOf(layout, chunk.values), {}};
-      if (chunk.scales.bytes != 0) made.scales = weights->SliceOf(layout, chunk.scales);
-      tensor.chunks.push_back(made);
+      WeightChunk bound_chunk{
+          chunk.first_row, chunk.rows, weights->SliceOf(layout, chunk.values), {}};
+      if (chunk.scales.bytes != 0) bound_chunk.scales = weights->SliceOf(layout, chunk.scales);
+      tensor.chunks.push_back(bound_chunk);
     }
     weights->tensors_.push_back(std::move(tensor));
   }

@@ -15,7 +15,7 @@
 
 namespace tandem {
 
-// What one worker is told of one edge: a ring of residual slots from the worker `from` to the
+// What one worker knows of one edge: a ring of residual slots from the worker `from` to the
 // worker `to`.
 struct EdgeEndSpec {
   std::string id;  // "npu0>gpu0"

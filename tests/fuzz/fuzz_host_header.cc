@@ -12,9 +12,9 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const tandem::AllowedHosts hosts = [] {
-    auto made = tandem::AllowedHosts::Create(tandem::ListenAddress(), {"box.example"});
-    TANDEM_CHECK(made.ok());
-    return *made;
+    auto created = tandem::AllowedHosts::Create(tandem::ListenAddress(), {"box.example"});
+    TANDEM_CHECK(created.ok());
+    return *created;
   }();
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const std::string name = tandem::HostNameOf(text);

@@ -18,9 +18,9 @@ namespace tandem {
 // Encodes and decodes `text` with the vocabulary: ids in range, the stream equal to the whole.
 inline void UseVocabulary(Vocabulary vocabulary, std::string_view text) {
   TANDEM_CHECK(vocabulary.Validate().ok());  // readers hand out valid vocabularies only
-  auto made = Tokenizer::Create(std::move(vocabulary));
-  TANDEM_CHECK(made.ok());
-  const std::shared_ptr<const Tokenizer> tokenizer = *std::move(made);
+  auto created = Tokenizer::Create(std::move(vocabulary));
+  TANDEM_CHECK(created.ok());
+  const std::shared_ptr<const Tokenizer> tokenizer = *std::move(created);
   for (const bool parse_special : {false, true}) {
     const std::vector<int32_t> ids = tokenizer->Encode(text, {true, parse_special});
     TANDEM_CHECK(tokenizer->ValidateIds(ids).ok());

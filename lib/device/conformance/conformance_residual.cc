@@ -56,9 +56,9 @@ void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device,
   options.stages = {{.embed = true, .first_half = 0, .last_half = 1, .head = false},
                     {.embed = false, .first_half = 1, .last_half = halves, .head = true}};
   options.import_residuals = kind;
-  const auto made = ModelRunner::Make(device, config, model->regions, options);
-  ASSERT_TRUE(made.ok()) << made.status();
-  ModelRunner* runner = made->get();
+  const auto created = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_TRUE(created.ok()) << created.status();
+  ModelRunner* runner = created->get();
   const auto tokens = RandomTokens(config, 21, 8);
   const RunnerShare share{0, tokens};
   const absl::Status begun = runner->program()->Begin(0, runner->Prepare({&share, 1}));
@@ -88,9 +88,9 @@ void InputsAreReadFromTheSharedPages(const ConformanceTarget& target, Device* de
   options.stages = {{.embed = true, .first_half = 0, .last_half = halves, .head = false},
                     {.embed = false, .first_half = halves, .last_half = halves, .head = true}};
   options.import_residuals = kind;
-  const auto made = ModelRunner::Make(device, config, model->regions, options);
-  ASSERT_TRUE(made.ok()) << made.status();
-  ModelRunner* runner = made->get();
+  const auto created = ModelRunner::Make(device, config, model->regions, options);
+  ASSERT_TRUE(created.ok()) << created.status();
+  ModelRunner* runner = created->get();
   const std::size_t slot = runner->residual(0)->layout().slot_bytes / sizeof(float);
   for (std::uint32_t round = 0; round < 3; ++round) {
     const auto tokens = RandomTokens(config, 9 + round, 9 + round);

@@ -148,9 +148,9 @@ TEST(VulkanDevice, NeighboursInABucketDoNotChangeBits) {
   ASSERT_TRUE(model.ok()) << model.status();
   const auto device = MakeTestDevice();
   ASSERT_TRUE(device.ok()) << device.status();
-  const auto made = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
-  ASSERT_TRUE(made.ok()) << made.status();
-  ModelRunner& runner = **made;
+  const auto created = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
+  ASSERT_TRUE(created.ok()) << created.status();
+  ModelRunner& runner = **created;
   // Logits of the token 9 in slot 0, after the same prefill, beside so many tokens of slot 1.
   const auto beside = [&](std::int32_t neighbours, std::int32_t seed, bool first) {
     const std::vector<std::int32_t> prompt = {3, 1, 4, 1, 5};
@@ -186,9 +186,9 @@ TEST(VulkanDevice, StepsAllocateNothingOnTheHost) {
   options.device = "0";
   const auto device = CreateVulkanDevice(options);
   ASSERT_TRUE(device.ok()) << device.status();
-  const auto made = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
-  ASSERT_TRUE(made.ok()) << made.status();
-  ModelRunner& runner = **made;
+  const auto created = ModelRunner::Make(device->get(), model->config, RegionsOf(*model), {});
+  ASSERT_TRUE(created.ok()) << created.status();
+  ModelRunner& runner = **created;
   Program* program = runner.program();
   for (int round = 0; round < 6; ++round) {
     const RunnerShare shares[] = {{0, std::vector<std::int32_t>(round % 2 == 1 ? 30 : 1, 7)},

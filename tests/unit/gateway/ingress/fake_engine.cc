@@ -48,9 +48,9 @@ Vocabulary MakeVocabulary() {
 
 std::shared_ptr<const Tokenizer> TestTokenizer() {
   static const std::shared_ptr<const Tokenizer> tokenizer = [] {
-    auto made = Tokenizer::Create(MakeVocabulary());
-    TANDEM_CHECK(made.ok());
-    return *made;
+    auto created = Tokenizer::Create(MakeVocabulary());
+    TANDEM_CHECK(created.ok());
+    return *created;
   }();
   return tokenizer;
 }

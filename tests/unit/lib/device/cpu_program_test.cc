@@ -78,7 +78,7 @@ TEST(CpuProgram, SubmitAndWaitAllocateNothing) {
 // The counter above counts.
 TEST(CpuProgram, TheAllocationCounterWorks) {
   StartCountingAllocations();
-  const auto made = std::make_unique<std::vector<int>>(100);
+  const auto allocated = std::make_unique<std::vector<int>>(100);
   EXPECT_GE(StopCountingAllocations(), 2);
 }
 

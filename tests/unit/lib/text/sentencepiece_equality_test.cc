@@ -43,9 +43,9 @@ class Pair {
     std::string error;
     library_ = SentencePieceOracle::Load(model, error);
     EXPECT_TRUE(library_ != nullptr) << error;
-    auto made = Tokenizer::Create(vocabulary);
-    EXPECT_TRUE(made.ok()) << made.status();
-    if (made.ok()) ours_ = *std::move(made);
+    auto created = Tokenizer::Create(vocabulary);
+    EXPECT_TRUE(created.ok()) << created.status();
+    if (created.ok()) ours_ = *std::move(created);
   }
 
   bool ok() const { return library_ != nullptr && ours_ != nullptr; }
