@@ -45,11 +45,9 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Start(
   absl::StatusOr<v1::Model> model = WaitForModel(*loader, options);
   if (!model.ok()) return Annotate(model.status(), "loader");
   TANDEM_ASSIGN_OR_RETURN(ClusterSetup setup, MakeClusterSetup(std::move(options), *model));
-  spdlog::info(
-      "model {} ({}, {} MiB), plan {}, context {} tokens, KV cache {} MiB in {} + {} blocks",
-      setup.model.config.name, setup.model.weight_format, setup.model.weight_bytes >> 20,
-      setup.model.plan.name, setup.kv.context_tokens, setup.kv.bytes >> 20, setup.kv.global_blocks,
-      setup.kv.window_blocks);
+  spdlog::info("model {} ({}, {} MiB), plan {}, context {} tokens", setup.model.config.name,
+               setup.model.weight_format, setup.model.weight_bytes >> 20, setup.model.plan.name,
+               setup.kv.context_tokens);
   return std::unique_ptr<Cluster>(new Cluster(
       std::make_unique<Impl>(std::move(setup), std::move(loader), std::move(registry))));
 }

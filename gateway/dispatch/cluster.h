@@ -50,7 +50,7 @@ struct ClusterOptions {
   // 0: kDefaultContextTokens, or the model's max_positions where that is less. More than the model
   // has is INVALID_ARGUMENT.
   std::int32_t context_tokens = 0;
-  // of the KV cache, all layers; 0: kDefaultKvMemoryBytes, or what one full context needs
+  // of the KV cache, all layers; 0: what the workers' devices have for it (PlanKvCacheOver)
   std::uint64_t kv_memory_bytes = 0;
   // Requests that may wait beyond limits.max_sequences.
   std::int32_t max_waiting = 64;
@@ -80,6 +80,7 @@ struct ClusterOptions {
   std::function<void()> on_state_change;
 };
 inline constexpr std::int32_t kDefaultContextTokens = 8192;
+// For a worker that does not say how much it has.
 inline constexpr std::uint64_t kDefaultKvMemoryBytes = std::uint64_t{1} << 30;
 
 // The cluster behind the Engine interface: fetches the model from the loader, brings the workers up

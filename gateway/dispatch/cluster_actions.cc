@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gateway/dispatch/cluster_impl.h"
 #include "gateway/dispatch/edge_specs.h"
+#include "lib/base/status_macros.h"
 #include "lib/model/plan.h"
 #include "lib/wire/memory_wire.h"
 #include "lib/wire/model_wire.h"
@@ -87,7 +88,40 @@ void Cluster::Impl::Describe(const RecoveryAction& action) {
   }
 }
 
+absl::Status Cluster::Impl::SizeKvCache() {
+  if (kv_.has_value()) return absl::OkStatus();
+  KvPlan kv = setup_.kv;
+  if (setup_.kv_by_workers) {
+    std::vector<KvWorker> workers;
+    for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
+      KvWorker worker = KvLayersOf(setup_.model.plan, setup_.model.config, setup_.workers[i].name);
+      if (worker.global_layers + worker.window_layers == 0) continue;
+      std::uint64_t weight_bytes = 0;
+      for (const std::string& region : RegionsOf(setup_.model.plan, worker.name)) {
+        for (const v1::RegionManifest& manifest : loaded_.regions)
+          weight_bytes += manifest.name() == region ? manifest.bytes() : 0;
+      }
+      worker.memory_bytes = KvMemoryOf(known_[i].description.device(), weight_bytes);
+      workers.push_back(std::move(worker));
+    }
+    TANDEM_ASSIGN_OR_RETURN(kv, PlanKvCacheOver(setup_.model.config, setup_.kv_request, workers));
+  }
+  spdlog::info("KV cache {} MiB in {} + {} blocks", kv.bytes >> 20, kv.global_blocks,
+               kv.window_blocks);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  coordinator_.SetBlocks(kv.global_blocks, kv.window_blocks);
+  kv_ = kv;
+  return absl::OkStatus();
+}
+
 void Cluster::Impl::Prepare(const RecoveryAction& action) {
+  const absl::Status sized = SizeKvCache();
+  if (!sized.ok()) {
+    Post([this, round = action.round, sized](absl::Duration now) {
+      coordinator_.OnReply(round, ClusterPhase::kPreparing, 0, sized, now);
+    });
+    return;
+  }
   for (std::size_t i = 0; i < links_.size(); ++i) {
     v1::PrepareRequest request;
     request.set_generation(action.generation);
@@ -102,8 +136,8 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     }
     request.set_region_socket(loaded_.region_socket);
     *request.mutable_limits() = ToProto(setup_.scheduler.limits);
-    request.set_global_blocks(setup_.kv.global_blocks);
-    request.set_window_blocks(setup_.kv.window_blocks);
+    request.set_global_blocks(kv_->global_blocks);
+    request.set_window_blocks(kv_->window_blocks);
     request.set_activations(std::string(NameOf(setup_.options.activations)));
     request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
     request.set_max_micro_batches(setup_.scheduler.micro_batches);

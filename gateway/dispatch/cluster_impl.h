@@ -70,6 +70,8 @@ class Cluster::Impl {
   void Load(const RecoveryAction& action);
   void Describe(const RecoveryAction& action);
   void Prepare(const RecoveryAction& action);
+  // Before the first Prepare, when every worker has said what memory it has.
+  absl::Status SizeKvCache();
   void Connect(const RecoveryAction& action);
   void Serve(const RecoveryAction& action);
   void SendStep(StepPlan* plan);
@@ -105,7 +107,9 @@ class Cluster::Impl {
   LoaderLink::Loaded loaded_;
   std::vector<Known> known_;
 
-  // Of the engine thread alone, kept because a step must allocate nothing.
+  // Of the engine thread alone.
+  std::optional<KvPlan> kv_;
+  // The same, kept because a step must allocate nothing.
   std::vector<Message> messages_;
   std::vector<std::unique_ptr<StepReply>> taken_replies_;
   Coordinator::Effects effects_;

@@ -14,6 +14,10 @@
 namespace tandem {
 namespace {
 
+// Of a device's own memory, what programs need beside weights and cache: a part of it and some.
+constexpr std::uint64_t kScratchBytes = std::uint64_t{512} << 20;
+constexpr std::uint64_t kScratchShare = 16;
+
 absl::Status CheckOptions(const ClusterOptions& options) {
   if (options.workers.empty())
     return absl::InvalidArgumentError("workers: expected at least one, found none");
@@ -80,13 +84,13 @@ absl::Status TakeSizes(ClusterSetup* setup) {
         absl::StrCat("--context: expected at most ", config.max_positions,
                      " tokens (what the model was trained for), found ", options.context_tokens));
   }
-  KvPlanRequest request;
+  KvPlanRequest& request = setup->kv_request;
   request.context_tokens =
       options.context_tokens > 0 ? options.context_tokens : kDefaultContextTokens;
   request.limits = options.limits;
-  request.memory_bytes =
-      options.kv_memory_bytes > 0 ? options.kv_memory_bytes : kDefaultKvMemoryBytes;
+  request.memory_bytes = options.kv_memory_bytes;
   request.memory_is_hard = options.kv_memory_bytes > 0;
+  setup->kv_by_workers = !request.memory_is_hard;
   request.element_bytes = options.kv_type == KvType::kFloat16 ? 2 : 4;
   TANDEM_ASSIGN_OR_RETURN(setup->kv, PlanKvCache(config, request));
 
@@ -112,44 +116,107 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   return ValidateSchedulerOptions(scheduler);
 }
 
-}  // namespace
+// What one full context takes.
+struct KvContext {
+  std::int32_t tokens = 0;
+  // In each layer of the group.
+  std::uint64_t global_blocks = 0;
+  std::uint64_t window_blocks = 0;
+  std::uint64_t block_bytes = 0;
 
-absl::StatusOr<KvPlan> PlanKvCache(const ModelConfig& config, const KvPlanRequest& request) {
+  std::uint64_t Bytes(std::uint64_t global_layers, std::uint64_t window_layers) const {
+    return block_bytes * (global_blocks * global_layers + window_blocks * window_layers);
+  }
+};
+
+std::uint64_t LayersOf(const ModelConfig& config, bool global) {
+  return static_cast<std::uint64_t>(
+      std::count(config.layer_is_global.begin(), config.layer_is_global.end(), global));
+}
+
+absl::StatusOr<KvContext> OneContext(const ModelConfig& config, const KvPlanRequest& request) {
   if (request.context_tokens < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("context: expected at least 1 token, found ", request.context_tokens));
   }
-  KvPlan plan;
-  plan.context_tokens = std::min(request.context_tokens, config.max_positions);
-  const auto context = static_cast<std::uint64_t>(plan.context_tokens);
-  const std::uint64_t block_bytes = std::uint64_t{2} * kKvBlockTokens *
-                                    static_cast<std::uint64_t>(config.num_kv_heads) *
-                                    static_cast<std::uint64_t>(config.head_dim) *
-                                    static_cast<std::uint64_t>(request.element_bytes);
-  const auto global_layers = static_cast<std::uint64_t>(
-      std::count(config.layer_is_global.begin(), config.layer_is_global.end(), true));
-  const std::uint64_t window_layers = config.layer_is_global.size() - global_layers;
-
-  // One full context: all of it in the global group; in the other what a chunk of max_tokens sees
+  KvContext one;
+  one.tokens = std::min(request.context_tokens, config.max_positions);
+  one.block_bytes = std::uint64_t{2} * kKvBlockTokens *
+                    static_cast<std::uint64_t>(config.num_kv_heads) *
+                    static_cast<std::uint64_t>(config.head_dim) *
+                    static_cast<std::uint64_t>(request.element_bytes);
+  // All of it in the global group; in the other what a chunk of max_tokens sees
   // (Scheduler::WindowPeak).
   const std::uint64_t seen = static_cast<std::uint64_t>(config.sliding_window) +
                              static_cast<std::uint64_t>(request.limits.max_tokens);
-  const std::uint64_t global = CeilDiv(context, kKvBlockTokens);
-  const std::uint64_t window = std::min(global, seen / kKvBlockTokens + 2);
-  const std::uint64_t unit = block_bytes * (global * global_layers + window * window_layers);
+  one.global_blocks = CeilDiv(static_cast<std::uint64_t>(one.tokens), kKvBlockTokens);
+  one.window_blocks = std::min(one.global_blocks, seen / kKvBlockTokens + 2);
+  return one;
+}
+
+// Of so many contexts, at least one, at most max_sequences.
+KvPlan PlanOf(const ModelConfig& config, const KvPlanRequest& request, const KvContext& one,
+              std::uint64_t contexts) {
+  contexts = std::clamp<std::uint64_t>(contexts, 1,
+                                       static_cast<std::uint64_t>(request.limits.max_sequences));
+  KvPlan plan;
+  plan.context_tokens = one.tokens;
+  plan.global_blocks = static_cast<std::int32_t>(contexts * one.global_blocks);
+  plan.window_blocks = static_cast<std::int32_t>(contexts * one.window_blocks);
+  plan.bytes = contexts * one.Bytes(LayersOf(config, true), LayersOf(config, false));
+  return plan;
+}
+
+}  // namespace
+
+absl::StatusOr<KvPlan> PlanKvCache(const ModelConfig& config, const KvPlanRequest& request) {
+  TANDEM_ASSIGN_OR_RETURN(const KvContext one, OneContext(config, request));
+  const std::uint64_t unit = one.Bytes(LayersOf(config, true), LayersOf(config, false));
   if (unit > request.memory_bytes && request.memory_is_hard) {
     return absl::InvalidArgumentError(
-        absl::StrCat("KV cache: one context of ", context, " tokens needs ", unit >> 20,
+        absl::StrCat("KV cache: one context of ", one.tokens, " tokens needs ", unit >> 20,
                      " MiB, found a limit of ", request.memory_bytes >> 20,
                      " MiB: lower the context or raise the limit"));
   }
-  const std::uint64_t contexts =
-      std::clamp<std::uint64_t>(request.memory_bytes / std::max<std::uint64_t>(unit, 1), 1,
-                                static_cast<std::uint64_t>(request.limits.max_sequences));
-  plan.global_blocks = static_cast<std::int32_t>(contexts * global);
-  plan.window_blocks = static_cast<std::int32_t>(contexts * window);
-  plan.bytes = contexts * unit;
-  return plan;
+  return PlanOf(config, request, one, request.memory_bytes / std::max<std::uint64_t>(unit, 1));
+}
+
+KvWorker KvLayersOf(const Plan& plan, const ModelConfig& config, const std::string& worker) {
+  KvWorker found{worker, 0, 0, 0};
+  for (const StagePlacement& stage : plan.stages) {
+    if (stage.worker != worker) continue;
+    if (stage.part != StagePart::kAttention && stage.part != StagePart::kBoth) continue;
+    for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
+      const bool global = config.layer_is_global[static_cast<std::size_t>(layer)];
+      ++(global ? found.global_layers : found.window_layers);
+    }
+  }
+  return found;
+}
+
+std::uint64_t KvMemoryOf(const v1::DeviceDescription& device, std::uint64_t weight_bytes) {
+  if (device.budget_bytes() == 0) return kDefaultKvMemoryBytes;
+  if (!device.own_memory()) return device.budget_bytes();
+  const std::uint64_t taken = weight_bytes + kScratchBytes + device.budget_bytes() / kScratchShare;
+  return device.budget_bytes() - std::min(device.budget_bytes(), taken);
+}
+
+absl::StatusOr<KvPlan> PlanKvCacheOver(const ModelConfig& config, const KvPlanRequest& request,
+                                       const std::vector<KvWorker>& workers) {
+  TANDEM_ASSIGN_OR_RETURN(const KvContext one, OneContext(config, request));
+  auto contexts = static_cast<std::uint64_t>(request.limits.max_sequences);
+  for (const KvWorker& worker : workers) {
+    const std::uint64_t unit = one.Bytes(static_cast<std::uint64_t>(worker.global_layers),
+                                         static_cast<std::uint64_t>(worker.window_layers));
+    if (unit > worker.memory_bytes) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "KV cache: one context of ", one.tokens, " tokens needs ", unit >> 20, " MiB on worker ",
+          worker.name, ", which has ", worker.memory_bytes >> 20,
+          " MiB for it: lower --context, or say with --kv_memory how much to take all the same"));
+    }
+    contexts = std::min(contexts, worker.memory_bytes / std::max<std::uint64_t>(unit, 1));
+  }
+  return PlanOf(config, request, one, contexts);
 }
 
 bool StagesAlternate(const Plan& plan) {

@@ -13,6 +13,7 @@
 #include "lib/model/plan.h"
 #include "lib/model/step_limits.h"
 #include "tandem/v1/loader.pb.h"
+#include "tandem/v1/worker.pb.h"
 
 // Options and model checked against each other, and all sizes that follow. Pure functions.
 namespace tandem {
@@ -43,6 +44,24 @@ struct KvPlanRequest {
 // when a hard limit does not hold one.
 absl::StatusOr<KvPlan> PlanKvCache(const ModelConfig& config, const KvPlanRequest& request);
 
+// What a worker with attention layers has for its part of the cache.
+struct KvWorker {
+  std::string name;
+  std::int32_t global_layers = 0;
+  std::int32_t window_layers = 0;
+  std::uint64_t memory_bytes = 0;
+};
+// Its layers under `plan`; no memory yet.
+KvWorker KvLayersOf(const Plan& plan, const ModelConfig& config, const std::string& worker);
+// Of a worker that describes itself so and holds `weight_bytes` of weights: on a device with memory
+// of its own what the weights and scratch leave, else the share that it names, or
+// kDefaultKvMemoryBytes where it names none.
+std::uint64_t KvMemoryOf(const v1::DeviceDescription& device, std::uint64_t weight_bytes);
+// As many full contexts as every worker holds its layers of, at most max_sequences; the request's
+// memory does not count. RESOURCE_EXHAUSTED names a worker that does not hold one.
+absl::StatusOr<KvPlan> PlanKvCacheOver(const ModelConfig& config, const KvPlanRequest& request,
+                                       const std::vector<KvWorker>& workers);
+
 // Whether a step passes back and forth between workers, so that two of them can compute at once
 // when it is cut into micro-batches.
 bool StagesAlternate(const Plan& plan);
@@ -53,7 +72,10 @@ struct ClusterSetup {
   ServedModel model;
   // model.config again, as it is sent.
   v1::ModelConfig config;
+  KvPlanRequest kv_request;
+  // One context where the workers' memory is to decide (kv_by_workers): see PlanKvCacheOver.
   KvPlan kv;
+  bool kv_by_workers = false;
   // Those of the plan; their order gives a worker's index.
   std::vector<ClusterWorker> workers;
   // All that the plan needs.

@@ -34,6 +34,8 @@ class Coordinator {
   Coordinator(RecoveryOptions recovery, SchedulerOptions scheduler, std::size_t head);
 
   void Start(absl::Duration now) { recovery_.Start(now); }
+  // While there are no requests.
+  void SetBlocks(std::int32_t global, std::int32_t window) { scheduler_.SetBlocks(global, window); }
 
   // As Engine::Submit and Engine::Cancel have it.
   absl::Status Submit(std::uint64_t id, GenerationRequest request);

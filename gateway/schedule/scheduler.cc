@@ -77,6 +77,14 @@ Scheduler::Scheduler(SchedulerOptions options)
     free_slots_.push_back(slot);
 }
 
+void Scheduler::SetBlocks(std::int32_t global, std::int32_t window) {
+  TANDEM_CHECK(requests_.empty() && global >= 1 && window >= 1);
+  options_.global_blocks = global;
+  options_.window_blocks = window;
+  global_ = BlockPool(global);
+  window_ = BlockPool(window);
+}
+
 Scheduler::~Scheduler() = default;
 Scheduler::Scheduler(Scheduler&&) noexcept = default;
 

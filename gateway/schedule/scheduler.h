@@ -103,6 +103,9 @@ class Scheduler {
   ~Scheduler();
   Scheduler(Scheduler&&) noexcept;
 
+  // Other numbers of KV blocks than the options', at least one each; while there are no requests.
+  void SetBlocks(std::int32_t global, std::int32_t window);
+
   // Queues a request under an id never used before. INVALID_ARGUMENT names the field when it can
   // never run; RESOURCE_EXHAUSTED when max_sequences + max_waiting requests run or wait.
   absl::Status Add(std::uint64_t id, GenerationRequest request);

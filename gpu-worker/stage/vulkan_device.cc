@@ -55,6 +55,10 @@ class VulkanDevice final : public Device {
 
   const DeviceInfo& info() const override { return info_; }
   const MemoryDeclaration& memory() const override { return memory_; }
+  MemoryBudget memory_budget() const override {
+    if (device_->physical().unified_memory()) return ShareOfMachineMemory();
+    return {device_->physical().budget_bytes(), true};
+  }
 
   DeviceCounters counters() const override {
     const vulkan::Counters& counters = device_->counters();

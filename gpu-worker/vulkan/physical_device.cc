@@ -64,6 +64,16 @@ std::optional<std::uint32_t> ComputeFamily(VkPhysicalDevice handle) {
   return best;
 }
 
+std::optional<std::uint32_t> LargestLocalHeap(const VkPhysicalDeviceMemoryProperties& memory) {
+  std::optional<std::uint32_t> best;
+  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
+    const VkMemoryHeap& heap = memory.memoryHeaps[i];
+    if ((heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) == 0) continue;
+    if (!best.has_value() || heap.size > memory.memoryHeaps[*best].size) best = i;
+  }
+  return best;
+}
+
 void ReadDmaBuf(PhysicalDevice* device) {
   auto info = Structure<VkPhysicalDeviceExternalBufferInfo>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO);
@@ -102,6 +112,7 @@ void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* dev
   if (device->external_fd && extensions.contains(VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME)) {
     ReadDmaBuf(device);
   }
+  device->reads_budget = extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   device->foreign_queue = extensions.contains(VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
 }
 
@@ -196,14 +207,20 @@ bool PhysicalDevice::unified_memory() const {
 }
 
 std::uint64_t PhysicalDevice::memory_bytes() const {
-  std::uint64_t most = 0;
-  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
-    const VkMemoryHeap& heap = memory.memoryHeaps[i];
-    if ((heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0) {
-      most = std::max<std::uint64_t>(most, heap.size);
-    }
-  }
-  return most;
+  const std::optional<std::uint32_t> heap = LargestLocalHeap(memory);
+  return heap.has_value() ? memory.memoryHeaps[*heap].size : 0;
+}
+
+std::uint64_t PhysicalDevice::budget_bytes() const {
+  const std::optional<std::uint32_t> heap = LargestLocalHeap(memory);
+  if (!reads_budget || !heap.has_value()) return memory_bytes();
+  auto budget = Structure<VkPhysicalDeviceMemoryBudgetPropertiesEXT>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT);
+  auto properties = Structure<VkPhysicalDeviceMemoryProperties2>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2);
+  properties.pNext = &budget;
+  vkGetPhysicalDeviceMemoryProperties2(handle, &properties);
+  return std::min<std::uint64_t>(budget.heapBudget[*heap], memory_bytes());
 }
 
 std::string_view DeviceTypeName(VkPhysicalDeviceType type) {

@@ -45,6 +45,7 @@ struct PhysicalDevice {
   bool dma_buf_import = false;
   bool dma_buf_export = false;
   bool foreign_queue = false;  // VK_EXT_queue_family_foreign
+  bool reads_budget = false;   // VK_EXT_memory_budget
   bool packed_dot = false;     // KernelNeeds::kPackedDot
   bool matrix = false;         // KernelNeeds::kMatrix
   // The size that kernels with needs are compiled for; 0: the driver chooses.
@@ -55,6 +56,9 @@ struct PhysicalDevice {
   // Memory that the processor and the device share: integrated GPUs and software rasterisers.
   bool unified_memory() const;
   std::uint64_t memory_bytes() const;  // the largest device-local heap
+  // What this process may take of that heap now, what it has taken included; all of it where the
+  // driver does not say.
+  std::uint64_t budget_bytes() const;
 };
 
 std::string_view DeviceTypeName(VkPhysicalDeviceType type);  // "integrated", "discrete", ...

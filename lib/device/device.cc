@@ -1,5 +1,7 @@
 #include "lib/device/device.h"
 
+#include <algorithm>
+#include <fstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -16,7 +18,23 @@ std::string LayersName(absl::string_view what, std::int32_t first, std::int32_t 
   return absl::StrCat(what, "s ", first, "-", last - 1);
 }
 
+// The rest belongs to the weights, the page cache and other programs.
+constexpr std::uint64_t kMachineShare = 4;
+constexpr std::uint64_t kMostOfMachine = std::uint64_t{16} << 30;
+
 }  // namespace
+
+MemoryBudget ShareOfMachineMemory() {
+  std::ifstream in("/proc/meminfo");
+  std::string key;
+  std::uint64_t kibibytes = 0;
+  std::string rest;
+  while (in >> key >> kibibytes && std::getline(in, rest)) {
+    if (key == "MemAvailable:")
+      return {std::min(kibibytes * 1024 / kMachineShare, kMostOfMachine), false};
+  }
+  return {};
+}
 
 ResidualLayout MakeResidualLayout(std::int32_t slots, std::int32_t max_tokens,
                                   std::int32_t hidden_size) {

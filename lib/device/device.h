@@ -31,6 +31,16 @@ struct DeviceInfo {
   bool unified_memory = false;  // weights are used where the loader put them
 };
 
+// What a worker may take of memory now, all told.
+struct MemoryBudget {
+  std::uint64_t bytes = 0;
+  // Memory of the device's own: uploaded weights come out of it too. Else it is the machine's, and
+  // a bounded share of what is available there.
+  bool own = false;
+};
+// A quarter of what the machine says is available, at most 16 GiB.
+MemoryBudget ShareOfMachineMemory();
+
 // The residual stream between two stages: a ring of slots, each (max_tokens, hidden) float32, rows
 // contiguous, slot s at s * slot_bytes.
 struct ResidualLayout {
@@ -92,6 +102,8 @@ class Device {
   virtual DeviceCounters counters() const = 0;
   // What it imports and exports; it stays the same while the device lives.
   virtual const MemoryDeclaration& memory() const = 0;
+  // Any thread.
+  virtual MemoryBudget memory_budget() const { return ShareOfMachineMemory(); }
 
   virtual absl::StatusOr<std::shared_ptr<const Weights>> Import(
       std::shared_ptr<const Region> region, const ModelConfig& config) = 0;

@@ -36,7 +36,8 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
   flags->Number("micro_batches", &s->micro_batches, 0, 4,
                 "most micro-batches of a step; 0: two where workers alternate (split), else one");
   flags->Number("kv_memory", &s->kv_memory, 0, kMaxKvBytes,
-                "bytes of the KV cache over all layers; 0: 1 GiB, or what one context needs");
+                "bytes of the KV cache over all layers; 0: what weights and scratch leave of a "
+                "GPU's own memory, a quarter of what is available where it is the machine's");
   flags->Number("queue", &s->queue, 1, kMaxQueue,
                 "requests that may wait; further ones are answered 429");
   flags->Text("api_key_file", &s->api_key_file,

@@ -27,7 +27,7 @@ struct GatewaySettings {
   std::int32_t max_sequences = 0;        // 0: the default
   std::int32_t steps_in_flight = 2;
   std::int32_t micro_batches = 0;  // most of a step; 0: by the plan
-  std::uint64_t kv_memory = 0;     // bytes; 0: the default
+  std::uint64_t kv_memory = 0;     // bytes; 0: as devices have it
   std::int32_t queue = 64;
   std::string api_key_file;
   std::vector<std::string> allowed_hosts;

@@ -32,6 +32,9 @@ v1::DeviceDescription DescribeDevice(const Device& device) {
   description.set_driver(info.driver);
   description.set_memory_bytes(info.memory_bytes);
   description.set_unified_memory(info.unified_memory);
+  const MemoryBudget budget = device.memory_budget();
+  description.set_budget_bytes(budget.bytes);
+  description.set_own_memory(budget.own);
   description.set_allocations(counters.allocations);
   description.set_descriptor_writes(counters.descriptor_writes);
   description.set_command_recordings(counters.command_recordings);

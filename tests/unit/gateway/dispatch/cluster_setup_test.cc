@@ -55,6 +55,56 @@ TEST(KvPlan, OneContextIsGrantedUnlessTheLimitIsHard) {
   EXPECT_EQ(PlanKvCache(Config(), request).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(KvPlan, TheWorkerWithTheLeastForItsLayersDecides) {
+  // A context: 64 blocks of 16 KiB in each global layer, 8 in each other.
+  const std::uint64_t global = 16384 * 64;
+  const std::uint64_t window = 16384 * 8;
+  const std::vector<KvWorker> workers = {{"a", 0, 3, 5 * 3 * window},
+                                         {"b", 1, 2, 4 * (global + 2 * window) + 1}};
+  KvPlanRequest request = Request();
+  request.memory_bytes = 1;
+  const absl::StatusOr<KvPlan> plan = PlanKvCacheOver(Config(), request, workers);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->global_blocks, 4 * 64);
+  EXPECT_EQ(plan->window_blocks, 4 * 8);
+  EXPECT_EQ(plan->bytes, 4 * (global + 5 * window));
+}
+
+TEST(KvPlan, AWorkerThatDoesNotHoldOneContextIsNamed) {
+  const std::uint64_t unit = 16384 * (64 + 2 * 8);
+  const absl::Status status =
+      PlanKvCacheOver(Config(), Request(), {{"a", 0, 3, 1 << 30}, {"b", 1, 2, unit - 1}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(),
+            "KV cache: one context of 1024 tokens needs 1 MiB on worker b, which has 1 MiB for it: "
+            "lower --context, or say with --kv_memory how much to take all the same");
+  EXPECT_TRUE(PlanKvCacheOver(Config(), Request(), {{"b", 1, 2, unit}}).ok());
+}
+
+TEST(KvPlan, MemoryOfADevice) {
+  v1::DeviceDescription device;
+  EXPECT_EQ(KvMemoryOf(device, 1 << 20), kDefaultKvMemoryBytes);
+  device.set_budget_bytes(std::uint64_t{32} << 30);
+  // The machine's memory: weights are not in its share.
+  EXPECT_EQ(KvMemoryOf(device, std::uint64_t{15} << 30), std::uint64_t{32} << 30);
+  device.set_own_memory(true);
+  // A sixteenth and half a GiB for scratch.
+  EXPECT_EQ(KvMemoryOf(device, std::uint64_t{15} << 30), (std::uint64_t{29} << 29));
+  EXPECT_EQ(KvMemoryOf(device, std::uint64_t{40} << 30), 0);
+}
+
+TEST(KvPlan, LayersOfAWorker) {
+  const std::vector<PlanWorker> workers = {{"a", WorkerRole::kGpu}, {"b", WorkerRole::kGpu}};
+  const absl::StatusOr<Plan> plan = MakePlan("layers", Config(), workers);
+  ASSERT_TRUE(plan.ok());
+  const KvWorker a = KvLayersOf(*plan, Config(), "a");
+  const KvWorker b = KvLayersOf(*plan, Config(), "b");
+  EXPECT_EQ(a.global_layers, 0);
+  EXPECT_EQ(a.window_layers, 3);
+  EXPECT_EQ(b.global_layers, 1);
+  EXPECT_EQ(b.window_layers, 2);
+}
+
 TEST(KvPlan, TheContextIsNeverLongerThanTheModels) {
   KvPlanRequest request = Request();
   request.context_tokens = 100000;

@@ -365,6 +365,21 @@ TEST_F(ClusterTest, AStrangerAtAWorkersAddressIsNamed) {
   }));
 }
 
+TEST_F(ClusterTest, TheKvCacheIsAsLargeAsTheWorkerWithAttentionHasMemory) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  gpu_->SetBudget(1);
+  npu_->SetBudget(1);
+  StartCluster();
+  ASSERT_TRUE(WaitFor([this] { return cluster_->Status().state == "failed"; }));
+  EXPECT_THAT(cluster_->Status().detail,
+              HasSubstr("KV cache: one context of 256 tokens needs 0 MiB on worker npu0"));
+  // A context of 256 tokens is 16 blocks; four requests run at a time.
+  npu_->SetBudget(1 << 30);
+  ASSERT_TRUE(WaitReady());
+  EXPECT_EQ(npu_->prepared().global_blocks(), 4 * 16);
+}
+
 TEST_F(ClusterTest, StoppingEndsWhatRuns) {
   StartAll();
   gpu_->CloseGate();

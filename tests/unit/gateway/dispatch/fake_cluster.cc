@@ -153,6 +153,11 @@ void FakeWorker::Inject(Fault fault, int in) {
   fault_in_ = in;
 }
 
+void FakeWorker::SetBudget(std::uint64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  budget_bytes_ = bytes;
+}
+
 void FakeWorker::CloseGate() {
   const std::lock_guard<std::mutex> lock(mutex_);
   gate_closed_ = true;
@@ -187,6 +192,7 @@ grpc::Status FakeWorker::Describe(grpc::ServerContext*, const v1::DescribeReques
   description->set_pid(4711);
   description->mutable_device()->set_kind("cpu");
   description->mutable_device()->set_name("fake device");
+  description->mutable_device()->set_budget_bytes(budget_bytes_);
   description->set_fd_socket(name_ + ".fd");
   v1::MemoryAbility* by_pointer = description->mutable_memory()->mutable_host_pointer();
   by_pointer->set_import_bytes(std::uint64_t{1} << 30);

@@ -62,6 +62,8 @@ class FakeWorker final : public v1::Worker::Service {
   ~FakeWorker() override { Kill(); }
 
   void Start();
+  // Memory of the machine that it says its device may take; 0: it does not say.
+  void SetBudget(std::uint64_t bytes);
   // The process is gone: connections break.
   void Kill();
 
@@ -100,6 +102,7 @@ class FakeWorker final : public v1::Worker::Service {
   bool killed_ = false;
   int waiting_ = 0;
   int steps_ = 0;
+  std::uint64_t budget_bytes_ = 0;
   std::optional<Fault> fault_;
   int fault_in_ = 0;
   v1::PrepareRequest prepared_;
