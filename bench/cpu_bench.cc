@@ -1,7 +1,8 @@
-// What the CPU device reaches, beside what its memory can do: matrix-vector products in GB/s
-// (weights read once), prefill and decode of layers of the 1B shape in tokens/s.
+// What the CPU device reaches, beside what its memory can do: products of a large matrix and 1 to
+// 64 rows in GB/s (weights read once), prefill and decode of layers of the 1B shape in tokens/s.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -15,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "benchmark/benchmark.h"
+#include "hwy/aligned_allocator.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/thread_pool.h"
@@ -83,29 +85,42 @@ struct BenchMatrix {
   MatrixView view;
 };
 
-void Matvec(benchmark::State& state, WeightFormat format, bool int8) {
+// The matrix times state.range(0) rows of activations.
+void Product(benchmark::State& state, WeightFormat format, bool int8) {
+  const std::int64_t tokens = state.range(0);
   const BenchMatrix matrix(format);
-  std::vector<float> x(kCols, 0.5f);
-  std::vector<float> out(static_cast<std::size_t>(matrix.view.rows));
-  const auto padded = static_cast<std::size_t>(RoundUp(kCols, kGroupSize * kChunkGroups));
-  std::vector<std::int8_t> plain(padded), split(padded);
-  std::vector<float> scales(padded / 32);
-  std::vector<std::int32_t> sums(padded / 32);
-  const QuantizedRows quantized{
-      plain.data(), split.data(), scales.data(), sums.data(), static_cast<std::int64_t>(padded), 1};
-  QuantizeActivations(x.data(), kCols, 0, quantized);
-  const auto rows = [&](std::int64_t begin, std::int64_t end, int) {
+  const std::vector<float> x(static_cast<std::size_t>(tokens * kCols), 0.5f);
+  std::vector<float> out(static_cast<std::size_t>(tokens * matrix.view.rows));
+  const auto padded = static_cast<std::int64_t>(RoundUp(kCols, kGroupSize * kChunkGroups));
+  const auto quants = static_cast<std::size_t>(tokens * padded);
+  std::vector<std::int8_t> plain(quants), split(quants);
+  std::vector<float> scales(quants / kGroupSize);
+  std::vector<std::int32_t> sums(quants / kGroupSize);
+  const QuantizedRows quantized{plain.data(), split.data(), scales.data(),
+                                sums.data(),  padded,       tokens};
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    QuantizeActivations(x.data() + t * kCols, kCols, t, quantized);
+  }
+  constexpr std::int64_t kFloatTile = kTileRows * kCols * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t scratch = std::max(Int8ScratchBytes(padded), kFloatTile);
+  hwy::AlignedFreeUniquePtr<std::byte[]> tiles =
+      hwy::AllocateAligned<std::byte>(static_cast<std::size_t>(scratch * Threads()));
+  const auto rows = [&](std::int64_t begin, std::int64_t end, int worker) {
+    std::byte* tile = tiles.get() + worker * scratch;
     if (int8)
-      return Int8Product(matrix.view, begin, end, quantized, nullptr, out.data(), matrix.view.rows);
-    FloatProduct(matrix.view, begin, end, {x.data(), kCols, 1}, nullptr, out.data(),
-                 matrix.view.rows);
+      return Int8Product(matrix.view, begin, end, quantized, tile, out.data(), matrix.view.rows);
+    FloatProduct(matrix.view, begin, end, {x.data(), kCols, tokens}, reinterpret_cast<float*>(tile),
+                 out.data(), matrix.view.rows);
   };
   for (auto _ : state) {
     Pool().ParallelFor(matrix.view.rows, 256, std::cref(rows));
     benchmark::ClobberMemory();
   }
   const double bytes = matrix.bytes() * static_cast<double>(state.iterations());
+  const double products = static_cast<double>(matrix.view.rows * kCols * tokens) *
+                          static_cast<double>(state.iterations());
   state.counters["GB/s"] = benchmark::Counter(bytes / 1e9, benchmark::Counter::kIsRate);
+  state.counters["GMAC/s"] = benchmark::Counter(products / 1e9, benchmark::Counter::kIsRate);
   state.counters["of_memory"] =
       benchmark::Counter(bytes / ReadBandwidth(), benchmark::Counter::kIsRate);
 }
@@ -174,7 +189,13 @@ void Register() {
   for (const auto& p : products) {
     const std::string name = p.name;
     const ActivationType activations = p.int8 ? ActivationType::kInt8 : ActivationType::kFloat32;
-    benchmark::RegisterBenchmark(("matvec/" + name).c_str(), Matvec, p.format, p.int8)
+    benchmark::RegisterBenchmark(("product/" + name).c_str(), Product, p.format, p.int8)
+        ->Arg(1)
+        ->Arg(2)
+        ->Arg(4)
+        ->Arg(8)
+        ->Arg(16)
+        ->Arg(64)
         ->MeasureProcessCPUTime()
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);

@@ -4,8 +4,8 @@
     python3 bench/quality/reference.py --endpoint http://127.0.0.1:8080/v1
 
 Sends the token ids of models/demo/reference.json to /v1/completions with echo and logprobs, and prints the largest
-difference of a log-probability over the reference's ten best tokens at each position. For a cluster that serves the
-file as it is or with --quant int8: Q8_0 passes through unchanged. Of the ten, at least eight must be in the answer's
+difference of a log-probability over the reference's ten best tokens at each position. For a cluster with
+--activations=float32 that serves the file as it is or with --quant int8: Q8_0 passes through unchanged. Of the ten, at least eight must be in the answer's
 twenty. Exit code 1 over --bound.
 """
 

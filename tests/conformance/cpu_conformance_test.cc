@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   target.name = "Cpu";
   target.make_device = [] { return tandem::CreateCpuDevice({.threads = 2}); };
   target.int8_activations = true;
+  target.auto_activations = true;
   target.float16_kv = true;
   target.imports = {tandem::HandleKind::kDmaBuf, tandem::HandleKind::kHostPointer};
   target.exports_dma_buf = tandem::LargestDmaBuf() != 0;

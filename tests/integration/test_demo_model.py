@@ -39,23 +39,24 @@ class DemoModelTest(unittest.TestCase):
             whole = cluster.chat(QUESTIONS[0][0], temperature=0, max_tokens=40)
             self.assertEqual("".join(parts), whole["choices"][0]["message"]["content"])
 
-    def run_quality(self, script: str, *arguments: str) -> None:
-        with Cluster(MODEL, npu="cpu", gpu="none", quant="int8") as cluster:
+    def run_quality(self, script: str, *arguments: str, **more: str) -> None:
+        with Cluster(MODEL, npu="cpu", gpu="none", quant="int8", **more) as cluster:
             result = subprocess.run([sys.executable, str(ROOT / "bench/quality" / script), "--endpoint", f"http://{cluster.http}/v1", *arguments],
                                     capture_output=True, text=True, timeout=300)
             self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
             print(result.stdout)
 
     def test_log_probabilities_are_those_of_transformers(self):
-        self.run_quality("reference.py")
+        self.run_quality("reference.py", activations="float32")
 
     def test_scores_on_held_out_prompts(self):
         self.run_quality("run.py", "--limit", "30", "--at-least", "97")
 
-    def test_int8_activations(self):
-        for quant in ("int8", "int4"):
-            with self.subTest(quant=quant):
-                self.ask("npu", quant, activations="int8")
+    def test_other_activations_than_the_default(self):
+        for activations in ("int8", "float32"):
+            for quant in ("int8", "int4"):
+                with self.subTest(activations=activations, quant=quant):
+                    self.ask("npu", quant, activations=activations)
 
 
 def add_tests() -> None:

@@ -16,7 +16,8 @@ class ProductUnit;
 // into the product; a token's answer has the same bits in every batch. With kInt8 (int8 and int4
 // weights only; bf16 is UNIMPLEMENTED) activations are quantised per group of 32 to absmax / 127,
 // groups are summed in integers and combined in one fixed order, so that every instruction set
-// gives the same bits for the product.
+// gives the same bits for the product. kAuto is kInt8 for matrices with int8 and int4 weights and
+// kFloat32 for the others; with both, too, a token's answer has the same bits in every batch.
 //
 // Weights are used where the loader put them. It imports whatever can be mapped: memfds and
 // dma-bufs. It exports dma-bufs where the system makes them (lib/base/dma_buf.h).

@@ -73,7 +73,7 @@ void CpuProducts::Note(absl::Status status) {
 
 void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
   input_ = x;
-  if (activations_ != ActivationType::kInt8) return;
+  if (activations_ == ActivationType::kFloat32) return;
   quantized_.plain = scratch_->quant_plain.as<std::int8_t>();
   quantized_.split = scratch_->quant_split.as<std::int8_t>();
   quantized_.scales = scratch_->quant_scales.as<float>();
@@ -91,7 +91,7 @@ void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_
   const MatrixView& w = *output.weights;
   last_row = std::min(last_row, w.rows);
   if (first_row >= last_row) return;
-  if (activations_ == ActivationType::kInt8) {
+  if (IsQuantized(w.format) && activations_ != ActivationType::kFloat32) {
     auto* tile = scratch_->int8_tiles.as<std::byte>() +
                  worker * Int8ScratchBytes(PaddedCols(scratch_->sizes.quantized));
     return Int8Product(w, first_row, last_row, quantized_, tile, output.out, w.rows);

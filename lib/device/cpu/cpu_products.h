@@ -64,7 +64,7 @@ class CpuProducts {
   const absl::Status& result() const { return result_; }
 
   // x becomes the input of the products that follow: `cols` values of each row, which must stay
-  // until then. Where activations are int8, its quantised form is made too.
+  // until then. Where activations may be int8, its quantised form is made too.
   void SetInput(const FloatRows& x, std::int64_t cols);
 
   struct Output {

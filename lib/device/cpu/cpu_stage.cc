@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -43,8 +44,7 @@ class Resolver {
   // `multiplied`: it enters a product with activations, beyond a look-up of rows.
   absl::Status Matrix(TensorKind kind, std::int32_t layer, bool multiplied, MatrixView* out) const {
     TANDEM_ASSIGN_OR_RETURN(const TensorView view, Find({kind, layer}));
-    const bool quantized = view.format == WeightFormat::kInt8 || view.format == WeightFormat::kInt4;
-    if (multiplied && program_.activations == ActivationType::kInt8 && !quantized) {
+    if (multiplied && program_.activations == ActivationType::kInt8 && !IsQuantized(view.format)) {
       return BadFormat({kind, layer}, view.format, "int8 or int4 (activations are int8)");
     }
     *out = ViewOf(view);
@@ -342,6 +342,24 @@ std::uint64_t CpuStepCopy::bytes() const {
          (logit_rows_.capacity() + global_.size() + window_.size()) * sizeof(std::int32_t);
 }
 
+namespace {
+
+bool MultipliesQuantized(const CpuStage& stage) {
+  const auto any = [](std::initializer_list<const MatrixView*> matrices) {
+    return std::any_of(matrices.begin(), matrices.end(),
+                       [](const MatrixView* w) { return IsQuantized(w->format); });
+  };
+  for (const CpuAttentionHalf& half : stage.attention) {
+    if (any({&half.query, &half.key, &half.value, &half.output})) return true;
+  }
+  for (const CpuFfnHalf& half : stage.ffn) {
+    if (any({&half.gate, &half.up, &half.down})) return true;
+  }
+  return stage.spec.head && any({&stage.embedding});
+}
+
+}  // namespace
+
 absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSpec& program,
                                       const ProgramStage& bound) {
   const StageSpec& spec = bound.spec;
@@ -383,6 +401,9 @@ absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSp
   stage.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
   stage.query_scale = 1.0f / std::sqrt(config.query_pre_attn_scalar);
   AddRope(config, &stage);
+  if (stage.activations == ActivationType::kAuto && !MultipliesQuantized(stage)) {
+    stage.activations = ActivationType::kFloat32;
+  }
   return stage;
 }
 
@@ -425,7 +446,8 @@ CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& pro
     }
     if (stage.spec.head) widest = std::max(widest, sizes.hidden);
   }
-  (program.activations == ActivationType::kInt8 ? sizes.quantized : sizes.tile) = widest;
+  if (program.activations != ActivationType::kFloat32) sizes.quantized = widest;
+  if (program.activations != ActivationType::kInt8) sizes.tile = widest;
   return sizes;
 }
 

@@ -75,8 +75,14 @@ std::int64_t TileByTile(const MatrixView& w, std::int64_t first_row, std::int64_
     PackTile<kInt4>(w, row, tile);
     float* to = out + row;
     std::int64_t t = 0;
+    for (; t + 8 <= x.rows; t += 8) {
+      TileTimesTokens<kInt4, 8>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
+    }
     for (; t + 4 <= x.rows; t += 4) {
       TileTimesTokens<kInt4, 4>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
+    }
+    for (; t + 2 <= x.rows; t += 2) {
+      TileTimesTokens<kInt4, 2>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
     }
     for (; t < x.rows; ++t) {
       TileTimesTokens<kInt4, 1>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);

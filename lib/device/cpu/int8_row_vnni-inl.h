@@ -116,6 +116,15 @@ HWY_INLINE void AddChunk(const std::uint8_t* w, __m512 w_scales, std::int64_t g,
   }
 }
 
+// Rows lie one behind another: what comes so many bytes later is fetched now. Measured: int4 gains
+// an eighth with one token and a quarter with two; int8 rows come in time by themselves.
+constexpr std::int64_t kAhead = 4096;
+HWY_INLINE void PrefetchInt4Chunk(const std::uint8_t* p) {
+  for (std::int64_t line = 0; line < kChunkGroups * 16; line += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(p + line), _MM_HINT_T0);
+  }
+}
+
 // Not inlined: its callers are compiled without VNNI.
 template <bool kInt4, int kTokens>
 HWY_NOINLINE void RowTimesTokens(const std::uint8_t* w, const std::uint16_t* w_scales,
@@ -125,6 +134,7 @@ HWY_NOINLINE void RowTimesTokens(const std::uint8_t* w, const std::uint16_t* w_s
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
   std::int64_t g = 0;
   for (; g + kChunkGroups <= groups; g += kChunkGroups) {
+    if constexpr (kInt4) PrefetchInt4Chunk(w + g * 16 + kAhead);
     const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w_scales + g));
     AddChunk<kInt4, kTokens>(w, _mm512_cvtph_ps(halves), g, kChunkGroups, x, sums);
   }

@@ -22,34 +22,78 @@ struct Int8Tile {
   std::int64_t groups;
 };
 
-// 32 weights of a group in order, as unsigned bytes.
-template <bool kInt4>
-HWY_INLINE __m256i UnsignedGroup(const std::uint8_t* w) {
-  if constexpr (kInt4) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w));
-    const __m128i mask = _mm_set1_epi8(15);
-    return _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask),
-                            _mm_and_si128(bytes, mask));
-  } else {
-    return _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)),
-                            _mm256_set1_epi8(static_cast<char>(0x80)));
+// Of 16 rows with four 32-bit columns each, read by load(row), column k of all rows: lane r of
+// out[k] is row r's.
+template <typename Load>
+HWY_INLINE void TransposeRows(const Load& load, __m512i* out) {
+  __m512i rows[4];
+  for (int e = 0; e < 4; ++e) {
+    // 128-bit lane L holds row 4 L + e.
+    __m512i four = _mm512_castsi128_si512(load(e));
+    four = _mm512_inserti32x4(four, load(4 + e), 1);
+    four = _mm512_inserti32x4(four, load(8 + e), 2);
+    rows[e] = _mm512_inserti32x4(four, load(12 + e), 3);
   }
+  const __m512i low01 = _mm512_unpacklo_epi32(rows[0], rows[1]);
+  const __m512i high01 = _mm512_unpackhi_epi32(rows[0], rows[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(rows[2], rows[3]);
+  const __m512i high23 = _mm512_unpackhi_epi32(rows[2], rows[3]);
+  out[0] = _mm512_unpacklo_epi64(low01, low23);
+  out[1] = _mm512_unpackhi_epi64(low01, low23);
+  out[2] = _mm512_unpacklo_epi64(high01, high23);
+  out[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+// The weights of one group: `values` is row 0's, `stride` bytes lead to the next row's.
+template <bool kInt4>
+HWY_INLINE void PackGroup(const std::uint8_t* values, std::int64_t stride, std::uint8_t* out) {
+  const auto half = [&](std::int64_t offset) {
+    return [=](std::int64_t row) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + row * stride + offset));
+    };
+  };
+  __m512i columns[8];
+  TransposeRows(half(0), columns);
+  if constexpr (kInt4) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    for (int k = 0; k < 4; ++k) {
+      columns[4 + k] = _mm512_and_si512(_mm512_srli_epi16(columns[k], 4), mask);
+      columns[k] = _mm512_and_si512(columns[k], mask);
+    }
+  } else {
+    TransposeRows(half(16), columns + 4);
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+    for (__m512i& column : columns) column = _mm512_xor_si512(column, flip);
+  }
+  for (int k = 0; k < 8; ++k) _mm512_storeu_si512(out + k * 64, columns[k]);
 }
 
 template <bool kInt4>
 HWY_NOINLINE void PackTile(const MatrixView& w, std::int64_t row, const Int8Tile& tile) {
   constexpr std::int64_t kBytes = kInt4 ? 16 : 32;
-  for (std::int64_t r = 0; r < Int8Tile::kRows; ++r) {
-    const std::uint8_t* values = w.values + (row + r) * tile.groups * kBytes;
-    const std::uint16_t* scales = w.scales + (row + r) * tile.groups;
-    for (std::int64_t g = 0; g < tile.groups; ++g) {
-      alignas(32) std::uint32_t columns[8];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(columns),
-                         UnsignedGroup<kInt4>(values + g * kBytes));
-      std::uint8_t* out = tile.weights + g * Int8Tile::kGroupBytes + r * 4;
-      for (int k = 0; k < 8; ++k) std::memcpy(out + k * 64, &columns[k], 4);
-      tile.scales[g * Int8Tile::kRows + r] =
-          _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(scales[g])));
+  const std::int64_t stride = tile.groups * kBytes;
+  const std::uint8_t* values = w.values + row * stride;
+  // The rows that follow in memory are the next tile: they come while this one is used.
+  const std::uint8_t* next = values + Int8Tile::kRows * stride;
+  for (std::int64_t g = 0; g < tile.groups; ++g) {
+    for (std::int64_t line = 0; line < Int8Tile::kRows * kBytes; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(next + g * Int8Tile::kRows * kBytes + line),
+                   _MM_HINT_T1);
+    }
+    PackGroup<kInt4>(values + g * kBytes, stride, tile.weights + g * Int8Tile::kGroupBytes);
+  }
+  const std::uint16_t* scales = w.scales + row * tile.groups;
+  for (std::int64_t g = 0; g < tile.groups; g += 4) {
+    const std::int64_t left = std::min<std::int64_t>(tile.groups - g, 4);
+    const auto mask = static_cast<__mmask8>((1u << left) - 1);
+    const auto four = [&](std::int64_t r) {
+      return _mm_castps_si128(
+          _mm_cvtph_ps(_mm_maskz_loadu_epi16(mask, scales + r * tile.groups + g)));
+    };
+    __m512i of_group[4];
+    TransposeRows(four, of_group);
+    for (std::int64_t i = 0; i < left; ++i) {
+      _mm512_storeu_si512(tile.scales + (g + i) * Int8Tile::kRows, of_group[i]);
     }
   }
 }

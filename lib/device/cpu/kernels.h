@@ -26,6 +26,9 @@ struct MatrixView {
   const std::uint16_t* scales = nullptr;  // (rows, cols / 32) fp16; null for f32 and bf16
 };
 MatrixView ViewOf(const TensorView& tensor);
+inline bool IsQuantized(WeightFormat format) {
+  return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
+}
 
 // Rows of float32 vectors, `stride` floats apart.
 struct FloatRows {
@@ -60,7 +63,7 @@ void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,
 // x_scale * sum to lane g % 16 (two roundings, no fused multiply-add) and the lanes are added as a
 // tree: every instruction set gives the same bits. `scratch`: Int8ScratchBytes(cols), aligned to 64
 // bytes; unused for fewer than kInt8TileTokens rows of x.
-inline constexpr std::int64_t kInt8TileTokens = 12;
+inline constexpr std::int64_t kInt8TileTokens = 3;
 inline constexpr std::int64_t Int8ScratchBytes(std::int64_t cols) { return 18 * cols; }
 void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
                  const QuantizedRows& x, void* scratch, float* out, std::int64_t out_stride);

@@ -157,5 +157,26 @@ TEST(CpuDevice, RefusesInt8ActivationsForBf16Weights) {
   EXPECT_THAT(std::string(runner.status().message()), HasSubstr("bf16"));
 }
 
+// Prompts of one token and of several, with and without scales in the weights.
+TEST(CpuDevice, AutoActivationsAreInt8WhereWeightsAreQuantised) {
+  const auto logits = [](WeightFormat format, ActivationType activations, std::int32_t chunk) {
+    World world;
+    Make(Config(256, 512), format, {.activations = activations}, &world);
+    const std::vector<std::int32_t> prompt = {1, 2, 3, 4, 5};
+    const auto found = world.runner->Prefill(0, prompt, chunk);
+    EXPECT_TRUE(found.ok()) << found.status();
+    return found.value_or(std::vector<float>());
+  };
+  using enum ActivationType;
+  for (const std::int32_t chunk : {1, 5}) {
+    for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+      EXPECT_EQ(logits(format, kAuto, chunk), logits(format, kInt8, chunk));
+      EXPECT_NE(logits(format, kAuto, chunk), logits(format, kFloat32, chunk));
+    }
+    EXPECT_EQ(logits(WeightFormat::kBf16, kAuto, chunk),
+              logits(WeightFormat::kBf16, kFloat32, chunk));
+  }
+}
+
 }  // namespace
 }  // namespace tandem
