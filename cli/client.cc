@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 #include "lib/service/api_keys.h"
@@ -49,7 +50,26 @@ class CancelOn {
   std::thread thread_;
 };
 
+std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
 }  // namespace
+
+absl::Status CheckHealth(const std::string& address, absl::Duration timeout) {
+  namespace health = grpc::health::v1;
+  const std::unique_ptr<health::Health::Stub> stub = health::Health::NewStub(ChannelTo(address));
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  health::HealthCheckResponse response;
+  TANDEM_RETURN_IF_ERROR(FromGrpc(stub->Check(&context, health::HealthCheckRequest(), &response)));
+  if (response.status() == health::HealthCheckResponse::SERVING) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(
+      "it answers ", health::HealthCheckResponse::ServingStatus_Name(response.status())));
+}
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
@@ -64,11 +84,7 @@ absl::StatusOr<std::string> ReadApiKey(const std::string& file) {
 
 GatewayClient::GatewayClient(const std::string& address, std::string api_key)
     : api_key_(std::move(api_key)) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  const std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const std::shared_ptr<grpc::Channel> channel = ChannelTo(address);
   stub_ = v1::Inference::NewStub(channel);
   tracing_ = v1::Tracing::NewStub(channel);
 }

@@ -37,6 +37,10 @@ class GatewayClient {
   std::string api_key_;
 };
 
+// Asks a server of gRPC's health protocol. OK: it serves; UNAVAILABLE: it does not, or does not
+// answer.
+absl::Status CheckHealth(const std::string& address, absl::Duration timeout);
+
 // gRPC status as an Abseil one.
 absl::Status FromGrpc(const grpc::Status& status);
 

@@ -32,7 +32,6 @@ struct ClusterPaths {
   std::string runtime;  // the paths of both
   std::string logs;
 
-  std::string Socket(const std::string& process) const { return runtime + "/" + process + ".sock"; }
   std::string Log(const std::string& process) const { return logs + "/" + process + ".log"; }
   std::string StateFile() const { return runtime + "/state.json"; }
 };

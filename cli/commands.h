@@ -15,7 +15,6 @@ namespace tandem {
 
 int CommandUp(const UpOptions& options, const ClusterPaths& paths, bool detach);
 int CommandDown(const ClusterPaths& paths);
-int CommandStatus(const ClusterPaths& paths, bool json);
 
 // A gateway to talk to; with an empty address the local cluster's.
 struct GatewayAddress {
@@ -25,6 +24,9 @@ struct GatewayAddress {
 
 // The gateway that the flags name, else that of the local cluster.
 absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const GatewayAddress& gateway);
+
+// Of the gateway that is named, or of the local cluster, with its processes.
+int CommandStatus(const ClusterPaths& paths, const GatewayAddress& gateway, bool json);
 
 struct ChatOptions {
   GatewayAddress gateway;
@@ -51,6 +53,9 @@ struct TraceOptions {
 int CommandTrace(const ClusterPaths& paths, const TraceOptions& options);
 
 int CommandDoctor();
+
+// Whether the process at this address says that it serves.
+int CommandHealth(const std::string& address);
 
 // Prints `tandem: error: ...` and gives 1.
 int Fail(const absl::Status& status);

@@ -162,15 +162,20 @@ int CommandDown(const ClusterPaths& paths) {
   return 0;
 }
 
-int CommandStatus(const ClusterPaths& paths, bool json) {
-  const absl::StatusOr<ClusterState> state = ReadState(paths);
-  if (!state.ok()) return Fail(state.status());
-  if (state->grpc.empty()) return Fail(absl::UnavailableError("the gateway does not listen yet"));
-  const absl::StatusOr<std::string> key = ReadApiKey(state->api_key_file);
-  if (!key.ok()) return Fail(key.status());
-  GatewayClient client(state->grpc, *key);
-  const absl::StatusOr<v1::ClusterStatus> status = client.Status(absl::Seconds(5));
-  if (!status.ok()) return Fail(Annotate(status.status(), "gateway at " + state->grpc));
+int CommandStatus(const ClusterPaths& paths, const GatewayAddress& gateway, bool json) {
+  absl::StatusOr<GatewayClient> client = ConnectTo(paths, gateway);
+  if (!client.ok()) return Fail(client.status());
+  // Only a local cluster has processes that somebody here knows.
+  ClusterState state;
+  if (gateway.grpc.empty()) {
+    absl::StatusOr<ClusterState> read = ReadState(paths);
+    if (!read.ok()) return Fail(read.status());
+    state = *std::move(read);
+  } else {
+    state.grpc = gateway.grpc;
+  }
+  const absl::StatusOr<v1::ClusterStatus> status = client->Status(absl::Seconds(5));
+  if (!status.ok()) return Fail(Annotate(status.status(), "gateway at " + state.grpc));
   if (json) {
     std::string text;
     google::protobuf::util::JsonPrintOptions options;
@@ -179,16 +184,27 @@ int CommandStatus(const ClusterPaths& paths, bool json) {
     if (!google::protobuf::util::MessageToJsonString(*status, &text, options).ok()) {
       return Fail(absl::InternalError("the status cannot be printed as JSON"));
     }
-    std::printf("%s\n", WithProcesses(text, *state).dump(1).c_str());
+    std::printf("%s\n",
+                gateway.grpc.empty() ? WithProcesses(text, state).dump(1).c_str() : text.c_str());
     return 0;
   }
-  std::printf("%sprocesses\n", StatusTable(*status).c_str());
-  for (const ClusterState::Process& p : state->processes) {
+  std::printf("%s", StatusTable(*status).c_str());
+  if (!gateway.grpc.empty()) return 0;
+  std::printf("processes\n");
+  for (const ClusterState::Process& p : state.processes) {
     const std::string where = p.pid != 0 ? absl::StrCat("pid ", p.pid) : "restarting";
     std::printf("  %-8s %-12s restarts %u, log %s\n", p.name.c_str(), where.c_str(), p.restarts,
                 p.log.c_str());
   }
-  std::printf("HTTP     %s\ngRPC     %s\n", state->http.c_str(), state->grpc.c_str());
+  std::printf("HTTP     %s\ngRPC     %s\n", state.http.c_str(), state.grpc.c_str());
+  return 0;
+}
+
+int CommandHealth(const std::string& address) {
+  if (address.empty()) return Fail(absl::InvalidArgumentError("expected an address, found none"));
+  const absl::Status status = CheckHealth(address, absl::Seconds(5));
+  if (!status.ok()) return Fail(Annotate(status, address));
+  std::printf("%s: healthy\n", address.c_str());
   return 0;
 }
 

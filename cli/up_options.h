@@ -6,35 +6,16 @@
 
 #include "absl/status/statusor.h"
 #include "cli/cluster_files.h"
+#include "lib/service/cluster_layout.h"
 #include "lib/service/cluster_settings.h"
-#include "lib/service/flags.h"
 
 namespace tandem {
 
-struct WorkerOptions {
-  std::string name;  // "gpu0"
-  WorkerRole role = WorkerRole::kGpu;
-  std::string device;  // gpu: auto or what names a device; npu: cpu or xrt
-  bool operator==(const WorkerOptions&) const = default;
-};
-
 // What `tandem up` starts: the settings of each program, handed on as they are, and which workers
-// there are. Filled from a configuration file, then from flags.
-struct UpOptions {
-  LoaderSettings loader;
-  GatewaySettings gateway;
-  CpuDeviceSettings cpu;
-  VulkanDeviceSettings vulkan;
-  LogSettings log;
-  std::string npu = "none";            // cpu, xrt or none; several with commas
-  std::string gpu = "auto";            // auto, a device, or none; several with commas
-  std::vector<WorkerOptions> workers;  // made from npu and gpu by FinishOptions
+// there are.
+struct UpOptions : ClusterSettings {
+  std::vector<WorkerSpec> workers;  // made from the devices by FinishOptions
 };
-void AddUpFlags(FlagList* flags, UpOptions* options);
-
-// Reads a JSON configuration file: an object with the names of the flags of `tandem up`. Errors
-// name the file and the key or the place.
-absl::Status ApplyConfigFile(const std::string& file, FlagList* flags);
 
 // Makes `workers` and the default plan, makes paths absolute, and checks what can be checked
 // without devices. Errors name the flag.

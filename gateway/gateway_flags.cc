@@ -8,12 +8,14 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/model/plan.h"
+#include "lib/service/cluster_layout.h"
 
 namespace tandem {
 namespace {
 
-// "a=gpu=x,b=npu=y": adds to what earlier flags of the same name gave.
-absl::Status AddWorkers(std::string_view text, std::vector<ClusterWorker>* workers) {
+// "a=gpu=x,b=npu=y"
+absl::Status SetWorkers(std::string_view text, std::vector<ClusterWorker>* workers) {
+  workers->clear();
   for (const absl::string_view entry : absl::StrSplit(AbslView(text), ',')) {
     TANDEM_ASSIGN_OR_RETURN(ClusterWorker worker,
                             ParseWorker(std::string_view(entry.data(), entry.size())));
@@ -47,21 +49,39 @@ absl::Status SetLimits(const GatewaySettings& settings, StepLimits* limits) {
 
 void AddFlags(FlagList* list, GatewayFlags* flags) {
   AddGatewayFlags(list, &flags->settings);
+  AddDeviceFlags(list, &flags->devices);
+  AddLogFlags(list, &flags->log);
+  list->Section("This process", FlagScope::kProcess);
+  list->Path("run_folder", &flags->run_folder,
+             "where the cluster's processes find each other, when --loader and --worker are not "
+             "given: their sockets have the names of the workers that --npu and --gpu ask for");
   list->Text("loader", &flags->loader, "gRPC address of the loader");
   list->Custom(
-      "worker", [flags](std::string_view text) { return AddWorkers(text, &flags->workers); },
+      "worker", [flags](std::string_view text) { return SetWorkers(text, &flags->workers); },
       [] { return std::string(); }, "name=role=address of a worker; repeatable, or with commas");
-  list->Text("ready_file", &flags->ready_file,
+  list->Path("ready_file", &flags->ready_file,
              "written once the ports are open: JSON with the addresses {\"http\", \"grpc\"}");
-  AddLogFlags(list, &flags->log);
+}
+
+absl::Status FindCluster(GatewayFlags* flags) {
+  if (!flags->run_folder.empty()) {
+    const RunFolder folder{flags->run_folder};
+    if (flags->loader.empty()) flags->loader = folder.Address("loader");
+    if (flags->workers.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(const std::vector<WorkerSpec> workers, WorkersOf(flags->devices));
+      for (const WorkerSpec& worker : workers)
+        flags->workers.push_back({worker.name, worker.role, folder.Address(worker.name)});
+    }
+  }
+  if (flags->loader.empty())
+    return absl::InvalidArgumentError("--loader: expected the loader's gRPC address, found none");
+  if (flags->workers.empty())
+    return absl::InvalidArgumentError("--worker: expected at least one name=role=address");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ClusterOptions> MakeClusterOptions(const GatewayFlags& flags) {
   const GatewaySettings& settings = flags.settings;
-  if (flags.loader.empty())
-    return absl::InvalidArgumentError("--loader: expected the loader's gRPC address, found none");
-  if (flags.workers.empty())
-    return absl::InvalidArgumentError("--worker: expected at least one name=role=address");
   ClusterOptions options;
   options.loader_address = flags.loader;
   options.workers = flags.workers;

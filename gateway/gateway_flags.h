@@ -15,12 +15,17 @@ namespace tandem {
 // only the one who starts the cluster's processes knows.
 struct GatewayFlags {
   GatewaySettings settings;
+  DeviceSettings devices;
   LogSettings log;
+  std::string run_folder;
   std::string loader;
   std::vector<ClusterWorker> workers;
   std::string ready_file;
 };
 void AddFlags(FlagList* list, GatewayFlags* flags);
+
+// Fills in where loader and workers are, from the run folder, and checks that they are known.
+absl::Status FindCluster(GatewayFlags* flags);
 
 // The cluster that the flags describe. Checks what can be checked without it; errors name the flag.
 absl::StatusOr<ClusterOptions> MakeClusterOptions(const GatewayFlags& flags);

@@ -193,6 +193,7 @@ int Run(GatewayFlags flags) {
   PrepareProcess("gateway", flags.log.level);
   absl::StatusOr<StopSignals> signals = StopSignals::Catch();
   absl::Status status = signals.status();
+  if (status.ok()) status = FindCluster(&flags);
   if (status.ok()) status = Gateway(std::move(flags), *std::move(signals)).Run();
   return status.ok() ? 0 : FailStart(kProgram, status);
 }
@@ -206,5 +207,5 @@ int main(int argc, char** argv) {
   tandem::AddFlags(&list, &flags);
   return tandem::RunProgram(
       {tandem::kProgram, "the public ports of a cluster: the OpenAI API over HTTP, and gRPC"}, argc,
-      argv, &list, [&] { return tandem::Run(std::move(flags)); });
+      argv, list, [&] { return tandem::Run(std::move(flags)); });
 }

@@ -21,6 +21,7 @@
 #include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/thread_pool.h"
+#include "lib/service/cluster_layout.h"
 #include "lib/service/cluster_settings.h"
 #include "lib/service/process.h"
 #include "loader/pack/model_packer.h"
@@ -38,6 +39,8 @@ struct LoaderFlags {
   LoaderSettings settings;
   LogSettings log;
   CpuDeviceSettings cpu;  // here: the threads that read and pack
+  DeviceSettings devices;
+  std::string run_folder;
   std::string listen;
   std::string region_socket;
   std::string adopt_from;
@@ -47,13 +50,26 @@ struct LoaderFlags {
 
 int Fail(const absl::Status& status) { return FailStart(kProgram, status); }
 
-absl::Status CheckFlags(const LoaderFlags& flags) {
-  if (flags.settings.model.empty())
+// Fills in the sockets, from the run folder, and checks that everything needed is there.
+absl::Status FinishFlags(LoaderFlags* flags) {
+  if (flags->settings.model.empty())
     return absl::InvalidArgumentError("--model: expected a file or folder, found nothing");
-  if (flags.check) return absl::OkStatus();
-  if (flags.listen.empty())
+  if (flags->check) return absl::OkStatus();
+  if (!flags->run_folder.empty()) {
+    const RunFolder folder{flags->run_folder};
+    if (flags->listen.empty()) flags->listen = folder.Address("loader");
+    if (flags->region_socket.empty()) flags->region_socket = folder.RegionSocket();
+    if (flags->adopt_from.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(const std::vector<WorkerSpec> workers, WorkersOf(flags->devices));
+      for (const WorkerSpec& worker : workers) {
+        absl::StrAppend(&flags->adopt_from, flags->adopt_from.empty() ? "" : ",",
+                        folder.DescriptorSocket(worker.name));
+      }
+    }
+  }
+  if (flags->listen.empty())
     return absl::InvalidArgumentError("--listen: expected an address, found nothing");
-  if (flags.region_socket.empty())
+  if (flags->region_socket.empty())
     return absl::InvalidArgumentError("--region_socket: expected a path, found nothing");
   return absl::OkStatus();
 }
@@ -161,11 +177,11 @@ int Serve(LoaderServer& server, LoadThread& load, const StopSignals& signals) {
   }
 }
 
-int Run(const LoaderFlags& flags) {
+int Run(LoaderFlags flags) {
   PrepareProcess("loader", flags.log.level);
   const absl::StatusOr<StopSignals> signals = StopSignals::Catch();
   if (!signals.ok()) return Fail(signals.status());
-  if (const absl::Status status = CheckFlags(flags); !status.ok()) return Fail(status);
+  if (const absl::Status status = FinishFlags(&flags); !status.ok()) return Fail(status);
   const int threads = flags.cpu.threads > 0
                           ? flags.cpu.threads
                           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -198,20 +214,26 @@ int Main(int argc, char** argv) {
   LoaderFlags flags;
   FlagList list;
   AddLoaderFlags(&list, &flags.settings);
+  AddDeviceFlags(&list, &flags.devices);
+  AddCpuDeviceFlags(&list, &flags.cpu);
+  AddLogFlags(&list, &flags.log);
+  list.Section("This process", FlagScope::kProcess);
+  list.Path("run_folder", &flags.run_folder,
+            "where the cluster's processes find each other: the sockets that are not named below "
+            "stand in it");
   list.Text("listen", &flags.listen,
             "where gRPC listens: unix:/path or a loopback address (port 0: any free one)");
-  list.Text("region_socket", &flags.region_socket,
+  list.Path("region_socket", &flags.region_socket,
             "path of the Unix socket that hands out the regions' descriptors");
   list.Text("adopt_from", &flags.adopt_from,
             "descriptor sockets of workers, separated by commas: regions of this model that they "
             "still have mapped are taken back instead of packed anew");
-  list.Text("ready_file", &flags.ready_file,
+  list.Path("ready_file", &flags.ready_file,
             "gets the address, whole or not at all, once the loader listens");
-  AddCpuDeviceFlags(&list, &flags.cpu);
-  AddLogFlags(&list, &flags.log);
+  list.Section("This process", FlagScope::kCommandLine);
   list.Switch("check", &flags.check, "read and check the whole model, print a summary and end");
   return RunProgram({kProgram, "reads a Gemma 3 model and holds its weights in shared memory"},
-                    argc, argv, &list, [&] { return Run(flags); });
+                    argc, argv, list, [&] { return Run(flags); });
 }
 
 }  // namespace

@@ -12,9 +12,19 @@ constexpr std::int32_t kMaxQueue = 1 << 20;
 }  // namespace
 
 void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
+  flags->Section("Ports and access");
   flags->Text("http", &s->http,
               "where the OpenAI API listens: host:port (port 0: any free one) or unix:/path");
   flags->Text("grpc", &s->grpc, "where the gRPC API listens: host:port or unix:/path");
+  flags->Path("api_key_file", &s->api_key_file,
+              "file with the API keys that clients must show, one a line; needed to listen on "
+              "addresses that other machines reach");
+  flags->Texts("allowed_hosts", &s->allowed_hosts,
+               "names under which HTTP clients may ask, besides addresses, localhost and the name "
+               "in --http; with commas; *: any");
+  flags->Text("model_id", &s->model_id,
+              "what the APIs call the model; without it: the model's own name");
+  flags->Section("Placement of the work");
   flags->Text("plan", &s->plan,
               "gpu, npu, split or layers[:COUNT,COUNT...]; without it: split with both devices, "
               "else the one there is");
@@ -23,31 +33,25 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                  "(without it: all of them)");
   flags->Choice("activations", &s->activations,
                 "activations in products with int8 and int4 weights; auto: as suits each device");
-  flags->Choice("kv_type", &s->kv_type, "keys and values in the cache");
-  flags->Number("context", &s->context, 0, kMaxContextTokens,
-                "tokens of prompt and answer together, at most what the model was trained for; 0: "
-                "8192, or less where the model has less");
-  flags->Number("max_tokens_per_step", &s->max_tokens_per_step, 0, kMaxStepTokens,
-                "tokens that one step computes; 0: 512");
-  flags->Number("max_sequences", &s->max_sequences, 0, kMaxStepSequences,
-                "requests that run at a time; 0: 32");
   flags->Number("steps_in_flight", &s->steps_in_flight, 1, 4,
                 "steps that are sent before the first one's results are back");
   flags->Number("micro_batches", &s->micro_batches, 0, 4,
                 "most micro-batches of a step; 0: two where workers alternate (split), else one");
-  flags->Number("kv_memory", &s->kv_memory, 0, kMaxKvBytes,
-                "bytes of the KV cache over all layers; 0: what weights and scratch leave of a "
-                "GPU's own memory, a quarter of what is available where it is the machine's");
+  flags->Section("Memory and limits");
+  flags->Number("context", &s->context, 0, kMaxContextTokens,
+                "tokens of prompt and answer together, at most what the model was trained for; 0: "
+                "8192, or less where the model has less");
+  flags->Bytes("kv_memory", &s->kv_memory, 0, kMaxKvBytes,
+               "memory of the KV cache over all layers; 0: what weights and scratch leave of a "
+               "GPU's own memory, a quarter of what is available where it is the machine's");
+  flags->Choice("kv_type", &s->kv_type, "keys and values in the cache");
+  flags->Number("max_tokens_per_step", &s->max_tokens_per_step, 0, kMaxStepTokens,
+                "tokens that one step computes; 0: 512");
+  flags->Number("max_sequences", &s->max_sequences, 0, kMaxStepSequences,
+                "requests that run at a time; 0: 32");
   flags->Number("queue", &s->queue, 1, kMaxQueue,
                 "requests that may wait; further ones are answered 429");
-  flags->Text("api_key_file", &s->api_key_file,
-              "file with the API keys that clients must show, one a line; needed to listen on "
-              "addresses that other machines reach");
-  flags->Texts("allowed_hosts", &s->allowed_hosts,
-               "names under which HTTP clients may ask, besides addresses, localhost and the name "
-               "in --http; with commas; *: any");
-  flags->Text("model_id", &s->model_id,
-              "what the APIs call the model; without it: the model's own name");
+  flags->Section("Times");
   flags->Time("start_timeout", &s->start_timeout, "how long the loader may take to answer at all");
   flags->Time("recovery_timeout", &s->recovery_timeout,
               "how long running requests wait for a lost worker");
@@ -56,24 +60,48 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
 }
 
 void AddLoaderFlags(FlagList* flags, LoaderSettings* s) {
-  flags->Text("model", &s->model,
+  flags->Section("Model");
+  flags->Path("model", &s->model,
               "GGUF file, safetensors file or folder, or Hugging Face cache folder");
   flags->Choice("quant", &s->quant, "weights in memory");
 }
 
+void AddDeviceFlags(FlagList* flags, DeviceSettings* s) {
+  flags->Section("Devices");
+  flags->Text("npu", &s->npu,
+              "what the npu-worker runs on: xrt (the NPU), cpu (the CPU device, by name only) or "
+              "none; several with commas");
+  flags->Text("gpu", &s->gpu,
+              "Vulkan device: auto (a GPU), a part of a device's name or its number (tandem doctor "
+              "shows both; a software driver such as llvmpipe runs only where it is named), or "
+              "none; several with commas");
+}
+
 void AddCpuDeviceFlags(FlagList* flags, CpuDeviceSettings* s) {
+  flags->Section("Devices");
   flags->Number("threads", &s->threads, 0, kMaxThreads,
                 "threads of the CPU device; 0: one for each processor");
 }
 
 void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* s) {
+  flags->Section("Devices");
   flags->Choice("gpu_weights", &s->weights,
                 "how a GPU with unified memory takes weights (upload: where its driver refuses "
                 "zero-copy)");
 }
 
 void AddLogFlags(FlagList* flags, LogSettings* s) {
+  flags->Section("Logs");
   flags->Choice("log_level", &s->level, "least important lines that are logged");
+}
+
+void AddClusterFlags(FlagList* flags, ClusterSettings* s) {
+  AddLoaderFlags(flags, &s->loader);
+  AddDeviceFlags(flags, &s->devices);
+  AddCpuDeviceFlags(flags, &s->cpu);
+  AddVulkanDeviceFlags(flags, &s->vulkan);
+  AddGatewayFlags(flags, &s->gateway);
+  AddLogFlags(flags, &s->log);
 }
 
 }  // namespace tandem

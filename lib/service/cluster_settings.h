@@ -11,9 +11,10 @@
 
 namespace tandem {
 
-// The settings that a program of the cluster takes from a person, be it on its own command line or
-// on that of `tandem up`, which hands them on. Each struct has one list of flags; a new setting is
-// a field, a line in that list, and its use.
+// The settings of a cluster: the keys of its configuration file. A program reads those of the
+// structs that it uses from the file, the environment and its own command line, or is handed them
+// by `tandem up`. Each struct has one list of flags; a new setting is a field, a line in that list,
+// and its use.
 
 struct GatewaySettings {
   std::string http = "127.0.0.1:8080";
@@ -44,6 +45,13 @@ struct LoaderSettings {
 };
 void AddLoaderFlags(FlagList* flags, LoaderSettings* settings);
 
+// Which workers there are, and what they run on.
+struct DeviceSettings {
+  std::string npu = "none";  // cpu, xrt or none; several with commas
+  std::string gpu = "auto";  // auto, a device, or none; several with commas
+};
+void AddDeviceFlags(FlagList* flags, DeviceSettings* settings);
+
 struct CpuDeviceSettings {
   std::int32_t threads = 0;  // 0: all processors
 };
@@ -58,5 +66,16 @@ struct LogSettings {
   LogLevel level = LogLevel::kInfo;
 };
 void AddLogFlags(FlagList* flags, LogSettings* settings);
+
+// All of them.
+struct ClusterSettings {
+  LoaderSettings loader;
+  DeviceSettings devices;
+  GatewaySettings gateway;
+  CpuDeviceSettings cpu;
+  VulkanDeviceSettings vulkan;
+  LogSettings log;
+};
+void AddClusterFlags(FlagList* flags, ClusterSettings* settings);
 
 }  // namespace tandem

@@ -8,13 +8,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <utility>
 #include <vector>
 
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
-#include "lib/base/version.h"
+#include "lib/service/command_line.h"
 
 namespace tandem {
 namespace {
@@ -39,34 +38,17 @@ bool Readable(int fd, int timeout_ms) {
 
 }  // namespace
 
-int RunProgram(const ProgramInfo& program, int argc, char** argv, FlagList* flags,
+int RunProgram(const ProgramInfo& program, int argc, char** argv, const FlagList& flags,
                const std::function<int()>& run) {
-  bool help = false;
-  bool version = false;
-  flags->Switch("help", &help, "print this and end");
-  flags->Switch("version", &version, "print the version and end");
-  const absl::StatusOr<std::vector<std::string>> words =
-      flags->Parse(std::vector<std::string>(argv + 1, argv + argc));
-  if (!words.ok()) return FailStart(program.name, words.status());
-  if (help) {
-    std::printf("%s: %s\n\n%s", program.name.c_str(), program.summary.c_str(),
-                flags->Help().c_str());
-    return 0;
-  }
-  if (version) {
-    std::printf("%s %s\n", program.name.c_str(), kVersion);
-    return 0;
-  }
-  if (!words->empty()) {
-    return FailStart(program.name, absl::InvalidArgumentError(
-                                       Cat("expected flags only, found '", words->front(), "'")));
-  }
-  return run();
+  Command command{.name = program.name, .summary = program.summary};
+  command.flags = flags;
+  command.reads_config = true;
+  command.run = run;
+  return RunCommandLine(&command, std::vector<std::string>(argv + 1, argv + argc));
 }
 
 int FailStart(std::string_view program, const absl::Status& status) {
-  const std::string line = Cat(program, ": error: ", status.message(), "\n");
-  std::fputs(line.c_str(), stderr);
+  PrintError(program, status);
   return kExitBadStart;
 }
 

@@ -25,10 +25,11 @@ struct ProgramInfo {
   std::string summary;  // one line for --help
 };
 
-// Reads the command line into `flags`, with --help and --version beside them, and calls `run` when
-// there is something to run. Gives the exit code: that of `run`; 0 after --help and --version;
-// kExitBadStart with one line on standard error after a bad command line.
-int RunProgram(const ProgramInfo& program, int argc, char** argv, FlagList* flags,
+// Reads the configuration file, the environment and the command line into `flags` (command_line.h)
+// and calls `run` when there is something to run. Gives the exit code: that of `run`; 0 after
+// --help, --man and --version; kExitBadStart with one line on standard error after a bad command
+// line.
+int RunProgram(const ProgramInfo& program, int argc, char** argv, const FlagList& flags,
                const std::function<int()>& run);
 
 // Prints "NAME: error: MESSAGE" and gives kExitBadStart. The line begins nothing else.

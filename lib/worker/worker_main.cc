@@ -12,6 +12,7 @@
 
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/service/cluster_layout.h"
 #include "lib/service/listen_address.h"
 #include "lib/service/process.h"
 #include "lib/worker/inline_edge.h"
@@ -28,6 +29,8 @@ struct WorkerFlags {
   WorkerRole role = WorkerRole::kGpu;
   std::string name;
   std::string device;
+  DeviceSettings devices;
+  std::string run_folder;
   std::string listen;
   std::string fd_socket;
   std::string ready_file;
@@ -113,9 +116,29 @@ absl::Status Serve(const WorkerFlags& flags, ListenAddress address, const StopSi
   return absl::OkStatus();
 }
 
-absl::Status Run(const WorkerProgram& program, const WorkerFlags& flags) {
+// Fills in the device and the sockets by the worker's name, from the settings of the cluster.
+absl::Status FindPlace(WorkerFlags* flags) {
+  if (flags->run_folder.empty()) return absl::OkStatus();
+  const RunFolder folder{flags->run_folder};
+  if (flags->listen.empty()) flags->listen = folder.Address(flags->name);
+  if (flags->fd_socket.empty()) flags->fd_socket = folder.DescriptorSocket(flags->name);
+  if (!flags->device.empty()) return absl::OkStatus();
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<WorkerSpec> workers, WorkersOf(flags->devices));
+  std::string names;
+  for (const WorkerSpec& worker : workers) {
+    if (worker.name == flags->name && worker.role == flags->role) flags->device = worker.device;
+    if (worker.role == flags->role) names += Cat(names.empty() ? "" : ", ", worker.name);
+  }
+  if (!flags->device.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(Cat("--name: expected a worker that --", NameOf(flags->role),
+                                        " asks for (", names.empty() ? "it asks for none" : names,
+                                        "), found '", flags->name, "'"));
+}
+
+absl::Status Run(const WorkerProgram& program, WorkerFlags flags) {
   PrepareProcess(Cat(NameOf(program.role), "-worker"), flags.log.level);
   TANDEM_ASSIGN_OR_RETURN(const StopSignals signals, StopSignals::Catch());
+  TANDEM_RETURN_IF_ERROR(FindPlace(&flags));
   if (flags.device.empty())
     return absl::InvalidArgumentError(
         "--device: expected the device to use, found none (it is never chosen silently)");
@@ -133,16 +156,22 @@ int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
   flags.role = program.role;
   flags.name = Cat(NameOf(program.role), "0");
   FlagList list;
-  list.Text("device", &flags.device, program.devices);
-  list.Text("listen", &flags.listen, "unix:/path or a loopback host:port (port 0: any free one)");
-  list.Text("name", &flags.name, "as plans and logs call this worker");
-  list.Text("fd_socket", &flags.fd_socket,
-            "Unix socket where other workers fetch the memory of edges");
-  list.Text("ready_file", &flags.ready_file, "gets the address once the worker serves");
+  AddDeviceFlags(&list, &flags.devices);
   if (program.flags) program.flags(&list);
   AddLogFlags(&list, &flags.log);
+  list.Section("This process", FlagScope::kProcess);
+  list.Text("name", &flags.name, "as plans and logs call this worker");
+  list.Path("run_folder", &flags.run_folder,
+            "where the cluster's processes find each other: the sockets that are not named below "
+            "stand in it, and --npu and --gpu say the device of the worker of this name");
+  list.Text("device", &flags.device, program.devices);
+  list.Text("listen", &flags.listen, "unix:/path or a loopback host:port (port 0: any free one)");
+  list.Path("fd_socket", &flags.fd_socket,
+            "Unix socket where other workers fetch the memory of edges");
+  list.Path("ready_file", &flags.ready_file, "gets the address once the worker serves");
+  list.Section("This process", FlagScope::kCommandLine);
   list.Switch("list_devices", &flags.list_devices, "print the devices of this machine and end");
-  return RunProgram({program.name, program.summary}, argc, argv, &list, [&] {
+  return RunProgram({program.name, program.summary}, argc, argv, list, [&] {
     if (flags.list_devices) return program.list_devices();
     const absl::Status status = Run(program, flags);
     return status.ok() ? 0 : FailStart(program.name, status);

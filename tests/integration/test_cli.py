@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -12,6 +13,9 @@ import sys
 import tempfile
 import time
 import unittest
+
+import jsonschema
+import yaml
 
 from cluster import BIN, GOLDEN, Cluster, greedy
 
@@ -168,13 +172,105 @@ class CliTest(unittest.TestCase):
         c = Cluster(TINY)
         self.assertRegex(c.tandem("version").stdout, r"^tandem \d+\.\d+\.\d+\n$")
         self.assertIn("tandem up --model PATH", c.tandem("--help").stdout)
-        self.assertIn("--model", c.tandem("up", "--help").stdout)
+        help_of_up = c.tandem("up", "--help").stdout
+        for expected in ("--model", "Examples:", "Memory and limits:", "--kv_memory=BYTES", "--max_tokens_per_step=N", "--queue=N"):
+            self.assertIn(expected, help_of_up)
+        self.assertNotIn("--queue", c.tandem("down", "--help").stdout)
         self.assertIn("--context: expected a value", c.tandem("up", "--context").stderr)
         self.assertIn("unknown flag", c.tandem("down", "--model=x").stderr)
         self.assertEqual(c.tandem("fly").returncode, 1)
         self.assertIn("unknown command 'fly'", c.tandem("fly").stderr)
+        self.assertIn("did you mean 'status'?", c.tandem("staus").stderr)
         self.assertIn("expected a command", c.tandem().stderr)
         self.assertNotEqual(c.tandem("up", "--no_such_flag").returncode, 0)
+
+    def test_settings_from_everywhere_reach_the_processes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "tandem.yaml"
+            file.write_text("gpu: none\nnpu: xrt\nqueue: 3\nkv_memory: 64MiB\nmax_sequences: 5\ncontext: 64\n")
+            c = Cluster(TINY, config=file, npu="cpu", max_tokens_per_step=16)
+            c.environment |= {"TANDEM_QUEUE": "4", "TANDEM_CONTEXT": "32"}
+            with c:
+                command = pathlib.Path(f"/proc/{c.pids['gateway']}/cmdline").read_text().split("\0")
+                for expected in ("--queue=4", f"--kv_memory={64 << 20}", "--max_sequences=5", "--context=32", "--max_tokens_per_step=16"):
+                    self.assertIn(expected, command)
+                self.assertEqual(c.tandem("health", f"unix:{c.folder}/tandem/default/npu0.sock").returncode, 0)
+                self.assertEqual(c.tandem("health", c.grpc).returncode, 0)
+                self.assertEqual(json.loads(c.tandem("status", "--json", f"--grpc={c.grpc}").stdout)["state"], "ready")
+            self.assertEqual(c.tandem("health", c.grpc).returncode, 1)
+
+    def test_the_schema_says_what_the_program_says(self):
+        validator = jsonschema.Draft7Validator(json.loads(Cluster(TINY).tandem("config", "schema").stdout))
+        good = ["", "model: m\nkv_memory: 2GiB\n", "kv_memory: 5\nqueue: 1\n", "gpu: 0\n", "edge_kinds: [inline, dma-buf]\n", "recovery_timeout: 1m30s\n",
+                "log_level: \"off\"\n", "allowed_hosts: a,b\n", "model: '123'\n"]
+        bad = ["contxt: 1\n", "context: '4096'\n", "context: -1\n", "context: 1.5\n", "plan: [x]\n", "queue: 0\n", "kv_type: off\n", "kv_memory: 2GB\n",
+               "kv_memory: -1\n", "quant: int3\n", "http:\n", "edge_kinds: []\n", "edge_kinds: [pigeon]\n", "recovery_timeout: soon\n", "recovery_timeout: 5\n",
+               "quant: {a: b}\n", "[]\n", "model: ''\n"]
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "tandem.yaml"
+            for text, expected in [(t, True) for t in good] + [(t, False) for t in bad]:
+                file.write_text(text)
+                result = Cluster(TINY).tandem("config", "check", str(file))
+                self.assertEqual(result.returncode == 0, expected, (text, result.stderr))
+                value = yaml.safe_load(text)
+                self.assertEqual(validator.is_valid({} if value is None else value), expected, text)
+
+    def test_what_config_show_prints_can_be_read_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "tandem.yaml"
+            c = Cluster(TINY)
+            shown = c.tandem("config", "show", "--queue=7", "--edge_kinds=inline", "--log_level=off", "--gpu=0", "--kv_memory=1GiB")
+            self.assertEqual(shown.returncode, 0, shown.stderr)
+            file.write_text(shown.stdout)
+            again = json.loads(c.tandem("config", "show", f"--config={file}", "--json", "--changed").stdout)
+            self.assertEqual({name: setting["value"] for name, setting in again.items()},
+                             {"queue": 7, "edge_kinds": ["inline"], "log_level": "off", "gpu": "0", "kv_memory": 1 << 30})
+            self.assertRegex(again["queue"]["source"], rf"^{file}:\d+$")
+
+    def complete_in_bash(self, script: str, line: str) -> list[str]:
+        """What the completion of a line gives, as bash itself splits it."""
+        code = f"""{script}
+COMP_LINE={shlex.quote(line)}; COMP_POINT=${{#COMP_LINE}}
+COMP_WORDS=({line.replace('=', ' = ') if not line.endswith(' ') else line + '""'}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_tandem; printf '%s\\n' "${{COMPREPLY[@]}}" """
+        result = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
+        self.assertEqual(result.stderr, "")
+        return result.stdout.split()
+
+    def test_completion(self):
+        c = Cluster(TINY)
+        script = c.tandem("completion", "bash").stdout
+        self.assertEqual(self.complete_in_bash(script, "tandem sta"), ["status"])
+        self.assertEqual(self.complete_in_bash(script, "tandem config "), ["check", "show", "schema"])
+        self.assertEqual(self.complete_in_bash(script, "tandem up --max_"), ["--max_tokens_per_step=", "--max_sequences="])
+        self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type=float1"), ["float16"])
+        self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type "), ["float32", "float16"])
+        self.assertEqual(self.complete_in_bash(script, "tandem completion z"), ["zsh"])
+        self.assertEqual(self.complete_in_bash(script, "tandem up --model /etc/hostn"), ["/etc/hostname"])
+        for shell, check in (("zsh", ["zsh", "-n"]), ("fish", ["fish", "--no-execute"])):
+            script = c.tandem("completion", shell).stdout
+            self.assertIn("max_tokens_per_step", script)
+            if shutil.which(shell) is None:
+                continue
+            result = subprocess.run([*check, "/dev/stdin"], input=script, capture_output=True, text=True)
+            self.assertEqual((result.returncode, result.stderr), (0, ""), shell)
+        if shutil.which("fish") is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                (pathlib.Path(folder) / "tandem.fish").write_text(c.tandem("completion", "fish").stdout)
+                result = subprocess.run(["fish", "--no-config", "-c", f"source {folder}/tandem.fish; complete -C 'tandem config '"],
+                                        env=c.environment | {"HOME": folder}, capture_output=True, text=True)
+                for expected in ("check", "show", "schema"):
+                    self.assertIn(expected, result.stdout, result.stderr)
+        self.assertIn("expected one of bash, zsh, fish, found 'csh'", c.tandem("completion", "csh").stderr)
+
+    def test_manual_pages(self):
+        with tempfile.TemporaryDirectory() as folder:
+            c = Cluster(TINY)
+            self.assertEqual(c.tandem("manuals", folder).returncode, 0)
+            pages = {page.name for page in pathlib.Path(folder).iterdir()}
+            self.assertLessEqual({"tandem.1", "tandem-up.1", "tandem-config-show.1", "tandem-chat.1"}, pages)
+            self.assertEqual(c.tandem("up", "--man").stdout, (pathlib.Path(folder) / "tandem-up.1").read_text())
+            self.assertIn("cannot be written", c.tandem("manuals", folder + "/none").stderr)
 
     def test_doctor(self):
         result = Cluster(TINY).tandem("doctor")
@@ -304,10 +400,14 @@ class StartErrorTest(unittest.TestCase):
     def test_configuration_files(self):
         self.assertIn("--config: '/no/such/file' cannot be read: No such file", self.start(TINY, config="/no/such/file"))
         with tempfile.NamedTemporaryFile("w") as broken:
-            broken.write('{\n "npu": "cpu",\n "gpu": none\n}')
+            broken.write('{\n "npu": "cpu",\n "gpu" none\n}')
             broken.flush()
-            line = self.start(TINY, config=broken.name)
-            self.assertIn(f"--config: '{broken.name}': expected JSON, found a parse error at line 3", line)
+            self.assertIn(f"--config: {broken.name}:3: expected YAML: ", self.start(TINY, config=broken.name))
+        with tempfile.NamedTemporaryFile("w") as misspelt:
+            misspelt.write("npu: cpu\ngpu: none\nmax_sequence: 3\n")
+            misspelt.flush()
+            self.assertIn(f"--config: {misspelt.name}:3: unknown key 'max_sequence'; did you mean 'max_sequences'?",
+                          self.start(TINY, config=misspelt.name))
 
     def test_no_npu_in_this_build(self):
         self.assertIn("XRT", self.start(TINY, npu="xrt", gpu="none"))

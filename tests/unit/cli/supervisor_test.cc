@@ -35,8 +35,8 @@ class SupervisorTest : public ::testing::Test {
     ::setenv("XDG_STATE_HOME", folder_.c_str(), 1);
     paths_ = *PathsOf("test");
     options_.loader.model = "/proc/self/exe";
-    options_.npu = "cpu";
-    options_.gpu = "none";
+    options_.devices.npu = "cpu";
+    options_.devices.gpu = "none";
     ASSERT_TRUE(FinishOptions(&options_).ok());
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }

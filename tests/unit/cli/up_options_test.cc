@@ -2,11 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <string>
+
+#include "lib/service/command_line.h"
 
 namespace tandem {
 namespace {
@@ -25,40 +24,46 @@ UpOptions WithModel() {
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
+absl::Status Parse(const std::vector<std::string>& arguments, UpOptions* options) {
+  Command command{.name = "up", .summary = "starts a cluster"};
+  AddClusterFlags(&command.flags, options);
+  command.run = [] { return 0; };
+  const absl::StatusOr<Invocation> invocation = ParseArguments(&command, arguments);
+  return invocation.ok() ? ApplySources(*invocation) : invocation.status();
+}
+
 // The error of `tandem up` with these flags, as far as it comes without devices.
 std::string ErrorOf(const std::vector<std::string>& arguments) {
   UpOptions options = WithModel();
-  FlagList flags;
-  AddUpFlags(&flags, &options);
-  const auto words = flags.Parse(arguments);
-  return Message(words.ok() ? FinishOptions(&options) : words.status());
+  const absl::Status status = Parse(arguments, &options);
+  return Message(status.ok() ? FinishOptions(&options) : status);
 }
 
 TEST(UpOptionsTest, DefaultPlanFollowsTheDevices) {
   UpOptions options = WithModel();
   ASSERT_TRUE(FinishOptions(&options).ok());
   EXPECT_EQ(options.gateway.plan, "gpu");
-  EXPECT_THAT(options.workers, ElementsAre(WorkerOptions{"gpu0", WorkerRole::kGpu, "auto"}));
+  EXPECT_THAT(options.workers, ElementsAre(WorkerSpec{"gpu0", WorkerRole::kGpu, "auto"}));
 
   options = WithModel();
-  options.npu = "cpu";
+  options.devices.npu = "cpu";
   ASSERT_TRUE(FinishOptions(&options).ok());
   EXPECT_EQ(options.gateway.plan, "split");
 
   options = WithModel();
-  options.npu = "cpu";
-  options.gpu = "none";
+  options.devices.npu = "cpu";
+  options.devices.gpu = "none";
   ASSERT_TRUE(FinishOptions(&options).ok());
   EXPECT_EQ(options.gateway.plan, "npu");
 }
 
 TEST(UpOptionsTest, SeveralDevicesOfOneRole) {
   UpOptions options = WithModel();
-  options.gpu = "llvmpipe,auto";
+  options.devices.gpu = "llvmpipe,auto";
   options.gateway.plan = "layers:3,5";
   ASSERT_TRUE(FinishOptions(&options).ok());
-  EXPECT_THAT(options.workers, ElementsAre(WorkerOptions{"gpu0", WorkerRole::kGpu, "llvmpipe"},
-                                           WorkerOptions{"gpu1", WorkerRole::kGpu, "auto"}));
+  EXPECT_THAT(options.workers, ElementsAre(WorkerSpec{"gpu0", WorkerRole::kGpu, "llvmpipe"},
+                                           WorkerSpec{"gpu1", WorkerRole::kGpu, "auto"}));
 }
 
 TEST(UpOptionsTest, SaysWhatIsWrong) {
@@ -96,50 +101,9 @@ TEST(UpOptionsTest, TheKeyFileIsReadBeforeAnythingStarts) {
               HasSubstr("--api_key_file: API key file '/no/such/key': cannot be opened: No such"));
 }
 
-class ConfigFileTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "tandem-config-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    AddUpFlags(&flags_, &options_);
-  }
-  std::string Apply(const std::string& text) {
-    std::ofstream(folder_ + "/c.json") << text;
-    return Message(ApplyConfigFile(folder_ + "/c.json", &flags_));
-  }
-  std::string folder_;
-  UpOptions options_;
-  FlagList flags_;
-};
-
-TEST_F(ConfigFileTest, KeysAreTheNamesOfTheFlags) {
-  EXPECT_EQ(Apply(R"({"model": "m.gguf", "npu": "cpu", "context": 4096, /* a note */
-                      "plan": "split", "kv_memory": 123456789012})"),
-            "");
-  EXPECT_EQ(options_.loader.model, "m.gguf");
-  EXPECT_EQ(options_.gateway.context, 4096);
-  EXPECT_EQ(options_.gateway.plan, "split");
-  EXPECT_EQ(options_.gateway.kv_memory, 123456789012u);
-}
-
-TEST_F(ConfigFileTest, ErrorsNameTheFileAndTheKeyOrThePlace) {
-  EXPECT_THAT(Apply("{\n  \"model\": }"),
-              HasSubstr("c.json': expected JSON, found a parse error at line 2, column 12"));
-  EXPECT_THAT(Apply("[]"), HasSubstr("expected an object with the names of flags, found array"));
-  EXPECT_THAT(Apply(R"({"modle": "x"})"), HasSubstr("unknown key 'modle'; known are model, "));
-  EXPECT_THAT(Apply(R"({"model": ["x"]})"), HasSubstr("'model': expected a text"));
-  EXPECT_THAT(Apply(R"({"context": -1})"), HasSubstr("'context': expected a whole number"));
-  EXPECT_THAT(Apply(R"({"context": 1.5})"), HasSubstr("'context': expected a whole number"));
-  EXPECT_THAT(Message(ApplyConfigFile(folder_, &flags_)),
-              HasSubstr("--config: '" + folder_ + "' cannot be read: Is a directory"));
-  EXPECT_THAT(Message(ApplyConfigFile(folder_ + "/none", &flags_)),
-              HasSubstr("/none' cannot be read: No such file"));
-}
-
 TEST(ProcessesTest, EveryProcessGetsItsAddresses) {
   UpOptions options = WithModel();
-  options.npu = "cpu";
+  options.devices.npu = "cpu";
   options.cpu.threads = 2;
   options.vulkan.weights = WeightImport::kUpload;
   ASSERT_TRUE(FinishOptions(&options).ok());
@@ -149,6 +113,8 @@ TEST(ProcessesTest, EveryProcessGetsItsAddresses) {
   ASSERT_EQ(specs.size(), 4u);
   EXPECT_EQ(specs[0].command[0], "/bin/tandem-loader");
   EXPECT_THAT(specs[0].command, Contains("--model=/proc/self/exe"));
+  for (const ProcessSpec& spec : specs)
+    EXPECT_THAT(spec.command, Contains("--only_flags")) << "the environment would count twice";
   EXPECT_EQ(specs[1].command[0], "/bin/tandem-npu-worker");
   EXPECT_THAT(specs[1].command, Contains("--threads=2"));
   EXPECT_THAT(specs[1].command, Contains("--listen=unix:/r/npu0.sock"));
@@ -181,19 +147,17 @@ TEST(ProcessesTest, EveryGatewaySettingIsHandedOn) {
                                           "--micro_batches=3",
                                           "--allowed_hosts=a,b"};
   UpOptions options = WithModel();
-  FlagList flags;
-  AddUpFlags(&flags, &options);
-  ASSERT_TRUE(flags.Parse(given).ok());
+  ASSERT_EQ(Message(Parse(given, &options)), "");
   ASSERT_TRUE(FinishOptions(&options).ok());
   const ProcessSpec gateway = GatewayProcess(options, ClusterPaths(), "/bin");
   for (const std::string& argument : given) EXPECT_THAT(gateway.command, Contains(argument));
   FlagList all;
   GatewaySettings defaults;
   AddGatewayFlags(&all, &defaults);
-  for (const std::string& name : all.Names()) {
+  for (const Flag& flag : all.flags()) {
     // This one names a file, which would have to exist.
-    if (name == "api_key_file") continue;
-    EXPECT_THAT(given, Contains(StartsWith("--" + name + "="))) << "missing in this test";
+    if (flag.name == "api_key_file") continue;
+    EXPECT_THAT(given, Contains(StartsWith("--" + flag.name + "="))) << "missing in this test";
   }
 }
 

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "lib/base/status_macros.h"
 #include "lib/model/kinds.h"
+#include "lib/service/command_line.h"
 
 namespace tandem {
 namespace {
@@ -32,26 +35,32 @@ class FlagsTest : public ::testing::Test {
   static void Add(FlagList* flags, Settings* s) {
     flags->Text("name", &s->name, "a name");
     flags->Number("count", &s->count, 1, 9, "how many");
-    flags->Number("bytes", &s->bytes, 0, std::uint64_t{1} << 40, "how much");
+    flags->Bytes("bytes", &s->bytes, 0, std::uint64_t{1} << 40, "how much");
     flags->Real("heat", &s->heat, 0, 2, "how hot");
     flags->Time("grace", &s->grace, "how long");
     flags->Switch("fast", &s->fast, "whether");
     flags->Choice("type", &s->type, "which");
     flags->Choices("kinds", &s->kinds, "which ones");
   }
+  // Reads a command line as a program with these flags does.
+  absl::Status Parse(const std::vector<std::string>& arguments) {
+    Command command{.name = "tandem-x", .summary = "does x"};
+    command.flags = flags_;
+    command.run = [] { return 0; };
+    TANDEM_ASSIGN_OR_RETURN(const Invocation invocation, ParseArguments(&command, arguments));
+    return ApplySources(invocation);
+  }
   std::string ErrorOf(const std::vector<std::string>& arguments) {
-    return std::string(flags_.Parse(arguments).status().message());
+    return std::string(Parse(arguments).message());
   }
   Settings settings_;
   FlagList flags_;
 };
 
-TEST_F(FlagsTest, BothSpellingsAndWordsBetween) {
-  const auto words =
-      flags_.Parse({"up", "--name=a=b", "--count", "7", "--bytes=123456789012", "--fast", "now",
-                    "--grace", "1m30s", "--type=float16", "--kinds=inline,dma-buf", "--heat=1.5"});
-  ASSERT_TRUE(words.ok()) << words.status();
-  EXPECT_THAT(*words, ElementsAre("up", "now"));
+TEST_F(FlagsTest, BothSpellings) {
+  ASSERT_EQ(ErrorOf({"--name=a=b", "--count", "7", "--bytes=123456789012", "--fast", "--grace",
+                     "1m30s", "--type=float16", "--kinds=inline,dma-buf", "--heat=1.5"}),
+            "");
   EXPECT_EQ(settings_.name, "a=b");
   EXPECT_EQ(settings_.count, 7);
   EXPECT_EQ(settings_.bytes, 123456789012u);
@@ -60,19 +69,26 @@ TEST_F(FlagsTest, BothSpellingsAndWordsBetween) {
   EXPECT_TRUE(settings_.fast);
   EXPECT_EQ(settings_.type, KvType::kFloat16);
   EXPECT_THAT(settings_.kinds, ElementsAre(HandleKind::kInline, HandleKind::kDmaBuf));
-  ASSERT_TRUE(flags_.Parse({"--fast=false"}).ok());
+  ASSERT_EQ(ErrorOf({"--fast=false"}), "");
   EXPECT_FALSE(settings_.fast);
 }
 
 TEST_F(FlagsTest, ErrorsSayFlagExpectedAndFound) {
-  EXPECT_EQ(ErrorOf({"--colour=red"}), "--colour: unknown flag (--help lists them)");
+  EXPECT_EQ(ErrorOf({"--colour=red"}), "--colour: unknown flag (tandem-x --help lists them)");
+  EXPECT_EQ(ErrorOf({"--cuont=3"}),
+            "--cuont: unknown flag; did you mean --count? (tandem-x --help lists them)");
+  EXPECT_EQ(ErrorOf({"word"}), "unexpected argument 'word'");
   EXPECT_EQ(ErrorOf({"--name"}), "--name: expected a value, found none");
   EXPECT_EQ(ErrorOf({"--name="}), "--name: expected a value, found none");
   for (const char* bad : {"0", "10", "-1", "", "x", "3x", " 3", "+3", "99999999999", "1.5"}) {
     EXPECT_EQ(ErrorOf({"--count", bad}),
               Cat("--count: expected a whole number from 1 to 9, found '", bad, "'"));
   }
-  EXPECT_THAT(ErrorOf({"--bytes=-1"}), HasSubstr("--bytes: expected a whole number from 0"));
+  for (const char* bad : {"-1", "2TiB", "1.5GiB", "GiB", "1 GiB", "99999999TiB", "1gib"})
+    EXPECT_EQ(ErrorOf({"--bytes", bad}),
+              Cat("--bytes: expected a number of bytes from 0 to 1099511627776, such as 4GiB, "
+                  "found '",
+                  bad, "'"));
   for (const char* bad : {"3", "nan", "x"})
     EXPECT_EQ(ErrorOf({"--heat", bad}),
               Cat("--heat: expected a number from 0 to 2, found '", bad, "'"));
@@ -88,29 +104,61 @@ TEST_F(FlagsTest, WhatChangedCanBeHandedOn) {
   const std::vector<std::string> given = {"--name=a b",     "--count=9",
                                           "--grace=1m30s",  "--fast=true",
                                           "--type=float16", "--kinds=inline,dma-buf"};
-  ASSERT_TRUE(flags_.Parse(given).ok());
+  ASSERT_EQ(ErrorOf(given), "");
   EXPECT_EQ(flags_.Changed(), given);
-  Settings copy;
-  FlagList other;
-  Add(&other, &copy);
-  ASSERT_TRUE(other.Parse(flags_.Changed()).ok());
-  EXPECT_EQ(other.Changed(), given);
 }
 
-TEST_F(FlagsTest, ConfigureTakesTheSameTexts) {
-  EXPECT_TRUE(flags_.Configure("count", "4").ok());
+TEST_F(FlagsTest, TextsWithBracketsAndSwitchesWithWordsBehindThemStayWhole) {
+  for (const char* text : {"[a,b]", "[]", "--count=3", "-x", "up"}) {
+    ASSERT_EQ(ErrorOf({"--name", text}), "");
+    EXPECT_EQ(settings_.name, text);
+    ASSERT_EQ(ErrorOf({Cat("--name=", text)}), "");
+    EXPECT_EQ(settings_.name, text);
+  }
+  EXPECT_EQ(ErrorOf({"--name=", "--fast"}), "--name: expected a value, found none");
+}
+
+TEST_F(FlagsTest, TheLastOneWinsAndListsGrow) {
+  ASSERT_EQ(ErrorOf({"--count=3", "--kinds=inline", "--count=5", "--kinds", "dma-buf"}), "");
+  EXPECT_EQ(settings_.count, 5);
+  EXPECT_THAT(settings_.kinds, ElementsAre(HandleKind::kInline, HandleKind::kDmaBuf));
+}
+
+TEST_F(FlagsTest, AmountsOfBytesHaveUnits) {
+  for (const auto& [text, bytes] :
+       std::vector<std::pair<std::string, std::uint64_t>>{{"7", 7},
+                                                          {"3KiB", 3 << 10},
+                                                          {"5MiB", 5 << 20},
+                                                          {"2GiB", 2ull << 30},
+                                                          {"1TiB", 1ull << 40}}) {
+    ASSERT_EQ(ErrorOf({"--bytes", text}), "");
+    EXPECT_EQ(settings_.bytes, bytes);
+  }
+}
+
+TEST_F(FlagsTest, SetNamesItsSourceAndTheNearestKey) {
+  EXPECT_TRUE(flags_.Set("count", "4", "here").ok());
   EXPECT_EQ(settings_.count, 4);
-  EXPECT_EQ(flags_.Configure("count", "x").message(),
-            "'count': expected a whole number from 1 to 9, found 'x'");
-  EXPECT_THAT(std::string(flags_.Configure("cuont", "4").message()),
-              HasSubstr("unknown key 'cuont'; known are name, count, bytes"));
+  EXPECT_EQ(flags_.Find("count")->source, "here");
+  EXPECT_EQ(flags_.Set("count", "x", "f:3").message(),
+            "f:3: expected a whole number from 1 to 9, found 'x'");
+  EXPECT_EQ(flags_.Find("count")->source, "here") << "what was refused changes nothing";
+  EXPECT_EQ(flags_.Set("cuont", "4", "f:3").message(),
+            "f:3: unknown key 'cuont'; did you mean 'count'?");
+  EXPECT_EQ(flags_.Set("quantity", "4", "f:3").message(), "f:3: unknown key 'quantity'");
 }
 
-TEST_F(FlagsTest, HelpShowsEveryFlagItsChoicesAndItsDefault) {
-  const std::string help = flags_.Help();
-  for (const std::string& name : flags_.Names()) EXPECT_THAT(help, HasSubstr("--" + name));
-  EXPECT_THAT(help, HasSubstr("which: float32, float16 (default: float32)"));
-  EXPECT_THAT(help, HasSubstr("how long (default: 3s)"));
+TEST(NearestNameTest, FindsWhatAPersonMeant) {
+  const std::vector<std::string> names = {"context", "queue", "max_sequences",
+                                          "max_tokens_per_step"};
+  EXPECT_EQ(NearestName("contxt", names), "context");
+  EXPECT_EQ(NearestName("ocntext", names), "context");
+  EXPECT_EQ(NearestName("max_seq", names), "max_sequences");
+  EXPECT_EQ(NearestName("max-sequences", names), "max_sequences");
+  EXPECT_EQ(NearestName("q", names), "");
+  EXPECT_EQ(NearestName("", names), "");
+  EXPECT_EQ(NearestName("temperature", names), "");
+  EXPECT_EQ(NearestName(std::string(1 << 20, 'c'), names), "");
 }
 
 }  // namespace
