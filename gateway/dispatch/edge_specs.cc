@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "lib/base/numeric.h"
 #include "lib/base/shared_memory.h"
 #include "lib/base/status_macros.h"
@@ -28,6 +29,18 @@ std::uint64_t RingBytes(const EdgeRing& ring) {
 
 }  // namespace
 
+bool MayShareMemory(const EdgeWorker& a, const EdgeWorker& b) {
+  if (a.host.empty() || b.host.empty() || a.fd_socket.empty() || b.fd_socket.empty()) return false;
+  const std::vector<std::string> of_a = absl::StrSplit(a.host, '/');
+  const std::vector<std::string> of_b = absl::StrSplit(b.host, '/');
+  if (of_a.size() != of_b.size() || of_a.front() != of_b.front() || of_a.front() == "unknown")
+    return false;
+  bool same = of_a.size() == 1;
+  for (std::size_t i = 1; i < of_a.size(); ++i)
+    same = same || (of_a[i] == of_b[i] && of_a[i] != "unknown");
+  return same;
+}
+
 absl::StatusOr<std::vector<v1::EdgeSpec>> MakeEdgeSpecs(const Plan& plan,
                                                         const std::vector<EdgeWorker>& workers,
                                                         const std::vector<HandleKind>& allowed,
@@ -41,8 +54,7 @@ absl::StatusOr<std::vector<v1::EdgeSpec>> MakeEdgeSpecs(const Plan& plan,
     const EdgeWorker& to = Find(workers, edge.to);
     question.producer = from.memory;
     question.consumer = to.memory;
-    question.same_host = from.host == to.host && !from.host.empty() && !from.fd_socket.empty() &&
-                         !to.fd_socket.empty();
+    question.same_host = MayShareMemory(from, to);
     const std::string id = absl::StrCat(edge.from, ">", edge.to);
     const absl::StatusOr<EdgeAgreement> agreed = AgreeOnEdge(question);
     if (!agreed.ok()) {

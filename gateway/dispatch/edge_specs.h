@@ -19,9 +19,13 @@ struct EdgeWorker {
   std::string name;
   std::string address;  // gRPC
   std::string fd_socket;
-  std::string host;  // WorkerDescription.host: memory is shared within one only
+  std::string host;  // WorkerDescription.host
   MemoryDeclaration memory;
 };
+
+// Whether two workers can hand descriptors to each other: the same kernel runs them, and they see
+// the same files, or at least the same folder with sockets (as containers with a common volume do).
+bool MayShareMemory(const EdgeWorker& a, const EdgeWorker& b);
 
 // The rings of all edges: `slots` slots of (max_tokens, hidden_size) float32, in whole pages.
 struct EdgeRing {

@@ -4,10 +4,15 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -34,6 +39,29 @@ bool Readable(int fd, int timeout_ms) {
     count = ::poll(&entry, 1, timeout_ms);
   } while (count < 0 && errno == EINTR);
   return count > 0;
+}
+
+// systemd's protocol: "READY=1" as a datagram to the socket in NOTIFY_SOCKET, where there is one. A
+// name that begins with '@' is an abstract one.
+absl::Status SayReady() {
+  const char* name = std::getenv("NOTIFY_SOCKET");
+  if (name == nullptr || *name == '\0') return absl::OkStatus();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::size_t length = std::strlen(name);
+  if (length >= sizeof(address.sun_path))
+    return absl::InvalidArgumentError(Cat("NOTIFY_SOCKET: '", name, "' is too long"));
+  std::memcpy(address.sun_path, name, length);
+  if (*name == '@') address.sun_path[0] = '\0';
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  constexpr std::string_view kReady = "READY=1";
+  if (!socket.valid() ||
+      ::sendto(socket.get(), kReady.data(), kReady.size(), MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&address),
+               static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length)) < 0) {
+    return absl::ErrnoToStatus(errno, Cat("NOTIFY_SOCKET '", name, "'"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -79,7 +107,10 @@ int StopSignals::Wait() const {
 }
 
 absl::StatusOr<ReadyFile> ReadyFile::Write(const std::string& path, const std::string& text) {
-  if (path.empty()) return ReadyFile("");
+  if (path.empty()) {
+    TANDEM_RETURN_IF_ERROR(SayReady());
+    return ReadyFile("");
+  }
   const std::string temporary = Cat(path, ".", ::getpid());
   const auto failed = [&](std::string_view what) {
     const absl::Status status = absl::ErrnoToStatus(errno, Cat("--ready_file: ", what, path));
@@ -96,6 +127,7 @@ absl::StatusOr<ReadyFile> ReadyFile::Write(const std::string& path, const std::s
   }
   file.Reset();
   if (::rename(temporary.c_str(), path.c_str()) != 0) return failed("cannot create ");
+  TANDEM_RETURN_IF_ERROR(SayReady());
   return ReadyFile(path);
 }
 

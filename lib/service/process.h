@@ -58,7 +58,8 @@ class StopSignals {
 // is removed with the object.
 class ReadyFile {
  public:
-  // An empty path gives an object without a file.
+  // An empty path gives an object without a file. A service manager that waits for the process
+  // (systemd's Type=notify) is told, too.
   static absl::StatusOr<ReadyFile> Write(const std::string& path, const std::string& text);
   ReadyFile(ReadyFile&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   ReadyFile& operator=(ReadyFile&&) = delete;

@@ -1,7 +1,8 @@
 #include "lib/worker/describe.h"
 
-#include <unistd.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
@@ -42,12 +43,18 @@ v1::DeviceDescription DescribeDevice(const Device& device) {
   return description;
 }
 
-std::string HostIdentity() {
+std::string HostIdentity(const std::string& fd_socket) {
   std::string boot_id = "unknown";
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_id;
-  char name[256] = {};
-  ::gethostname(name, sizeof(name) - 1);
-  return absl::StrCat(boot_id, "/", name);
+  const auto number = [](const std::string& path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return std::string("unknown");
+    return absl::StrCat(info.st_dev, ":", info.st_ino);
+  };
+  const std::size_t slash = fd_socket.rfind('/');
+  const std::string folder =
+      slash == std::string::npos ? "." : fd_socket.substr(0, std::max<std::size_t>(slash, 1));
+  return absl::StrCat(boot_id, "/", number("/proc/self/ns/mnt"), "/", number(folder));
 }
 
 }  // namespace tandem

@@ -16,7 +16,8 @@ namespace tandem {
 
 v1::EdgeDescription DescribeEdge(const Edge& edge);
 v1::DeviceDescription DescribeDevice(const Device& device);
-// Boot id and host name: equal for two processes that can share memory.
-std::string HostIdentity();
+// What tells the gateway which workers can hand descriptors to each other: boot id, mount namespace
+// and the folder of the descriptor socket (WorkerDescription.host).
+std::string HostIdentity(const std::string& fd_socket);
 
 }  // namespace tandem

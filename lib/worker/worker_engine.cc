@@ -21,7 +21,7 @@ namespace tandem {
 WorkerEngine::WorkerEngine(Options options, std::unique_ptr<Device> device)
     : options_(std::move(options)),
       device_(std::move(device)),
-      host_(HostIdentity()),
+      host_(HostIdentity(options_.fd_socket)),
       prepared_(std::make_unique<v1::WorkerDescription>()) {}
 
 absl::StatusOr<std::unique_ptr<WorkerEngine>> WorkerEngine::Create(Options options,

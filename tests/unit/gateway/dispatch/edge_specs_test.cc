@@ -96,6 +96,23 @@ TEST(EdgeSpecs, BetweenHostsOnlyInline) {
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("gpu0>npu0 (between two hosts)"));
 }
 
+TEST(EdgeSpecs, ContainersShareMemoryWhereTheyShareAFolder) {
+  const auto may = [](const std::string& one, const std::string& other) {
+    EdgeWorker a = Workers()[0];
+    EdgeWorker b = Workers()[1];
+    a.host = one;
+    b.host = other;
+    return MayShareMemory(a, b);
+  };
+  EXPECT_TRUE(may("boot/4:1/9:1", "boot/4:1/9:1"));
+  EXPECT_TRUE(may("boot/4:1/9:1", "boot/4:1/9:2")) << "two folders of one file system";
+  EXPECT_TRUE(may("boot/4:1/9:1", "boot/4:2/9:1")) << "two containers with a common volume";
+  EXPECT_FALSE(may("boot/4:1/9:1", "boot/4:2/9:2")) << "two containers without one";
+  EXPECT_FALSE(may("boot/4:1/9:1", "other/4:1/9:1")) << "two machines";
+  EXPECT_FALSE(may("boot/unknown/unknown", "boot/unknown/unknown"));
+  EXPECT_FALSE(may("", ""));
+}
+
 TEST(EdgeSpecs, WithoutADescriptorSocketOnlyInline) {
   std::vector<EdgeWorker> workers = Workers();
   workers[0].fd_socket.clear();

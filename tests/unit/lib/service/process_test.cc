@@ -2,10 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -53,6 +56,31 @@ TEST_F(ProcessTest, AReadyFileThatCannotBeWrittenSaysWhy) {
   // A full disk: nothing is left behind.
   const absl::Status full = ReadyFile::Write("/dev/full/ready", "x").status();
   EXPECT_FALSE(full.ok());
+}
+
+// systemd's Type=notify.
+TEST_F(ProcessTest, AServiceManagerIsTold) {
+  const std::string path = folder_ + "/notify";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const UniqueFd manager(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(manager.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ::setenv("NOTIFY_SOCKET", path.c_str(), 1);
+  EXPECT_TRUE(ReadyFile::Write("", "x").ok());
+  EXPECT_TRUE(ReadyFile::Write(folder_ + "/ready", "x").ok());
+  char text[64] = {};
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(::recv(manager.get(), text, sizeof(text) - 1, MSG_DONTWAIT), 7);
+    EXPECT_STREQ(text, "READY=1");
+  }
+  EXPECT_LT(::recv(manager.get(), text, sizeof(text), MSG_DONTWAIT), 0);
+  ::setenv("NOTIFY_SOCKET", (folder_ + "/none").c_str(), 1);
+  EXPECT_THAT(std::string(ReadyFile::Write("", "x").status().message()),
+              HasSubstr("NOTIFY_SOCKET"));
+  ::setenv("NOTIFY_SOCKET", std::string(200, 'x').c_str(), 1);
+  EXPECT_FALSE(ReadyFile::Write("", "x").ok());
+  ::unsetenv("NOTIFY_SOCKET");
 }
 
 TEST_F(ProcessTest, SignalsWaitForTheOneWhoAsks) {

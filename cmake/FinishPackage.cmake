@@ -1,0 +1,20 @@
+# Run by cpack on the staged files: what Debian's policy wants of them, and an installation without cpack does not.
+set(stage "${CPACK_TEMPORARY_DIRECTORY}/ALL_COMPONENTS_IN_ONE")
+find_program(patchelf patchelf REQUIRED)
+find_program(gzip gzip REQUIRED)
+file(GLOB_RECURSE programs "${stage}/usr/bin/*")
+foreach(program IN LISTS programs)
+  # Libraries are the system's.
+  execute_process(COMMAND ${patchelf} --remove-rpath "${program}" COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
+set(doc "${stage}/usr/share/doc/tandem")
+file(REMOVE "${doc}/LICENSE")
+file(RENAME "${doc}/CHANGELOG.md" "${doc}/NEWS")
+# Debian's form of a changelog has a date: that of the last change.
+execute_process(COMMAND git -C "${CPACK_TANDEM_SOURCE}" log -1 --format=%cD OUTPUT_VARIABLE date OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT date)
+  execute_process(COMMAND date -R -r "${CPACK_TANDEM_SOURCE}/CHANGELOG.md" OUTPUT_VARIABLE date OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+endif()
+file(WRITE "${doc}/changelog" "tandem (${CPACK_PACKAGE_VERSION}) unstable; urgency=medium\n\n  * See NEWS.\n\n -- ${CPACK_PACKAGE_CONTACT}  ${date}\n")
+file(GLOB_RECURSE pages "${stage}/usr/share/man/*.1")
+execute_process(COMMAND ${gzip} -9n ${pages} "${doc}/changelog" "${doc}/NEWS" COMMAND_ERROR_IS_FATAL ANY)
