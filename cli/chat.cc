@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <string>
@@ -180,14 +181,20 @@ int Converse(GatewayClient* client, const ChatOptions& options, const Interrupts
 absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const GatewayAddress& gateway) {
   if (!gateway.grpc.empty()) {
     TANDEM_ASSIGN_OR_RETURN(std::string key, ReadApiKey(gateway.api_key_file));
-    return GatewayClient(gateway.grpc, std::move(key));
+    std::string authorities;
+    if (!gateway.tls_ca.empty()) {
+      std::ifstream file(gateway.tls_ca);
+      authorities.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+      if (authorities.empty()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("--tls_ca: '", gateway.tls_ca, "' cannot be read"));
+      }
+    }
+    return GatewayClient(gateway.grpc, std::move(key), authorities);
   }
   TANDEM_ASSIGN_OR_RETURN(const ClusterState state, ReadState(paths));
   if (state.grpc.empty()) return absl::UnavailableError("the gateway does not listen yet");
-  TANDEM_ASSIGN_OR_RETURN(
-      std::string key,
-      ReadApiKey(gateway.api_key_file.empty() ? state.api_key_file : gateway.api_key_file));
-  return GatewayClient(state.grpc, std::move(key));
+  return GatewayClient(GatewaySocket(paths));
 }
 
 int CommandChat(const ClusterPaths& paths, const ChatOptions& options) {

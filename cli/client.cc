@@ -50,11 +50,16 @@ class CancelOn {
   std::thread thread_;
 };
 
-std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) {
+std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address,
+                                         const std::string& tls_ca = "") {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs = tls_ca;
+  return grpc::CreateCustomChannel(
+      address, tls_ca.empty() ? grpc::InsecureChannelCredentials() : grpc::SslCredentials(tls),
+      arguments);
 }
 
 }  // namespace
@@ -82,9 +87,10 @@ absl::StatusOr<std::string> ReadApiKey(const std::string& file) {
   return std::move(keys.front());
 }
 
-GatewayClient::GatewayClient(const std::string& address, std::string api_key)
+GatewayClient::GatewayClient(const std::string& address, std::string api_key,
+                             const std::string& tls_ca)
     : api_key_(std::move(api_key)) {
-  const std::shared_ptr<grpc::Channel> channel = ChannelTo(address);
+  const std::shared_ptr<grpc::Channel> channel = ChannelTo(address, tls_ca);
   stub_ = v1::Inference::NewStub(channel);
   tracing_ = v1::Tracing::NewStub(channel);
 }

@@ -16,8 +16,10 @@ namespace tandem {
 // A client of the gateway's gRPC port. Any thread.
 class GatewayClient {
  public:
-  // `address`: host:port or unix:/path. `api_key` may be empty.
-  GatewayClient(const std::string& address, std::string api_key);
+  // `address`: host:port or unix:/path. `api_key` may be empty. `tls_ca`: certificates (PEM) of
+  // authorities that the server's must be of; empty: without TLS.
+  explicit GatewayClient(const std::string& address, std::string api_key = "",
+                         const std::string& tls_ca = "");
 
   absl::StatusOr<v1::ClusterStatus> Status(absl::Duration timeout);
   absl::StatusOr<v1::ServedModel> Model(absl::Duration timeout);

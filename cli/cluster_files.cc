@@ -129,7 +129,6 @@ absl::StatusOr<ClusterState> ParseState(const std::string& text) {
     state.grpc = json.at("grpc").get<std::string>();
     state.model = json.at("model").get<std::string>();
     state.plan = json.at("plan").get<std::string>();
-    state.api_key_file = json.at("api_key_file").get<std::string>();
     for (const Json& p : json.at("processes")) {
       state.processes.push_back({p.at("name").get<std::string>(), p.at("pid").get<std::int64_t>(),
                                  p.at("restarts").get<std::uint32_t>(),
@@ -208,7 +207,6 @@ absl::Status WriteState(const ClusterPaths& paths, const ClusterState& state) {
                      {"grpc", state.grpc},
                      {"model", state.model},
                      {"plan", state.plan},
-                     {"api_key_file", state.api_key_file},
                      {"processes", processes}};
   const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
   TANDEM_ASSIGN_OR_RETURN(const UniqueFd folder, OpenPrivateFolder(paths.runtime_folder));

@@ -62,7 +62,6 @@ struct ClusterState {
   std::string grpc;
   std::string model;
   std::string plan;
-  std::string api_key_file;
   std::vector<Process> processes;
 };
 

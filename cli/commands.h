@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "cli/client.h"
@@ -19,7 +20,9 @@ int CommandDown(const ClusterPaths& paths);
 // A gateway to talk to; with an empty address the local cluster's.
 struct GatewayAddress {
   std::string grpc;
-  std::string api_key_file;  // empty: the file that the local cluster was started with
+  // Of another machine's gateway; the local one knows its own user without a key.
+  std::string api_key_file;
+  std::string tls_ca;  // PEM; empty: no TLS
 };
 
 // The gateway that the flags name, else that of the local cluster.
@@ -51,6 +54,19 @@ struct TraceOptions {
   std::string output;
 };
 int CommandTrace(const ClusterPaths& paths, const TraceOptions& options);
+
+// Keys of a gateway's file. Add prints the new key, which is kept nowhere else.
+struct KeyOptions {
+  std::string name;
+  std::string file;
+  std::vector<std::string> scopes = {"inference"};
+  std::int32_t requests = 0;
+  std::int32_t requests_per_minute = 0;
+  std::int32_t tokens_per_minute = 0;
+};
+int CommandKeyAdd(const KeyOptions& options);
+int CommandKeyList(const KeyOptions& options);
+int CommandKeyRemove(const KeyOptions& options);
 
 int CommandDoctor();
 

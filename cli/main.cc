@@ -27,6 +27,7 @@ struct CommandLine {
   ChatOptions chat;
   TokenizeOptions tokenize;
   TraceOptions trace;
+  KeyOptions key;
   std::string checked_file;
   std::string shell;
   std::string health_address;
@@ -42,7 +43,9 @@ void AddClusterFlag(FlagList* flags, CommandLine* line) {
 
 void AddGatewayAddressFlags(FlagList* flags, GatewayAddress* gateway) {
   flags->Text("grpc", &gateway->grpc, "gateway to talk to instead of the local cluster's");
-  flags->Path("api_key_file", &gateway->api_key_file, "file with the API key to show");
+  flags->Path("api_key_file", &gateway->api_key_file, "file with the API key to show to --grpc");
+  flags->Path("tls_ca", &gateway->tls_ca,
+              "PEM file with the authority of the certificate of --grpc; without it: no TLS");
 }
 
 int WithPaths(const CommandLine& line, const std::function<int(const ClusterPaths&)>& run) {
@@ -202,6 +205,39 @@ Command Config(CommandLine* line) {
   return command;
 }
 
+Command Key(CommandLine* line) {
+  const auto make = [line](const char* name, const char* summary, bool one) {
+    Command command{name, summary};
+    command.flags.Section(kThisCommand, FlagScope::kCommandLine);
+    command.flags.Path("file", &line->key.file, "the file that the gateway's --api_key_file names");
+    if (one) {
+      command.word = "name";
+      command.flags.Text("name", &line->key.name,
+                         "what the key is called; may stand as a word of its own");
+    }
+    return command;
+  };
+  Command add = make("add", "makes a key and prints it, this once: the file keeps its hash", true);
+  add.examples = {{"tandem key add alice --file keys --requests_per_minute 60", "asks the model"},
+                  {"tandem key add prometheus --file keys --scopes metrics", "reads metrics"}};
+  KeyOptions& key = line->key;
+  add.flags.Texts("scopes", &key.scopes,
+                  "what it may do: inference, metrics, admin (everything); with commas");
+  add.flags.Number("requests", &key.requests, 0, 1 << 20, "that may run at a time; 0: no limit");
+  add.flags.Number("requests_per_minute", &key.requests_per_minute, 0, 1 << 30, "0: no limit");
+  add.flags.Number("tokens_per_minute", &key.tokens_per_minute, 0, 1 << 30,
+                   "of prompts and answers; 0: no limit");
+  add.run = [line] { return CommandKeyAdd(line->key); };
+  Command list = make("list", "shows names, scopes and limits of the keys in a file", false);
+  list.run = [line] { return CommandKeyList(line->key); };
+  Command remove = make("remove", "takes a key out of a file", true);
+  remove.run = [line] { return CommandKeyRemove(line->key); };
+  Command command{"key", "makes and removes the API keys of a gateway",
+                  "A gateway that runs reads its key file again when it changes."};
+  command.commands = {std::move(add), std::move(list), std::move(remove)};
+  return command;
+}
+
 Command Completion(CommandLine* line) {
   Command command{"completion", "prints the completion script of a shell"};
   command.examples = {
@@ -235,6 +271,7 @@ Command Program(CommandLine* line) {
   program.commands = {Up(line),       Down(line),  StatusCommand(line), Chat(line),
                       Tokenize(line), Trace(line), Config(line),        Completion(line)};
   program.commands.push_back(Health(line));
+  program.commands.push_back(Key(line));
   program.commands.push_back(Manuals(line));
   Command doctor{"doctor", "says what devices, drivers, memory and limits are there"};
   doctor.run = CommandDoctor;

@@ -15,6 +15,8 @@
 #include "absl/time/clock.h"
 #include "cli/client.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
+#include "lib/service/api_keys.h"
 
 namespace tandem {
 namespace {
@@ -48,7 +50,8 @@ absl::Status Supervisor::Run(const OnReady& on_ready) {
 }
 
 absl::Status Supervisor::StartAll() {
-  TANDEM_ASSIGN_OR_RETURN(const std::string api_key, ReadApiKey(options_.gateway.api_key_file));
+  if (const std::string& keys = options_.gateway.api_key_file; !keys.empty())
+    TANDEM_RETURN_IF_ERROR(NeedKeyRules(keys).status());
   TANDEM_ASSIGN_OR_RETURN(program_folder_, ProgramFolder());
   std::remove(GatewayReadyFile(paths_).c_str());
   for (ProcessSpec& spec : ProcessesOf(options_, paths_, program_folder_)) {
@@ -58,7 +61,8 @@ absl::Status Supervisor::StartAll() {
     children_.push_back(std::move(child));
   }
   for (Child& child : children_) TANDEM_RETURN_IF_ERROR(Start(&child));
-  watcher_ = std::make_unique<Watcher>(LoaderAddress(paths_), GatewayReadyFile(paths_), api_key);
+  watcher_ = std::make_unique<Watcher>(LoaderAddress(paths_), GatewayReadyFile(paths_),
+                                       GatewaySocket(paths_));
   SaveState();
   return absl::OkStatus();
 }
@@ -129,13 +133,6 @@ absl::Status Supervisor::HandleNews(const OnReady& on_ready) {
     SaveState();
   }
   if (news.progress.has_value() && !ready_) reporter_->Progress(*news.progress);
-  if (!news.refused.ok()) {
-    const absl::Status refused =
-        Annotate(news.refused, absl::StrCat("the gateway refuses the key of --api_key_file '",
-                                            options_.gateway.api_key_file, "'"));
-    if (!ready_) return refused;
-    reporter_->Line(std::string(refused.message()));
-  }
   if (!news.status.has_value()) return absl::OkStatus();
   if (!ready_ && news.status->state() == "failed")
     return absl::UnavailableError(news.status->detail());
@@ -157,8 +154,8 @@ absl::Status Supervisor::HandleNews(const OnReady& on_ready) {
 void Supervisor::SayReady(const v1::ClusterStatus& status) {
   last_state_ = status.state();
   reporter_->Line(StatusTable(status));
-  const std::string api =
-      http_.starts_with("unix:") ? http_ : absl::StrCat("http://", http_, "/v1");
+  const std::string_view scheme = options_.gateway.tls_cert.empty() ? "http://" : "https://";
+  const std::string api = http_.starts_with("unix:") ? http_ : Cat(scheme, http_, "/v1");
   reporter_->Line(absl::StrCat("ready: HTTP ", api, ", gRPC ", grpc_, ", model ", status.model(),
                                ", logs ", paths_.logs));
 }
@@ -229,7 +226,6 @@ void Supervisor::SaveState() const {
   state.grpc = grpc_;
   state.model = options_.loader.model;
   state.plan = options_.gateway.plan;
-  state.api_key_file = options_.gateway.api_key_file;
   for (const Child& child : children_) {
     state.processes.push_back({child.spec.name, child.running ? child.process.pid : 0,
                                child.restarts, paths_.Log(child.spec.name)});

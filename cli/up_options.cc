@@ -23,6 +23,13 @@ void AppendChanged(void (*add)(FlagList*, Settings*), const Settings& settings,
   for (std::string& argument : flags.Changed()) command->push_back(std::move(argument));
 }
 
+// What every process takes.
+void AppendCommon(const UpOptions& o, std::vector<std::string>* command) {
+  AppendChanged(AddClusterTlsFlags, o.tls, command);
+  AppendChanged(AddSandboxFlags, o.sandbox, command);
+  AppendChanged(AddLogFlags, o.log, command);
+}
+
 RunFolder FolderOf(const ClusterPaths& paths) { return {paths.runtime}; }
 
 ProcessSpec LoaderProcess(const UpOptions& o, const ClusterPaths& paths,
@@ -37,7 +44,7 @@ ProcessSpec LoaderProcess(const UpOptions& o, const ClusterPaths& paths,
                    {folder + "/tandem-loader", "--only_flags", "--listen=" + LoaderAddress(paths),
                     "--region_socket=" + run.RegionSocket(), "--adopt_from=" + sockets}};
   AppendChanged(AddLoaderFlags, o.loader, &spec.command);
-  AppendChanged(AddLogFlags, o.log, &spec.command);
+  AppendCommon(o, &spec.command);
   return spec;
 }
 
@@ -51,7 +58,7 @@ ProcessSpec WorkerProcess(const WorkerSpec& w, const UpOptions& o, const Cluster
        "--fd_socket=" + FolderOf(paths).DescriptorSocket(w.name)}};
   if (w.role == WorkerRole::kGpu) AppendChanged(AddVulkanDeviceFlags, o.vulkan, &spec.command);
   if (w.role == WorkerRole::kNpu) AppendChanged(AddCpuDeviceFlags, o.cpu, &spec.command);
-  AppendChanged(AddLogFlags, o.log, &spec.command);
+  AppendCommon(o, &spec.command);
   return spec;
 }
 
@@ -69,8 +76,14 @@ absl::Status FinishOptions(UpOptions* options) {
   model = std::filesystem::absolute(model).string();
   std::string& keys = options->gateway.api_key_file;
   if (!keys.empty()) {
-    TANDEM_RETURN_IF_ERROR(Annotate(ReadApiKeyFile(keys).status(), "--api_key_file"));
+    TANDEM_RETURN_IF_ERROR(Annotate(NeedKeyRules(keys).status(), "--api_key_file"));
     keys = std::filesystem::absolute(keys).string();
+  }
+  GatewaySettings& gateway = options->gateway;
+  ClusterTlsSettings& tls = options->tls;
+  for (std::string* file : {&gateway.tls_cert, &gateway.tls_key, &gateway.tls_client_ca,
+                            &tls.cluster_cert, &tls.cluster_key, &tls.cluster_ca}) {
+    if (!file->empty()) *file = std::filesystem::absolute(*file).string();
   }
   TANDEM_ASSIGN_OR_RETURN(options->workers, WorkersOf(options->devices));
   std::vector<WorkerRole> roles;
@@ -87,6 +100,8 @@ absl::Status FinishOptions(UpOptions* options) {
 
 std::string GatewayReadyFile(const ClusterPaths& paths) { return paths.runtime + "/gateway.ready"; }
 
+std::string GatewaySocket(const ClusterPaths& paths) { return FolderOf(paths).Address("gateway"); }
+
 std::string LoaderAddress(const ClusterPaths& paths) { return FolderOf(paths).Address("loader"); }
 
 ProcessSpec GatewayProcess(const UpOptions& o, const ClusterPaths& paths,
@@ -94,13 +109,14 @@ ProcessSpec GatewayProcess(const UpOptions& o, const ClusterPaths& paths,
   ProcessSpec spec{"gateway",
                    ProcessKind::kGateway,
                    {folder + "/tandem-gateway", "--only_flags", "--loader=" + LoaderAddress(paths),
-                    "--ready_file=" + GatewayReadyFile(paths)}};
+                    "--ready_file=" + GatewayReadyFile(paths),
+                    "--local_socket=" + FolderOf(paths).Socket("gateway")}};
   for (const WorkerSpec& w : o.workers) {
     spec.command.push_back(
         Cat("--worker=", w.name, "=", NameOf(w.role), "=", FolderOf(paths).Address(w.name)));
   }
   AppendChanged(AddGatewayFlags, o.gateway, &spec.command);
-  AppendChanged(AddLogFlags, o.log, &spec.command);
+  AppendCommon(o, &spec.command);
   return spec;
 }
 

@@ -40,5 +40,7 @@ ProcessSpec GatewayProcess(const UpOptions& options, const ClusterPaths& paths,
 // Where the gateway writes its public addresses once it listens.
 std::string GatewayReadyFile(const ClusterPaths& paths);
 std::string LoaderAddress(const ClusterPaths& paths);
+// Where the gateway serves this user's own programs, without a key.
+std::string GatewaySocket(const ClusterPaths& paths);
 
 }  // namespace tandem

@@ -20,10 +20,10 @@ constexpr int kStartPeriodMs = 50;
 
 }  // namespace
 
-Watcher::Watcher(std::string loader_address, std::string gateway_ready_file, std::string api_key)
+Watcher::Watcher(std::string loader_address, std::string gateway_ready_file, std::string gateway)
     : loader_address_(std::move(loader_address)),
       ready_file_(std::move(gateway_ready_file)),
-      api_key_(std::move(api_key)),
+      gateway_(std::move(gateway)),
       event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   loader_thread_ = std::thread([this] { FollowLoader(); });
   gateway_thread_ = std::thread([this] { FollowGateway(); });
@@ -55,7 +55,6 @@ Watcher::News Watcher::Take() {
   News news = news_;
   news_.progress.reset();
   news_.status.reset();
-  news_.refused = absl::OkStatus();
   return news;
 }
 
@@ -115,18 +114,10 @@ void Watcher::FollowGateway() {
     if (!Pause(kStartPeriodMs)) return;
   }
   Notify();
-  GatewayClient client(Take().grpc, api_key_);
+  GatewayClient client(gateway_);
   bool was_ready = false;
   do {
     absl::StatusOr<v1::ClusterStatus> status = client.Status(absl::Seconds(2));
-    if (absl::IsUnauthenticated(status.status())) {
-      {
-        std::lock_guard lock(mutex_);
-        news_.refused = status.status();
-      }
-      Notify();
-      return;
-    }
     if (!status.ok()) continue;
     was_ready = status->state() == "ready";
     {

@@ -22,7 +22,8 @@ namespace tandem {
 // `event_fd` readable whenever there is news.
 class Watcher {
  public:
-  Watcher(std::string loader_address, std::string gateway_ready_file, std::string api_key);
+  // `gateway`: the address that it is asked at once it has written its ready file.
+  Watcher(std::string loader_address, std::string gateway_ready_file, std::string gateway);
   ~Watcher();
 
   int event_fd() const { return event_.get(); }
@@ -31,8 +32,6 @@ class Watcher {
   struct News {
     std::optional<v1::LoadProgress> progress;
     std::optional<v1::ClusterStatus> status;
-    // The gateway does not take the API key: nothing more is heard of it.
-    absl::Status refused;
     std::string http;  // the gateway's addresses, empty until it listens
     std::string grpc;
   };
@@ -47,7 +46,7 @@ class Watcher {
 
   const std::string loader_address_;
   const std::string ready_file_;
-  const std::string api_key_;
+  const std::string gateway_;
   UniqueFd event_;
   std::mutex mutex_;
   std::condition_variable stop_changed_;

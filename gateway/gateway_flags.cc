@@ -50,6 +50,8 @@ absl::Status SetLimits(const GatewaySettings& settings, StepLimits* limits) {
 void AddFlags(FlagList* list, GatewayFlags* flags) {
   AddGatewayFlags(list, &flags->settings);
   AddDeviceFlags(list, &flags->devices);
+  AddClusterTlsFlags(list, &flags->tls);
+  AddSandboxFlags(list, &flags->sandbox);
   AddLogFlags(list, &flags->log);
   list->Section("This process", FlagScope::kProcess);
   list->Path("run_folder", &flags->run_folder,
@@ -60,13 +62,17 @@ void AddFlags(FlagList* list, GatewayFlags* flags) {
       "worker", [flags](std::string_view text) { return SetWorkers(text, &flags->workers); },
       [] { return std::string(); }, "name=role=address of a worker; repeatable, or with commas");
   list->Path("ready_file", &flags->ready_file,
-             "written once the ports are open: JSON with the addresses {\"http\", \"grpc\"}");
+             "written once the ports are open: JSON with the addresses {\"http\", \"grpc\", "
+             "\"local\"}");
+  list->Path("local_socket", &flags->local_socket,
+             "Unix socket where this user's own programs have the gRPC API without a key");
 }
 
 absl::Status FindCluster(GatewayFlags* flags) {
   if (!flags->run_folder.empty()) {
     const RunFolder folder{flags->run_folder};
     if (flags->loader.empty()) flags->loader = folder.Address("loader");
+    if (flags->local_socket.empty()) flags->local_socket = folder.Socket("gateway");
     if (flags->workers.empty()) {
       TANDEM_ASSIGN_OR_RETURN(const std::vector<WorkerSpec> workers, WorkersOf(flags->devices));
       for (const WorkerSpec& worker : workers)

@@ -21,6 +21,9 @@ struct GatewayFlags {
   std::string loader;
   std::vector<ClusterWorker> workers;
   std::string ready_file;
+  std::string local_socket;
+  ClusterTlsSettings tls;
+  SandboxSettings sandbox;
 };
 void AddFlags(FlagList* list, GatewayFlags* flags);
 

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <memory>
@@ -22,6 +23,7 @@
 #include "gateway/gateway_flags.h"
 #include "gateway/ingress/allowed_hosts.h"
 #include "gateway/ingress/auth.h"
+#include "gateway/ingress/cors.h"
 #include "gateway/ingress/grpc/grpc_server.h"
 #include "gateway/ingress/http/http_server.h"
 #include "gateway/ingress/metrics.h"
@@ -30,9 +32,14 @@
 #include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/sandbox/sandbox.h"
+#include "lib/service/file_watch.h"
 #include "lib/service/listen_address.h"
 #include "lib/service/process.h"
 #include "lib/text/tokenizer.h"
+#include "lib/tls/certificates.h"
+#include "lib/tls/cluster_tls.h"
+#include "lib/tls/grpc_credentials.h"
 
 namespace tandem {
 namespace {
@@ -48,6 +55,12 @@ class Gateway {
   absl::Status Run();
 
  private:
+  absl::Status ReadSecrets();
+  void ReloadKeys();
+  absl::StatusOr<std::unique_ptr<GrpcServer>> StartGrpc(const ListenAddress& address,
+                                                        const GrpcServerOptions& options,
+                                                        const ApiKeys& keys);
+  absl::Status OpenHttp(const PortGuards& guards);
   absl::Status OpenPorts();
   absl::Status StartCluster(ClusterOptions options);
   absl::Status Serve();
@@ -61,6 +74,10 @@ class Gateway {
   const UniqueFd state_changed_{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   ApiKeys keys_;
+  const ApiKeys no_keys_;
+  std::optional<FileWatch> key_watch_;
+  std::unique_ptr<GrpcCredentials> grpc_credentials_;
+  std::unique_ptr<Certificates> certificates_;
   ServingSlot serving_;
   IngressMetrics metrics_{registry_};
   Router router_{serving_, keys_, metrics_};
@@ -68,6 +85,7 @@ class Gateway {
   std::shared_ptr<Cluster> cluster_;  // guarded while it is being set
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<GrpcServer> local_;
   std::optional<ReadyFile> ready_file_;
 };
 
@@ -76,26 +94,52 @@ Gateway::~Gateway() {
   std::thread http([this] {
     if (http_ != nullptr) http_->Shutdown(settings_.shutdown_grace);
   });
+  std::thread local([this] {
+    if (local_ != nullptr) local_->Shutdown(settings_.shutdown_grace);
+  });
   if (grpc_ != nullptr) grpc_->Shutdown(settings_.shutdown_grace);
+  local.join();
   http.join();
 }
 
-absl::Status Gateway::OpenPorts() {
+// Keys and certificates; both are read again when their files change.
+absl::Status Gateway::ReadSecrets() {
+  TANDEM_RETURN_IF_ERROR(UseClusterTls(flags_.tls));
   if (!settings_.api_key_file.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(keys_, ApiKeys::ReadFile(settings_.api_key_file));
+    // First the watch: what changes meanwhile is read once more.
+    TANDEM_ASSIGN_OR_RETURN(FileWatch watch,
+                            FileWatch::Start({settings_.api_key_file}, [this] { ReloadKeys(); }));
+    TANDEM_ASSIGN_OR_RETURN(const std::vector<ApiKeyRule> rules,
+                            NeedKeyRules(settings_.api_key_file));
+    keys_.Replace(rules);
+    key_watch_.emplace(std::move(watch));
   }
-  TANDEM_ASSIGN_OR_RETURN(const ListenAddress http,
-                          CheckedListenAddress("--http", settings_.http, keys_.required()));
-  TANDEM_ASSIGN_OR_RETURN(const ListenAddress grpc,
-                          CheckedListenAddress("--grpc", settings_.grpc, keys_.required()));
-  absl::StatusOr<AllowedHosts> hosts = AllowedHosts::Create(http, settings_.allowed_hosts);
-  if (!hosts.ok()) return Annotate(hosts.status(), "--allowed_hosts");
-  router_.SetHosts(*std::move(hosts));
-  absl::StatusOr<std::unique_ptr<HttpServer>> http_server =
-      HttpServer::Start(http, HttpServerOptions{}, router_);
-  if (!http_server.ok()) return Annotate(http_server.status(), "--http");
-  http_ = *std::move(http_server);
-  GrpcBackend backend{.serving = &serving_, .keys = &keys_, .metrics = &metrics_, .status = [this] {
+  const TlsFiles files{.certificate = settings_.tls_cert,
+                       .key = settings_.tls_key,
+                       .authorities = settings_.tls_client_ca};
+  if (!files.set()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<Certificates>> certificates = Certificates::Open(files);
+  if (!certificates.ok()) return Annotate(certificates.status(), "--tls_cert");
+  certificates_ = *std::move(certificates);
+  TANDEM_ASSIGN_OR_RETURN(grpc_credentials_, GrpcCredentials::Create(*certificates_));
+  return absl::OkStatus();
+}
+
+// A file that cannot be understood changes nothing; one without a key lets nobody in.
+void Gateway::ReloadKeys() {
+  const absl::StatusOr<std::vector<ApiKeyRule>> rules = ReadKeyRules(settings_.api_key_file);
+  if (!rules.ok()) {
+    spdlog::error("the keys stay as they were: {}", std::string(rules.status().message()));
+    return;
+  }
+  keys_.Replace(*rules);
+  spdlog::info("API key file '{}' was read again: {} keys", settings_.api_key_file, rules->size());
+}
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> Gateway::StartGrpc(const ListenAddress& address,
+                                                               const GrpcServerOptions& options,
+                                                               const ApiKeys& keys) {
+  GrpcBackend backend{.serving = &serving_, .keys = &keys, .metrics = &metrics_, .status = [this] {
                         return Status();
                       }};
   backend.trace = [this](const v1::TraceRequest& request, v1::TraceResponse* response) {
@@ -103,12 +147,66 @@ absl::Status Gateway::OpenPorts() {
     return cluster != nullptr ? cluster->Trace(request, response)
                               : absl::UnavailableError("waiting for the loader");
   };
-  absl::StatusOr<std::unique_ptr<GrpcServer>> grpc_server =
-      GrpcServer::Start(grpc, GrpcServerOptions{}, std::move(backend));
-  if (!grpc_server.ok()) return Annotate(grpc_server.status(), "--grpc");
-  grpc_ = *std::move(grpc_server);
-  spdlog::info("HTTP on {}, gRPC on {}", http_->address(), grpc_->address());
-  const nlohmann::json addresses = {{"http", http_->address()}, {"grpc", grpc_->address()}};
+  return GrpcServer::Start(address, options, std::move(backend));
+}
+
+absl::Status Gateway::OpenHttp(const PortGuards& guards) {
+  TANDEM_ASSIGN_OR_RETURN(const ListenAddress address,
+                          CheckedListenAddress("--http", settings_.http, guards));
+  absl::StatusOr<AllowedHosts> hosts = AllowedHosts::Create(address, settings_.allowed_hosts);
+  if (!hosts.ok()) return Annotate(hosts.status(), "--allowed_hosts");
+  router_.SetHosts(*std::move(hosts));
+  absl::StatusOr<CorsRules> cors = CorsRules::Create(settings_.cors_origins);
+  if (!cors.ok()) return Annotate(cors.status(), "--cors_origins");
+  router_.SetCors(*std::move(cors));
+  const ClientLimits& limits = settings_.clients;
+  HttpServerOptions options;
+  options.max_body_bytes = limits.max_body;
+  options.max_body_memory = std::max(options.max_body_memory, options.max_body_bytes);
+  options.max_header_bytes = limits.max_head;
+  options.max_connections = static_cast<std::size_t>(limits.max_connections);
+  options.max_connections_per_peer = static_cast<std::size_t>(limits.max_connections_per_client);
+  options.header_timeout = limits.head_timeout;
+  options.body_timeout = limits.body_timeout;
+  options.write_timeout = limits.write_timeout;
+  options.idle_timeout = limits.idle_timeout;
+  options.tls = certificates_.get();
+  absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Start(address, options, router_);
+  if (!server.ok()) return Annotate(server.status(), "--http");
+  http_ = *std::move(server);
+  return absl::OkStatus();
+}
+
+absl::Status Gateway::OpenPorts() {
+  TANDEM_RETURN_IF_ERROR(ReadSecrets());
+  const PortGuards guards{
+      .api_key = keys_.required(), .tls = certificates_ != nullptr, .insecure = settings_.insecure};
+  TANDEM_ASSIGN_OR_RETURN(const ListenAddress grpc,
+                          CheckedListenAddress("--grpc", settings_.grpc, guards));
+  TANDEM_RETURN_IF_ERROR(OpenHttp(guards));
+  const ClientLimits& limits = settings_.clients;
+  GrpcServerOptions options;
+  options.max_message_bytes = static_cast<int>(limits.max_body);
+  options.max_memory_bytes = std::max<std::size_t>(options.max_memory_bytes, limits.max_body);
+  options.max_connections = static_cast<std::size_t>(limits.max_connections);
+  options.max_connections_per_peer = static_cast<std::size_t>(limits.max_connections_per_client);
+  options.read_timeout = limits.head_timeout;
+  options.write_timeout = limits.write_timeout;
+  options.tls = grpc_credentials_.get();
+  absl::StatusOr<std::unique_ptr<GrpcServer>> server = StartGrpc(grpc, options, keys_);
+  if (!server.ok()) return Annotate(server.status(), "--grpc");
+  grpc_ = *std::move(server);
+  nlohmann::json addresses = {{"http", http_->address()}, {"grpc", grpc_->address()}};
+  if (!flags_.local_socket.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(const ListenAddress local,
+                            ParseListenAddress(Cat("unix:", flags_.local_socket)));
+    server = StartGrpc(local, {}, no_keys_);
+    if (!server.ok()) return Annotate(server.status(), "--local_socket");
+    local_ = *std::move(server);
+    addresses["local"] = local_->address();
+  }
+  spdlog::info("HTTP{} on {}, gRPC on {}", guards.tls ? "S" : "", http_->address(),
+               grpc_->address());
   TANDEM_ASSIGN_OR_RETURN(ReadyFile ready,
                           ReadyFile::Write(flags_.ready_file, addresses.dump() + "\n"));
   ready_file_.emplace(std::move(ready));
@@ -182,6 +280,7 @@ absl::Status Gateway::Serve() {
 absl::Status Gateway::Run() {
   if (!state_changed_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
   TANDEM_ASSIGN_OR_RETURN(ClusterOptions options, MakeClusterOptions(flags_));
+  if (flags_.sandbox.sandbox) TANDEM_RETURN_IF_ERROR(EnterSandbox(SandboxKind::kGateway));
   TANDEM_RETURN_IF_ERROR(OpenPorts());
   const absl::Status started = StartCluster(std::move(options));
   if (absl::IsCancelled(started) && signals_.pending()) return absl::OkStatus();

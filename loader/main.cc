@@ -21,9 +21,11 @@
 #include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/thread_pool.h"
+#include "lib/sandbox/sandbox.h"
 #include "lib/service/cluster_layout.h"
 #include "lib/service/cluster_settings.h"
 #include "lib/service/process.h"
+#include "lib/tls/cluster_tls.h"
 #include "loader/pack/model_packer.h"
 #include "loader/read/model_source.h"
 #include "loader/serve/adopt.h"
@@ -37,6 +39,8 @@ constexpr char kProgram[] = "tandem-loader";
 
 struct LoaderFlags {
   LoaderSettings settings;
+  ClusterTlsSettings tls;
+  SandboxSettings sandbox;
   LogSettings log;
   CpuDeviceSettings cpu;  // here: the threads that read and pack
   DeviceSettings devices;
@@ -181,7 +185,10 @@ int Run(LoaderFlags flags) {
   PrepareProcess("loader", flags.log.level);
   const absl::StatusOr<StopSignals> signals = StopSignals::Catch();
   if (!signals.ok()) return Fail(signals.status());
-  if (const absl::Status status = FinishFlags(&flags); !status.ok()) return Fail(status);
+  absl::Status status = FinishFlags(&flags);
+  if (status.ok()) status = UseClusterTls(flags.tls);
+  if (status.ok() && flags.sandbox.sandbox) status = EnterSandbox(SandboxKind::kLoader);
+  if (!status.ok()) return Fail(status);
   const int threads = flags.cpu.threads > 0
                           ? flags.cpu.threads
                           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -216,13 +223,16 @@ int Main(int argc, char** argv) {
   AddLoaderFlags(&list, &flags.settings);
   AddDeviceFlags(&list, &flags.devices);
   AddCpuDeviceFlags(&list, &flags.cpu);
+  AddClusterTlsFlags(&list, &flags.tls);
+  AddSandboxFlags(&list, &flags.sandbox);
   AddLogFlags(&list, &flags.log);
   list.Section("This process", FlagScope::kProcess);
   list.Path("run_folder", &flags.run_folder,
             "where the cluster's processes find each other: the sockets that are not named below "
             "stand in it");
   list.Text("listen", &flags.listen,
-            "where gRPC listens: unix:/path or a loopback address (port 0: any free one)");
+            "where gRPC listens: unix:/path, a loopback address (port 0: any free one) or, with "
+            "--cluster_cert, any one");
   list.Path("region_socket", &flags.region_socket,
             "path of the Unix socket that hands out the regions' descriptors");
   list.Text("adopt_from", &flags.adopt_from,

@@ -6,7 +6,7 @@ packages=(
   build-essential cmake ninja-build git ca-certificates curl pkg-config ccache mold
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libboost1.81-dev nlohmann-json3-dev prometheus-cpp-dev libspdlog-dev libfmt-dev libhwy-dev libxxhash-dev libcli11-dev libyaml-cpp-dev
-  libvulkan-dev glslc mesa-vulkan-drivers vulkan-validationlayers
+  libssl-dev libseccomp-dev openssl libvulkan-dev glslc mesa-vulkan-drivers vulkan-validationlayers
   libgtest-dev libgmock-dev libbenchmark-dev libsentencepiece-dev
   python3 python3-venv python3-yaml python3-jsonschema bash-completion clang libclang-rt-dev clang-format zstd patchelf
 )

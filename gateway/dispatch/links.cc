@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/tls/cluster_tls.h"
 #include "lib/wire/model_wire.h"
 
 namespace tandem {
@@ -61,7 +62,7 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address, int max_m
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Its own connection: a channel made anew must not inherit another one's backoff.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), args);
+  return grpc::CreateCustomChannel(address, ClusterChannelCredentials(address), args);
 }
 
 void SetDeadline(grpc::ClientContext& context, absl::Duration timeout) {

@@ -1,4 +1,5 @@
 #include "gateway/dispatch/trace_collector.h"
+#include "lib/tls/cluster_tls.h"
 
 #include <grpcpp/grpcpp.h>
 
@@ -29,7 +30,7 @@ TraceCollector::TraceCollector(const std::vector<ClusterWorker>& workers, std::s
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     links_.push_back({worker.name, worker.address.rfind("unix:", 0) == 0,
                       v1::Worker::NewStub(grpc::CreateCustomChannel(
-                          worker.address, grpc::InsecureChannelCredentials(), arguments))});
+                          worker.address, ClusterChannelCredentials(worker.address), arguments))});
   }
 }
 

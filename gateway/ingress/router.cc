@@ -32,11 +32,12 @@ struct RouteRule {
   std::string_view path;
   std::string_view method;
   Route route;
+  KeyScope scope = KeyScope::kInference;
 };
 constexpr std::array<RouteRule, 6> kRoutes = {{
     {"/healthz", "GET", Route::kHealth},
     {"/readyz", "GET", Route::kReady},
-    {"/metrics", "GET", Route::kMetrics},
+    {"/metrics", "GET", Route::kMetrics, KeyScope::kMetrics},
     {"/v1/models", "GET", Route::kModels},
     {kChatPath, "POST", Route::kChat},
     {kCompletionsPath, "POST", Route::kCompletions},
@@ -173,6 +174,8 @@ Router::Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& 
 
 void Router::SetHosts(AllowedHosts hosts) { hosts_ = std::move(hosts); }
 
+void Router::SetCors(CorsRules cors) { cors_ = std::move(cors); }
+
 HttpReply Router::ErrorReply(int status, const std::string& message) {
   ApiError error{.http_status = status,
                  .message = message,
@@ -199,7 +202,7 @@ std::optional<HttpReply> Router::RefusePage(const HttpRequest& head) {
                                "' is not a name of this server: use its address, or start it with "
                                "--allowed_hosts"));
   }
-  if (!head.origin.empty() && !IsOriginOf(head.origin, head.host)) {
+  if (!head.origin.empty() && !IsOriginOf(head.origin, head.host) && !cors_.Allows(head.origin)) {
     return ErrorReply(403, Cat("requests from web pages of '",
                                head.origin.substr(0, kMaxShownBytes), "' are not served"));
   }
@@ -208,13 +211,16 @@ std::optional<HttpReply> Router::RefusePage(const HttpRequest& head) {
 
 std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
   if (std::optional<HttpReply> refusal = RefusePage(head)) return refusal;
+  if (CorsRules::IsPreflight(head)) return CorsRules::PreflightReply(head);
   const std::string_view path = PathOf(head.target);
   const RouteRule rule = FindRoute(path);
   if (rule.route == Route::kHealth || rule.route == Route::kReady) {
     if (head.method == rule.method) return std::nullopt;
-  } else if (const absl::Status allowed = keys_.Check(head.authorization); !allowed.ok()) {
-    metrics_.CountRequest("other", 401);
-    return ErrorReplyFor(allowed);
+  } else if (const absl::Status allowed = keys_.Check(head.authorization, rule.scope);
+             !allowed.ok()) {
+    HttpReply reply = ErrorReplyFor(allowed);
+    metrics_.CountRequest("other", reply.status);
+    return reply;
   }
   if (rule.route == Route::kNone) {
     return ErrorReply(404, Cat("unknown path: ", head.method, " ", path));
@@ -235,6 +241,10 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
                                " is not read: send it as it is"));
   }
   return std::nullopt;
+}
+
+HttpHeaders Router::HeadersFor(const HttpRequest& head) const {
+  return cors_.HeadersFor(head.origin);
 }
 
 bool Router::Essential(const HttpRequest& head) const {
@@ -302,10 +312,12 @@ HttpReply Router::Model(const std::string& id) const {
 HttpResult Router::Answer(std::string_view path, PlanFunction plan, const HttpRequest& request,
                           std::function<void()> wake) {
   const auto start = [&]() -> absl::StatusOr<std::unique_ptr<AnswerJob>> {
+    TANDEM_ASSIGN_OR_RETURN(KeyUse key, keys_.Admit(request.authorization));
     TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Serving> serving, serving_.Get());
     TANDEM_ASSIGN_OR_RETURN(AnswerJobSpec job, plan(*serving, request.body));
     job.serving = std::move(serving);
     job.metrics = &metrics_;
+    job.key = std::move(key);
     return AnswerJob::Start(std::move(job), std::move(wake));
   };
   auto job = start();

@@ -10,6 +10,7 @@
 #include "gateway/ingress/allowed_hosts.h"
 #include "gateway/ingress/answer/answer_job.h"
 #include "gateway/ingress/auth.h"
+#include "gateway/ingress/cors.h"
 #include "gateway/ingress/http/http_types.h"
 #include "gateway/ingress/metrics.h"
 #include "gateway/ingress/serving.h"
@@ -19,17 +20,21 @@ namespace tandem {
 // The HTTP API: which path does what, who may call it. docs/openai-api.md describes it.
 //   POST /v1/chat/completions, /v1/completions    GET /v1/models, /v1/models/{id}, /metrics
 //   GET /healthz (the process lives), /readyz (the cluster serves): these two need no key
-// Requests that a web page of another place makes a browser send are refused.
+// Requests that a web page of another place makes a browser send are refused, unless CORS rules
+// allow them.
 class Router final : public HttpHandler {
  public:
   // All outlive the router.
   Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& metrics);
   // The names under which the server may be asked; before it is asked first.
   void SetHosts(AllowedHosts hosts);
+  // The pages that may use it; before it is asked first.
+  void SetCors(CorsRules cors);
 
   std::optional<HttpReply> Refuse(const HttpRequest& head) override;
   HttpResult Handle(HttpRequest request, std::function<void()> wake) override;
   HttpReply ErrorReply(int status, const std::string& message) override;
+  HttpHeaders HeadersFor(const HttpRequest& head) const override;
   bool Essential(const HttpRequest& head) const override;
 
  private:
@@ -49,6 +54,7 @@ class Router final : public HttpHandler {
   const ApiKeys& keys_;
   IngressMetrics& metrics_;
   AllowedHosts hosts_;
+  CorsRules cors_;
 };
 
 }  // namespace tandem

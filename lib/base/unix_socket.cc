@@ -41,13 +41,6 @@ absl::StatusOr<UniqueFd> NewSocket() {
   return fd;
 }
 
-absl::Status CheckPeer(int socket) {
-  TANDEM_ASSIGN_OR_RETURN(const unsigned uid, PeerUid(socket));
-  if (uid == ::getuid() || uid == 0) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrCat("unix socket peer: expected uid ", ::getuid(), ", found uid ", uid));
-}
-
 // Waits until `fd` has `events`, not past `deadline`.
 absl::Status PollUntil(int fd, short events, Deadline deadline) {
   while (true) {
@@ -141,6 +134,13 @@ absl::StatusOr<unsigned> PeerUid(int socket) {
     return absl::ErrnoToStatus(errno, "unix socket: peer credentials");
   }
   return credentials.uid;
+}
+
+absl::Status CheckPeer(int socket) {
+  TANDEM_ASSIGN_OR_RETURN(const unsigned uid, PeerUid(socket));
+  if (uid == ::getuid() || uid == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      absl::StrCat("unix socket peer: expected uid ", ::getuid(), ", found uid ", uid));
 }
 
 absl::StatusOr<UniqueFd> ListenUnix(const std::string& path) {

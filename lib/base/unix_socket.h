@@ -67,6 +67,8 @@ absl::Status SendFdMessage(int socket, std::string_view bytes, const std::vector
 // DEADLINE_EXCEEDED. RESOURCE_EXHAUSTED when descriptors came that this process had no room for.
 absl::StatusOr<FdMessage> ReceiveFdMessage(int socket, absl::Duration timeout);
 
+// PERMISSION_DENIED unless the process at the other end runs as our own user, or as root.
+absl::Status CheckPeer(int socket);
 // The numeric uid at the other end.
 absl::StatusOr<unsigned> PeerUid(int socket);
 

@@ -8,6 +8,24 @@ namespace {
 constexpr std::int32_t kMaxThreads = 1024;
 constexpr std::uint64_t kMaxKvBytes = std::uint64_t{1} << 44;
 constexpr std::int32_t kMaxQueue = 1 << 20;
+constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{1} << 30;
+constexpr std::int32_t kMaxConnections = 1 << 16;
+
+void AddClientLimitFlags(FlagList* flags, ClientLimits* s) {
+  flags->Section("Limits of clients");
+  flags->Bytes("max_body", &s->max_body, 1 << 10, kMaxBodyBytes,
+               "longest body of a request, and longest gRPC message");
+  flags->Bytes("max_head", &s->max_head, 1 << 10, 1 << 20, "longest head of an HTTP request");
+  flags->Number("max_connections", &s->max_connections, 1, kMaxConnections,
+                "connections of each port; for one more, the one that does least is closed");
+  flags->Number("max_connections_per_client", &s->max_connections_per_client, 1, kMaxConnections,
+                "of them from one other machine");
+  flags->Time("head_timeout", &s->head_timeout,
+              "for an HTTP head from its first byte, and for a gRPC message");
+  flags->Time("body_timeout", &s->body_timeout, "for the body of an HTTP request");
+  flags->Time("write_timeout", &s->write_timeout, "how long a client may read nothing");
+  flags->Time("idle_timeout", &s->idle_timeout, "between requests of an HTTP connection");
+}
 
 }  // namespace
 
@@ -17,11 +35,22 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
               "where the OpenAI API listens: host:port (port 0: any free one) or unix:/path");
   flags->Text("grpc", &s->grpc, "where the gRPC API listens: host:port or unix:/path");
   flags->Path("api_key_file", &s->api_key_file,
-              "file with the API keys that clients must show, one a line; needed to listen on "
-              "addresses that other machines reach");
+              "file with the API keys that clients must show (tandem key makes it); needed, as is "
+              "TLS, to listen on addresses that other machines reach");
+  flags->Path("tls_cert", &s->tls_cert,
+              "PEM file with the certificate of both ports, and with those between it and its "
+              "authority; read again when it changes");
+  flags->Path("tls_key", &s->tls_key, "PEM file with the key of --tls_cert");
+  flags->Path("tls_client_ca", &s->tls_client_ca,
+              "PEM file with authorities: clients must show a certificate of one of them");
+  flags->Switch("insecure", &s->insecure,
+                "listen also on addresses that other machines reach without an API key or TLS");
   flags->Texts("allowed_hosts", &s->allowed_hosts,
                "names under which HTTP clients may ask, besides addresses, localhost and the name "
                "in --http; with commas; *: any");
+  flags->Texts("cors_origins", &s->cors_origins,
+               "web pages that may use the HTTP API from a browser, as https://host[:port], with "
+               "commas; *: any");
   flags->Text("model_id", &s->model_id,
               "what the APIs call the model; without it: the model's own name");
   flags->Section("Placement of the work");
@@ -51,6 +80,7 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                 "requests that run at a time; 0: 32");
   flags->Number("queue", &s->queue, 1, kMaxQueue,
                 "requests that may wait; further ones are answered 429");
+  AddClientLimitFlags(flags, &s->clients);
   flags->Section("Times");
   flags->Time("start_timeout", &s->start_timeout, "how long the loader may take to answer at all");
   flags->Time("recovery_timeout", &s->recovery_timeout,
@@ -90,6 +120,23 @@ void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* s) {
                 "zero-copy)");
 }
 
+void AddClusterTlsFlags(FlagList* flags, ClusterTlsSettings* s) {
+  flags->Section("Between hosts");
+  flags->Path("cluster_cert", &s->cluster_cert,
+              "PEM file with the certificate that a process shows to those of its cluster over "
+              "TCP; read again when it changes");
+  flags->Path("cluster_key", &s->cluster_key, "PEM file with the key of --cluster_cert");
+  flags->Path("cluster_ca", &s->cluster_ca,
+              "PEM file with the authority of the cluster's certificates");
+}
+
+void AddSandboxFlags(FlagList* flags, SandboxSettings* s) {
+  flags->Section("Ports and access");
+  flags->Switch("sandbox", &s->sandbox,
+                "give up what a process does not need of the kernel (docs/security.md); "
+                "--sandbox=false: where a driver or a debugger needs it");
+}
+
 void AddLogFlags(FlagList* flags, LogSettings* s) {
   flags->Section("Logs");
   flags->Choice("log_level", &s->level, "least important lines that are logged");
@@ -101,6 +148,8 @@ void AddClusterFlags(FlagList* flags, ClusterSettings* s) {
   AddCpuDeviceFlags(flags, &s->cpu);
   AddVulkanDeviceFlags(flags, &s->vulkan);
   AddGatewayFlags(flags, &s->gateway);
+  AddClusterTlsFlags(flags, &s->tls);
+  AddSandboxFlags(flags, &s->sandbox);
   AddLogFlags(flags, &s->log);
 }
 

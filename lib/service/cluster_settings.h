@@ -16,6 +16,18 @@ namespace tandem {
 // by `tandem up`. Each struct has one list of flags; a new setting is a field, a line in that list,
 // and its use.
 
+// What clients of the public ports may take.
+struct ClientLimits {
+  std::uint64_t max_body = 8 << 20;   // bytes; also of a gRPC message
+  std::uint64_t max_head = 32 << 10;  // bytes of an HTTP head
+  std::int32_t max_connections = 256;
+  std::int32_t max_connections_per_client = 64;
+  absl::Duration head_timeout = absl::Seconds(30);
+  absl::Duration body_timeout = absl::Seconds(60);
+  absl::Duration write_timeout = absl::Seconds(60);
+  absl::Duration idle_timeout = absl::Seconds(75);
+};
+
 struct GatewaySettings {
   std::string http = "127.0.0.1:8080";
   std::string grpc = "127.0.0.1:8081";
@@ -31,7 +43,13 @@ struct GatewaySettings {
   std::uint64_t kv_memory = 0;     // bytes; 0: as devices have it
   std::int32_t queue = 64;
   std::string api_key_file;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
+  bool insecure = false;
   std::vector<std::string> allowed_hosts;
+  std::vector<std::string> cors_origins;
+  ClientLimits clients;
   std::string model_id;
   absl::Duration start_timeout = absl::Minutes(5);
   absl::Duration recovery_timeout = absl::Seconds(60);
@@ -62,6 +80,19 @@ struct VulkanDeviceSettings {
 };
 void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* settings);
 
+// What a process of a cluster over several hosts shows the others; Unix sockets need none.
+struct ClusterTlsSettings {
+  std::string cluster_cert;
+  std::string cluster_key;
+  std::string cluster_ca;
+};
+void AddClusterTlsFlags(FlagList* flags, ClusterTlsSettings* settings);
+
+struct SandboxSettings {
+  bool sandbox = true;
+};
+void AddSandboxFlags(FlagList* flags, SandboxSettings* settings);
+
 struct LogSettings {
   LogLevel level = LogLevel::kInfo;
 };
@@ -74,6 +105,8 @@ struct ClusterSettings {
   GatewaySettings gateway;
   CpuDeviceSettings cpu;
   VulkanDeviceSettings vulkan;
+  ClusterTlsSettings tls;
+  SandboxSettings sandbox;
   LogSettings log;
 };
 void AddClusterFlags(FlagList* flags, ClusterSettings* settings);

@@ -105,14 +105,17 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
 }
 
 absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::string_view text,
-                                                   bool has_api_key) {
+                                                   PortGuards guards) {
   absl::StatusOr<ListenAddress> address = ParseListenAddress(text);
   if (!address.ok()) return Annotate(address.status(), flag);
-  if (!address->loopback && !has_api_key) {
+  if (!address->loopback && !guards.insecure && !(guards.api_key && guards.tls)) {
+    const std::string_view missing = guards.api_key ? "TLS: set --tls_cert and --tls_key"
+                                     : guards.tls   ? "an API key: set --api_key_file"
+                                                    : "an API key and TLS: set --api_key_file, "
+                                                      "--tls_cert and --tls_key";
     return absl::PermissionDeniedError(
-        Cat(flag, ": refusing to listen on ", text,
-            ", which other machines can reach, without an API key: set --api_key_file, or "
-            "listen on 127.0.0.1 or a Unix socket"));
+        Cat(flag, ": refusing to listen on ", text, ", which other machines can reach, without ",
+            missing, "; or listen on 127.0.0.1 or a Unix socket; or accept it with --insecure"));
   }
   return address;
 }

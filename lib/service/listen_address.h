@@ -25,10 +25,17 @@ struct ListenAddress {
 // not resolve. Resolving may block.
 absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
 
-// Parses, and refuses (PermissionDenied) an address that other machines can reach while no API key
-// is set. `flag` ("--http") names the setting in the error.
+// What stands between a public port and those who may not use it.
+struct PortGuards {
+  bool api_key = false;
+  bool tls = false;
+  bool insecure = false;  // somebody wants it without
+};
+
+// Parses, and refuses (PermissionDenied) an address that other machines can reach without both an
+// API key and TLS, unless that was asked for. `flag` ("--http") names the setting in the error.
 absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::string_view text,
-                                                   bool has_api_key);
+                                                   PortGuards guards);
 
 // The same for ports without keys, between the processes of a cluster: a Unix socket, or a numeric
 // loopback address or "localhost". INVALID_ARGUMENT for every other one.

@@ -17,6 +17,7 @@
 #include "lib/base/unix_socket.h"
 #include "lib/weights/region.h"
 #include "lib/worker/edge.h"
+#include "lib/worker/edge_call.h"
 
 namespace tandem {
 
@@ -25,17 +26,6 @@ namespace tandem {
 // importer tries each in its device and takes the first that works. The connection then stays open:
 // its end tells each side that the other process is gone. The messages are those of
 // proto/tandem/v1/descriptors.proto.
-
-// What an importer says first, checked.
-struct EdgeCall {
-  std::string id;
-  std::uint64_t generation = 0;
-  ResidualLayout layout;
-  std::vector<HandleKind> kinds;  // allowed, in order
-};
-std::string EncodeEdgeCall(const EdgeCall& call);
-// INVALID_ARGUMENT says what was expected.
-absl::StatusOr<EdgeCall> ParseEdgeCall(std::string_view bytes);
 
 // A connection whose hello has arrived.
 struct EdgeCaller {

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/tls/cluster_tls.h"
 #include "tandem/v1/worker.grpc.pb.h"
 
 namespace tandem {
@@ -386,8 +387,8 @@ class InlineSender {
     grpc::ChannelArguments arguments;
     // A connection of its own: a dead one is never taken over from an edge before.
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    const auto channel = grpc::CreateCustomChannel(spec_.consumer_address,
-                                                   grpc::InsecureChannelCredentials(), arguments);
+    const auto channel = grpc::CreateCustomChannel(
+        spec_.consumer_address, ClusterChannelCredentials(spec_.consumer_address), arguments);
     const auto stub = v1::Worker::NewStub(channel);
     context_.set_wait_for_ready(true);
     v1::PushEdgeResponse response;

@@ -12,9 +12,10 @@
 
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/sandbox/sandbox.h"
 #include "lib/service/cluster_layout.h"
-#include "lib/service/listen_address.h"
 #include "lib/service/process.h"
+#include "lib/tls/cluster_tls.h"
 #include "lib/worker/inline_edge.h"
 #include "lib/worker/service.h"
 #include "lib/worker/worker_engine.h"
@@ -34,6 +35,8 @@ struct WorkerFlags {
   std::string listen;
   std::string fd_socket;
   std::string ready_file;
+  ClusterTlsSettings tls;
+  SandboxSettings sandbox;
   LogSettings log;
   bool list_devices = false;
 };
@@ -73,45 +76,45 @@ WorkerEngine::Options EngineOptions(const WorkerFlags& options, Health& health) 
   return engine;
 }
 
-absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(WorkerService& service,
-                                                          ListenAddress* address) {
-  TANDEM_RETURN_IF_ERROR(CheckCanListen(*address));
+absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(const std::string& listen,
+                                                          WorkerService& service,
+                                                          std::unique_ptr<ClusterPort>* port) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(address->ToString(), grpc::InsecureServerCredentials(), &port);
+  TANDEM_ASSIGN_OR_RETURN(*port, ClusterPort::Open("--listen", listen, &builder));
   builder.RegisterService(service.service());
   builder.SetMaxReceiveMessageSize(kMaxFrameBytes);
   builder.SetMaxSendMessageSize(kMaxFrameBytes);
-  // Two programs on one address would answer in turns.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr)
-    return absl::UnavailableError(Cat("cannot listen on ", address->ToString()));
-  if (!address->is_unix()) address->port = static_cast<std::uint16_t>(port);
+    return absl::UnavailableError(Cat("--listen: cannot listen on ", listen, ": is it in use?"));
+  (*port)->Serve();
   return server;
 }
 
-absl::Status Serve(const WorkerFlags& flags, ListenAddress address, const StopSignals& signals,
+absl::Status Serve(const WorkerFlags& flags, const StopSignals& signals,
                    std::unique_ptr<Device> device) {
   const DeviceInfo info = device->info();
   Health health;
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerEngine> engine,
                           WorkerEngine::Create(EngineOptions(flags, health), std::move(device)));
   WorkerService service(*engine);
-  absl::StatusOr<std::unique_ptr<grpc::Server>> server = StartServer(service, &address);
-  if (!server.ok()) return Annotate(server.status(), "--listen");
-  health.Attach((*server)->GetHealthCheckService());
-  spdlog::info("worker {}: serving at {} with {} device '{}' ({})", flags.name, address.ToString(),
-               info.kind, info.name, info.driver);
+  std::unique_ptr<ClusterPort> port;
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<grpc::Server> server,
+                          StartServer(flags.listen, service, &port));
+  const std::string address = port->address().ToString();
+  health.Attach(server->GetHealthCheckService());
+  spdlog::info("worker {}: serving at {} with {} device '{}' ({})", flags.name, address, info.kind,
+               info.name, info.driver);
   TANDEM_ASSIGN_OR_RETURN(const ReadyFile ready,
-                          ReadyFile::Write(flags.ready_file, address.ToString() + "\n"));
+                          ReadyFile::Write(flags.ready_file, address + "\n"));
   spdlog::info("worker {}: stopping on signal {}", flags.name, signals.Wait());
   engine->Supersede(~std::uint64_t{0});  // a Connect that waits for another worker ends
   service.EndStreams();
-  (*server)->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
-  (*server)->Wait();
+  port->Stop();
+  server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  server->Wait();
   health.Attach(nullptr);
   return absl::OkStatus();
 }
@@ -144,9 +147,14 @@ absl::Status Run(const WorkerProgram& program, WorkerFlags flags) {
         "--device: expected the device to use, found none (it is never chosen silently)");
   if (flags.listen.empty())
     return absl::InvalidArgumentError("--listen: expected an address, found none");
-  TANDEM_ASSIGN_OR_RETURN(ListenAddress address, InnerListenAddress("--listen", flags.listen));
+  TANDEM_RETURN_IF_ERROR(UseClusterTls(flags.tls));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Device> device, program.create(flags.device));
-  return Serve(flags, std::move(address), signals, std::move(device));
+  // Drivers open what they need with the device.
+  if (flags.sandbox.sandbox) {
+    TANDEM_RETURN_IF_ERROR(EnterSandbox(device->info().kind == "cpu" ? SandboxKind::kCpuWorker
+                                                                     : SandboxKind::kDriverWorker));
+  }
+  return Serve(flags, signals, std::move(device));
 }
 
 }  // namespace
@@ -158,6 +166,8 @@ int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
   FlagList list;
   AddDeviceFlags(&list, &flags.devices);
   if (program.flags) program.flags(&list);
+  AddClusterTlsFlags(&list, &flags.tls);
+  AddSandboxFlags(&list, &flags.sandbox);
   AddLogFlags(&list, &flags.log);
   list.Section("This process", FlagScope::kProcess);
   list.Text("name", &flags.name, "as plans and logs call this worker");
@@ -165,7 +175,9 @@ int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
             "where the cluster's processes find each other: the sockets that are not named below "
             "stand in it, and --npu and --gpu say the device of the worker of this name");
   list.Text("device", &flags.device, program.devices);
-  list.Text("listen", &flags.listen, "unix:/path or a loopback host:port (port 0: any free one)");
+  list.Text(
+      "listen", &flags.listen,
+      "unix:/path, a loopback host:port (port 0: any free one) or, with --cluster_cert, any one");
   list.Path("fd_socket", &flags.fd_socket,
             "Unix socket where other workers fetch the memory of edges");
   list.Path("ready_file", &flags.ready_file, "gets the address once the worker serves");

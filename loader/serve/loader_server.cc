@@ -19,7 +19,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/base/version.h"
-#include "lib/service/listen_address.h"
+#include "lib/tls/cluster_tls.h"
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
@@ -160,6 +160,7 @@ struct LoaderServer::Impl {
   std::uint64_t window_bytes = 0;  // the largest dma-buf of a region; 0: none are made
   std::unique_ptr<RegionServer> region_server;
   LoaderService service;
+  std::unique_ptr<ClusterPort> port;
   std::unique_ptr<grpc::Server> server;
 };
 
@@ -169,8 +170,6 @@ LoaderServer::~LoaderServer() { Shutdown(absl::ZeroDuration()); }
 absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
     const LoaderServerOptions& options, const ModelSource& source, const ModelPacker& packer,
     std::string_view quant, ProgressTracker& tracker) {
-  TANDEM_ASSIGN_OR_RETURN(ListenAddress address, InnerListenAddress("--listen", options.listen));
-  TANDEM_RETURN_IF_ERROR(Annotate(CheckCanListen(address), "--listen"));
   auto impl = std::make_unique<Impl>(MakeModel(options, source, packer, quant), tracker);
   impl->damage_fd = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   if (!impl->damage_fd.valid()) return absl::ErrnoToStatus(errno, "eventfd");
@@ -186,22 +185,19 @@ absl::StatusOr<std::unique_ptr<LoaderServer>> LoaderServer::Start(
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(address.ToString(), grpc::InsecureServerCredentials(), &port);
+  TANDEM_ASSIGN_OR_RETURN(impl->port, ClusterPort::Open("--listen", options.listen, &builder));
   builder.RegisterService(&impl->service);
   // A vocabulary of 262,144 pieces is about 6 MB; clients raise their receive limit to
   // kMaxModelMessageBytes too.
   builder.SetMaxSendMessageSize(kMaxModelMessageBytes);
-  // Two programs on one port would answer in turns.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   impl->server = builder.BuildAndStart();
-  if (impl->server == nullptr || port == 0) {
+  if (impl->server == nullptr) {
     return absl::UnavailableError(
-        absl::StrCat("--listen: cannot listen on ", address.ToString(), ": is it in use?"));
+        absl::StrCat("--listen: cannot listen on ", options.listen, ": is it in use?"));
   }
   impl->SetHealth(false);
-  address.port = static_cast<std::uint16_t>(port);
-  impl->address = address.ToString();
+  impl->port->Serve();
+  impl->address = impl->port->address().ToString();
   return std::unique_ptr<LoaderServer>(new LoaderServer(std::move(impl)));
 }
 
@@ -239,6 +235,7 @@ void LoaderServer::Fail(const absl::Status& status) { impl_->tracker.SetFailed(s
 void LoaderServer::Shutdown(absl::Duration grace) {
   if (impl_->server == nullptr) return;
   impl_->SetHealth(false);
+  impl_->port->Stop();
   impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   impl_->server->Wait();
   impl_->server.reset();

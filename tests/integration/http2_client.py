@@ -21,6 +21,10 @@ def header(name: str, value: str) -> bytes:
     return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
+# The head of a request that goes on and on: HEADERS without an end, and frames of type CONTINUATION.
+CONTINUATION_FLOOD = frame(HEADERS, 0, 1, header(":method", "POST")) + frame(9, 0, 1, header("x", "y" * 100) * 100) * 100
+
+
 class Call:
     def __init__(self, stream: int, message: bytes, length: int):
         self.stream = stream

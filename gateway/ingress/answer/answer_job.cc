@@ -26,7 +26,7 @@ HttpReply ErrorReplyFor(const absl::Status& status) {
                   .headers = {},
                   .body = ErrorJson(error)};
   if (error.http_status == 429 || error.http_status == 503) {
-    reply.headers.emplace_back("Retry-After", "1");
+    reply.headers.emplace_back("Retry-After", Cat(RetryAfterSeconds(status)));
   }
   if (error.http_status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   return reply;
@@ -142,6 +142,7 @@ void AnswerJob::Record(int http_status) {
   const AnswerUsage usage = Usage();
   spec_.metrics->CountRequest(spec_.endpoint, http_status);
   spec_.metrics->CountTokens(usage.prompt_tokens, usage.completion_tokens);
+  spec_.key.Charge(usage.prompt_tokens + usage.completion_tokens);
   spec_.metrics->ObserveDuration(spec_.endpoint, SecondsSince(begin_));
 }
 

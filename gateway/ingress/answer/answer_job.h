@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "gateway/ingress/answer/answer_format.h"
+#include "gateway/ingress/auth.h"
 #include "gateway/ingress/http/http_types.h"
 #include "gateway/ingress/running_answer.h"
 #include "gateway/ingress/serving.h"
@@ -27,6 +28,7 @@ struct AnswerJobSpec {
   std::unique_ptr<AnswerFormat> format;
   std::string endpoint;               // for the metrics
   IngressMetrics* metrics = nullptr;  // may be null; outlives the job
+  KeyUse key;                         // pays for the tokens
 };
 
 // Runs the choices of one HTTP request at the engine and writes the answer. At most kInFlight

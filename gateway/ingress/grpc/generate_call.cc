@@ -121,11 +121,12 @@ GenerateCall::GenerateCall(CallHost& host, grpc::CallbackServerContext* context)
 
 GenerateCall* GenerateCall::Start(CallHost& host, grpc::CallbackServerContext* context) {
   auto* call = new GenerateCall(host, context);
-  const absl::Status allowed = host.Authorize(*context);
-  if (allowed.ok()) {
+  absl::StatusOr<KeyUse> key = host.Admit(*context);
+  if (key.ok()) {
+    call->key_ = *std::move(key);
     call->Receive();
   } else {
-    call->End(allowed);
+    call->End(key.status());
   }
   return call;
 }
@@ -205,6 +206,7 @@ void GenerateCall::EndLocked(const absl::Status& status) {
   metrics.ObserveDuration(kEndpoint, SecondsSince(begin_));
   if (answer_ != nullptr) {
     metrics.CountTokens(answer_->prompt_tokens(), answer_->completion_tokens());
+    key_.Charge(answer_->prompt_tokens() + answer_->completion_tokens());
   }
   answer_.reset();  // cancels what runs
 }

@@ -53,6 +53,7 @@ class GenerateCall final : public OneRequestCall<v1::GenerateRequest, v1::Genera
 
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   const std::shared_ptr<Core> core_ = std::make_shared<Core>();
+  KeyUse key_;                              // set once, at the start
   std::shared_ptr<const Serving> serving_;  // set once, while planning
   // Guarded by core_->mutex; `response_` belongs to gRPC while `writing_`.
   std::unique_ptr<RunningAnswer> answer_;

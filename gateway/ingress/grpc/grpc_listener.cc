@@ -208,6 +208,8 @@ void GrpcListener::AcceptAll() {
 }
 
 void GrpcListener::Adopt(UniqueFd fd) {
+  // A Unix socket serves this process's own user (and root).
+  if (address_.is_unix() && !CheckPeer(fd.get()).ok()) return;
   const int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   Connection connection;

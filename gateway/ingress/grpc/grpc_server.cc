@@ -19,6 +19,7 @@
 #include "gateway/ingress/grpc/server_call.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/tls/grpc_credentials.h"
 
 namespace tandem {
 namespace {
@@ -177,7 +178,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
   grpc::ServerBuilder builder;
   impl->acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+      options.tls != nullptr ? options.tls->Server() : grpc::InsecureServerCredentials());
   builder.RegisterService(&impl->service);
   builder.RegisterService(&impl->reflection);
   SetLimits(options, builder);

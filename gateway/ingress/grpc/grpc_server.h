@@ -20,6 +20,8 @@ class TraceResponse;
 
 namespace tandem {
 
+class GrpcCredentials;
+
 // What GetStatus answers. Any thread; must not block.
 using ClusterStatusSource = std::function<ClusterStatus()>;
 
@@ -41,6 +43,8 @@ struct GrpcServerOptions {
   absl::Duration max_age_grace = absl::Minutes(10);
   absl::Duration keepalive_period = absl::Minutes(1);
   absl::Duration keepalive_timeout = absl::Seconds(20);
+  // TLS with these; outlives the server.
+  const GrpcCredentials* tls = nullptr;
 };
 
 // What the service needs; all outlive the server.

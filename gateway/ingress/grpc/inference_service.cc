@@ -74,32 +74,38 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
                      }));
   AddUnary<v1::TokenizeRequest, v1::TokenizeResponse>(
       "/tandem.v1.Inference/Tokenize",
-      {.counted_as = "grpc.Tokenize", .slow = true, .answer = [this](const auto& q, auto& a) {
-         return Tokenize(q, a);
-       }});
+      {.counted_as = "grpc.Tokenize",
+       .slow = true,
+       .scope = KeyScope::kInference,
+       .answer = [this](const auto& q, auto& a) { return Tokenize(q, a); }});
   AddUnary<v1::DetokenizeRequest, v1::DetokenizeResponse>(
       "/tandem.v1.Inference/Detokenize",
-      {.counted_as = "grpc.Detokenize", .slow = true, .answer = [this](const auto& q, auto& a) {
-         return Detokenize(q, a);
-       }});
+      {.counted_as = "grpc.Detokenize",
+       .slow = true,
+       .scope = KeyScope::kInference,
+       .answer = [this](const auto& q, auto& a) { return Detokenize(q, a); }});
   // These two ask about the server, and Tandem's own commands ask them all the time: the metrics
   // count what is asked of the model.
   AddUnary<v1::GetServedModelRequest, v1::ServedModel>(
       "/tandem.v1.Inference/GetModel",
-      {.counted_as = "", .slow = false, .answer = [this](const auto&, auto& a) {
-         return GetModel(a);
-       }});
-  AddUnary<v1::GetStatusRequest, v1::ClusterStatus>(
-      "/tandem.v1.Inference/GetStatus",
-      {.counted_as = "", .slow = false, .answer = [this](const auto&, auto& a) {
-         a = ToWire(host_.backend.status());
-         return absl::OkStatus();
-       }});
+      {.counted_as = "",
+       .slow = false,
+       .scope = KeyScope::kInference,
+       .answer = [this](const auto&, auto& a) { return GetModel(a); }});
+  AddUnary<v1::GetStatusRequest, v1::ClusterStatus>("/tandem.v1.Inference/GetStatus",
+                                                    {.counted_as = "",
+                                                     .slow = false,
+                                                     .scope = KeyScope::kMetrics,
+                                                     .answer = [this](const auto&, auto& a) {
+                                                       a = ToWire(host_.backend.status());
+                                                       return absl::OkStatus();
+                                                     }});
   AddUnary<v1::TraceRequest, v1::TraceResponse>(
       "/tandem.v1.Tracing/Trace",
-      {.counted_as = "", .slow = true, .answer = [this](const auto& q, auto& a) {
-         return host_.backend.trace(q, &a);
-       }});
+      {.counted_as = "",
+       .slow = true,
+       .scope = KeyScope::kAdmin,
+       .answer = [this](const auto& q, auto& a) { return host_.backend.trace(q, &a); }});
 }
 
 template <typename Request, typename Response>

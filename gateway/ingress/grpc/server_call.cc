@@ -27,6 +27,8 @@ std::string_view GrpcCodeName(grpc::StatusCode code) {
       return "RESOURCE_EXHAUSTED";
     case grpc::StatusCode::UNAVAILABLE:
       return "UNAVAILABLE";
+    case grpc::StatusCode::PERMISSION_DENIED:
+      return "PERMISSION_DENIED";
     case grpc::StatusCode::UNAUTHENTICATED:
       return "UNAUTHENTICATED";
     case grpc::StatusCode::INTERNAL:
@@ -68,11 +70,23 @@ void CallTimers::Look() {
   for (const auto& timer : due) timer->Cancel();
 }
 
-absl::Status CallHost::Authorize(const grpc::CallbackServerContext& context) const {
+namespace {
+
+std::string AuthorizationOf(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
   const auto found = metadata.find("authorization");
-  if (found == metadata.end()) return backend.keys->Check("");
-  return backend.keys->Check(std::string_view(found->second.data(), found->second.size()));
+  if (found == metadata.end()) return "";
+  return std::string(found->second.data(), found->second.size());
+}
+
+}  // namespace
+
+absl::Status CallHost::Authorize(const grpc::CallbackServerContext& context, KeyScope scope) const {
+  return backend.keys->Check(AuthorizationOf(context), scope);
+}
+
+absl::StatusOr<KeyUse> CallHost::Admit(const grpc::CallbackServerContext& context) const {
+  return backend.keys->Admit(AuthorizationOf(context));
 }
 
 void CallHost::CallBegan(const grpc::CallbackServerContext& context) {

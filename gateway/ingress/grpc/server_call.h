@@ -68,7 +68,9 @@ class CallHost {
       : backend(given), options(limits), workers_(static_cast<std::size_t>(limits.workers)) {}
 
   // What the caller's metadata allow: looked at before a byte of the message is asked for.
-  absl::Status Authorize(const grpc::CallbackServerContext& context) const;
+  absl::Status Authorize(const grpc::CallbackServerContext& context, KeyScope scope) const;
+  // The same for a call that the key's limits count.
+  absl::StatusOr<KeyUse> Admit(const grpc::CallbackServerContext& context) const;
   // Runs `work` on a thread that may take its time. False: too much waits for one already.
   bool Work(std::function<void()> work);
   // From the request's message to the call's end: connections with calls are not closed for others.
@@ -141,7 +143,9 @@ class UnaryCall final : public OneRequestCall<Request, Response> {
   using Function = std::function<absl::Status(const Request& request, Response& response)>;
   struct Method {
     std::string_view counted_as;  // in the metrics; empty: it is not counted
+    // Takes a worker's time, and is counted by the key's limits.
     bool slow = false;
+    KeyScope scope = KeyScope::kInference;
     Function answer;
   };
 
@@ -149,7 +153,12 @@ class UnaryCall final : public OneRequestCall<Request, Response> {
   static UnaryCall* Start(CallHost& host, grpc::CallbackServerContext* context,
                           const Method& method) {
     auto* call = new UnaryCall(host, context, method);
-    const absl::Status allowed = host.Authorize(*context);
+    absl::Status allowed = host.Authorize(*context, method.scope);
+    if (allowed.ok() && method.slow && method.scope == KeyScope::kInference) {
+      absl::StatusOr<KeyUse> key = host.Admit(*context);
+      allowed = key.status();
+      if (key.ok()) call->key_ = *std::move(key);
+    }
     if (allowed.ok()) {
       call->Receive();
     } else {
@@ -183,6 +192,7 @@ class UnaryCall final : public OneRequestCall<Request, Response> {
   }
 
   const Method& method_;
+  KeyUse key_;
   Response response_;
 };
 

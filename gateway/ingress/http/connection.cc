@@ -31,6 +31,7 @@ constexpr std::size_t kSmallBodyBytes = 64 << 10;
 constexpr std::size_t kMaxPipelinedBytes = 64 << 10;
 constexpr std::size_t kMaxLingerBytes = 64 << 20;
 constexpr std::chrono::seconds kLingerTime{2};
+constexpr int kNoContent = 204;  // has neither type nor length
 
 std::chrono::nanoseconds Nanos(absl::Duration duration) {
   return absl::ToChronoNanoseconds(duration);
@@ -43,18 +44,20 @@ bool IsSyntaxError(const boost::system::error_code& error) {
 
 // The head of a reply as it stands on the wire, with the empty line. `length`: of the body; absent:
 // `chunked`, or ended by closing the connection (HTTP/1.0).
-std::string ReplyHead(const HttpReply& reply, std::optional<std::size_t> length, bool chunked,
-                      bool keep_alive) {
+std::string ReplyHead(const HttpReply& reply, const HttpHeaders& more,
+                      std::optional<std::size_t> length, bool chunked, bool keep_alive) {
   const auto reason =
       boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(reply.status));
   std::string head =
       Cat("HTTP/1.1 ", reply.status, " ", std::string_view(reason.data(), reason.size()),
           "\r\nServer: tandem\r\nDate: ",
-          absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()),
-          "\r\nContent-Type: ", reply.content_type, "\r\n");
-  if (length.has_value()) head.append(Cat("Content-Length: ", *length, "\r\n"));
+          absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", absl::Now(), absl::UTCTimeZone()), "\r\n");
+  const bool empty = reply.status == kNoContent;
+  if (!empty) head.append(Cat("Content-Type: ", reply.content_type, "\r\n"));
+  if (length.has_value() && !empty) head.append(Cat("Content-Length: ", *length, "\r\n"));
   if (chunked) head.append(Cat("Transfer-Encoding: chunked\r\n"));
   for (const auto& [name, value] : reply.headers) head.append(Cat(name, ": ", value, "\r\n"));
+  for (const auto& [name, value] : more) head.append(Cat(name, ": ", value, "\r\n"));
   head.append(Cat("Connection: ", keep_alive ? "keep-alive" : "close", "\r\n\r\n"));
   return head;
 }
@@ -92,9 +95,10 @@ std::string Field(const http::fields& fields, http::field name) {
 
 }  // namespace
 
-Connection::Connection(Socket socket, const HttpServerOptions& options, HttpHandler& handler,
+Connection::Connection(Socket socket, std::shared_ptr<asio::ssl::context> tls,
+                       const HttpServerOptions& options, HttpHandler& handler,
                        ConnectionOwner& owner, std::uint64_t id, bool crowded)
-    : stream_(std::move(socket)),
+    : stream_(std::move(socket), std::move(tls)),
       options_(options),
       handler_(handler),
       owner_(owner),
@@ -120,7 +124,7 @@ void Connection::Drain(Pointer self) {
   const auto executor = self->stream_.get_executor();
   asio::post(executor, [self = std::move(self)] {
     self->draining_ = true;
-    if (self->activity_->phase == Phase::kIdle) self->stream_.cancel();
+    if (self->activity_->phase == Phase::kIdle) self->stream_.plain().cancel();
   });
 }
 
@@ -128,7 +132,7 @@ void Connection::Cut(Pointer self, absl::Status why) {
   const auto executor = self->stream_.get_executor();
   asio::post(executor, [self = std::move(self), why = std::move(why)] {
     self->draining_ = true;
-    if (self->activity_->phase == Phase::kIdle) self->stream_.cancel();
+    if (self->activity_->phase == Phase::kIdle) self->stream_.plain().cancel();
     self->cut_ = why;
     self->Notify();
   });
@@ -138,7 +142,7 @@ void Connection::Close(Pointer self) {
   const auto executor = self->stream_.get_executor();
   asio::post(executor, [self = std::move(self)] {
     self->gone_ = true;
-    self->stream_.close();
+    self->stream_.plain().close();
     self->Notify();
   });
 }
@@ -164,18 +168,27 @@ asio::awaitable<void> Connection::WaitForNews() {
   news_ = false;
 }
 
+// The handshake of TLS, where there is any.
+asio::awaitable<bool> Connection::Greet() {
+  if (!stream_.secure()) co_return true;
+  Enter(Phase::kHead);
+  stream_.plain().expires_after(Nanos(options_.handshake_timeout));
+  co_return co_await stream_.Handshake();
+}
+
 asio::awaitable<void> Connection::Run() {
-  bool more = true;
+  bool more = co_await Greet();
+  if (!more) gone_ = true;
   while (more && !closing()) more = co_await ServeOne();
   if (!gone_) co_await Linger();
-  stream_.close();
+  stream_.plain().close();
 }
 
 // The first byte of a request, which may take long to come on an idle connection.
 asio::awaitable<bool> Connection::WaitForRequest() {
   if (buffer_.size() > 0) co_return true;
   Enter(Phase::kIdle);
-  stream_.expires_after(Nanos(crowded_ ? options_.crowded_timeout : options_.idle_timeout));
+  stream_.plain().expires_after(Nanos(crowded_ ? options_.crowded_timeout : options_.idle_timeout));
   const auto space = buffer_.prepare(4096);
   const auto [error, count] = co_await stream_.async_read_some(space, kToken);
   if (error) co_return false;
@@ -192,7 +205,8 @@ asio::awaitable<bool> Connection::ServeOne() {
   parser.header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
   parser.body_limit(options_.max_body_bytes);
   Enter(Phase::kHead);
-  stream_.expires_after(Nanos(crowded_ ? options_.crowded_timeout : options_.header_timeout));
+  stream_.plain().expires_after(
+      Nanos(crowded_ ? options_.crowded_timeout : options_.header_timeout));
   const auto [error, count] = co_await http::async_read_header(stream_, buffer_, parser, kToken);
   if (error == http::error::body_limit) co_return co_await ReplyToBadHead(413, "");
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
@@ -208,7 +222,8 @@ asio::awaitable<bool> Connection::ServeOne() {
   HttpRequest head = MakeRequest(parser);
   Framing framing{.http10 = parser.get().version() < 11,
                   .head_only = parser.get().method() == http::verb::head,
-                  .keep_alive = parser.keep_alive() && !crowded_};
+                  .keep_alive = parser.keep_alive() && !crowded_,
+                  .headers = handler_.HeadersFor(head)};
   if (crowded_ && !handler_.Essential(head)) co_return co_await ReplyBusy("too many connections");
   if (std::optional<HttpReply> refusal = handler_.Refuse(head)) {
     // A body that nobody reads would be taken for the next request.
@@ -269,6 +284,8 @@ HttpRequest Connection::MakeRequest(Parser& parser) {
   request.content_encoding = Field(message, http::field::content_encoding);
   request.authorization = Field(message, http::field::authorization);
   request.content_type = Field(message, http::field::content_type);
+  request.cors_method = Field(message, http::field::access_control_request_method);
+  request.cors_headers = Field(message, http::field::access_control_request_headers);
   return request;
 }
 
@@ -276,7 +293,7 @@ asio::awaitable<bool> Connection::ReadBody(Parser& parser) {
   if (absl::EqualsIgnoreCase(Field(parser.get(), http::field::expect), "100-continue")) {
     if (!co_await Write("HTTP/1.1 100 Continue\r\n\r\n")) co_return false;
   }
-  stream_.expires_after(Nanos(options_.body_timeout));
+  stream_.plain().expires_after(Nanos(options_.body_timeout));
   const auto [error, count] = co_await http::async_read(stream_, buffer_, parser, kToken);
   if (!error) co_return true;
   if (error == http::error::body_limit) co_return co_await ReplyToBadHead(413, "");
@@ -304,7 +321,8 @@ asio::awaitable<bool> Connection::ReplyBusy(std::string message) {
 
 asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
   if (draining_) framing.keep_alive = false;
-  std::string bytes = ReplyHead(reply, reply.body.size(), /*chunked=*/false, framing.keep_alive);
+  std::string bytes =
+      ReplyHead(reply, framing.headers, reply.body.size(), /*chunked=*/false, framing.keep_alive);
   if (!framing.head_only) bytes.append(reply.body);
   co_return co_await Write(std::move(bytes));
 }
@@ -312,7 +330,7 @@ asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
 asio::awaitable<bool> Connection::Write(std::string bytes) {
   const Phase before = activity_->phase;
   Enter(Phase::kWrite);
-  stream_.expires_after(Nanos(options_.write_timeout));
+  stream_.plain().expires_after(Nanos(options_.write_timeout));
   const auto buffer = asio::buffer(bytes);
   const auto [error, count] = co_await asio::async_write(stream_, buffer, kToken);
   Enter(before);
@@ -324,7 +342,7 @@ asio::awaitable<bool> Connection::Write(std::string bytes) {
 // pipelines. With a full buffer it stops looking; a failing write tells it then.
 asio::awaitable<void> Connection::Watch() {
   while (watching_ && buffer_.size() < kMaxPipelinedBytes) {
-    stream_.expires_never();
+    stream_.plain().expires_never();
     const auto space = buffer_.prepare(4096);
     const auto [error, count] = co_await stream_.async_read_some(space, kToken);
     buffer_.commit(count);
@@ -339,7 +357,7 @@ asio::awaitable<void> Connection::Watch() {
 
 asio::awaitable<void> Connection::StopWatching() {
   watching_ = false;
-  if (watcher_running_) stream_.cancel();
+  if (watcher_running_) stream_.plain().cancel();
   while (watcher_running_) co_await WaitForNews();
   news_ = false;
 }
@@ -366,7 +384,7 @@ asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
     if (progress.head.has_value()) {
       streaming = true;
       framing.keep_alive = framing.keep_alive && chunked && !draining_;
-      bytes = ReplyHead(*progress.head, std::nullopt, chunked, framing.keep_alive);
+      bytes = ReplyHead(*progress.head, framing.headers, std::nullopt, chunked, framing.keep_alive);
       progress.bytes.insert(0, progress.head->body);
     }
     if (!progress.bytes.empty()) {
@@ -387,13 +405,14 @@ asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
 asio::awaitable<void> Connection::Linger() {
   Enter(Phase::kIdle);
   boost::system::error_code ignored;
-  stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
-  stream_.expires_after(kLingerTime);
+  stream_.plain().expires_after(kLingerTime);
+  if (stream_.secure()) co_await stream_.SayEnd();
+  stream_.plain().socket().shutdown(asio::socket_base::shutdown_send, ignored);
   std::size_t total = 0;
   buffer_.clear();
   while (total < kMaxLingerBytes) {
     const auto space = buffer_.prepare(16384);
-    const auto [error, count] = co_await stream_.async_read_some(space, kToken);
+    const auto [error, count] = co_await stream_.plain().async_read_some(space, kToken);
     if (error) break;
     total += count;
   }

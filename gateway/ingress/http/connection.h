@@ -5,9 +5,7 @@
 #include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -19,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "gateway/ingress/http/client_stream.h"
 #include "gateway/ingress/http/http_server.h"
 #include "gateway/ingress/http/http_types.h"
 
@@ -41,7 +40,7 @@ class ConnectionOwner {
 // One client connection. All that is not static runs on its strand.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  using Socket = boost::asio::generic::stream_protocol::socket;
+  using Socket = ClientStream::Socket;
 
   // What it is doing and since when, for a server that must choose one to close. Any thread.
   enum class Phase : std::uint8_t { kIdle, kHead, kBody, kWrite, kBusy };
@@ -52,9 +51,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // `socket`'s executor must be a strand. `options`, `handler` and `owner` outlive the connection;
   // the destructor calls owner.Forget(id). `crowded`: there are too many connections; it gives
-  // one answer, to an essential request, and closes.
-  Connection(Socket socket, const HttpServerOptions& options, HttpHandler& handler,
-             ConnectionOwner& owner, std::uint64_t id, bool crowded);
+  // one answer, to an essential request, and closes. `tls`: null for plain HTTP.
+  Connection(Socket socket, std::shared_ptr<boost::asio::ssl::context> tls,
+             const HttpServerOptions& options, HttpHandler& handler, ConnectionOwner& owner,
+             std::uint64_t id, bool crowded);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -69,7 +69,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<const Activity> activity() const { return activity_; }
 
  private:
-  using Stream = boost::beast::basic_stream<boost::asio::generic::stream_protocol>;
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   template <typename T>
   using Awaitable = boost::asio::awaitable<T>;
@@ -79,9 +78,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     bool http10 = false;
     bool head_only = false;
     bool keep_alive = false;
+    HttpHeaders headers = {};  // that the handler wants in every answer
   };
 
   Awaitable<void> Run();
+  Awaitable<bool> Greet();
   Awaitable<bool> ServeOne();
   Awaitable<bool> WaitForRequest();
   Awaitable<bool> ReadBody(Parser& parser);
@@ -102,7 +103,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Enter(Phase phase);
   bool closing() const { return draining_ || gone_; }
 
-  Stream stream_;
+  ClientStream stream_;
   const HttpServerOptions& options_;
   HttpHandler& handler_;
   ConnectionOwner& owner_;

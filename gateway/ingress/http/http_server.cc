@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "gateway/ingress/http/connection.h"
+#include "gateway/ingress/http/tls_context.h"
 #include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -46,6 +47,10 @@ void SetNoDelay(tcp::socket& socket) {
   socket.set_option(tcp::no_delay(true), ignored);
 }
 void SetNoDelay(UnixProtocol::socket&) {}
+
+// On this machine's own sockets the system says who calls.
+bool MayConnect(tcp::socket&) { return true; }
+bool MayConnect(UnixProtocol::socket& socket) { return CheckPeer(socket.native_handle()).ok(); }
 
 // Who is at the other end, as far as connections are counted by it: an IPv4 address or an IPv6
 // network. Empty for this machine, whose users cannot be told apart.
@@ -76,6 +81,7 @@ struct HttpServer::Impl final : ConnectionOwner {
   Impl(const HttpServerOptions& given, HttpHandler& h)
       : options(given),
         handler(h),
+        tls(given.tls),
         accept_strand(asio::make_strand(io)),
         workers(static_cast<std::size_t>(given.workers)) {}
 
@@ -102,6 +108,7 @@ struct HttpServer::Impl final : ConnectionOwner {
   const HttpServerOptions options;
   HttpHandler& handler;
   ListenAddress address;
+  TlsContexts tls;  // of the thread that accepts
 
   // Before `io`, whose end may destroy connections: they use these.
   std::mutex mutex;
@@ -167,6 +174,7 @@ asio::awaitable<void> HttpServer::Impl::AcceptLoop(Acceptor& acceptor) {
     const asio::any_io_executor strand = asio::make_strand(io);
     auto [error, socket] = co_await acceptor.async_accept(strand, kToken);
     if (!error) {
+      if (!MayConnect(socket)) continue;
       SetNoDelay(socket);
       std::string peer = PeerOf(socket);
       Adopt(Connection::Socket(std::move(socket)), std::move(peer));
@@ -247,8 +255,8 @@ void HttpServer::Impl::Adopt(Connection::Socket socket, std::string peer) {
     bool crowded = false;
     victim = MakeRoomLocked(peer, crowded);
     const std::uint64_t id = next_id++;
-    connection =
-        std::make_shared<Connection>(std::move(socket), options, handler, *this, id, crowded);
+    connection = std::make_shared<Connection>(std::move(socket), tls.Newest(), options, handler,
+                                              *this, id, crowded);
     connections.emplace(id, Entry{.connection = connection,
                                   .activity = connection->activity(),
                                   .peer = std::move(peer),

@@ -12,6 +12,8 @@
 
 namespace tandem {
 
+class Certificates;
+
 struct HttpServerOptions {
   int threads = 2;                         // read and write
   int workers = 2;                         // parse, tokenise and plan requests with a body
@@ -30,9 +32,13 @@ struct HttpServerOptions {
   absl::Duration body_timeout = absl::Seconds(60);
   absl::Duration write_timeout = absl::Seconds(60);  // for a client that does not read
   absl::Duration crowded_timeout = absl::Seconds(2);
+  absl::Duration handshake_timeout = absl::Seconds(10);  // of TLS
+  // HTTPS with these; outlives the server.
+  const Certificates* tls = nullptr;
 };
 
-// HTTP/1.0 and 1.1 on one TCP or Unix-socket address. Keep-alive and pipelining: requests of a
+// HTTP/1.0 and 1.1 on one TCP or Unix-socket address, in TLS where there is a certificate. A Unix
+// socket serves this process's own user (and root). Keep-alive and pipelining: requests of a
 // connection are answered one after another. While an answer is being made the connection is
 // watched, and a client that leaves destroys its job at once.
 class HttpServer {

@@ -13,6 +13,8 @@ namespace tandem {
 
 // HTTP as its handlers see it: no sockets, no framing. The server (http_server.h) does those.
 
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
 struct HttpRequest {
   std::string method;  // "GET"; a HEAD request arrives as GET
   std::string target;  // as sent: path and query, percent-encoded
@@ -23,13 +25,15 @@ struct HttpRequest {
   std::string authorization;
   std::string content_type;
   std::string content_encoding;
+  std::string cors_method;  // Access-Control-Request-Method, -Headers
+  std::string cors_headers;
   std::string body;  // empty in Refuse
 };
 
 struct HttpReply {
   int status = 200;
   std::string content_type = "application/json";
-  std::vector<std::pair<std::string, std::string>> headers;  // further ones
+  HttpHeaders headers;  // further ones
   std::string body;
 };
 
@@ -62,6 +66,8 @@ class HttpHandler {
   virtual ~HttpHandler() = default;
   // Looks at the head of a request before its body is read: a reply here ends it.
   virtual std::optional<HttpReply> Refuse(const HttpRequest& head) = 0;
+  // Headers that every answer to this request gets, whoever makes it.
+  virtual HttpHeaders HeadersFor(const HttpRequest& head) const = 0;
   // A cheap request that is answered even while there are too many connections.
   virtual bool Essential(const HttpRequest& head) const = 0;
   // Requests with a body come on a thread that may take its time, others must be quick. `wake` may

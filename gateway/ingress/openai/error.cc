@@ -1,8 +1,11 @@
 #include "gateway/ingress/openai/error.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -11,6 +14,7 @@ namespace {
 
 constexpr std::string_view kParamPayload = "tandem.api/param";
 constexpr std::string_view kCodePayload = "tandem.api/code";
+constexpr std::string_view kRetryPayload = "tandem.api/retry_after_seconds";
 
 std::string Payload(const absl::Status& status, std::string_view url) {
   const auto value = status.GetPayload(AbslView(url));
@@ -37,6 +41,17 @@ absl::Status ModelNotFound(std::string_view model) {
   return status;
 }
 
+absl::Status RetryAfter(absl::Status status, absl::Duration wait) {
+  const std::int64_t seconds = absl::ToInt64Seconds(absl::Ceil(wait, absl::Seconds(1)));
+  SetPayload(status, kRetryPayload, Cat(std::clamp<std::int64_t>(seconds, 1, 3600)));
+  return status;
+}
+
+int RetryAfterSeconds(const absl::Status& status) {
+  int seconds = 1;
+  return absl::SimpleAtoi(Payload(status, kRetryPayload), &seconds) ? seconds : 1;
+}
+
 ApiError ToApiError(const absl::Status& status) {
   TANDEM_CHECK(!status.ok());
   ApiError error{.http_status = 500,
@@ -56,6 +71,9 @@ ApiError ToApiError(const absl::Status& status) {
       break;
     case absl::StatusCode::kUnauthenticated:
       set(401, "invalid_request_error", "invalid_api_key");
+      break;
+    case absl::StatusCode::kPermissionDenied:
+      set(403, "invalid_request_error", "permission_denied");
       break;
     case absl::StatusCode::kNotFound:
       set(404, "invalid_request_error", "not_found");

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace tandem {
 
@@ -23,6 +24,11 @@ absl::Status InvalidField(std::string_view param, std::string_view message,
                           std::string_view code = "");
 // NotFound with code model_not_found.
 absl::Status ModelNotFound(std::string_view model);
+
+// `status` with how long its sender should wait before it tries again.
+absl::Status RetryAfter(absl::Status status, absl::Duration wait);
+// In whole seconds, for the header; 1 where the status says nothing.
+int RetryAfterSeconds(const absl::Status& status);
 
 // What a failed request is answered with. `status` must not be OK.
 ApiError ToApiError(const absl::Status& status);

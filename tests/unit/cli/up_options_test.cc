@@ -145,7 +145,20 @@ TEST(ProcessesTest, EveryGatewaySettingIsHandedOn) {
                                           "--shutdown_grace=13s",
                                           "--steps_in_flight=4",
                                           "--micro_batches=3",
-                                          "--allowed_hosts=a,b"};
+                                          "--allowed_hosts=a,b",
+                                          "--cors_origins=https://c,app://d",
+                                          "--tls_cert=/e",
+                                          "--tls_key=/f",
+                                          "--tls_client_ca=/g",
+                                          "--insecure=true",
+                                          "--max_body=2097152",
+                                          "--max_head=4096",
+                                          "--max_connections=14",
+                                          "--max_connections_per_client=15",
+                                          "--head_timeout=16s",
+                                          "--body_timeout=17s",
+                                          "--write_timeout=18s",
+                                          "--idle_timeout=19s"};
   UpOptions options = WithModel();
   ASSERT_EQ(Message(Parse(given, &options)), "");
   ASSERT_TRUE(FinishOptions(&options).ok());

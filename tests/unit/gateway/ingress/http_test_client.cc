@@ -127,6 +127,7 @@ std::optional<std::string> HttpTestClient::ReadChunk() {
 }
 
 void HttpTestClient::ReadBody(TestReply& reply) {
+  if (reply.status == 204) return;
   if (reply.headers.contains("content-length")) {
     reply.body = ReadBytes(std::stoul(reply.headers["content-length"]));
   } else if (reply.headers.contains("transfer-encoding")) {

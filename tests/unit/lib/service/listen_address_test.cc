@@ -38,17 +38,21 @@ TEST(ListenAddress, RefusesWhatIsNoAddress) {
   }
 }
 
-TEST(ListenAddress, OnlyLoopbackGoesWithoutAKey) {
+TEST(ListenAddress, OnlyLoopbackGoesWithoutKeyAndTls) {
+  const PortGuards none;
+  const PortGuards all{.api_key = true, .tls = true};
   for (const char* open : {"0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"}) {
-    const absl::Status status =
-        CheckedListenAddress("--http", open, /*has_api_key=*/false).status();
+    const absl::Status status = CheckedListenAddress("--http", open, none).status();
     EXPECT_TRUE(absl::IsPermissionDenied(status)) << open << " " << status;
-    EXPECT_NE(status.message().find("--http"), absl::string_view::npos);
-    EXPECT_NE(status.message().find("--api_key_file"), absl::string_view::npos);
-    EXPECT_TRUE(CheckedListenAddress("--http", open, /*has_api_key=*/true).ok()) << open;
+    for (const char* word : {"--http", "--api_key_file", "--tls_cert", "--insecure"})
+      EXPECT_NE(status.message().find(word), absl::string_view::npos) << word;
+    EXPECT_FALSE(CheckedListenAddress("--http", open, {.api_key = true}).ok()) << open;
+    EXPECT_FALSE(CheckedListenAddress("--http", open, {.tls = true}).ok()) << open;
+    EXPECT_TRUE(CheckedListenAddress("--http", open, all).ok()) << open;
+    EXPECT_TRUE(CheckedListenAddress("--http", open, {.insecure = true}).ok()) << open;
   }
   for (const char* local : {"127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "unix:/x"}) {
-    EXPECT_TRUE(CheckedListenAddress("--http", local, /*has_api_key=*/false).ok()) << local;
+    EXPECT_TRUE(CheckedListenAddress("--http", local, none).ok()) << local;
   }
 }
 
