@@ -4,7 +4,8 @@
 #   tools/npu_root.sh make             makes build/npu-root where it is missing or its package list has changed
 #   tools/npu_root.sh run COMMAND...   runs a command in it, in this folder: the repository stands at the same path inside, in a mount namespace of its own
 #   tools/npu_root.sh versions         the versions of what matters in it
-# The folder can be kept elsewhere with TANDEM_NPU_ROOT, to be shared by several checkouts.
+# The folder can be kept elsewhere with TANDEM_NPU_ROOT, to be shared by several checkouts. TANDEM_NPU_SHARE names a folder that stands at the same
+# path inside, too: sockets that programs inside and outside meet at.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,11 +29,12 @@ need_root() {
   command -v unshare >/dev/null || fail "no unshare on this system (package util-linux)"
 }
 
-# Runs a command inside the folder $1 with /proc, /dev, /tmp and the repository mounted, in a mount namespace that ends with it.
-inside() {
+# Becomes a command inside the folder $1 with /proc, /dev, /tmp and the repository mounted, in a mount namespace that ends with it. One process all the
+# way: signals reach the command.
+become_inside() {
   local folder=$1; shift
   # shellcheck disable=SC2016
-  unshare --mount --propagation private -- bash -c '
+  exec unshare --mount --propagation private -- bash -c '
     set -euo pipefail
     folder=$1 repository=$2; shift 2
     mkdir -p "$folder$repository"
@@ -49,12 +51,17 @@ inside() {
     mount -t tmpfs tmpfs "$folder/dev/shm"
     mount -t tmpfs tmpfs "$folder/tmp"
     mount -t tmpfs tmpfs "$folder/run"
+    if [ -n "${TANDEM_NPU_SHARE:-}" ]; then
+      mkdir -p "$folder$TANDEM_NPU_SHARE"
+      mount --bind "$TANDEM_NPU_SHARE" "$folder$TANDEM_NPU_SHARE"
+    fi
     if [ -n "${CCACHE_DIR:-}" ] && [ -d "$CCACHE_DIR" ]; then
       mkdir -p "$folder$CCACHE_DIR"
       mount --bind "$CCACHE_DIR" "$folder$CCACHE_DIR"
     fi
     exec chroot "$folder" /usr/bin/env -C "$repository" "$@"' bash "$folder" "$repository" "$@"
 }
+inside() { (become_inside "$@"); }
 
 wanted() { printf '%s\n' "$suite" "${packages[@]}" "${backports[@]}" | sha256sum | cut -d' ' -f1; }
 
@@ -93,7 +100,7 @@ versions() {
 
 case "${1:-}" in
   make) make_root ;;
-  run) shift; [ $# -gt 0 ] || fail "run: expected a command"; need_root; make_root; inside "$root" "$@" ;;
+  run) shift; [ $# -gt 0 ] || fail "run: expected a command"; need_root; make_root; become_inside "$root" "$@" ;;
   versions) make_root; versions ;;
   *) fail "expected make, run or versions, found '${1:-}'" ;;
 esac

@@ -10,6 +10,7 @@
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_device.h"
+#include "npu-worker/package/npu_family.h"
 #include "npu-worker/xrt/npu_products.h"
 #include "npu-worker/xrt/xrt_npu.h"
 
@@ -121,6 +122,8 @@ std::string XrtDesign() {
 absl::StatusOr<std::unique_ptr<Device>> CreateXrtDevice(const XrtDeviceOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(std::vector<NpuInfo> npus, ListNpus());
   if (npus.empty()) return absl::NotFoundError("XRT: expected an NPU, found none");
+  TANDEM_RETURN_IF_ERROR(
+      CheckFirmware(npus.front().array, npus.front().name, npus.front().firmware));
   NpuProductOptions products = {options.kernels, options.weights_budget};
   if (products.weights_budget == 0) {
     products.weights_budget = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *

@@ -22,7 +22,8 @@ struct XrtDeviceOptions {
   std::uint64_t weights_budget = 0;
 };
 
-// NOT_FOUND: no NPU. Errors of XRT and of the kernels come as they are.
+// NOT_FOUND: no NPU. FAILED_PRECONDITION: its firmware is too old. Errors of XRT and of the kernels
+// come as they are.
 absl::StatusOr<std::unique_ptr<Device>> CreateXrtDevice(const XrtDeviceOptions& options);
 
 // What computes which part of a stage, one line each, for people.

@@ -3,17 +3,19 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/utsname.h>
 
 #include <xrt/experimental/xrt_system.h>
 #include <xrt/experimental/xrt_version.h>
 #include <xrt/experimental/xrt_xclbin.h>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "npu-worker/package/npu_family.h"
 #include "npu-worker/product/product_sequence.h"
 #include "npu-worker/xrt/xrt_status.h"
 
@@ -28,22 +30,26 @@ constexpr std::uint64_t kRunTransaction = 3;
 // How long a destructor waits for what is under way.
 constexpr absl::Duration kLastWait = absl::Seconds(5);
 
-// Phoenix and Hawk Point are AIE2; Strix, Strix Halo, Krackan and Gorgon Point AIE2P.
-absl::StatusOr<ArrayShape> ArrayOf(const std::string& name) {
-  for (const char* aie2 : {"Phoenix", "Hawk"}) {
-    if (absl::StrContains(name, aie2)) return kAie2Array;
-  }
-  for (const char* aie2p : {"Strix", "Krackan", "Gorgon"}) {
-    if (absl::StrContains(name, aie2p)) return kAie2pArray;
-  }
-  return absl::UnimplementedError(absl::StrCat(
-      "expected an NPU of the Phoenix, Hawk Point, Strix, Krackan or Gorgon Point family, found '",
-      name, "'"));
-}
-
 // Of the library that runs, which need not be the one this was built with.
 std::string XrtVersion() {
   return absl::StrCat(xrt::version::code() >> 16, ".", xrt::version::code() & 0xffff);
+}
+
+// The first line of a file of the kernel, or an empty text.
+std::string FirstLine(const std::string& file) {
+  std::ifstream in(file);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+// The driver of the kernel has a version of its own only where it is built apart from it.
+std::string DriverVersion() {
+  const std::string version = FirstLine("/sys/module/amdxdna/version");
+  if (!version.empty()) return version;
+  utsname kernel{};
+  ::uname(&kernel);
+  return absl::StrCat("of Linux ", kernel.release);
 }
 
 std::chrono::milliseconds Milliseconds(Deadline deadline) {
@@ -86,7 +92,9 @@ absl::StatusOr<std::vector<NpuInfo>> ListNpus() {
       info.name = device.get_info<xrt::info::device::name>();
       info.address = device.get_info<xrt::info::device::bdf>();
       info.xrt = XrtVersion();
-      const absl::StatusOr<ArrayShape> array = ArrayOf(info.name);
+      info.firmware = FirstLine("/sys/bus/pci/devices/" + info.address + "/fw_version");
+      info.driver = DriverVersion();
+      const absl::StatusOr<ArrayShape> array = ArrayOfNpu(info.name);
       // Another of XRT's devices: no NPU of ours.
       if (!array.ok()) continue;
       info.array = *array;

@@ -26,7 +26,10 @@ struct NpuInfo {
   unsigned index = 0;
   std::string name;     // as the driver calls it: "NPU Phoenix"
   std::string address;  // on the PCI bus
-  std::string xrt;      // XRT's version
+  // Versions; empty: nobody says.
+  std::string xrt;
+  std::string firmware;
+  std::string driver;  // of the kernel
   ArrayShape array;
   bool operator==(const NpuInfo&) const = default;
 };

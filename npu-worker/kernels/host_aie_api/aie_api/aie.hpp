@@ -209,8 +209,8 @@ class mmul {
   }
   void mac(const vector<A, M * K>& a, const vector<B, K * N>& b) {
     for (unsigned m = 0; m < M; ++m) {
-      for (unsigned n = 0; n < N; ++n) {
-        for (unsigned k = 0; k < K; ++k) {
+      for (unsigned k = 0; k < K; ++k) {
+        for (unsigned n = 0; n < N; ++n) {
           sums_.lanes[m * N + n] += int32{a.get(m * K + k)} * int32{b.get(k * N + n)};
         }
       }

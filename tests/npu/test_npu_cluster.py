@@ -1,0 +1,187 @@
+"""Whole clusters with `--npu xrt`: the npu-worker runs in the Debian 13 root on unmodified XRT over the stand-in for the kernel driver, the loader,
+the gateway, the gpu-worker (lavapipe) and `tandem` are those of the ordinary build outside it. They meet at sockets in a folder that both see.
+
+tools/run_npu_tests.sh runs it: TANDEM_BIN names the ordinary build's programs, TANDEM_NPU_BUILD the build folder inside the root. Standard library only.
+"""
+import contextlib
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/integration"))
+
+import cluster  # noqa: E402
+from cluster import GOLDEN, GPU, Cluster, greedy  # noqa: E402
+
+BUILD = pathlib.Path(os.environ["TANDEM_NPU_BUILD"]).resolve()
+ORDINARY = cluster.BIN
+TINY = GOLDEN / "tiny"
+DEMO = ROOT / "models/demo/tandem-demo-Q8_0.gguf"
+PROMPTS = ["Hello", "The creature opened the window and looked at the", "naïve café — 日本語 🙂 "]
+LENGTH = 40
+
+# Takes the place of tandem-npu-worker: the real one in the root. Each start takes one line of the folder's `faults`, if there is one.
+WORKER = f"""#!/usr/bin/env bash
+set -euo pipefail
+cd {str(ROOT)!r}
+folder=$XDG_RUNTIME_DIR
+if [ -s "$folder/faults" ]; then
+  FAKE_AMDXDNA_FAULTS=$(head -1 "$folder/faults")
+  sed -i 1d "$folder/faults"
+  export FAKE_AMDXDNA_FAULTS
+fi
+export TANDEM_NPU_SHARE=$folder TANDEM_NPU_KERNELS={str(BUILD / "tests/npu_packages")!r}
+exec tools/npu_root.sh run tests/fake_amdxdna/with_fake_npu.sh {str(BUILD / "tests/libfake_amdxdna.so")!r} {str(BUILD / "bin/tandem-npu-worker")!r} "$@"
+"""
+
+programs = None
+
+
+def setUpModule():
+    global programs
+    programs = tempfile.TemporaryDirectory(dir=BUILD)
+    for name in ("tandem", "tandem-gateway", "tandem-loader", "tandem-gpu-worker"):
+        # A program finds the others beside itself: a link to its file would lead it to where that one lies.
+        shutil.copy(ORDINARY / name, programs.name)
+    worker = pathlib.Path(programs.name) / "tandem-npu-worker"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    cluster.BIN = pathlib.Path(programs.name)
+
+
+def tearDownModule():
+    programs.cleanup()
+
+
+@contextlib.contextmanager
+def on_the_cpu(model, **flags):
+    cluster.BIN = ORDINARY
+    try:
+        with Cluster(model, npu="cpu", **flags) as c:
+            yield c
+    finally:
+        cluster.BIN = pathlib.Path(programs.name)
+
+
+def npu_cluster(model, faults=(), npu_model="phoenix", **environment_and_flags):
+    environment = {k: v for k, v in environment_and_flags.items() if k.isupper()}
+    flags = {k: v for k, v in environment_and_flags.items() if not k.isupper()}
+    c = Cluster(model, npu="xrt", **flags)
+    c.environment |= {"FAKE_AMDXDNA_MODEL": npu_model, **environment}
+    (c.folder / "faults").write_text("".join(f + "\n" for f in faults))
+    return c
+
+
+def tokens(c, prompt, length):
+    return c.complete(prompt, **greedy(length), logprobs=0)["choices"][0]["logprobs"]["tokens"]
+
+
+class PlansTest(unittest.TestCase):
+    # Under auto each device takes its own: the XRT device int8, the CPU device float32.
+    PLANS = {"npu": {"gpu": "none", "plan": "npu", "activations": "int8"}, "split": {"gpu": GPU, "plan": "split", "activations": "auto"}}
+
+    def check(self, model, prompts, length, plan, npu_model, **quant):
+        flags = {**self.PLANS[plan], **quant}
+        with on_the_cpu(model, **flags) as c:
+            expected = [tokens(c, p, length) for p in prompts]
+        with npu_cluster(model, npu_model=npu_model, **flags) as c:
+            status = c.status()
+            self.assertEqual(status["plan"], plan)
+            npu = next(w for w in status["workers"] if w["name"] == "npu0")
+            self.assertEqual(npu["device_kind"], "xrt")
+            self.assertIn("stand-in for the kernel driver", npu["device_name"], "nobody takes it for an NPU")
+            self.assertIn("stand-in for the kernel driver", c.tandem("status").stdout)
+            if plan == "split":
+                self.assertEqual({e["kind"] for e in status["edges"]}, {"host-pointer"})
+            self.assertEqual([tokens(c, p, length) for p in prompts], expected)
+
+    def test_tiny_under_npu_on_phoenix(self):
+        self.check(TINY, PROMPTS, 12, "npu", "phoenix", quant="int8")
+
+    def test_tiny_under_npu_on_strix(self):
+        self.check(TINY, PROMPTS, 12, "npu", "strix", quant="int4")
+
+    def test_demo_model_under_npu(self):
+        self.check(DEMO, ["What is 12 + 30?"], 8, "npu", "phoenix")
+
+    def test_demo_model_under_split_on_strix(self):
+        self.check(DEMO, ["What is 12 + 30?"], 8, "split", "strix", quant="int4")
+
+    def test_demo_model_under_split(self):
+        self.check(DEMO, ["What is 12 + 30?", "What is the capital of France?"], 8, "split", "phoenix")
+
+
+class FaultsTest(unittest.TestCase):
+    """The table of docs/npu.md: what breaks while the cluster serves."""
+
+    def check(self, faults, expected, restarts, plan="npu", gpu="none"):
+        body = {"prompt": PROMPTS[1], "ignore_eos": True, **greedy(LENGTH)}
+        with npu_cluster(TINY, faults, plan=plan, gpu=gpu, quant="int8", activations="auto") as c:
+            text = c.complete(**body)["choices"][0]["text"]
+            c.read_state()
+            self.assertGreaterEqual(int(c.status()["recoveries"]), 1, "the fault came while a request ran")
+            self.assertEqual(c.restarts["npu0"], restarts)
+            logs = "".join((c.folder / "tandem/default/logs" / name).read_text() for name in ("npu0.log", "gateway.log"))
+            self.assertIn(expected, logs)
+            self.assertEqual((c.folder / "faults").read_text(), "", "every fault had its start")
+            self.assertEqual(c.complete(**body)["choices"][0]["text"], text, "the request of the fault got the whole text")
+
+    def test_a_command_that_never_ends(self):
+        self.check(["exec 200 timeout"], "the command did not end and the driver reset it", 1)
+
+    def test_a_lost_context(self):
+        self.check(["exec 200 lost"], "the command was aborted, its context is lost", 1)
+
+    def test_a_lost_context_under_split(self):
+        self.check(["exec 100 lost"], "the command was aborted, its context is lost", 1, plan="split", gpu=GPU)
+
+    def test_a_command_that_fails(self):
+        self.check(["exec 200 error"], "the command failed with state", 1)
+
+    def test_a_device_that_vanishes(self):
+        self.check(["exec 200 vanish"], "the device is lost, nothing more can be served", 1)
+
+    def test_a_failed_allocation_when_it_comes_back(self):
+        # The second start has the context lost, too, and no memory for a buffer of the weights: Prepare is asked again.
+        self.check(["exec 200 lost", "create_bo 30 nomem"], "Cannot allocate memory", 1)
+
+    def test_no_context_when_it_comes_back(self):
+        self.check(["exec 200 lost", "create_hwctx 1 nomem"], "NPU: opening", 2)
+
+
+class StartTest(unittest.TestCase):
+    """What is wrong from the start ends it, with one line that says what."""
+
+    def start(self, faults=(), **flags):
+        c = npu_cluster(TINY, faults, gpu="none", quant="int8", activations=flags.pop("activations", "int8"), **flags)
+        try:
+            result = c.up()
+            self.assertEqual(result.returncode, 1, result.stdout)
+            lines = [line for line in result.stderr.splitlines() if line]
+            self.assertEqual(len(lines), 1, result.stderr)
+            return lines[0]
+        finally:
+            shutil.rmtree(c.folder, ignore_errors=True)
+
+    def test_old_firmware(self):
+        self.assertIn("expected firmware 1.5.2.380 or newer, found 1.4.0.1", self.start(FAKE_AMDXDNA_FIRMWARE="1.4.0.1"))
+
+    def test_no_context(self):
+        self.assertIn("NPU: opening", self.start(["create_hwctx 1 nomem"]))
+
+    def test_no_memory(self):
+        self.assertIn("NPU: allocating", self.start([", ".join(f"create_bo {n} nomem" for n in range(30, 1000))]))
+
+    def test_a_device_that_is_gone(self):
+        self.assertIn("No such device", self.start(["ioctl 1 vanish"]))
+
+    def test_activations_that_the_npu_does_not_take(self):
+        self.assertIn("--activations=int8 or auto", self.start(activations="float32"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
