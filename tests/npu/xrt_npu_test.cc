@@ -148,7 +148,9 @@ TEST_F(XrtNpuTest, FindsTheNpu) {
   const auto npus = ListNpus();
   ASSERT_TRUE(npus.ok()) << npus.status();
   ASSERT_EQ(npus->size(), 1U);
-  EXPECT_EQ(npus->front().name, OnStrix() ? "NPU Strix Halo" : "NPU Phoenix");
+  EXPECT_THAT(npus->front().name, HasSubstr(OnStrix() ? "NPU Strix Halo" : "NPU Phoenix"));
+  EXPECT_EQ(npus->front().firmware, OnStrix() ? "1.1.2.65" : "1.5.5.391");
+  EXPECT_THAT(npus->front().driver, HasSubstr("stand-in"));
   EXPECT_EQ(npus->front().address, "0000:c5:00.1");
   EXPECT_EQ(npus->front().array, OnStrix() ? kAie2pArray : kAie2Array);
   EXPECT_EQ(npus->front().xrt, "2.25");
