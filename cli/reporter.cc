@@ -124,6 +124,29 @@ std::string JoinStages(const std::vector<std::string>& names) {
   return text;
 }
 
+// What there is to say of a device beyond its name, and what of its stages is computed where, the
+// longest part first.
+std::string DeviceDetails(const v1::WorkerStatus& worker) {
+  std::string text;
+  for (const v1::DeviceFact& fact : worker.device_facts())
+    text += fmt::format("{}{} {}", text.empty() ? "           " : "; ", fact.name(), fact.value());
+  if (!text.empty()) text += "\n";
+  std::map<std::string, std::vector<v1::DevicePart>> places;
+  for (const v1::DevicePart& part : worker.device_parts()) {
+    if (part.seconds() >= 0.0005) places[part.where()].push_back(part);
+  }
+  for (auto& [where, parts] : places) {
+    std::sort(parts.begin(), parts.end(), [](const v1::DevicePart& a, const v1::DevicePart& b) {
+      return a.seconds() > b.seconds();
+    });
+    std::string line;
+    for (const v1::DevicePart& part : parts)
+      line += fmt::format("{}{} {:.3f} s", line.empty() ? "" : ", ", part.name(), part.seconds());
+    text += fmt::format("           on the {}: {}\n", where, line);
+  }
+  return text;
+}
+
 std::string StageSummary(const v1::ClusterStatus& status) {
   std::map<std::pair<std::string, std::string>, std::vector<std::string>> by_device;
   for (const v1::StageStatus& s : status.stages())
@@ -175,6 +198,7 @@ std::string StatusTable(const v1::ClusterStatus& s) {
     text += fmt::format("  {:<8} pid {:<8} {}: {} [{}]{}; {}\n", w.name(), w.pid(), w.device_kind(),
                         w.device_name(), w.driver(), w.connected() ? "" : ", not connected",
                         JoinImports(w));
+    text += DeviceDetails(w);
   }
   text += StageSummary(s);
   if (s.edges_size() > 0) text += "edges\n";

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "npu-worker/package/npu_family.h"
 #include "npu-worker/xrt/xrt_device.h"
 #include "npu-worker/xrt/xrt_npu.h"
 
@@ -27,8 +28,14 @@ void ListXrt() {
   }
   if (npus->empty()) std::printf("xrt\tno NPU\n");
   for (const npu::NpuInfo& npu : *npus) {
-    std::printf("xrt\t%s at %s, %u x %u cores, XRT %s\n", npu.name.c_str(), npu.address.c_str(),
-                npu.array.rows, npu.array.columns, npu.xrt.c_str());
+    std::printf("xrt\t%s at %s, %s, %u columns of %u cores, XRT %s, amdxdna %s, firmware %s\n",
+                npu.name.c_str(), npu.address.c_str(), npu::GenerationName(npu.array).c_str(),
+                npu.array.columns, npu.array.rows, npu.xrt.c_str(), npu.driver.c_str(),
+                npu.firmware.empty() ? "unknown" : npu.firmware.c_str());
+    const absl::Status firmware = npu::CheckFirmware(npu.array, npu.name, npu.firmware);
+    if (!firmware.ok()) std::printf("xrt\t%s\n", std::string(firmware.message()).c_str());
+    std::printf("xrt\tat most %.1f GB for weights in the array's order (half of the memory)\n",
+                static_cast<double>(npu::DefaultWeightsBudget()) * 1e-9);
   }
 }
 

@@ -37,6 +37,15 @@ absl::StatusOr<v1::Model> WaitForModel(LoaderLink& loader, const ClusterOptions&
   }
 }
 
+DeviceReport ReportOf(const v1::DeviceDescription& device) {
+  DeviceReport report;
+  for (const v1::DeviceFact& fact : device.facts())
+    report.facts.push_back({fact.name(), fact.value()});
+  for (const v1::DevicePart& part : device.parts())
+    report.parts.push_back({part.name(), part.where(), part.seconds()});
+  return report;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Start(
@@ -168,6 +177,8 @@ ClusterStatus Cluster::Impl::Status() const {
   status.state = State();
   status.detail = Detail();
   const bool serving = coordinator_.recovery().serving();
+  report_wanted_ = true;
+  wake_.notify_one();
   for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
     const v1::WorkerDescription& description = known_[i].description;
     WorkerStatus worker;
@@ -177,6 +188,7 @@ ClusterStatus Cluster::Impl::Status() const {
     worker.device_kind = description.device().kind();
     worker.device_name = description.device().name();
     worker.driver = description.device().driver();
+    worker.device = ReportOf(description.device());
     worker.connected = serving;
     worker.address = setup_.workers[i].address;
     for (const auto& w : known_[i].prepared.weights())
@@ -228,6 +240,7 @@ void Cluster::Impl::Run() {
     for (StepPlan& plan : effects_.steps()) SendStep(&plan);
     // While the steps run.
     Deliver();
+    RefreshReports();
     lock.lock();
     WaitForWork(lock);
     TakeMessages();
@@ -239,7 +252,10 @@ void Cluster::Impl::Run() {
 }
 
 void Cluster::Impl::WaitForWork(std::unique_lock<std::mutex>& lock) {
-  const auto ready = [this] { return stop_ || woken_ || !inbox_.empty() || !replies_.empty(); };
+  const auto ready = [this] {
+    return stop_ || woken_ || !inbox_.empty() || !replies_.empty() ||
+           (report_wanted_ && Now() >= next_refresh_);
+  };
   const std::optional<absl::Duration> deadline = coordinator_.next_deadline();
   if (deadline.has_value()) {
     wake_.wait_for(

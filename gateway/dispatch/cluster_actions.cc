@@ -114,6 +114,29 @@ absl::Status Cluster::Impl::SizeKvCache() {
   return absl::OkStatus();
 }
 
+void Cluster::Impl::RefreshReports() {
+  constexpr absl::Duration kInterval = absl::Milliseconds(500);
+  constexpr absl::Duration kPatience = absl::Seconds(5);
+  const absl::Duration now = Now();
+  if (now < next_refresh_) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!std::exchange(report_wanted_, false) || !coordinator_.recovery().serving()) return;
+  }
+  next_refresh_ = now + kInterval;
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    links_[i]->Describe(
+        kPatience, [this, i](const absl::Status& status, const v1::WorkerDescription& described) {
+          if (!status.ok()) return;
+          Post([this, i, device = described.device()](absl::Duration) {
+            v1::DeviceDescription& known = *known_[i].description.mutable_device();
+            *known.mutable_facts() = device.facts();
+            *known.mutable_parts() = device.parts();
+          });
+        });
+  }
+}
+
 void Cluster::Impl::Prepare(const RecoveryAction& action) {
   const absl::Status sized = SizeKvCache();
   if (!sized.ok()) {

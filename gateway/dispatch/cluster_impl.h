@@ -75,6 +75,9 @@ class Cluster::Impl {
   void Connect(const RecoveryAction& action);
   void Serve(const RecoveryAction& action);
   void SendStep(StepPlan* plan);
+  // Asks the workers for the times of their devices' parts, where somebody wants to know and the
+  // last answer is old.
+  void RefreshReports();
   absl::Status CheckDescription(std::size_t worker, const v1::WorkerDescription& description) const;
   void OnStepResult(std::uint64_t round, std::size_t worker, const v1::StepResult& result);
 
@@ -89,7 +92,7 @@ class Cluster::Impl {
   std::vector<std::unique_ptr<WorkerLink>> links_;
 
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
+  mutable std::condition_variable wake_;
   bool stop_ = false;
   bool woken_ = false;
   std::vector<Message> inbox_;
@@ -102,6 +105,8 @@ class Cluster::Impl {
   std::uint64_t tokens_total_ = 0;
   RateWindow decode_rate_;
   RateWindow prefill_rate_;
+  // Status was asked since the last refresh.
+  mutable bool report_wanted_ = false;
   std::string load_text_ = "loading";
   std::string last_state_;  // as on_state_change was called for
   LoaderLink::Loaded loaded_;
@@ -113,6 +118,7 @@ class Cluster::Impl {
   std::vector<Message> messages_;
   std::vector<std::unique_ptr<StepReply>> taken_replies_;
   Coordinator::Effects effects_;
+  absl::Duration next_refresh_;
   // Of effects_.events, one each.
   std::vector<std::shared_ptr<GenerationSink>> event_sinks_;
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lib/model/config.h"
+#include "lib/model/device_report.h"
 #include "lib/model/plan.h"
 #include "lib/text/vocabulary.h"
 
@@ -41,6 +42,7 @@ struct WorkerStatus {
   std::string address;
   // "layer.0.attention: zero-copy"
   std::vector<std::string> weight_imports;
+  DeviceReport device;
 };
 
 struct EdgeStatus {

@@ -14,6 +14,7 @@
 #include "lib/device/stage.h"
 #include "lib/memory/memory_declaration.h"
 #include "lib/model/config.h"
+#include "lib/model/device_report.h"
 #include "lib/model/kinds.h"
 #include "lib/weights/region.h"
 
@@ -100,6 +101,8 @@ class Device {
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
   virtual DeviceCounters counters() const = 0;
+  // What more there is to say of it, for people. Any thread.
+  virtual DeviceReport Report() const { return {}; }
   // What it imports and exports; it stays the same while the device lives.
   virtual const MemoryDeclaration& memory() const = 0;
   // Any thread.

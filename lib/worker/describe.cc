@@ -40,6 +40,18 @@ v1::DeviceDescription DescribeDevice(const Device& device) {
   description.set_descriptor_writes(counters.descriptor_writes);
   description.set_command_recordings(counters.command_recordings);
   description.set_submissions(counters.submissions);
+  const DeviceReport report = device.Report();
+  for (const DeviceFact& fact : report.facts) {
+    v1::DeviceFact& to = *description.add_facts();
+    to.set_name(fact.name);
+    to.set_value(fact.value);
+  }
+  for (const DevicePart& part : report.parts) {
+    v1::DevicePart& to = *description.add_parts();
+    to.set_name(part.name);
+    to.set_where(part.where);
+    to.set_seconds(part.seconds);
+  }
   return description;
 }
 

@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/trace.h"
+#include "npu-worker/package/npu_family.h"
 
 namespace tandem::npu {
 namespace {
@@ -35,6 +37,25 @@ absl::StatusOr<XrtNpu*> NpuProductUnit::Open(bool int4) {
   return npu.get();
 }
 
+DeviceReport NpuProductUnit::Report() const {
+  const auto seconds = [](const std::atomic<std::int64_t>& ns) {
+    return static_cast<double>(ns.load(std::memory_order_relaxed)) * 1e-9;
+  };
+  DeviceReport report;
+  report.facts = {
+      {"generation", absl::StrCat(GenerationName(info_.array), ", ", info_.array.columns,
+                                  " columns of ", info_.array.rows, " cores")},
+      {"firmware", info_.firmware.empty() ? "unknown" : info_.firmware},
+      {"kernel driver", absl::StrCat("amdxdna ", info_.driver)},
+      {"weights in the array's order", absl::StrCat(weights_bytes_.load() >> 20, " of at most ",
+                                                    options_.weights_budget >> 20, " MiB")},
+  };
+  report.parts = {{"packing activations", "host", seconds(packing_ns_)},
+                  {"matrix products", "NPU", seconds(running_ns_)},
+                  {"unpacking sums", "host", seconds(unpacking_ns_)}};
+  return report;
+}
+
 std::uint32_t NpuProductUnit::TokenBlocks(std::int64_t tokens) const {
   return static_cast<std::uint32_t>(CeilDiv(static_cast<std::uint64_t>(tokens),
                                             std::uint64_t{info_.array.columns} * kTileTokens));
@@ -60,7 +81,8 @@ absl::Status NpuProductUnit::PreparePart(XrtNpu* npu, const MatrixView& w, std::
         ProductLayout::Make(info_.array, {rows, w.cols, std::int64_t{blocks} * block, int4}));
     if (part->layouts.empty()) {
       const std::uint64_t bytes = layout.weight_bytes();
-      if (bytes > options_.weights_budget - std::min(options_.weights_budget, weights_bytes_)) {
+      if (bytes >
+          options_.weights_budget - std::min(options_.weights_budget, weights_bytes_.load())) {
         return absl::ResourceExhaustedError(absl::StrCat(
             info_.name, ": expected weights of at most ", options_.weights_budget,
             " bytes in the array's order, found ", weights_bytes_ + bytes, " and more"));
@@ -160,6 +182,7 @@ absl::Status NpuProductUnit::MultiplyPart(Part* part, std::int64_t rows, float* 
   NpuProduct& product = *part->products[blocks - 1];
   const std::int64_t tokens = input_.rows.rows;
   NpuBuffer& activations = activations_.at(layout.activation_bytes());
+  const std::int64_t begun_ns = MonotonicNanoseconds();
   if (!input_.packed) {
     const std::int64_t stride = input_.rows.cols_padded;
     PackActivations(layout, tokens,
@@ -168,13 +191,18 @@ absl::Status NpuProductUnit::MultiplyPart(Part* part, std::int64_t rows, float* 
     TANDEM_RETURN_IF_ERROR(activations.Flush(0, layout.activation_bytes()));
     input_.packed = true;
   }
+  const std::int64_t packed_ns = MonotonicNanoseconds();
   TANDEM_RETURN_IF_ERROR(product.Start());
   TANDEM_RETURN_IF_ERROR(product.Wait(Deadline::After(kLongestProduct)));
+  const std::int64_t done_ns = MonotonicNanoseconds();
   NpuBuffer& output = outputs_.at(layout.output_bytes());
   TANDEM_RETURN_IF_ERROR(output.Fetch(0, layout.output_bytes()));
   UnpackOutput(layout, tokens, output.bytes().first(layout.output_bytes()), out + part->first_row,
                rows);
   products_run_.fetch_add(1, std::memory_order_relaxed);
+  packing_ns_.fetch_add(packed_ns - begun_ns, std::memory_order_relaxed);
+  running_ns_.fetch_add(done_ns - packed_ns, std::memory_order_relaxed);
+  unpacking_ns_.fetch_add(MonotonicNanoseconds() - done_ns, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 

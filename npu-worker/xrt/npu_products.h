@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "lib/device/cpu/product_unit.h"
+#include "lib/model/device_report.h"
 #include "npu-worker/xrt/xrt_npu.h"
 
 namespace tandem::npu {
@@ -41,6 +42,8 @@ class NpuProductUnit final : public ProductUnit {
   absl::Status Once(const MatrixView& w, const QuantizedRows& x, std::int64_t cols, float* out);
 
   const NpuInfo& info() const { return info_; }
+  // What of a product takes how long, and how full the budget for weights is.
+  DeviceReport Report() const;
   std::uint64_t products_run() const { return products_run_.load(std::memory_order_relaxed); }
 
  private:
@@ -88,8 +91,9 @@ class NpuProductUnit final : public ProductUnit {
   Input input_;
   // The first failure of a product, which all later ones repeat.
   absl::Status lost_;
-  std::uint64_t weights_bytes_ = 0;
+  std::atomic<std::uint64_t> weights_bytes_{0};
   std::atomic<std::uint64_t> products_run_{0};
+  std::atomic<std::int64_t> packing_ns_{0}, running_ns_{0}, unpacking_ns_{0};
 };
 
 }  // namespace tandem::npu

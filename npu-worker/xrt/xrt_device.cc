@@ -10,6 +10,7 @@
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_device.h"
+#include "lib/device/cpu/cpu_parts.h"
 #include "npu-worker/package/npu_family.h"
 #include "npu-worker/xrt/npu_products.h"
 #include "npu-worker/xrt/xrt_npu.h"
@@ -36,6 +37,7 @@ class XrtDevice final : public Device {
     counters.submissions += unit_->products_run();
     return counters;
   }
+  DeviceReport Report() const override;
   absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
                                                         const ModelConfig& config) override {
     return host_->Import(std::move(region), config);
@@ -76,6 +78,17 @@ class XrtDevice final : public Device {
   DeviceInfo info_;
   MemoryDeclaration memory_;
 };
+
+// What the host does for stages and for products, and what the NPU does.
+DeviceReport XrtDevice::Report() const {
+  DeviceReport report = unit_->Report();
+  for (DevicePart& part : host_->Report().parts) {
+    // Of the unit's it is the sum.
+    if (part.name != kCpuPartNames[static_cast<std::size_t>(CpuPart::kProducts)])
+      report.parts.push_back(std::move(part));
+  }
+  return report;
+}
 
 // A small product whose every value is known and exact.
 absl::Status XrtDevice::Probe() {
@@ -119,16 +132,18 @@ std::string XrtDesign() {
          "host";
 }
 
+std::uint64_t DefaultWeightsBudget() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
+}
+
 absl::StatusOr<std::unique_ptr<Device>> CreateXrtDevice(const XrtDeviceOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(std::vector<NpuInfo> npus, ListNpus());
   if (npus.empty()) return absl::NotFoundError("XRT: expected an NPU, found none");
   TANDEM_RETURN_IF_ERROR(
       CheckFirmware(npus.front().array, npus.front().name, npus.front().firmware));
   NpuProductOptions products = {options.kernels, options.weights_budget};
-  if (products.weights_budget == 0) {
-    products.weights_budget = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-                              static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
-  }
+  if (products.weights_budget == 0) products.weights_budget = DefaultWeightsBudget();
   auto unit = std::make_unique<NpuProductUnit>(std::move(npus.front()), std::move(products));
   CpuDeviceOptions host;
   host.threads = options.threads;

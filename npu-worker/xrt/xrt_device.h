@@ -26,6 +26,9 @@ struct XrtDeviceOptions {
 // come as they are.
 absl::StatusOr<std::unique_ptr<Device>> CreateXrtDevice(const XrtDeviceOptions& options);
 
+// Half of the machine's memory, in bytes.
+std::uint64_t DefaultWeightsBudget();
+
 // What computes which part of a stage, one line each, for people.
 std::string XrtDesign();
 

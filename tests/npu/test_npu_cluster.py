@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -98,6 +99,39 @@ class PlansTest(unittest.TestCase):
             if plan == "split":
                 self.assertEqual({e["kind"] for e in status["edges"]}, {"host-pointer"})
             self.assertEqual([tokens(c, p, length) for p in prompts], expected)
+            self.check_parts(c)
+
+    def check_parts(self, c):
+        """Status says what the host computes of the NPU's stages, and what the NPU does, with the time of each."""
+        def npu():
+            return next(w for w in c.status()["workers"] if w["name"] == "npu0")
+        facts = {f["name"]: f["value"] for f in npu()["device_facts"]}
+        self.assertRegex(facts["generation"], r"^AIE2P?, [48] columns of 4 cores$")
+        self.assertRegex(facts["firmware"], r"^1\.\d\.\d\.\d+$")
+        self.assertIn("stand-in", facts["kernel driver"])
+        self.assertRegex(facts["weights in the array's order"], r"^\d+ of at most \d+ MiB$")
+        # The gateway asks the worker behind an answer: a later one has the new times.
+        deadline = time.monotonic() + 30
+        while True:
+            parts = {p["name"]: p for p in npu()["device_parts"]}
+            if parts["matrix products"]["seconds"] > 0:
+                break
+            self.assertLess(time.monotonic(), deadline)
+        self.assertEqual(parts["matrix products"]["where"], "NPU")
+        for part in ("attention", "norms", "packing activations"):
+            self.assertEqual(parts[part]["where"], "host")
+            self.assertGreater(parts[part]["seconds"], 0, part)
+        self.assertIn("on the NPU: matrix products", c.tandem("status").stdout)
+
+    def test_doctor(self):
+        c = npu_cluster(TINY)
+        try:
+            text = c.tandem("doctor").stdout
+        finally:
+            shutil.rmtree(c.folder, ignore_errors=True)
+        self.assertRegex(text, r"NPU Phoenix \(stand-in for the kernel driver\) at 0000:c5:00.1, AIE2, 4 columns of 4 cores, XRT 2\.\d+, amdxdna stand-in")
+        self.assertIn("firmware 1.5.5.391", text)
+        self.assertIn("for weights in the array's order", text)
 
     def test_tiny_under_npu_on_phoenix(self):
         self.check(TINY, PROMPTS, 12, "npu", "phoenix", quant="int8")

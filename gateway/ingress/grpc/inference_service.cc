@@ -28,6 +28,17 @@ void Fill(const WorkerStatus& from, v1::WorkerStatus& to) {
   to.set_connected(from.connected);
   to.set_address(from.address);
   to.mutable_weight_imports()->Add(from.weight_imports.begin(), from.weight_imports.end());
+  for (const DeviceFact& fact : from.device.facts) {
+    v1::DeviceFact& wire = *to.add_device_facts();
+    wire.set_name(fact.name);
+    wire.set_value(fact.value);
+  }
+  for (const DevicePart& part : from.device.parts) {
+    v1::DevicePart& wire = *to.add_device_parts();
+    wire.set_name(part.name);
+    wire.set_where(part.where);
+    wire.set_seconds(part.seconds);
+  }
 }
 
 }  // namespace

@@ -74,6 +74,15 @@ class CpuDevice final : public Device {
     return counters;
   }
 
+  DeviceReport Report() const override {
+    DeviceReport report;
+    for (std::size_t i = 0; i < kCpuPartNames.size(); ++i) {
+      report.parts.push_back(
+          {kCpuPartNames[i], "host", shared_.parts.Seconds(static_cast<CpuPart>(i))});
+    }
+    return report;
+  }
+
   absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
                                                         const ModelConfig& config) override {
     if (region == nullptr)

@@ -80,7 +80,7 @@ void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
   quantized_.sums = scratch_->quant_sums.as<std::int32_t>();
   quantized_.cols_padded = PaddedCols(cols);
   quantized_.rows = x.rows;
-  ForEach(x.rows, [&](std::int64_t row, int) {
+  ForEach(CpuPart::kQuantizing, x.rows, [&](std::int64_t row, int) {
     QuantizeActivations(x.values + row * x.stride, cols, row, quantized_);
   });
   if (unit_ != nullptr && !cancelled()) Note(unit_->SetInput(quantized_, cols));
@@ -109,6 +109,7 @@ std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
 
 void CpuProducts::Run(std::span<const Output> outputs) {
   if (unit_ != nullptr) {
+    const CpuPartTimer timer(times_, CpuPart::kProducts);
     for (const Output& output : outputs) {
       if (!cancelled()) Note(unit_->Multiply(*output.weights, output.out));
     }
@@ -119,7 +120,7 @@ void CpuProducts::Run(std::span<const Output> outputs) {
   const std::int64_t block = BlockRows(rows);
   std::int64_t blocks = 0;
   for (const Output& output : outputs) blocks += (output.weights->rows + block - 1) / block;
-  ForEach(blocks, [&](std::int64_t index, int worker) {
+  ForEach(CpuPart::kProducts, blocks, [&](std::int64_t index, int worker) {
     for (const Output& output : outputs) {
       const std::int64_t here = (output.weights->rows + block - 1) / block;
       if (index < here) return Rows(output, index * block, (index + 1) * block, worker);
@@ -133,12 +134,13 @@ void CpuProducts::RunGated(const Output& gate, const Output& up) {
   if (unit_ != nullptr) {
     const Output both[] = {gate, up};
     Run(both);
-    ForEach(input_.rows,
+    ForEach(CpuPart::kGeGlu, input_.rows,
             [&](std::int64_t t, int) { GeGluRow(gate.out + t * rows, up.out + t * rows, rows); });
     return;
   }
   const std::int64_t block = BlockRows(2 * rows);
-  ForEach((rows + block - 1) / block, [&](std::int64_t index, int worker) {
+  // What gates is part of the product's own pass.
+  ForEach(CpuPart::kProducts, (rows + block - 1) / block, [&](std::int64_t index, int worker) {
     const std::int64_t first = index * block;
     const std::int64_t last = std::min(first + block, rows);
     Rows(gate, first, last, worker);

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "lib/base/thread_pool.h"
 #include "lib/device/cpu/cpu_memory.h"
+#include "lib/device/cpu/cpu_parts.h"
 #include "lib/device/cpu/kernels.h"
 #include "lib/device/cpu/product_unit.h"
 
@@ -54,8 +55,8 @@ struct CpuScratch {
 class CpuProducts {
  public:
   // `unit` computes the products where it is not null.
-  CpuProducts(ThreadPool* pool, ProductUnit* unit, CpuScratch* scratch)
-      : pool_(pool), unit_(unit), scratch_(scratch) {}
+  CpuProducts(ThreadPool* pool, ProductUnit* unit, CpuPartTimes* times, CpuScratch* scratch)
+      : pool_(pool), unit_(unit), times_(times), scratch_(scratch) {}
 
   // Work that is left when `*cancelled` turns true, or when the unit fails, is skipped.
   void Begin(ActivationType activations, const std::atomic<bool>* cancelled);
@@ -76,9 +77,10 @@ class CpuProducts {
   // gate = gelu(w_gate x) * (w_up x).
   void RunGated(const Output& gate, const Output& up);
 
-  // fn(index, worker) for each index, over the pool.
+  // fn(index, worker) for each index, over the pool; the time it takes counts for `part`.
   template <typename Fn>
-  void ForEach(std::int64_t count, const Fn& fn) {
+  void ForEach(CpuPart part, std::int64_t count, const Fn& fn) {
+    const CpuPartTimer timer(times_, part);
     const auto range = [&fn, this](std::int64_t begin, std::int64_t end, int worker) {
       for (std::int64_t i = begin; i < end && !cancelled(); ++i) fn(i, worker);
     };
@@ -93,6 +95,7 @@ class CpuProducts {
 
   ThreadPool* pool_;
   ProductUnit* const unit_;
+  CpuPartTimes* const times_;
   CpuScratch* scratch_;
   ActivationType activations_ = ActivationType::kFloat32;
   const std::atomic<bool>* cancelled_ = nullptr;

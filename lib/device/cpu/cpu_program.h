@@ -57,6 +57,7 @@ struct CpuShared {
   // Null where the CPU multiplies itself.
   ProductUnit* const unit;
   CpuCounters counters;
+  CpuPartTimes parts;
   ThreadPool pool;
   // Last: its thread ends first.
   CpuExecutor executor;
@@ -108,7 +109,7 @@ class CpuProgram final : public Program {
         spec_(spec),
         rules_(StepRulesOf(config, spec)),
         submissions_(spec),
-        work_(&shared->pool, shared->unit),
+        work_(&shared->pool, shared->unit, &shared->parts),
         passes_(static_cast<std::size_t>(spec.contexts)) {}
 
   CpuShared* const shared_;

@@ -171,7 +171,7 @@ class StagePass {
 
 void StagePass::Embed() {
   const std::int64_t hidden = config_.hidden_size;
-  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+  products_.ForEach(CpuPart::kEmbedding, tokens(), [&](std::int64_t t, int) {
     ScaledRow(stage_.embedding, step_.tokens()[static_cast<std::size_t>(t)].id,
               stage_.embedding_scale, target_ + t * hidden);
   });
@@ -190,7 +190,7 @@ void StagePass::FillRope() {
 void StagePass::FillRopeOf(const std::vector<float>& frequencies, float* cosines, float* sines) {
   if (frequencies.empty()) return;
   const auto half = static_cast<std::int64_t>(frequencies.size());
-  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+  products_.ForEach(CpuPart::kCache, tokens(), [&](std::int64_t t, int) {
     const auto position = static_cast<float>(step_.tokens()[static_cast<std::size_t>(t)].position);
     for (std::int64_t i = 0; i < half; ++i) {
       const float angle = position * frequencies[static_cast<std::size_t>(i)];
@@ -203,7 +203,7 @@ void StagePass::FillRopeOf(const std::vector<float>& frequencies, float* cosines
 void StagePass::Norm(const float* weights) {
   const std::int64_t hidden = config_.hidden_size;
   auto* normed = scratch_.normed.as<float>();
-  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+  products_.ForEach(CpuPart::kNorms, tokens(), [&](std::int64_t t, int) {
     RmsNormRow(base_ + t * hidden, weights, hidden, config_.rms_norm_eps, normed + t * hidden);
   });
   products_.SetInput({normed, hidden, tokens()}, hidden);
@@ -212,7 +212,7 @@ void StagePass::Norm(const float* weights) {
 void StagePass::AddNormed(const float* weights) {
   const std::int64_t hidden = config_.hidden_size;
   const auto* projected = scratch_.projected.as<float>();
-  products_.ForEach(tokens(), [&](std::int64_t t, int) {
+  products_.ForEach(CpuPart::kNorms, tokens(), [&](std::int64_t t, int) {
     AddRmsNormRow(base_ + t * hidden, projected + t * hidden, weights, hidden, config_.rms_norm_eps,
                   target_ + t * hidden);
   });
@@ -225,9 +225,9 @@ void StagePass::AttentionHalf(const CpuAttentionHalf& half) {
                                         {&half.key, scratch_.keys.as<float>()},
                                         {&half.value, scratch_.values.as<float>()}};
   products_.Run(inputs);
-  products_.ForEach(tokens(), [&](std::int64_t t, int) { StoreToken(half, t); });
+  products_.ForEach(CpuPart::kCache, tokens(), [&](std::int64_t t, int) { StoreToken(half, t); });
   const std::int64_t heads = config_.num_heads;
-  products_.ForEach(tokens() * heads,
+  products_.ForEach(CpuPart::kAttention, tokens() * heads,
                     [&](std::int64_t i, int) { AttendToken(half, i / heads, i % heads); });
   const std::int64_t width = heads * config_.head_dim;
   products_.SetInput({scratch_.attended.as<float>(), width, tokens()}, width);
@@ -296,7 +296,7 @@ void StagePass::Head() {
   const std::int64_t hidden = config_.hidden_size;
   const auto rows = static_cast<std::int64_t>(step_.logit_rows().size());
   auto* normed = scratch_.normed.as<float>();
-  products_.ForEach(rows, [&](std::int64_t i, int) {
+  products_.ForEach(CpuPart::kNorms, rows, [&](std::int64_t i, int) {
     const float* row = base_ + step_.logit_rows()[static_cast<std::size_t>(i)] * hidden;
     RmsNormRow(row, stage_.final_norm, hidden, config_.rms_norm_eps, normed + i * hidden);
   });

@@ -95,7 +95,8 @@ CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& pro
 
 // What all stages of a program work in; one of them runs at a time.
 struct CpuWorkspace {
-  CpuWorkspace(ThreadPool* pool, ProductUnit* unit) : products(pool, unit, &scratch) {}
+  CpuWorkspace(ThreadPool* pool, ProductUnit* unit, CpuPartTimes* times)
+      : products(pool, unit, times, &scratch) {}
   CpuScratch scratch;
   CpuProducts products;
 };

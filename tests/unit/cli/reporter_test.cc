@@ -12,6 +12,7 @@ namespace tandem {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 v1::LoadProgress HalfWay() {
   v1::LoadProgress progress;
@@ -63,6 +64,33 @@ TEST(ReporterTest, StatusNamesWhatReallyRuns) {
   EXPECT_THAT(table, HasSubstr("2 regions zero-copy"));
   EXPECT_THAT(table, HasSubstr("vulkan: llvmpipe: ffn 0-2, ffn 3+head"));
   EXPECT_THAT(table, HasSubstr("host-pointer"));
+}
+
+TEST(ReporterTest, StatusSaysWhatTheHostComputesOfADevicesStages) {
+  v1::ClusterStatus status;
+  v1::WorkerStatus* worker = status.add_workers();
+  worker->set_name("npu0");
+  const auto fact = [&](const char* name, const char* value) {
+    worker->add_device_facts()->set_name(name);
+    worker->mutable_device_facts()->rbegin()->set_value(value);
+  };
+  const auto part = [&](const char* name, const char* where, double seconds) {
+    v1::DevicePart& to = *worker->add_device_parts();
+    to.set_name(name);
+    to.set_where(where);
+    to.set_seconds(seconds);
+  };
+  EXPECT_THAT(StatusTable(status), Not(HasSubstr("on the")));
+  fact("generation", "AIE2");
+  fact("firmware", "1.5.5.391");
+  part("norms", "host", 0.25);
+  part("matrix products", "NPU", 2);
+  part("attention", "host", 0.5);
+  part("embedding", "host", 0);
+  const std::string table = StatusTable(status);
+  EXPECT_THAT(table, HasSubstr("generation AIE2; firmware 1.5.5.391\n"));
+  EXPECT_THAT(table, HasSubstr("on the NPU: matrix products 2.000 s\n"));
+  EXPECT_THAT(table, HasSubstr("on the host: attention 0.500 s, norms 0.250 s\n"));
 }
 
 TEST(ReporterTest, PlainLinesAreSaidOnce) {
