@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "lib/base/fd.h"
+#include "lib/device/kv_blocks.h"
 #include "lib/device/program.h"
 #include "lib/device/stage.h"
 #include "lib/memory/memory_declaration.h"
@@ -86,6 +87,11 @@ class KvCache {
   virtual ~KvCache() = default;
   virtual const KvCacheSpec& spec() const = 0;
   virtual std::uint64_t bytes() const = 0;
+  // Copies blocks out of and into the cache, in their written form (KvBlockForm). INVALID_ARGUMENT:
+  // a block that is not there, memory of another size. From the thread that calls the program, with
+  // nothing under way that uses these blocks.
+  virtual absl::Status Export(const KvBlocks& blocks, std::span<std::byte> to) = 0;
+  virtual absl::Status Import(const KvBlocks& blocks, std::span<const std::byte> from) = 0;
 };
 
 // Counters for tests and metrics: what must stay unchanged in steady state.

@@ -53,7 +53,7 @@ void RegisterConformance(const ConformanceTarget& target) {
   shared->target = target;
   testing::AddGlobalTestEnvironment(new ReleaseDevice(shared));
   std::vector<ConformanceCase> cases;
-  for (auto&& group : {ReferenceCases(target), BatchCases(target), ContextCases(),
+  for (auto&& group : {ReferenceCases(target), BatchCases(target), ContextCases(), KvCases(),
                        ResidualCases(target), ContractCases()}) {
     cases.insert(cases.end(), group.begin(), group.end());
   }

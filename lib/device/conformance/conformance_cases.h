@@ -26,6 +26,7 @@ std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> BatchCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> ResidualCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> ContextCases();
+std::vector<ConformanceCase> KvCases();
 std::vector<ConformanceCase> ContractCases();
 
 // Small shapes that differ in what devices get wrong.

@@ -10,6 +10,7 @@
 
 #include "lib/base/dma_buf.h"
 #include "lib/base/status_macros.h"
+#include "lib/device/kv_blocks.h"
 
 namespace tandem {
 namespace {
@@ -148,6 +149,28 @@ void ModelRunner::Rewind(std::int32_t slot, std::int32_t tokens) {
   Sequence& sequence = sequences_[slot];
   TANDEM_CHECK(tokens <= sequence.length);
   sequence.length -= tokens;
+}
+
+absl::Status ModelRunner::HandOver(std::int32_t slot, ModelRunner* to) {
+  const Sequence& from = sequences_.at(slot);
+  TANDEM_CHECK(!to->sequences_.contains(slot));
+  Sequence& into = to->sequences_[slot];
+  into.length = from.length;
+  std::vector<std::int32_t> window_from, window_into;
+  for (std::size_t i = 0; i < from.global_blocks.size(); ++i) {
+    into.global_blocks.push_back(to->free_global_.back());
+    to->free_global_.pop_back();
+    const bool left = from.window_blocks[i] == kNoBlock;
+    into.window_blocks.push_back(left ? kNoBlock : to->free_window_.back());
+    if (left) continue;
+    to->free_window_.pop_back();
+    window_from.push_back(from.window_blocks[i]);
+    window_into.push_back(into.window_blocks[i]);
+  }
+  TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
+                          ShareKvBlocks(config_, cache_.get(), {from.global_blocks, window_from}));
+  return TakeKvBlocks(to->config_, to->cache_.get(), {into.global_blocks, window_into},
+                      std::move(memory.fd));
 }
 
 void ModelRunner::End(std::int32_t slot) {

@@ -55,6 +55,10 @@ class ModelRunner {
                                              std::int32_t chunk);
   // Takes back the last `tokens` positions of a slot: the next step writes them again.
   void Rewind(std::int32_t slot, std::int32_t tokens);
+  // The sequence goes on in the same slot of `to`, which has none there, its keys and values passed
+  // through shared memory; it stays here, too.
+  absl::Status HandOver(std::int32_t slot, ModelRunner* to);
+  KvCache* cache() { return cache_.get(); }
   // Forgets a sequence; its blocks go to others.
   void End(std::int32_t slot);
 

@@ -56,8 +56,7 @@ absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Make(const ModelConfig& 
                                                              const KvCacheSpec& spec,
                                                              CpuCounters* counters) {
   TANDEM_RETURN_IF_ERROR(ValidateKvCacheSpec(config, spec));
-  auto cache = std::unique_ptr<CpuKvCache>(new CpuKvCache());
-  cache->spec_ = spec;
+  auto cache = std::unique_ptr<CpuKvCache>(new CpuKvCache(config, spec));
   std::vector<std::uint64_t> plane_bytes;
   std::uint64_t total = 0;
   for (const std::int32_t layer : spec.layers) {
@@ -71,6 +70,36 @@ absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Make(const ModelConfig& 
     at += 2 * bytes;
   }
   return cache;
+}
+
+template <typename Fn>
+void CpuKvCache::ForEachBlock(const KvBlocks& blocks, const Fn& fn) const {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    for (std::byte* plane : {layers_[i].keys, layers_[i].values}) {
+      for (const std::int32_t block : form_.BlocksOf(blocks, i))
+        fn(plane + static_cast<std::uint64_t>(block) * form_.block_bytes);
+    }
+  }
+}
+
+absl::Status CpuKvCache::Export(const KvBlocks& blocks, std::span<std::byte> to) {
+  TANDEM_RETURN_IF_ERROR(form_.Validate(spec_, blocks, to.size()));
+  std::byte* at = to.data();
+  ForEachBlock(blocks, [&](const std::byte* block) {
+    std::memcpy(at, block, form_.block_bytes);
+    at += form_.block_bytes;
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuKvCache::Import(const KvBlocks& blocks, std::span<const std::byte> from) {
+  TANDEM_RETURN_IF_ERROR(form_.Validate(spec_, blocks, from.size()));
+  const std::byte* at = from.data();
+  ForEachBlock(blocks, [&](std::byte* block) {
+    std::memcpy(block, at, form_.block_bytes);
+    at += form_.block_bytes;
+  });
+  return absl::OkStatus();
 }
 
 CpuKvCache::Layer CpuKvCache::layer(std::int32_t layer) const {

@@ -69,6 +69,8 @@ class CpuKvCache final : public KvCache {
                                                           CpuCounters* counters);
   const KvCacheSpec& spec() const override { return spec_; }
   std::uint64_t bytes() const override { return memory_.bytes(); }
+  absl::Status Export(const KvBlocks& blocks, std::span<std::byte> to) override;
+  absl::Status Import(const KvBlocks& blocks, std::span<const std::byte> from) override;
 
   struct Layer {
     std::byte* keys = nullptr;
@@ -78,8 +80,14 @@ class CpuKvCache final : public KvCache {
   Layer layer(std::int32_t layer) const;
 
  private:
-  CpuKvCache() = default;
+  CpuKvCache(const ModelConfig& config, const KvCacheSpec& spec)
+      : spec_(spec), form_(config, spec) {}
+  // fn(a block's place) for each, in the order of the written form.
+  template <typename Fn>
+  void ForEachBlock(const KvBlocks& blocks, const Fn& fn) const;
+
   KvCacheSpec spec_;
+  KvBlockForm form_;
   std::vector<Layer> layers_;  // as spec_.layers
   CpuBuffer memory_;
 };

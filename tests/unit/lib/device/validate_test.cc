@@ -85,6 +85,12 @@ class FixedKvCache final : public KvCache {
   explicit FixedKvCache(const KvCacheSpec& spec) : spec_(spec) {}
   const KvCacheSpec& spec() const override { return spec_; }
   std::uint64_t bytes() const override { return 0; }
+  absl::Status Export(const KvBlocks&, std::span<std::byte>) override {
+    return absl::UnimplementedError("it holds nothing");
+  }
+  absl::Status Import(const KvBlocks&, std::span<const std::byte>) override {
+    return absl::UnimplementedError("it holds nothing");
+  }
 
  private:
   KvCacheSpec spec_;

@@ -63,6 +63,12 @@ class FakeKvCache final : public KvCache {
   explicit FakeKvCache(KvCacheSpec spec) : spec_(std::move(spec)) {}
   const KvCacheSpec& spec() const override { return spec_; }
   std::uint64_t bytes() const override { return 1; }
+  absl::Status Export(const KvBlocks&, std::span<std::byte>) override {
+    return absl::UnimplementedError("it holds nothing");
+  }
+  absl::Status Import(const KvBlocks&, std::span<const std::byte>) override {
+    return absl::UnimplementedError("it holds nothing");
+  }
 
  private:
   KvCacheSpec spec_;
