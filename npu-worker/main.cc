@@ -1,6 +1,7 @@
 // The NPU's worker. XRT drives the NPU; the CPU device runs here too, when it is asked for by name.
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "lib/base/strings.h"
@@ -25,7 +26,16 @@ int Main(int argc, char** argv) {
   program.summary = "owns an NPU, or runs its part on the CPU device where that is named";
   program.devices = "cpu, or xrt (an NPU through AMD's XRT)";
   program.list_devices = ListDevices;
-  program.flags = [&](FlagList* list) { AddCpuDeviceFlags(list, &cpu); };
+  bool selftest = false;
+  program.flags = [&](FlagList* list) {
+    AddCpuDeviceFlags(list, &cpu);
+    list->Switch("selftest", &selftest,
+                 "run every kernel on the NPU against its twin, print a report and end");
+  };
+  program.instead = [&]() -> std::optional<int> {
+    if (!selftest) return std::nullopt;
+    return SelftestXrt();
+  };
   program.create = [&](const std::string& name) -> absl::StatusOr<std::unique_ptr<Device>> {
     if (name == "cpu") return CreateCpuDevice({cpu.threads});
     if (name == "xrt") return CreateXrt(cpu.threads);

@@ -4,20 +4,37 @@
 #include <cstdlib>
 #include <string>
 
+#include "lib/base/status_macros.h"
 #include "npu-worker/package/npu_family.h"
+#include "npu-worker/xrt/selftest.h"
 #include "npu-worker/xrt/xrt_device.h"
 #include "npu-worker/xrt/xrt_npu.h"
 
 namespace tandem {
 
-absl::StatusOr<std::unique_ptr<Device>> CreateXrt(int threads) {
+namespace {
+
+absl::StatusOr<std::string> KernelFolder() {
   const char* kernels = std::getenv("TANDEM_NPU_KERNELS");
-  if (kernels == nullptr || *kernels == '\0') {
-    return absl::InvalidArgumentError(
-        "--device=xrt: expected the folder of the NPU's kernels in TANDEM_NPU_KERNELS "
-        "(tools/tandem_npu_kernels.py builds them)");
-  }
-  return npu::CreateXrtDevice({.kernels = kernels, .threads = threads});
+  if (kernels != nullptr && *kernels != '\0') return kernels;
+  return absl::InvalidArgumentError(
+      "expected the folder of the NPU's kernels in TANDEM_NPU_KERNELS "
+      "(tools/tandem_npu_kernels.py builds them)");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> CreateXrt(int threads) {
+  const absl::StatusOr<std::string> kernels = KernelFolder();
+  if (!kernels.ok()) return Annotate(kernels.status(), "--device=xrt");
+  return npu::CreateXrtDevice({.kernels = *kernels, .threads = threads});
+}
+
+int SelftestXrt() {
+  const absl::StatusOr<std::string> kernels = KernelFolder();
+  if (kernels.ok()) return npu::Selftest(*kernels);
+  std::printf("ended by: %s\n", kernels.status().ToString().c_str());
+  return 1;
 }
 
 void ListXrt() {

@@ -13,6 +13,8 @@ namespace tandem {
 // UNIMPLEMENTED and what was found when this program was built; or the errors of XRT and of the
 // kernels. The environment names the folder of kernel packages: TANDEM_NPU_KERNELS.
 absl::StatusOr<std::unique_ptr<Device>> CreateXrt(int threads);
+// Runs every kernel against its twin and prints a report; gives the exit code.
+int SelftestXrt();
 // Prints what XRT sees, a line for each NPU, or why there is none.
 void ListXrt();
 

@@ -12,6 +12,11 @@ absl::StatusOr<std::unique_ptr<Device>> CreateXrt(int) {
                                                " when this program was built"));
 }
 
+int SelftestXrt() {
+  std::printf("ended by: %s\n", CreateXrt(0).status().ToString().c_str());
+  return 1;
+}
+
 void ListXrt() {
   std::printf("xrt\tnot in this program: built with XRT %s, needs %s or newer\n", kXrtFound,
               kXrtWanted);

@@ -185,6 +185,8 @@ int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
   list.Switch("list_devices", &flags.list_devices, "print the devices of this machine and end");
   return RunProgram({program.name, program.summary}, argc, argv, list, [&] {
     if (flags.list_devices) return program.list_devices();
+    const std::optional<int> instead = program.instead ? program.instead() : std::nullopt;
+    if (instead.has_value()) return *instead;
     const absl::Status status = Run(program, flags);
     return status.ok() ? 0 : FailStart(program.name, status);
   });

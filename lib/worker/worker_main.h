@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "lib/device/device.h"
@@ -18,6 +19,9 @@ struct WorkerProgram {
   std::string devices;                   // what --device takes, for --help
   std::function<int()> list_devices;     // prints what --list_devices shows; gives the exit code
   std::function<void(FlagList*)> flags;  // the program's own; may be empty
+  // Runs instead of the worker where a flag of the program's own asked for it, and gives the exit
+  // code; may be empty.
+  std::function<std::optional<int>()> instead;
   // The device that --device names; called before any thread has started.
   std::function<absl::StatusOr<std::unique_ptr<Device>>(const std::string& device)> create;
 };

@@ -22,16 +22,19 @@ NpuProductUnit::NpuProductUnit(NpuInfo info, NpuProductOptions options)
 
 NpuProductUnit::~NpuProductUnit() = default;
 
+absl::StatusOr<KernelPackage> NpuProductUnit::LoadPackage(bool int4) const {
+  const std::string folder =
+      absl::StrCat(options_.kernels, "/", info_.array == kAie2Array ? "aie2" : "aie2p", "_",
+                   int4 ? "int4" : "int8");
+  TANDEM_ASSIGN_OR_RETURN(KernelPackage package, LoadKernelPackage(folder));
+  if (package.int4 == int4) return package;
+  return absl::InvalidArgumentError(absl::StrCat(folder, ": holds kernels for other weights"));
+}
+
 absl::StatusOr<XrtNpu*> NpuProductUnit::Open(bool int4) {
   std::unique_ptr<XrtNpu>& npu = npus_[int4 ? 1 : 0];
   if (npu == nullptr) {
-    const std::string folder =
-        absl::StrCat(options_.kernels, "/", info_.array == kAie2Array ? "aie2" : "aie2p", "_",
-                     int4 ? "int4" : "int8");
-    TANDEM_ASSIGN_OR_RETURN(const KernelPackage package, LoadKernelPackage(folder));
-    if (package.int4 != int4) {
-      return absl::InvalidArgumentError(absl::StrCat(folder, ": holds kernels for other weights"));
-    }
+    TANDEM_ASSIGN_OR_RETURN(const KernelPackage package, LoadPackage(int4));
     TANDEM_ASSIGN_OR_RETURN(npu, XrtNpu::Open(info_, package));
   }
   return npu.get();
@@ -51,7 +54,7 @@ DeviceReport NpuProductUnit::Report() const {
                                                     options_.weights_budget >> 20, " MiB")},
   };
   report.parts = {{"packing activations", "host", seconds(packing_ns_)},
-                  {"matrix products", "NPU", seconds(running_ns_)},
+                  {"matrix products", "NPU", running_seconds()},
                   {"unpacking sums", "host", seconds(unpacking_ns_)}};
   return report;
 }

@@ -44,6 +44,11 @@ class NpuProductUnit final : public ProductUnit {
   const NpuInfo& info() const { return info_; }
   // What of a product takes how long, and how full the budget for weights is.
   DeviceReport Report() const;
+  double running_seconds() const {
+    return static_cast<double>(running_ns_.load(std::memory_order_relaxed)) * 1e-9;
+  }
+  // What is in the folder for this NPU and form of weights.
+  absl::StatusOr<KernelPackage> LoadPackage(bool int4) const;
   std::uint64_t products_run() const { return products_run_.load(std::memory_order_relaxed); }
 
  private:
