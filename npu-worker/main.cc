@@ -29,6 +29,7 @@ int Main(int argc, char** argv) {
   bool selftest = false;
   program.flags = [&](FlagList* list) {
     AddCpuDeviceFlags(list, &cpu);
+    list->Section("This process", FlagScope::kCommandLine);
     list->Switch("selftest", &selftest,
                  "run every kernel on the NPU against its twin, print a report and end");
   };
