@@ -1,7 +1,11 @@
 #include "npu-worker/kernels/host_kernels.h"
 
-// aie/product.cc, compiled once for each generation under these names.
+// aie/rows.cc; and aie/product.cc, compiled once for each generation under these names.
 extern "C" {
+void tandem_rms_norm(const float*, const float*, int, float, float, float*);
+void tandem_rotate(float*, const float*, const float*, int, float);
+void tandem_geglu(float*, const float*, int);
+void tandem_attend_block(const float*, const float*, const float*, int, int, float*, float*);
 void tandem_product_zero_aie2(float* sums);
 void tandem_product_int8_aie2(const signed char*, const signed char*, float*);
 void tandem_product_int4_aie2(const signed char*, const signed char*, float*);
@@ -18,6 +22,12 @@ const HostKernels& HostKernelsFor(const ArrayShape& array) {
   static constexpr HostKernels kAie2p = {tandem_product_zero_aie2p, tandem_product_int8_aie2p,
                                          tandem_product_int4_aie2p};
   return array.instruction_rows == kAie2Array.instruction_rows ? kAie2 : kAie2p;
+}
+
+const HostRowKernels& HostRows() {
+  static constexpr HostRowKernels kRows = {tandem_rms_norm, tandem_rotate, tandem_geglu,
+                                           tandem_attend_block};
+  return kRows;
 }
 
 }  // namespace tandem::npu

@@ -15,4 +15,15 @@ struct HostKernels {
 // kAie2Array or kAie2pArray, by their instruction.
 const HostKernels& HostKernelsFor(const ArrayShape& array);
 
+// Those of aie/rows.cc, which are the same for both generations: for tests.
+struct HostRowKernels {
+  void (*rms_norm)(const float* x, const float* weights, int n, float inverse_n, float eps,
+                   float* out);
+  void (*rotate)(float* x, const float* cosines, const float* sines, int half, float scale);
+  void (*geglu)(float* gate, const float* up, int n);
+  void (*attend_block)(const float* query, const float* keys, const float* values, int count,
+                       int dim, float* state, float* out);
+};
+const HostRowKernels& HostRows();
+
 }  // namespace tandem::npu

@@ -128,6 +128,12 @@ TEST_F(NpuWorkerTest, ListsItsDevices) {
   EXPECT_THAT(ReadFile(In("out")), HasSubstr("cpu"));
 }
 
+TEST_F(NpuWorkerTest, ASelftestWithoutXrtSaysWhy) {
+  Start({"--selftest"});
+  EXPECT_EQ(Wait(), 1);
+  EXPECT_THAT(ReadFile(In("out")), HasSubstr("ended by: UNIMPLEMENTED: --device=xrt"));
+}
+
 TEST_F(NpuWorkerTest, ServesOnAUnixSocketAndStopsOnSigterm) {
   const std::string address = Serve({absl::StrCat("--listen=unix:", In("socket")), "--name=npu3",
                                      absl::StrCat("--fd_socket=", In("fd"))});

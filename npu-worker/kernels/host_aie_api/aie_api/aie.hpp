@@ -7,6 +7,7 @@
 // cores compose float32 products of bfloat16 ones, so that their last bits may differ.)
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -149,6 +150,78 @@ vector<float, kElements> sub(const vector<float, kElements>& a, float b) {
   vector<float, kElements> out;
   for (unsigned i = 0; i < kElements; ++i) out.set(a.get(i) - b, i);
   return out;
+}
+
+namespace standin {
+
+template <typename T, unsigned kElements, typename Function>
+vector<T, kElements> EachOf(const vector<T, kElements>& a, const vector<T, kElements>& b,
+                            const Function& function) {
+  vector<T, kElements> out;
+  for (unsigned i = 0; i < kElements; ++i) out.set(function(a.get(i), b.get(i)), i);
+  return out;
+}
+
+}  // namespace standin
+
+template <typename T, unsigned kElements>
+vector<T, kElements> add(const vector<T, kElements>& a, const vector<T, kElements>& b) {
+  return standin::EachOf(a, b, [](T x, T y) {
+    if constexpr (std::is_same_v<T, int32>) {
+      return static_cast<int32>(static_cast<std::uint32_t>(x) + static_cast<std::uint32_t>(y));
+    } else {
+      return x + y;
+    }
+  });
+}
+
+template <unsigned kElements>
+vector<float, kElements> sub(const vector<float, kElements>& a, const vector<float, kElements>& b) {
+  return standin::EachOf(a, b, [](float x, float y) { return x - y; });
+}
+
+template <unsigned kElements>
+vector<float, kElements> max(const vector<float, kElements>& a, float b) {
+  return standin::EachOf(a, broadcast<float, kElements>(b),
+                         [](float x, float y) { return x < y ? y : x; });
+}
+
+template <unsigned kElements>
+vector<float, kElements> min(const vector<float, kElements>& a, float b) {
+  return standin::EachOf(a, broadcast<float, kElements>(b),
+                         [](float x, float y) { return y < x ? y : x; });
+}
+
+// As a tree: lanes i and i + half, until one is left.
+template <unsigned kElements>
+float reduce_add(const vector<float, kElements>& v) {
+  std::array<float, kElements> lanes;
+  std::memcpy(lanes.data(), v.bytes(), v.kBytes);
+  for (unsigned half = kElements / 2; half > 0; half /= 2) {
+    for (unsigned i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+template <unsigned kElements>
+float reduce_max(const vector<float, kElements>& v) {
+  float most = v.get(0);
+  for (unsigned i = 1; i < kElements; ++i) most = most < v.get(i) ? v.get(i) : most;
+  return most;
+}
+
+inline float invsqrt(float value) { return 1.0f / std::sqrt(value); }
+
+template <unsigned kElements>
+vector<float, kElements> inv(const vector<float, kElements>& v) {
+  return standin::EachOf(v, v, [](float x, float) { return 1.0f / x; });
+}
+
+template <unsigned kElements>
+vector<int32, kElements> upshift(const vector<int32, kElements>& v, unsigned shift) {
+  return standin::EachOf(v, v, [shift](int32 x, int32) {
+    return static_cast<int32>(static_cast<std::uint32_t>(x) << shift);
+  });
 }
 
 template <typename Tag, unsigned kElements>

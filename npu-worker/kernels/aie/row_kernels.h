@@ -1,0 +1,124 @@
+#pragma once
+
+#include <aie_api/aie.hpp>
+
+#include "npu-worker/kernels/aie/product_kernel.h"
+
+// What stands between the products of a layer, row by row, in float32: for the AIE compiler and
+// (over host_aie_api) for the host. Rows are aligned to 32 bytes; their lengths are multiples of
+// kRowLanes. Formulas are those of lib/device/cpu/kernels.h.
+
+namespace tandem::npu {
+
+inline constexpr unsigned kRowLanes = 16;
+using Row = aie::vector<float, kRowLanes>;
+using RowSum = aie::accum<accfloat, kRowLanes>;
+
+inline Row LoadRow(const float* p) { return aie::load_v<kRowLanes>(p); }
+inline Row Every(float value) { return aie::broadcast<float, kRowLanes>(value); }
+inline Row Times(const Row& a, const Row& b) { return aie::mul(a, b).template to_vector<float>(); }
+// a * b + c.
+inline Row MulAdd(const Row& a, const Row& b, const Row& c) {
+  RowSum sum;
+  sum.from_vector(c);
+  return aie::mac(sum, a, b).template to_vector<float>();
+}
+
+// x / rms(x) * weights, `inverse_n` being 1 / n.
+inline void RmsNorm(const float* x, const float* weights, unsigned n, float inverse_n, float eps,
+                    float* out) {
+  RowSum squares;
+  squares.from_vector(aie::zeros<float, kRowLanes>());
+  for (unsigned i = 0; i < n; i += kRowLanes) {
+    const Row v = LoadRow(x + i);
+    squares = aie::mac(squares, v, v);
+  }
+  const float mean = aie::reduce_add(squares.template to_vector<float>()) * inverse_n;
+  const Row scale = Every(aie::invsqrt(mean + eps));
+  for (unsigned i = 0; i < n; i += kRowLanes) {
+    aie::store_v(out + i, Times(Times(LoadRow(x + i), scale), LoadRow(weights + i)));
+  }
+}
+
+// Turns (x[i], x[i + half]) by an angle whose cosine and sine are given, and scales.
+inline void Rotate(float* x, const float* cosines, const float* sines, unsigned half, float scale) {
+  const Row factor = Every(scale);
+  for (unsigned i = 0; i < half; i += kRowLanes) {
+    const Row a = LoadRow(x + i);
+    const Row b = LoadRow(x + half + i);
+    const Row c = LoadRow(cosines + i);
+    const Row s = LoadRow(sines + i);
+    aie::store_v(x + i, Times(factor, aie::sub(Times(a, c), Times(b, s))));
+    aie::store_v(x + half + i, Times(factor, aie::add(Times(b, c), Times(a, s))));
+  }
+}
+
+// e^x for x in [-80, 80]: 2^n * 2^f with n whole and f in [-1/2, 1/2]. Adding 1.5 * 2^23 rounds to
+// n, in the low bits of the sum (product_kernel.h); 2^f is its Taylor polynomial, off by less than
+// 2e-7; n is added to the exponent's bits. Neither generation has an exponential in float32.
+inline Row Exp(const Row& x) {
+  const Row y = Times(x, Every(1.44269504f));
+  const Row rounded = aie::add(y, Every(kFloatBias));
+  const Row f = aie::sub(y, aie::sub(rounded, kFloatBias));
+  Row p = Every(1.54035304e-4f);
+  for (const float coefficient :
+       {1.33335581e-3f, 9.61812911e-3f, 5.55041087e-2f, 2.40226507e-1f, 6.93147181e-1f, 1.0f}) {
+    p = MulAdd(p, f, Every(coefficient));
+  }
+  const aie::vector<int32, kRowLanes> n =
+      aie::add(rounded.template cast_to<int32>(), static_cast<int32>(-kFloatBits));
+  return aie::add(p.template cast_to<int32>(), aie::upshift(n, 23)).template cast_to<float>();
+}
+
+// gate = gelu_tanh(gate) * up, with gelu_tanh(x) = x / (1 + exp(-2 y)) and
+// y = sqrt(2 / pi) (x + 0.044715 x^3).
+inline void GeGlu(float* gate, const float* up, unsigned n) {
+  for (unsigned i = 0; i < n; i += kRowLanes) {
+    const Row x = LoadRow(gate + i);
+    const Row cube = Times(Times(x, x), x);
+    const Row inner = MulAdd(Every(0.044715f), cube, x);
+    const Row exponent = aie::min(aie::max(Times(inner, Every(-2 * 0.7978845608f)), -80.0f), 80.0f);
+    const Row gelu = Times(x, aie::inv(aie::add(Exp(exponent), Every(1.0f))));
+    aie::store_v(gate + i, Times(gelu, LoadRow(up + i)));
+  }
+}
+
+// What attention over earlier blocks of keys came to: the largest score, and the sum of
+// exp(score - best). Begins as {kNoScore, 0}.
+struct AttentionState {
+  float best;
+  float total;
+};
+inline constexpr float kNoScore = -1e30f;
+inline constexpr unsigned kBlockKeys = 16;
+
+// One query (scaled already) over `count` keys and values of a block, (kBlockKeys, dim) each: score,
+// softmax, value. `out`, (dim), holds the sum of weights * values; divided by the total after the
+// last block it is the head's output.
+inline void AttendBlock(const float* query, const float* keys, const float* values, unsigned count,
+                        unsigned dim, AttentionState* state, float* out) {
+  Row scores = Every(kNoScore);
+  for (unsigned k = 0; k < count; ++k) {
+    RowSum dot;
+    dot.from_vector(aie::zeros<float, kRowLanes>());
+    for (unsigned i = 0; i < dim; i += kRowLanes)
+      dot = aie::mac(dot, LoadRow(query + i), LoadRow(keys + k * dim + i));
+    scores.set(aie::reduce_add(dot.template to_vector<float>()), k);
+  }
+  const Row seen = aie::max(scores, state->best);
+  const float best = aie::reduce_max(seen);
+  const Row weights = Exp(aie::max(aie::sub(scores, best), -80.0f));
+  const Row before = Exp(aie::max(aie::sub(Every(state->best), best), -80.0f));
+  const Row shrink = state->best == kNoScore ? Every(0.0f) : before;
+  float total = state->total * shrink.get(0);
+  for (unsigned k = 0; k < count; ++k) total += weights.get(k);
+  for (unsigned i = 0; i < dim; i += kRowLanes) {
+    Row sum = Times(LoadRow(out + i), shrink);
+    for (unsigned k = 0; k < count; ++k)
+      sum = MulAdd(Every(weights.get(k)), LoadRow(values + k * dim + i), sum);
+    aie::store_v(out + i, sum);
+  }
+  *state = {best, total};
+}
+
+}  // namespace tandem::npu

@@ -1,0 +1,177 @@
+// The kernels that work row by row, compiled for the host, against the CPU device's and against slow
+// twins in double.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "lib/device/cpu/kernels.h"
+#include "npu-worker/kernels/host_kernels.h"
+
+namespace tandem::npu {
+namespace {
+
+// Rows aligned to 32 bytes, as a core's memory has them.
+class AlignedRow {
+ public:
+  explicit AlignedRow(std::size_t n)
+      : data_(static_cast<float*>(std::aligned_alloc(64, (n * 4 + 63) / 64 * 64)), std::free),
+        n_(n) {
+    std::fill_n(data(), n, 0.0f);
+  }
+  AlignedRow(std::size_t n, std::uint32_t seed, float width) : AlignedRow(n) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, width);
+    for (std::size_t i = 0; i < n; ++i) data()[i] = normal(random);
+  }
+  float* data() { return data_.get(); }
+  const float* data() const { return data_.get(); }
+  std::vector<float> values() const { return {data(), data() + n_}; }
+
+ private:
+  std::unique_ptr<float, void (*)(void*)> data_;
+  std::size_t n_;
+};
+
+// Within `relative` of the largest value.
+void ExpectClose(const std::vector<float>& found, const std::vector<double>& expected,
+                 double relative) {
+  ASSERT_EQ(found.size(), expected.size());
+  double largest = 0;
+  for (const double e : expected) largest = std::max(largest, std::abs(e));
+  for (std::size_t i = 0; i < found.size(); ++i)
+    ASSERT_NEAR(found[i], expected[i], relative * largest) << i;
+}
+std::vector<double> Doubles(const std::vector<float>& v) { return {v.begin(), v.end()}; }
+
+// What Gemma 3 has: hidden sizes, feed-forward sizes, head sizes.
+constexpr int kWidths[] = {16, 128, 256, 1152, 5376, 21504};
+
+TEST(NpuRowKernelsTest, RmsNorm) {
+  constexpr float kEps = 1e-6f;
+  for (const int n : kWidths) {
+    for (const float width : {1e-3f, 1.0f, 300.0f}) {
+      const AlignedRow x(n, 1, width), weights(n, 2, 1);
+      AlignedRow out(n), cpu(n);
+      HostRows().rms_norm(x.data(), weights.data(), n, 1.0f / static_cast<float>(n), kEps,
+                          out.data());
+      double squares = 0;
+      for (int i = 0; i < n; ++i) squares += double{x.data()[i]} * x.data()[i];
+      std::vector<double> expected;
+      for (int i = 0; i < n; ++i) {
+        expected.push_back(x.data()[i] / std::sqrt(squares / n + double{kEps}) * weights.data()[i]);
+      }
+      ExpectClose(out.values(), expected, 1e-6);
+      RmsNormRow(x.data(), weights.data(), n, kEps, cpu.data());
+      ExpectClose(out.values(), Doubles(cpu.values()), 1e-6);
+    }
+  }
+}
+
+TEST(NpuRowKernelsTest, Rotate) {
+  for (const int dim : {32, 128, 256}) {
+    AlignedRow angles(dim / 2, 3, 100), cosines(dim / 2), sines(dim / 2);
+    for (int i = 0; i < dim / 2; ++i) {
+      cosines.data()[i] = std::cos(angles.data()[i]);
+      sines.data()[i] = std::sin(angles.data()[i]);
+    }
+    AlignedRow x(dim, 4, 2);
+    AlignedRow cpu = AlignedRow(dim, 4, 2);
+    HostRows().rotate(x.data(), cosines.data(), sines.data(), dim / 2, 0.0625f);
+    RotateRow(cpu.data(), cosines.data(), sines.data(), dim, 0.0625f);
+    ExpectClose(x.values(), Doubles(cpu.values()), 2e-7);
+  }
+}
+
+TEST(NpuRowKernelsTest, GeGlu) {
+  for (const int n : kWidths) {
+    // From where the exponential is clamped to where it vanishes.
+    for (const float width : {0.1f, 2.0f, 40.0f}) {
+      AlignedRow gate(n, 5, width), cpu(n, 5, width);
+      const AlignedRow up(n, 6, 1);
+      std::vector<double> expected;
+      for (int i = 0; i < n; ++i) {
+        const double x = gate.data()[i];
+        const double y = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+        expected.push_back(0.5 * x * (1 + std::tanh(y)) * up.data()[i]);
+      }
+      HostRows().geglu(gate.data(), up.data(), n);
+      ExpectClose(gate.values(), expected, 1e-6);
+      GeGluRow(cpu.data(), up.data(), n);
+      ExpectClose(gate.values(), Doubles(cpu.values()), 1e-6);
+    }
+  }
+}
+
+// Small values keep their relative accuracy: the exponential is right to the last bits everywhere.
+TEST(NpuRowKernelsTest, GeGluOfEveryMagnitude) {
+  AlignedRow gate(16), up(16);
+  std::fill_n(up.data(), 16, 1.0f);
+  for (float x = -5.0f; x < 12.0f; x += 0.0137f) {
+    std::fill_n(gate.data(), 16, x);
+    HostRows().geglu(gate.data(), up.data(), 16);
+    const double y = std::sqrt(2 / M_PI) * (double{x} + 0.044715 * x * x * double{x});
+    const double expected = x / (1 + std::exp(-2 * y));
+    ASSERT_NEAR(gate.data()[0], expected, std::abs(expected) * 5e-6 + 1e-12) << x;
+  }
+}
+
+// A head of attention, block by block, against the CPU device's over the same blocks.
+TEST(NpuRowKernelsTest, Attention) {
+  constexpr int kKeys = 16;
+  for (const int dim : {16, 128, 256}) {
+    // The last key's number: whole blocks, one key, one behind a whole block.
+    for (const int last : {0, 9, 15, 16, 47, 100}) {
+      const int blocks = last / kKeys + 1;
+      const AlignedRow query(dim, 7, 0.3f), keys(blocks * kKeys * dim, 8, 1),
+          values(blocks * kKeys * dim, 9, 1);
+      AlignedRow out(dim), cpu(dim);
+      float state[2] = {-1e30f, 0};
+      for (int b = 0; b < blocks; ++b) {
+        HostRows().attend_block(query.data(), keys.data() + b * kKeys * dim,
+                                values.data() + b * kKeys * dim,
+                                std::min(kKeys, last + 1 - b * kKeys), dim, state, out.data());
+      }
+      for (int i = 0; i < dim; ++i) out.data()[i] /= state[1];
+      std::vector<std::int32_t> table(blocks);
+      std::iota(table.begin(), table.end(), 0);
+      AttendJob job;
+      job.query = query.data();
+      job.out = cpu.data();
+      job.keys = keys.data();
+      job.values = values.data();
+      job.block_stride = kKeys * dim;
+      job.blocks = table.data();
+      job.last_position = last;
+      job.head_dim = dim;
+      Attend(job);
+      ExpectClose(out.values(), Doubles(cpu.values()), 2e-6);
+    }
+  }
+}
+
+// Scores far apart: early keys are forgotten when a larger score comes, and late ones add nothing.
+TEST(NpuRowKernelsTest, AttentionOfScoresFarApart) {
+  constexpr int kDim = 16;
+  for (const float second : {500.0f, -500.0f}) {
+    AlignedRow query(kDim), keys(2 * 16 * kDim), values(2 * 16 * kDim), out(kDim);
+    query.data()[0] = 1;
+    keys.data()[0] = 1;
+    keys.data()[16 * kDim] = second;
+    std::fill_n(values.data(), kDim, 3.0f);
+    std::fill_n(values.data() + 16 * kDim, kDim, 5.0f);
+    float state[2] = {-1e30f, 0};
+    for (int b = 0; b < 2; ++b) {
+      HostRows().attend_block(query.data(), keys.data() + b * 16 * kDim,
+                              values.data() + b * 16 * kDim, 1, kDim, state, out.data());
+    }
+    EXPECT_FLOAT_EQ(out.data()[kDim - 1] / state[1], second > 0 ? 5.0f : 3.0f);
+  }
+}
+
+}  // namespace
+}  // namespace tandem::npu
