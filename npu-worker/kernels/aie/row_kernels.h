@@ -92,9 +92,9 @@ struct AttentionState {
 inline constexpr float kNoScore = -1e30f;
 inline constexpr unsigned kBlockKeys = 16;
 
-// One query (scaled already) over `count` keys and values of a block, (kBlockKeys, dim) each: score,
-// softmax, value. `out`, (dim), holds the sum of weights * values; divided by the total after the
-// last block it is the head's output.
+// One query (scaled already) over `count` keys and values of a block, (kBlockKeys, dim) each:
+// score, softmax, value. `out`, (dim), holds the sum of weights * values; divided by the total
+// after the last block it is the head's output.
 inline void AttendBlock(const float* query, const float* keys, const float* values, unsigned count,
                         unsigned dim, AttentionState* state, float* out) {
   Row scores = Every(kNoScore);

@@ -1,5 +1,5 @@
-// The kernels that work row by row, compiled for the host, against the CPU device's and against slow
-// twins in double.
+// The kernels that work row by row, compiled for the host, against the CPU device's and against
+// slow twins in double.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
