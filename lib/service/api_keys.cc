@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -120,8 +121,8 @@ absl::StatusOr<ApiKeyRule> ParseRule(const std::vector<std::string>& words, std:
     return absl::InvalidArgumentError(
         "expected a key of one word, or NAME sha256:HEX with 64 digits, found something else");
   }
-  const std::string bytes = absl::HexStringToBytes(hash);
-  std::memcpy(rule.sha256.data(), bytes.data(), rule.sha256.size());
+  for (std::size_t i = 0; i < rule.sha256.size(); ++i)
+    std::from_chars(&hash[2 * i], &hash[2 * i] + 2, rule.sha256[i], 16);
   for (std::size_t i = 2; i < words.size(); ++i) {
     TANDEM_RETURN_IF_ERROR(SetOption(words[i], &rule));
   }
