@@ -17,7 +17,8 @@ suite=trixie
 packages=(
   build-essential cmake ninja-build pkg-config ccache mold git
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev libboost-dev nlohmann-json3-dev prometheus-cpp-dev libspdlog-dev libfmt-dev
-  libssl-dev libseccomp-dev libhwy-dev libxxhash-dev libcli11-dev libyaml-cpp-dev libsentencepiece-dev libgtest-dev libgmock-dev libbenchmark-dev libvulkan-dev glslc python3 uuid-dev
+  libssl-dev libseccomp-dev libhwy-dev libxxhash-dev libcli11-dev libyaml-cpp-dev
+  libsentencepiece-dev libgtest-dev libgmock-dev libbenchmark-dev libvulkan-dev glslc python3 uuid-dev
 )
 # The kernel's headers: the NPU driver's interface is younger than Debian 13's.
 backports=(libxrt-dev libxrt-npu2 libxrt-utils mesa-vulkan-drivers linux-libc-dev)
