@@ -3,7 +3,9 @@
 #include <linux/sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -37,12 +39,11 @@ constexpr const char* kCommon[] = {
     // itself
     "capget", "get_mempolicy", "getegid", "geteuid", "getgid", "getgroups", "getpgid", "getpgrp",
     "getpid", "getppid", "getpriority", "getrandom", "getresgid", "getresuid", "getrlimit",
-    "getrusage", "getsid", "gettid", "getuid", "prctl", "prlimit64", "setpriority", "sysinfo",
-    "times", "umask", "uname",
-    // signals to itself: tgkill is how abort() ends a process
-    "kill", "pause", "restart_syscall", "rt_sigaction", "rt_sigpending", "rt_sigprocmask",
-    "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "rt_tgsigqueueinfo",
-    "sigaltstack", "signalfd", "signalfd4", "tgkill", "tkill",
+    "getrusage", "getsid", "gettid", "getuid", "prctl", "setpriority", "sysinfo", "times", "umask",
+    "uname",
+    // signals
+    "pause", "restart_syscall", "rt_sigaction", "rt_sigpending", "rt_sigprocmask", "rt_sigreturn",
+    "rt_sigsuspend", "rt_sigtimedwait", "sigaltstack", "signalfd", "signalfd4",
     // time
     "alarm", "clock_getres", "clock_gettime", "clock_nanosleep", "getitimer", "gettimeofday",
     "nanosleep", "setitimer", "time", "timer_create", "timer_delete", "timer_getoverrun",
@@ -123,6 +124,20 @@ absl::Status SayThreads(const Filter& filter) {
   return error == 0 ? absl::OkStatus() : Failed("clone", error);
 }
 
+// Signals (abort() sends one) and limits: its own alone.
+absl::Status SayItself(const Filter& filter) {
+  const auto self = static_cast<scmp_datum_t>(::getpid());
+  for (const int call : {SCMP_SYS(kill), SCMP_SYS(tgkill), SCMP_SYS(rt_sigqueueinfo),
+                         SCMP_SYS(rt_tgsigqueueinfo), SCMP_SYS(prlimit64)}) {
+    const int error =
+        seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, self));
+    if (error != 0) return Failed("signals", error);
+  }
+  const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
+                                     SCMP_A0(SCMP_CMP_EQ, 0));
+  return error == 0 ? absl::OkStatus() : Failed("prlimit64", error);
+}
+
 absl::Status SaySocket(const Filter& filter, int family) {
   const int error = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                                      SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family)));
@@ -145,6 +160,7 @@ absl::Status SayStrict(const Filter& filter, const KindRules& rules) {
   for (const char* name : kCommon) TANDEM_RETURN_IF_ERROR(Say(filter, SCMP_ACT_ALLOW, name));
   for (const char* name : kNever) TANDEM_RETURN_IF_ERROR(Say(filter, SCMP_ACT_ERRNO(EPERM), name));
   TANDEM_RETURN_IF_ERROR(SayThreads(filter));
+  TANDEM_RETURN_IF_ERROR(SayItself(filter));
   for (const int family : kFamilies) TANDEM_RETURN_IF_ERROR(SaySocket(filter, family));
   if (rules.resolves_names) TANDEM_RETURN_IF_ERROR(SaySocket(filter, AF_NETLINK));
   for (const unsigned control : kPlainControls)
@@ -170,6 +186,9 @@ absl::Status EnterSandbox(SandboxKind kind) {
       return Failed("attribute", error);
   }
   TANDEM_RETURN_IF_ERROR(driver ? SayDriver(filter) : SayStrict(filter, RulesOf(kind)));
+  // Nor may others of the same user look into it, be it through /proc or a core file: there are
+  // prompts and keys in it.
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Failed("dumpable", -errno);
   const int error = seccomp_load(filter.get());
   return error == 0 ? absl::OkStatus() : Failed("seccomp", error);
 }

@@ -21,8 +21,9 @@ enum class SandboxKind : std::uint8_t {
 
 // From now on, for all threads and for good: no new privileges, and of the kernel's calls only
 // those that the kind needs. Others fail with EPERM (those that would lead out of the process) or
-// ENOSYS (those that nobody asked for so far). FAILED_PRECONDITION where the kernel has no seccomp
-// filters. In builds with sanitizers it does nothing: they need more calls than any process here.
+// ENOSYS (those that nobody asked for so far). Nor may others of the same user read its memory, or
+// see its descriptors in /proc. FAILED_PRECONDITION where the kernel has no seccomp filters. In
+// builds with sanitizers it does nothing: they need more calls than any process here.
 absl::Status EnterSandbox(SandboxKind kind);
 
 }  // namespace tandem

@@ -30,6 +30,9 @@ class Cluster:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tandem-", dir="/tmp"))
         self.environment = dict(os.environ, XDG_RUNTIME_DIR=str(self.folder), XDG_STATE_HOME=str(self.folder))
         self.flags = {"model": str(model), "http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **flags}
+        # Tests look at the descriptors of processes, which in the sandbox only root may.
+        if os.geteuid() != 0:
+            self.flags.setdefault("sandbox", "false")
         self.started = False
 
     def tandem(self, *arguments: str, text: str | None = None, timeout: float = 120) -> subprocess.CompletedProcess:

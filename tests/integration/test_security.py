@@ -151,7 +151,7 @@ class SecurityTest(unittest.TestCase):
                 connection.close()
 
     def test_processes_cannot_do_what_they_need_not(self):
-        with Cluster(TINY, npu="cpu", gpu="none") as c:
+        with Cluster(TINY, npu="cpu", gpu="none", sandbox="true") as c:
             c.complete("The", **greedy(4))
             for name, pid in c.pids.items():
                 status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)

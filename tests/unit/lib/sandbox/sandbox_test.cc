@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,6 +15,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -67,6 +69,15 @@ TEST_P(SandboxTest, NoOtherProcessCanBeReached) {
     return Refused(::ptrace(PTRACE_ATTACH, ::getppid(), nullptr, nullptr)) &&
            Refused(::syscall(SYS_process_vm_readv, ::getppid(), nullptr, 0, nullptr, 0, 0)) &&
            Refused(::syscall(SYS_pidfd_getfd, 0, 0, 0));
+  }));
+}
+
+TEST_P(SandboxTest, NoOtherProcessCanBeSignalledOrLooksIn) {
+  EXPECT_TRUE(Holds(GetParam(), [] { return ::prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0; }));
+  if (!strict()) return;
+  EXPECT_TRUE(Holds(GetParam(), [] {
+    return Refused(::kill(::getppid(), 0)) && ::kill(::getpid(), 0) == 0 &&
+           Refused(::syscall(SYS_prlimit64, ::getppid(), RLIMIT_NOFILE, nullptr, nullptr));
   }));
 }
 
