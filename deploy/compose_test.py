@@ -188,7 +188,8 @@ class ComposeTest(unittest.TestCase):
         self.assertEqual(status["plan"], "split")
         self.assertTrue(kinds)
         self.assertLessEqual(kinds, {"dma-buf", "host-pointer"}, "something is copied between containers")
-        regions = int(run(DOCKER, "exec", container("npu-worker-demo")["Id"], "grep", "-c", "memfd:", "/proc/1/maps").strip())
+        # Root alone may look into a process of Tandem.
+        regions = pathlib.Path(f"/proc/{container('npu-worker-demo')['State']['Pid']}/maps").read_text().count("memfd:")
         self.assertGreater(regions, 0, "the weights are mapped from the loader's memory")
 
     def test_3_containers_may_do_what_they_must_and_no_more(self):
