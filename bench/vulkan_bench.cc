@@ -5,7 +5,7 @@
 //   vulkan_bench [--device NAME] [--small] [--layers] [--only PART] [--set FIELD=VALUE]...
 //
 // --small: shapes for a software rasteriser. --layers: layers alone. --only: lines whose
-// "FORMAT/NAME" contains PART, and no layers. --set: another value in the row of the tuning table,
+// "FORMAT/NAME" contains PART, and layers of such formats only with --layers. --set: another value in the row of the tuning table,
 // for example packed.rows=2.
 
 #include <algorithm>
@@ -294,9 +294,10 @@ absl::Status BenchProducts(const Options& options) {
 
 absl::Status Run(const Options& options) {
   if (!options.layers) TANDEM_RETURN_IF_ERROR(BenchProducts(options));
-  if (!options.only.empty()) return absl::OkStatus();
+  if (!options.only.empty() && !options.layers) return absl::OkStatus();
   for (const WeightFormat format :
        {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    if (std::string(WeightFormatName(format)).find(options.only) == std::string::npos) continue;
     TANDEM_RETURN_IF_ERROR(BenchLayers(options.device, format, options.small));
   }
   return absl::OkStatus();

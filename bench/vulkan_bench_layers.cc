@@ -103,6 +103,8 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
     return absl::OkStatus();
   };
   KvCacheSpec spec;
+  // As the gateway asks for where nobody says otherwise.
+  spec.type = KvType::kFloat16;
   spec.global_blocks = spec.window_blocks = kSequences * kBlocks;
   TANDEM_RETURN_IF_ERROR(add(WeightPart::kEmbedding, -1));
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {

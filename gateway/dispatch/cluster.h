@@ -44,7 +44,7 @@ struct ClusterOptions {
                                         HandleKind::kInline};
   std::int32_t edge_slots = 2;
   ActivationType activations = ActivationType::kAuto;
-  KvType kv_type = KvType::kFloat32;
+  KvType kv_type = KvType::kFloat16;
   // max_blocks_per_sequence follows from the context.
   StepLimits limits;
   // 0: kDefaultContextTokens, or the model's max_positions where that is less. More than the model

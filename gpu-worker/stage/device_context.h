@@ -40,6 +40,12 @@ struct DeviceContext {
   // Matrix kernels can be used: the device has what they need, and its map of matrix elements is
   // the one they are written for.
   bool matrix = false;
+
+  // Invocations of a subgroup of kernels that need anything.
+  std::uint32_t subgroup() const {
+    const vulkan::PhysicalDevice& physical = device.physical();
+    return physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
+  }
 };
 
 }  // namespace tandem

@@ -1,9 +1,10 @@
 #include "gpu-worker/stage/product.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
-#include "gpu-worker/kernels/dot/product_params.h"
+#include "gpu-worker/kernels/common/step_params.h"
 #include "gpu-worker/stage/matmul_op.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
@@ -17,6 +18,9 @@ constexpr std::uint32_t kChunk = 128;       // columns that matrix kernels take 
 constexpr std::uint32_t kMaxParts = 12;
 constexpr std::uint32_t kMaxGroupsX = 32768;
 constexpr std::size_t kMaxMatrices = 3;
+constexpr auto kGroup = static_cast<std::uint32_t>(kGroupSize);
+// Of dot.comp with POST_NORM.
+constexpr std::uint32_t kPostNormBuffers = 11;
 
 // The matrix kernel for a bucket: the last whose tokens are not more, or the first.
 const MatrixTuning& MatrixKernelOf(std::uint32_t bucket) {
@@ -44,12 +48,20 @@ struct BatchPlan {
   std::uint32_t count;
   double bytes;
 
+  // These kernels run at many times the rate of plain arithmetic, by which jobs are cut.
+  WorkEstimate Work(std::uint32_t bucket) const {
+    return {params.groups * 64.0 * params.rows * bucket / kPackedSpeed, bytes};
+  }
+
+  // A subgroup's lanes, at most, that share a row.
+  std::uint32_t Lanes(const DotTuning& tuning) const {
+    return std::min(tuning.lanes, context.subgroup());
+  }
+
   absl::StatusOr<DispatchPlan> Dot(std::uint32_t bucket) const {
     const DotTuning& tuning = context.tuning.dot;
-    const vulkan::PhysicalDevice& physical = context.device.physical();
-    const std::uint32_t subgroup =
-        physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
-    const std::uint32_t lanes = std::min(tuning.lanes, subgroup);
+    const std::uint32_t subgroup = context.subgroup();
+    const std::uint32_t lanes = Lanes(tuning);
     const std::uint32_t threads = std::max(tuning.threads, subgroup);
     const std::uint32_t tokens = std::min(bucket, kMaxDotTokens);
     DispatchPlan plan;
@@ -61,6 +73,56 @@ struct BatchPlan {
     plan.groups.x = std::min(groups, kMaxGroupsX);
     plan.groups.y = Ceil(groups, plan.groups.x);
     plan.groups.z = bucket / tokens;
+    return plan;
+  }
+
+  absl::StatusOr<DispatchPlan> DotGeglu(std::uint32_t bucket) const {
+    const DotTuning& tuning = context.tuning.dot_geglu;
+    const std::uint32_t lanes = Lanes(tuning);
+    const std::uint32_t tokens = std::min(bucket, kMaxDotTokens);
+    DispatchPlan plan;
+    TANDEM_ASSIGN_OR_RETURN(
+        plan.pipeline, context.pipelines.Get(Cat("dot_", format, "_geglu"),
+                                             {kGroup * lanes, lanes, tuning.loads, tokens, count}));
+    plan.SetPush(params);
+    plan.groups = {params.second_row / kGroup, 1, bucket / tokens};
+    plan.work = Work(bucket);
+    return plan;
+  }
+
+  absl::StatusOr<DispatchPlan> DotPostNorm(const Product::PostNormOf& norm, bool next) const {
+    const DotTuning& tuning = context.tuning.dot_post_norm;
+    const std::uint32_t lanes = Lanes(tuning);
+    const std::uint32_t threads = std::max(tuning.threads, context.subgroup());
+    DispatchPlan plan;
+    TANDEM_ASSIGN_OR_RETURN(
+        plan.pipeline,
+        context.pipelines.Get(Cat("dot_", format, "_post_norm"),
+                              {threads, lanes, tuning.loads, 1, count, norm.input.base,
+                               norm.output.base, next ? 1u : 0u, Ceil(total_rows / 4, threads)}));
+    kernels::ProductParams with_epsilon = params;
+    with_epsilon.part_stride = std::bit_cast<std::uint32_t>(norm.epsilon);
+    plan.SetPush(with_epsilon);
+    plan.groups = {Ceil(params.rows, threads / lanes), 1, 1};
+    plan.work = Work(1);
+    return plan;
+  }
+
+  absl::StatusOr<DispatchPlan> MatrixGeglu(std::uint32_t bucket, std::uint32_t pad,
+                                           std::uint32_t output_pad, float output_scale) const {
+    const MatrixTuning& kernel = MatrixKernelOf(bucket);
+    DispatchPlan plan;
+    TANDEM_ASSIGN_OR_RETURN(
+        plan.pipeline,
+        context.pipelines.Get(Cat("matrix_", format, "_geglu_", kernel.tokens), {count}));
+    kernels::ProductParams of_bucket = params;
+    of_bucket.pad = pad;
+    of_bucket.chunks_a_part = params.groups / 4;
+    of_bucket.part_stride = output_pad;
+    of_bucket.output_scale = output_scale;
+    plan.SetPush(of_bucket);
+    plan.groups = {pad / kernel.tokens, Ceil(params.second_row, 16 * kernel.subgroups), 1};
+    plan.work = Work(bucket);
     return plan;
   }
 
@@ -180,8 +242,14 @@ std::vector<Product::Batch> Product::MakeBatches() const {
   return batches;
 }
 
-Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::BufferSlice input,
-                    vulkan::BufferSlice output, std::uint32_t count) const {
+double Product::BytesOf(const Batch& batch) {
+  double bytes = 0;
+  for (const WeightChunk* chunk : batch.chunks)
+    bytes += static_cast<double>(chunk->values.bytes + chunk->scales.bytes);
+  return bytes;
+}
+
+kernels::ProductParams Product::ParamsOf(const Batch& batch) const {
   kernels::ProductParams params{};
   params.groups = cols_ / kGroupSize;
   params.output_stride = rows_;
@@ -190,22 +258,26 @@ Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::Buffer
   std::uint32_t* const values[] = {&params.values_a, &params.values_b, &params.values_c};
   std::uint32_t* const scales[] = {&params.scales_a, &params.scales_b, &params.scales_c};
   std::uint32_t* const ends[] = {&params.second_row, &params.third_row, &params.rows};
-  double bytes = 0;
   for (std::size_t i = 0; i < kMaxMatrices; ++i) {
     if (i < batch.chunks.size()) {
       const WeightChunk& chunk = *batch.chunks[i];
       *values[i] = static_cast<std::uint32_t>((chunk.values.offset - batch.memory.offset) / 16);
       *scales[i] = static_cast<std::uint32_t>((chunk.scales.offset - batch.memory.offset) / 2);
       params.rows += static_cast<std::uint32_t>(chunk.rows);
-      bytes += static_cast<double>(chunk.values.bytes + chunk.scales.bytes);
     }
     *ends[i] = params.rows;
   }
+  return params;
+}
+
+Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::BufferSlice input,
+                    vulkan::BufferSlice output, std::uint32_t count) const {
   Op op;
   op.name = name_;
   op.bindings = {step, batch.memory, input, output, batch.memory};
   const std::string format(WeightFormatName(matrices_.front()->format));
-  op.plan = [product = *this, plan = BatchPlan{context_, format, params, rows_, count, bytes}](
+  op.plan = [product = *this,
+             plan = BatchPlan{context_, format, ParamsOf(batch), rows_, count, BytesOf(batch)}](
                 std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
     const ActivationForm form = product.form(bucket);
     if (form == ActivationForm::kFloat32) return DispatchPlan{};
@@ -215,11 +287,107 @@ Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::Buffer
             : plan.Matrix(bucket, product.pad(bucket), product.parts(bucket),
                           1 / product.input_scale(bucket));
     if (!made.ok()) return made.status();
-    // These kernels run at many times the rate of plain arithmetic, by which jobs are cut.
-    made->work = {plan.params.groups * 64.0 * plan.params.rows * bucket / kPackedSpeed, plan.bytes};
+    made->work = plan.Work(bucket);
     return made;
   };
   return op;
+}
+
+bool Product::OneBatch(std::size_t matrices) const {
+  const std::vector<Batch> batches = MakeBatches();
+  return (q8_ || f16_) && batches.size() == 1 && batches.front().chunks.size() == matrices &&
+         matrices_.size() == matrices;
+}
+
+bool Product::MakesGeglu(std::uint32_t bucket, const Product& reader) const {
+  const ActivationForm form = this->form(bucket);
+  // Groups of the result are whole in a workgroup.
+  return form != ActivationForm::kFloat32 && reader.form(bucket) == form && OneBatch(2) &&
+         (rows_ / 2) % kGroup == 0;
+}
+
+bool Product::MakesPostNorm(std::uint32_t bucket, const Product* next) const {
+  return bucket == 1 && form(1) == ActivationForm::kQ8 && OneBatch(1) && rows_ % 4 == 0 &&
+         context_.device.physical().limits.maxPerStageDescriptorStorageBuffers >=
+             kPostNormBuffers &&
+         (next == nullptr || (next->form(1) == ActivationForm::kQ8 && rows_ % kGroup == 0));
+}
+
+absl::Status Product::AppendUnless(std::function<bool(std::uint32_t)> skip,
+                                   vulkan::BufferSlice step, vulkan::BufferSlice input,
+                                   vulkan::BufferSlice output, std::vector<Op>* ops) const {
+  const std::size_t first = ops->size();
+  TANDEM_RETURN_IF_ERROR(Append(step, input, output, kernels::kRowsAreTokens, ops));
+  for (std::size_t i = first; i < ops->size(); ++i) {
+    Op& op = (*ops)[i];
+    op.plan = [skip,
+               plan = std::move(op.plan)](std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
+      if (skip(bucket)) return DispatchPlan{};
+      return plan(bucket);
+    };
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Product::AppendGeglu(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                                  vulkan::BufferSlice gate_up, vulkan::BufferSlice activated,
+                                  const Product& reader, std::vector<Op>* ops) const {
+  const auto makes = [product = *this, reader](std::uint32_t bucket) {
+    return product.MakesGeglu(bucket, reader);
+  };
+  if (OneBatch(2)) {
+    const std::vector<Batch> batches = MakeBatches();
+    const Batch& batch = batches.front();
+    Op op;
+    op.name = name_;
+    op.bindings = {step, batch.memory, input, activated, batch.memory};
+    op.plan = [product = *this, reader, makes,
+               plan = BatchPlan{context_, std::string(WeightFormatName(matrices_.front()->format)),
+                                ParamsOf(batch), rows_, kernels::kRowsAreTokens, BytesOf(batch)}](
+                  std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
+      if (!makes(bucket)) return DispatchPlan{};
+      if (product.form(bucket) == ActivationForm::kQ8) return plan.DotGeglu(bucket);
+      return plan.MatrixGeglu(bucket, product.pad(bucket), reader.pad(bucket),
+                              reader.input_scale(bucket));
+    };
+    ops->push_back(std::move(op));
+  }
+  return AppendUnless(makes, step, input, gate_up, ops);
+}
+
+absl::Status Product::AppendPostNorm(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                                     vulkan::BufferSlice branch, const PostNormOf& norm,
+                                     std::vector<Op>* ops) const {
+  const bool makes = MakesPostNorm(1, norm.next);
+  if (makes) {
+    const std::vector<Batch> batches = MakeBatches();
+    const Batch& batch = batches.front();
+    Op op;
+    op.name = name_;
+    const bool next = norm.next != nullptr;
+    // Without a next norm the last but one two are not touched.
+    op.bindings = {step,
+                   batch.memory,
+                   input,
+                   branch,
+                   batch.memory,
+                   norm.weight,
+                   norm.input.slice,
+                   norm.output.slice,
+                   next ? norm.next_weight : norm.weight,
+                   next ? norm.normed : branch,
+                   norm.counters};
+    op.plan = [norm, next,
+               plan = BatchPlan{context_, std::string(WeightFormatName(matrices_.front()->format)),
+                                ParamsOf(batch), rows_, kernels::kRowsAreTokens, BytesOf(batch)}](
+                  std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
+      if (bucket != 1) return DispatchPlan{};
+      return plan.DotPostNorm(norm, next);
+    };
+    ops->push_back(std::move(op));
+  }
+  return AppendUnless([makes](std::uint32_t bucket) { return makes && bucket == 1; }, step, input,
+                      branch, ops);
 }
 
 absl::Status Product::AppendFloat32(vulkan::BufferSlice step, vulkan::BufferSlice input,

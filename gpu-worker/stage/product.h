@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/recorder.h"
 #include "gpu-worker/stage/vulkan_weights.h"
@@ -25,6 +27,13 @@ std::string_view FormSuffix(ActivationForm form);
 inline constexpr std::uint32_t kMinActivationRows = 8;
 // A buffer of a product's parts has room for as many rows in all.
 std::uint64_t MaxPartRows(std::uint32_t max_bucket);
+
+// Where rows of the residual stream lie: a buffer and which base of the step it starts at
+// (kBaseZero, kBaseInput, kBaseOutput).
+struct ResidualRef {
+  vulkan::BufferSlice slice;
+  std::uint32_t base = 0;
+};
 
 // What a product is asked for beyond its matrices.
 struct ProductOptions {
@@ -59,9 +68,37 @@ class Product {
   float input_scale(std::uint32_t bucket) const;
   std::uint32_t rows() const { return rows_; }
 
+  // Whether gate and up come out of this product's dispatch as activations of `reader`.
+  bool MakesGeglu(std::uint32_t bucket, const Product& reader) const;
+  // Whether the dispatch ends the half layer too (PostNormOf).
+  bool MakesPostNorm(std::uint32_t bucket, const Product* next) const;
+
   // `count` is kRowsAreTokens or kRowsAreLogits. The first op waits for what came before.
   absl::Status Append(vulkan::BufferSlice step, vulkan::BufferSlice input,
                       vulkan::BufferSlice output, std::uint32_t count, std::vector<Op>* ops) const;
+  // For buckets of which MakesGeglu is true one op that writes `activated`, for the others what
+  // Append does.
+  absl::Status AppendGeglu(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                           vulkan::BufferSlice gate_up, vulkan::BufferSlice activated,
+                           const Product& reader, std::vector<Op>* ops) const;
+
+  // What follows the product of a half layer; see RowOps::PostNorm.
+  struct PostNormOf {
+    vulkan::BufferSlice weight;
+    float epsilon = 0;
+    ResidualRef input;
+    ResidualRef output;
+    vulkan::BufferSlice counters;
+    // Null: no norm follows.
+    const Product* next = nullptr;
+    vulkan::BufferSlice next_weight;
+    vulkan::BufferSlice normed;
+  };
+  // For buckets of which MakesPostNorm is true one op that does all of it, for the others what
+  // Append does, into `branch`.
+  absl::Status AppendPostNorm(vulkan::BufferSlice step, vulkan::BufferSlice input,
+                              vulkan::BufferSlice branch, const PostNormOf& norm,
+                              std::vector<Op>* ops) const;
 
  private:
   // Chunks that one dispatch takes.
@@ -78,6 +115,14 @@ class Product {
         matrices_(std::move(matrices)),
         options_(options) {}
   std::vector<Batch> MakeBatches() const;
+  // The one dispatch that has all rows of so many matrices, where there is such a one.
+  bool OneBatch(std::size_t matrices) const;
+  static double BytesOf(const Batch& batch);
+  kernels::ProductParams ParamsOf(const Batch& batch) const;
+  // Appends what Append does, for buckets that `skip` is not true of.
+  absl::Status AppendUnless(std::function<bool(std::uint32_t)> skip, vulkan::BufferSlice step,
+                            vulkan::BufferSlice input, vulkan::BufferSlice output,
+                            std::vector<Op>* ops) const;
   Op BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::BufferSlice input,
              vulkan::BufferSlice output, std::uint32_t count) const;
   absl::Status AppendFloat32(vulkan::BufferSlice step, vulkan::BufferSlice input,

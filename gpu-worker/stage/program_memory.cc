@@ -19,6 +19,9 @@ namespace {
 using vulkan::Buffer;
 using vulkan::Placement;
 
+// Blocks of a row of logits are multiples of this.
+constexpr std::uint64_t kLogitBlock = 16;
+
 static_assert(kernels::kBlockTokens == kKvBlockTokens);
 
 // What the device writes (the active header) and what the host writes lie in lines of their own.
@@ -78,6 +81,7 @@ StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts)
   header.positions_at = take(tokens);
   header.sequences_at = take(tokens);
   header.logit_rows_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
+  header.inverse_temperatures_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
   layout.global_tables = rules.global_blocks > 0;
   layout.window_tables = rules.window_blocks > 0;
   header.global_blocks_at = take(layout.global_tables ? tables : 0);
@@ -123,6 +127,10 @@ void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
   };
   put(at.token_ids_at, step.tokens);
   put(at.logit_rows_at, step.logit_rows);
+  for (std::size_t row = 0; row < step.logit_rows.size(); ++row) {
+    words[at.inverse_temperatures_at + row] = std::bit_cast<std::int32_t>(
+        step.inverse_temperatures.empty() ? 1.0f : step.inverse_temperatures[row]);
+  }
   std::uint32_t index = 0;
   for (const StepSequence& sequence : step.sequences) {
     for (std::int32_t i = 0; i < sequence.num_tokens; ++i) {
@@ -149,7 +157,7 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
   const std::uint32_t shift = layout_.context_words * static_cast<std::uint32_t>(context);
   for (std::uint32_t* at :
        {&header.token_ids_at, &header.positions_at, &header.sequences_at, &header.logit_rows_at,
-        &header.global_blocks_at, &header.window_blocks_at}) {
+        &header.inverse_temperatures_at, &header.global_blocks_at, &header.window_blocks_at}) {
     *at += shift;
   }
   header.tokens = counts_[static_cast<std::size_t>(context)].tokens;
@@ -161,13 +169,16 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
 
 std::uint64_t ProgramMemorySizes::bytes() const {
   const std::uint64_t floats = residual + normed + branch + qkv + attended + gate_up + activated +
-                               head_normed + contexts * logits + 2 * frequencies;
+                               head_normed + contexts * (2 * logits + found) + of_blocks +
+                               2 * frequencies + decode.split_floats + decode.counters;
   return floats * sizeof(float) + step.bytes;
 }
 
 ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
-                                     const StepRules& rules, std::int32_t contexts, bool parts) {
+                                     const StepRules& rules, std::int32_t contexts, bool parts,
+                                     const DecodeRoom& decode) {
   ProgramMemorySizes sizes;
+  sizes.decode = decode;
   sizes.contexts = static_cast<std::uint64_t>(contexts);
   sizes.step = LayOutStepBuffer(rules, contexts);
   sizes.tokens = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_tokens));
@@ -205,6 +216,12 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
       sizes.head_normed =
           rows_of(std::max(sizes.logit_rows, kMinActivationRows), config.hidden_size);
       sizes.logits = rows_of(sizes.logit_rows, config.vocab_size);
+      const auto vocab = static_cast<std::uint64_t>(config.vocab_size);
+      sizes.logit_block = static_cast<std::uint32_t>(
+          RoundUp(CeilDiv(vocab, kernels::kMaxLogitBlocks), kLogitBlock));
+      sizes.logit_blocks = static_cast<std::uint32_t>(CeilDiv(vocab, sizes.logit_block));
+      sizes.of_blocks = std::uint64_t{sizes.logit_rows} * sizes.logit_blocks * 4;
+      sizes.found = std::uint64_t{sizes.logit_rows} * kFoundFloats;
     }
   }
   return sizes;
@@ -213,11 +230,11 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
 absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice& device,
                                                     const ModelConfig& config,
                                                     const ProgramSpec& spec, const StepRules& rules,
-                                                    bool parts) {
+                                                    bool parts, const DecodeRoom& decode) {
   ProgramMemory memory;
   std::vector<StageSpec> stages;
   for (const ProgramStage& stage : spec.stages) stages.push_back(stage.spec);
-  memory.sizes = SizeProgramMemory(config, stages, rules, spec.contexts, parts);
+  memory.sizes = SizeProgramMemory(config, stages, rules, spec.contexts, parts, decode);
   const ProgramMemorySizes& sizes = memory.sizes;
   TANDEM_ASSIGN_OR_RETURN(memory.step, StepBuffer::Create(device, rules, spec.contexts));
   const struct {
@@ -231,13 +248,27 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice&
               {"attention result", sizes.attended, &memory.attended},
               {"gate and up", sizes.gate_up, &memory.gate_up},
               {"activated gate", sizes.activated, &memory.activated},
-              {"final normed rows", sizes.head_normed, &memory.head_normed}};
+              {"final normed rows", sizes.head_normed, &memory.head_normed},
+              {"blocks of logits", sizes.of_blocks, &memory.of_blocks},
+              {"splits of attention", sizes.decode.split_floats, &memory.splits}};
   for (const auto& [what, floats, buffer] : list) {
     TANDEM_RETURN_IF_ERROR(Make(device, what, floats, Placement::kDevice, buffer));
   }
-  memory.logits.resize(static_cast<std::size_t>(spec.contexts));
-  for (Buffer& logits : memory.logits) {
-    TANDEM_RETURN_IF_ERROR(Make(device, "logits", sizes.logits, Placement::kReadback, &logits));
+  TANDEM_RETURN_IF_ERROR(
+      Make(device, "counters", sizes.decode.counters, Placement::kUpload, &memory.counters));
+  std::memset(memory.counters.data(), 0, sizes.decode.counters * sizeof(std::uint32_t));
+  const struct {
+    std::string_view what;
+    std::uint64_t floats;
+    Placement placement;
+    std::vector<Buffer>* buffers;
+  } of_contexts[] = {{"logits", sizes.logits, Placement::kDevice, &memory.logits},
+                     {"logits", sizes.logits, Placement::kReadback, &memory.logits_read},
+                     {"candidates", sizes.found, Placement::kReadback, &memory.found}};
+  for (const auto& [what, floats, placement, buffers] : of_contexts) {
+    buffers->resize(static_cast<std::size_t>(spec.contexts));
+    for (Buffer& buffer : *buffers)
+      TANDEM_RETURN_IF_ERROR(Make(device, what, floats, placement, &buffer));
   }
   TANDEM_RETURN_IF_ERROR(MakeFrequencies(device, sizes.frequencies, config.head_dim,
                                          config.rope_theta_global, config.rope_factor_global,

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gpu-worker/kernels/candidates/candidates_params.h"
 #include "gpu-worker/kernels/common/step_params.h"
+#include "gpu-worker/stage/decode_attention.h"
 #include "gpu-worker/vulkan/buffer.h"
 #include "gpu-worker/vulkan/logical_device.h"
 #include "lib/device/program.h"
@@ -59,6 +61,10 @@ class StepBuffer {
   vulkan::Buffer buffer_;
 };
 
+// Floats that a row's candidates take.
+inline constexpr std::uint64_t kFoundFloats =
+    sizeof(kernels::CandidatesHeader) / sizeof(float) + 2 * kernels::kMaxCandidates;
+
 // What a program allocates: floats of each buffer, 0 for what its stages do not need. Rows are
 // max_tokens, or max_logit_rows, rounded up to a power of two.
 struct ProgramMemorySizes {
@@ -72,10 +78,16 @@ struct ProgramMemorySizes {
   std::uint64_t gate_up = 0, activated = 0;
   // (logit_rows, hidden).
   std::uint64_t head_normed = 0;
-  // (logit_rows, vocab), once for each context.
+  // (logit_rows, vocab), once for each context on the device and once for the host.
   std::uint64_t logits = 0;
+  // Of the kernels that find candidates: blocks of a row and their length; (logit_rows, blocks, 4);
+  // and, for each context, pairs for each row (candidates_params.h).
+  std::uint32_t logit_block = 0, logit_blocks = 0;
+  std::uint64_t of_blocks = 0, found = 0;
   // (head_dim / 2), for global and for sliding-window layers.
   std::uint64_t frequencies = 0;
+  // What attention of single tokens keeps (decode_attention.h).
+  DecodeRoom decode;
   std::uint64_t contexts = 0;
   StepBufferLayout step;
 
@@ -86,7 +98,8 @@ struct ProgramMemorySizes {
 // products may come in parts (MaxPartRows of product.h). What products read has room for
 // kMinActivationRows rows.
 ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
-                                     const StepRules& rules, std::int32_t contexts, bool parts);
+                                     const StepRules& rules, std::int32_t contexts, bool parts,
+                                     const DecodeRoom& decode);
 
 // Buffers that the stages of a program share, allocated once, with rows contiguous: float32, or
 // what products read (normed, attended, activated, head_normed) in the form that they want. Stages
@@ -98,15 +111,19 @@ struct ProgramMemory {
   vulkan::Buffer qkv, attended;
   vulkan::Buffer gate_up, activated;
   vulkan::Buffer head_normed;
-  // Of each context; read by the host.
-  std::vector<vulkan::Buffer> logits;
+  // Sums of splits; and counters, words that are 0 between dispatches.
+  vulkan::Buffer splits, counters;
+  // Of each context: logits, and the same and candidates for the host to read.
+  std::vector<vulkan::Buffer> logits, logits_read, found;
+  vulkan::Buffer of_blocks;
   // Turn of RoPE per position, in radians.
   vulkan::Buffer global_frequencies, window_frequencies;
 
   // UNIMPLEMENTED names a buffer that is larger than the device binds at once.
   static absl::StatusOr<ProgramMemory> Create(const vulkan::LogicalDevice& device,
                                               const ModelConfig& config, const ProgramSpec& spec,
-                                              const StepRules& rules, bool parts);
+                                              const StepRules& rules, bool parts,
+                                              const DecodeRoom& decode);
 };
 
 }  // namespace tandem

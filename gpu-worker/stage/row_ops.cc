@@ -19,6 +19,7 @@ namespace tandem {
 namespace {
 
 constexpr std::uint32_t kGegluGroup = 128;  // of geglu.comp
+constexpr std::uint32_t kBlockLanes = 64;   // of logit_blocks.comp
 
 vulkan::BufferSlice VectorOf(const DeviceTensor& tensor) { return tensor.chunks.front().values; }
 
@@ -93,6 +94,8 @@ Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTen
   op.plan = [context = context_, writer = branch.product, reader,
              hidden = Unsigned(config_.hidden_size), epsilon = config_.rms_norm_eps,
              from = input.base, to = output.base](std::uint32_t rows) {
+    if (writer.MakesPostNorm(rows, reader.has_value() ? &*reader : nullptr))
+      return absl::StatusOr<DispatchPlan>(DispatchPlan{});
     const bool norms = reader.has_value();
     const std::string form(norms ? FormSuffix(reader->form(rows)) : "");
     const kernels::PostNormParams params{hidden, epsilon, rows * hidden,
@@ -107,13 +110,13 @@ Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTen
   return op;
 }
 
-Op RowOps::Geglu(std::string name, vulkan::BufferSlice gate_up,
-                 const ProductRows& activated) const {
+Op RowOps::Geglu(std::string name, const ProductRows& gate_up, const ProductRows& activated) const {
   Op op;
   op.name = std::move(name);
-  op.bindings = {step_, gate_up, activated.slice};
-  op.plan = [context = context_, reader = activated.product,
+  op.bindings = {step_, gate_up.slice, activated.slice};
+  op.plan = [context = context_, writer = gate_up.product, reader = activated.product,
              ffn = Unsigned(config_.ffn_size)](std::uint32_t rows) {
+    if (writer.MakesGeglu(rows, reader)) return absl::StatusOr<DispatchPlan>(DispatchPlan{});
     const kernels::GegluParams params{ffn, reader.pad(rows), reader.input_scale(rows)};
     const auto groups = static_cast<std::uint32_t>(CeilDiv(ffn, 4 * kGegluGroup));
     return MakePlan(context, Cat("geglu", FormSuffix(reader.form(rows))), {}, params,
@@ -170,6 +173,30 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
     return MakePlan(context, Cat(cache, FormSuffix(reader.form(rows))), shaped,
                     kernels::AttentionParams{window, reader.pad(rows)},
                     {heads / shape.shared_heads, rows, 1}, bytes * rows);
+  };
+  return op;
+}
+
+Op RowOps::LogitBlocks(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,
+                       const kernels::CandidatesParams& params) const {
+  Op op;
+  op.name = "blocks of logits";
+  op.bindings = {step_, logits, of_blocks};
+  op.plan = [context = context_, params](std::uint32_t rows) {
+    return MakePlan(context, "logit_blocks", {kBlockLanes}, params, {params.blocks, rows, 1},
+                    8.0 * params.vocab * rows);
+  };
+  return op;
+}
+
+Op RowOps::Candidates(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,
+                      vulkan::BufferSlice found, const kernels::CandidatesParams& params) const {
+  Op op;
+  op.name = "candidates";
+  op.bindings = {step_, logits, of_blocks, found};
+  op.plan = [context = context_, params](std::uint32_t rows) {
+    return MakePlan(context, "candidates", {context.tuning.norm_lanes}, params, {rows, 1, 1},
+                    1.0 * params.vocab * rows);
   };
   return op;
 }

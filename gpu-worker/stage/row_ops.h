@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "gpu-worker/kernels/candidates/candidates_params.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/product.h"
 #include "gpu-worker/stage/recorder.h"
@@ -13,13 +14,6 @@
 #include "lib/model/config.h"
 
 namespace tandem {
-
-// Rows of the residual stream: a buffer and which base of the step it starts at (kBaseZero,
-// kBaseInput, kBaseOutput).
-struct ResidualRef {
-  vulkan::BufferSlice slice;
-  std::uint32_t base = 0;
-};
 
 // Rows that a product reads, in the form it wants, or writes, in its parts.
 struct ProductRows {
@@ -45,12 +39,13 @@ class RowOps {
     ProductRows normed;
   };
   // output = input + rmsnorm(branch) * weight, then with `next` normed = rmsnorm(output) * its
-  // weight.
+  // weight. Nothing for buckets of which the branch's product does it.
   Op PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
               const ResidualRef& input, const ResidualRef& output,
               const std::optional<NextNorm>& next) const;
-  // activated = gelu(gate) * up; a row of `gate_up` holds gate, then up.
-  Op Geglu(std::string name, vulkan::BufferSlice gate_up, const ProductRows& activated) const;
+  // activated = gelu(gate) * up; a row of `gate_up` holds gate, then up. Nothing for buckets of
+  // which the product does it.
+  Op Geglu(std::string name, const ProductRows& gate_up, const ProductRows& activated) const;
 
   struct AttentionBuffers {
     ProductRows qkv;
@@ -64,6 +59,12 @@ class RowOps {
   Op QkvRope(std::string name, const AttentionBuffers& buffers, const DeviceTensor& query_norm,
              const DeviceTensor& key_norm, vulkan::BufferSlice frequencies) const;
   Op Attention(std::string name, const AttentionBuffers& buffers) const;
+
+  // Of rows of logits: sums of blocks, and from these the best of each row.
+  Op LogitBlocks(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,
+                 const kernels::CandidatesParams& params) const;
+  Op Candidates(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,
+                vulkan::BufferSlice found, const kernels::CandidatesParams& params) const;
 
  private:
   std::vector<std::uint32_t> HeadConstants() const;

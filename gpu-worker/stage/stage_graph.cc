@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gpu-worker/kernels/common/step_params.h"
+#include "gpu-worker/stage/decode_attention.h"
 #include "gpu-worker/stage/product.h"
 #include "gpu-worker/stage/row_ops.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
@@ -65,23 +66,37 @@ class GraphBuilder {
 
   absl::Status Build() {
     TANDEM_RETURN_IF_ERROR(BindResiduals());
-    if (spec_.embed) {
-      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* embedding, Find({TensorKind::kEmbedding, -1}));
-      TANDEM_RETURN_IF_ERROR(rows_.AppendEmbed(*embedding, After(spec_.first_half), &graph_->body));
+    TANDEM_RETURN_IF_ERROR(Body(&graph_->body));
+    if (spec_.HasAttention() && DecodesApart(context_, config_)) {
+      decodes_ = true;
+      TANDEM_RETURN_IF_ERROR(Body(&graph_->decode));
     }
-    for (std::int32_t half = spec_.first_half; half < spec_.last_half; ++half) {
-      TANDEM_RETURN_IF_ERROR(half % 2 == 0 ? Attention(half) : FeedForward(half));
-    }
-    for (const vulkan::Buffer& logits : memory_.logits) {
-      if (!spec_.head) break;
+    for (std::size_t context = 0; spec_.head && context < memory_.logits.size(); ++context) {
       graph_->heads.emplace_back();
       if (memory_.sizes.logit_rows == 0) continue;
-      TANDEM_RETURN_IF_ERROR(Head(logits.slice(), &graph_->heads.back()));
+      std::vector<Op>* const ops = &graph_->heads.back();
+      const vulkan::BufferSlice logits = memory_.logits[context].slice();
+      TANDEM_RETURN_IF_ERROR(Head(logits, ops));
+      ops->push_back(rows_.LogitBlocks(logits, memory_.of_blocks.slice(), BlocksOfRows()));
+      ops->push_back(rows_.Candidates(logits, memory_.of_blocks.slice(),
+                                      memory_.found[context].slice(), BlocksOfRows()));
     }
     return absl::OkStatus();
   }
 
  private:
+  absl::Status Body(std::vector<Op>* ops) {
+    ops_ = ops;
+    if (spec_.embed) {
+      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* embedding, Find({TensorKind::kEmbedding, -1}));
+      TANDEM_RETURN_IF_ERROR(rows_.AppendEmbed(*embedding, After(spec_.first_half), ops));
+    }
+    for (std::int32_t half = spec_.first_half; half < spec_.last_half; ++half) {
+      TANDEM_RETURN_IF_ERROR(half % 2 == 0 ? Attention(half) : FeedForward(half));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status BindResiduals() {
     const std::pair<ResidualBuffer*, ResidualRef*> pairs[] = {{stage_.input, &input_},
                                                               {stage_.output, &output_}};
@@ -130,8 +145,8 @@ class GraphBuilder {
     if (half != spec_.first_half) return absl::OkStatus();
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(NormOf(half)));
     TANDEM_ASSIGN_OR_RETURN(const Product reader, InputProduct(half));
-    graph_->body.push_back(rows_.Norm(TensorName(NormOf(half)), Before(half), *weight,
-                                      {memory_.normed.slice(), reader}, kernels::kRowsAreTokens));
+    ops_->push_back(rows_.Norm(TensorName(NormOf(half)), Before(half), *weight,
+                               {memory_.normed.slice(), reader}, kernels::kRowsAreTokens));
     return absl::OkStatus();
   }
 
@@ -170,24 +185,37 @@ class GraphBuilder {
     return MakeProduct(TensorName(id), {id}, {.parts = true, .small_f16 = true});
   }
 
-  absl::Status PostNorm(std::int32_t half, TensorKind kind, const Product& branch) {
+  // The product that makes what a half adds, and what follows it, in one dispatch or in two.
+  absl::Status EndHalf(std::int32_t half, TensorKind kind, const Product& branch,
+                       const vulkan::Buffer& input) {
     const TensorId id{kind, half / 2};
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(id));
+    Product::PostNormOf norm;
+    norm.weight = weight->chunks.front().values;
+    norm.epsilon = config_.rms_norm_eps;
+    norm.input = Before(half);
+    norm.output = After(half + 1);
+    norm.counters = memory_.counters.slice();
     std::optional<RowOps::NextNorm> next;
     if (half + 1 < spec_.last_half) {
       TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* next_weight, Find(NormOf(half + 1)));
       TANDEM_ASSIGN_OR_RETURN(Product reader, InputProduct(half + 1));
       next.emplace(RowOps::NextNorm{*next_weight, {memory_.normed.slice(), std::move(reader)}});
+      norm.next = &next->normed.product;
+      norm.next_weight = next_weight->chunks.front().values;
+      norm.normed = memory_.normed.slice();
     }
-    graph_->body.push_back(rows_.PostNorm(TensorName(id), {memory_.branch.slice(), branch}, *weight,
-                                          Before(half), After(half + 1), next));
+    TANDEM_RETURN_IF_ERROR(branch.AppendPostNorm(memory_.step.slice(), input.slice(),
+                                                 memory_.branch.slice(), norm, ops_));
+    ops_->push_back(rows_.PostNorm(TensorName(id), {memory_.branch.slice(), branch}, *weight,
+                                   Before(half), After(half + 1), next));
     return absl::OkStatus();
   }
 
   absl::Status Append(const Product& product, const vulkan::Buffer& input,
                       const vulkan::Buffer& output) {
     return product.Append(memory_.step.slice(), input.slice(), output.slice(),
-                          kernels::kRowsAreTokens, &graph_->body);
+                          kernels::kRowsAreTokens, ops_);
   }
 
   absl::Status Attention(std::int32_t half) {
@@ -200,8 +228,7 @@ class GraphBuilder {
     TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
     TANDEM_RETURN_IF_ERROR(Append(qkv, memory_.normed, memory_.qkv));
     TANDEM_RETURN_IF_ERROR(AppendHeads(half / 2, *cache, qkv, output));
-    TANDEM_RETURN_IF_ERROR(Append(output, memory_.attended, memory_.branch));
-    return PostNorm(half, TensorKind::kPostAttentionNorm, output);
+    return EndHalf(half, TensorKind::kPostAttentionNorm, output, memory_.attended);
   }
 
   absl::Status AppendHeads(std::int32_t layer, const VulkanKvCache& cache, const Product& qkv,
@@ -219,9 +246,24 @@ class GraphBuilder {
     TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* key_norm, Find({TensorKind::kKeyNorm, layer}));
     const vulkan::Buffer& frequencies =
         global ? memory_.global_frequencies : memory_.window_frequencies;
-    graph_->body.push_back(rows_.QkvRope(Cat("RoPE of layer ", layer), buffers, *query_norm,
-                                         *key_norm, frequencies.slice()));
-    graph_->body.push_back(rows_.Attention(Cat("attention of layer ", layer), buffers));
+    if (decodes_) {
+      const DecodeBuffers decode{memory_.step.slice(),
+                                 buffers.qkv.slice,
+                                 buffers.keys,
+                                 buffers.values,
+                                 buffers.attended.slice,
+                                 query_norm->chunks.front().values,
+                                 key_norm->chunks.front().values,
+                                 frequencies.slice(),
+                                 memory_.splits.slice(),
+                                 memory_.counters.slice()};
+      ops_->push_back(DecodeOp(context_, config_, Cat("attention of layer ", layer), decode, qkv,
+                               output, buffers.type, buffers.window));
+      return absl::OkStatus();
+    }
+    ops_->push_back(rows_.QkvRope(Cat("RoPE of layer ", layer), buffers, *query_norm, *key_norm,
+                                  frequencies.slice()));
+    ops_->push_back(rows_.Attention(Cat("attention of layer ", layer), buffers));
     return absl::OkStatus();
   }
 
@@ -229,11 +271,13 @@ class GraphBuilder {
     TANDEM_RETURN_IF_ERROR(FirstNorm(half));
     TANDEM_ASSIGN_OR_RETURN(const Product gate_up, InputProduct(half));
     TANDEM_ASSIGN_OR_RETURN(const Product down, OutputProduct(half));
-    TANDEM_RETURN_IF_ERROR(Append(gate_up, memory_.normed, memory_.gate_up));
-    graph_->body.push_back(rows_.Geglu(Cat("GeGLU of layer ", half / 2), memory_.gate_up.slice(),
-                                       {memory_.activated.slice(), down}));
-    TANDEM_RETURN_IF_ERROR(Append(down, memory_.activated, memory_.branch));
-    return PostNorm(half, TensorKind::kPostFfnNorm, down);
+    TANDEM_RETURN_IF_ERROR(gate_up.AppendGeglu(memory_.step.slice(), memory_.normed.slice(),
+                                               memory_.gate_up.slice(), memory_.activated.slice(),
+                                               down, ops_));
+    ops_->push_back(rows_.Geglu(Cat("GeGLU of layer ", half / 2),
+                                {memory_.gate_up.slice(), gate_up},
+                                {memory_.activated.slice(), down}));
+    return EndHalf(half, TensorKind::kPostFfnNorm, down, memory_.activated);
   }
 
   absl::Status Head(vulkan::BufferSlice logits, std::vector<Op>* ops) {
@@ -247,6 +291,11 @@ class GraphBuilder {
                        kernels::kRowsAreLogits, ops);
   }
 
+  kernels::CandidatesParams BlocksOfRows() const {
+    return {static_cast<std::uint32_t>(config_.vocab_size), memory_.sizes.logit_block,
+            memory_.sizes.logit_blocks};
+  }
+
   const DeviceContext& context_;
   const ModelConfig& config_;
   const ProgramSpec& program_;
@@ -255,6 +304,9 @@ class GraphBuilder {
   const ProgramMemory& memory_;
   StageGraph* const graph_;
   const RowOps rows_;
+  // The list that is being built, and whether it is for steps of one token a sequence.
+  std::vector<Op>* ops_ = nullptr;
+  bool decodes_ = false;
   ResidualRef input_;
   ResidualRef output_;
 };

@@ -14,6 +14,8 @@ namespace tandem {
 // over its logit rows. The heads differ in the logits they write, the body serves every context.
 struct StageGraph {
   std::vector<Op> body;
+  // The same for steps in which every sequence has one token; empty where there is nothing to gain.
+  std::vector<Op> decode;
   // Of each context; empty where the stage is not the head.
   std::vector<std::vector<Op>> heads;
 };

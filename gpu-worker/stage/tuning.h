@@ -25,6 +25,14 @@ struct DotTuning {
   std::uint32_t loads = 3;     // groups of weights that a lane has in flight
 };
 
+// How attention of steps of one token a sequence is shaped (decode_attention.h).
+struct DecodeTuning {
+  std::uint32_t threads = 128;  // of a workgroup
+  std::uint32_t unroll = 2;     // keys that a lane has in flight
+  // workgroups that fill the device: keys of a head are split until there are so many
+  std::uint32_t groups = 64;
+};
+
 // One of the matrix kernels (kernels/CMakeLists.txt), and how it is spread over the device.
 struct MatrixTuning {
   std::uint32_t tokens = 0;
@@ -62,6 +70,11 @@ struct Tuning {
   MatvecTuning matvec_bf16 = {.shared = 0};
   MatvecTuning matvec_packed = {};  // int8 and int4
   DotTuning dot = {};
+  // gate and up with GeGLU: 32 rows a workgroup, so `threads` does not count
+  DotTuning dot_geglu = {};
+  // the products that end a half layer, for one token
+  DotTuning dot_post_norm = {.threads = 256, .lanes = 16, .loads = 4};
+  DecodeTuning decode = {};
   // workgroups that fill the device: smaller tiles until there are so many
   std::uint32_t matmat_fill = 64;
   // careful guesses: they bound the length of one submission, nothing else

@@ -1,6 +1,9 @@
 #include "gpu-worker/stage/vulkan_program.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "gpu-worker/stage/vulkan_residual.h"
@@ -51,9 +54,15 @@ absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const Devic
 
 absl::Status VulkanProgram::Record() {
   TANDEM_ASSIGN_OR_RETURN(
-      memory_, ProgramMemory::Create(context_.device, config_, spec_, rules_, UsesParts()));
+      memory_, ProgramMemory::Create(context_.device, config_, spec_, rules_, UsesParts(),
+                                     RoomForDecode(context_, config_, DecodeRows())));
   TANDEM_ASSIGN_OR_RETURN(timeline_, vulkan::Timeline::Create(context_.device));
   TANDEM_RETURN_IF_ERROR(RecordHeaderCopies());
+  if (memory_.sizes.logit_rows > 0) {
+    TANDEM_ASSIGN_OR_RETURN(LogitReadback readback,
+                            LogitReadback::Create(context_, memory_, config_.vocab_size));
+    readback_ = std::make_unique<LogitReadback>(std::move(readback));
+  }
   std::size_t most_jobs = 0;
   for (const ProgramStage& stage : spec_.stages) {
     absl::StatusOr<Recorded> recorded = RecordStage(stage);
@@ -65,6 +74,11 @@ absl::Status VulkanProgram::Record() {
   }
   for (Pass& pass : passes_) pass.jobs.reserve(most_jobs);
   return absl::OkStatus();
+}
+
+std::uint32_t VulkanProgram::DecodeRows() const {
+  return std::bit_ceil(
+      static_cast<std::uint32_t>(std::min(spec_.limits.max_tokens, spec_.limits.max_sequences)));
 }
 
 bool VulkanProgram::UsesParts() const {
@@ -91,6 +105,10 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
   Recorded recorded;
   TANDEM_ASSIGN_OR_RETURN(
       recorded.body, BucketCommands::Record(context_, graph.body, memory_.sizes.tokens, external));
+  if (!graph.decode.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(recorded.decode,
+                            BucketCommands::Record(context_, graph.decode, DecodeRows(), external));
+  }
   for (const std::vector<Op>& head : graph.heads) {
     // A stage that is the head alone has no body: then the head takes the input over.
     TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
@@ -105,6 +123,9 @@ std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
   std::size_t body = 0;
   for (std::uint32_t rows = 1; rows <= memory_.sizes.tokens; rows *= 2) {
     body = std::max(body, stage.body.For(rows).size());
+  }
+  for (std::uint32_t rows = 1; stage.decode.has_value() && rows <= DecodeRows(); rows *= 2) {
+    body = std::max(body, stage.decode->For(rows).size());
   }
   std::size_t head = 0;
   for (std::uint32_t rows = 1; !stage.heads.empty() && rows <= memory_.sizes.logit_rows;
@@ -126,6 +147,7 @@ absl::Status VulkanProgram::Begin(std::int32_t context, const Step& step) {
   submissions_.SetBegun(context, nullptr);
   TANDEM_RETURN_IF_ERROR(ValidateStep(rules_, step));
   memory_.step.WriteContext(context, step);
+  single_tokens_[static_cast<std::size_t>(context)] = step.tokens.size() == step.sequences.size();
   submissions_.SetBegun(context, &step);
   return absl::OkStatus();
 }
@@ -158,12 +180,15 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
   pass.sent = pass.done = 0;
   pass.jobs.push_back({{copies_[entry]}, 1, 0});
   const Recorded& recorded = stages_[static_cast<std::size_t>(stage)];
-  AppendJobs(recorded.body.For(static_cast<std::uint32_t>(submissions_.tokens(context))),
-             &pass.jobs);
+  const bool decodes =
+      recorded.decode.has_value() && single_tokens_[static_cast<std::size_t>(context)];
+  const BucketCommands& body = decodes ? *recorded.decode : recorded.body;
+  AppendJobs(body.For(static_cast<std::uint32_t>(submissions_.tokens(context))), &pass.jobs);
   const auto rows = static_cast<std::uint32_t>(submissions_.logit_rows(context));
   if (!recorded.heads.empty() && rows > 0) {
     AppendJobs(recorded.heads[static_cast<std::size_t>(context)].For(rows), &pass.jobs);
   }
+  if (readback_ != nullptr) readback_->Forget(context);
   submissions_.Add(stage, context);
   const absl::Status status = SendJobs();
   if (!status.ok()) return Annotate(status, submissions_.StageName(stage));
@@ -241,11 +266,19 @@ void VulkanProgram::Cancel() {
 }
 
 std::span<const float> VulkanProgram::logits(std::int32_t context) const {
-  const auto rows = static_cast<std::uint64_t>(submissions_.LogitRows(context));
+  const std::int32_t rows = submissions_.LogitRows(context);
   if (rows == 0) return {};
-  const vulkan::Buffer& logits = memory_.logits[static_cast<std::size_t>(context)];
-  return {reinterpret_cast<const float*>(logits.data()),
-          rows * static_cast<std::uint64_t>(config_.vocab_size)};
+  const absl::StatusOr<std::span<const float>> logits =
+      readback_->Logits(context_.device, memory_, context, static_cast<std::uint32_t>(rows));
+  if (logits.ok()) return *logits;
+  spdlog::error("logits: {}", logits.status().ToString());
+  return {};
+}
+
+std::optional<LogitCandidates> VulkanProgram::candidates(std::int32_t context, std::int32_t row,
+                                                         CandidateMemory* memory) const {
+  if (row < 0 || row >= submissions_.LogitRows(context)) return std::nullopt;
+  return LogitReadback::Candidates(memory_, context, row, memory);
 }
 
 }  // namespace tandem

@@ -4,11 +4,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/device_context.h"
+#include "gpu-worker/stage/logit_readback.h"
 #include "gpu-worker/stage/program_memory.h"
 #include "gpu-worker/stage/recorder.h"
 #include "gpu-worker/stage/stage_graph.h"
@@ -38,11 +40,15 @@ class VulkanProgram final : public Program {
   absl::Status Wait(Ticket ticket, Deadline deadline) override;
   void Cancel() override;
   std::span<const float> logits(std::int32_t context) const override;
+  std::optional<LogitCandidates> candidates(std::int32_t context, std::int32_t row,
+                                            CandidateMemory* memory) const override;
   std::uint64_t scratch_bytes() const override { return memory_.sizes.bytes(); }
 
  private:
   struct Recorded {
     BucketCommands body;
+    // For steps in which every sequence has one token.
+    std::optional<BucketCommands> decode;
     // Of each context; empty where the stage is not the head.
     std::vector<BucketCommands> heads;
   };
@@ -66,10 +72,13 @@ class VulkanProgram final : public Program {
         spec_(spec),
         rules_(StepRulesOf(config, spec)),
         submissions_(spec),
+        single_tokens_(static_cast<std::size_t>(spec.contexts)),
         passes_(static_cast<std::size_t>(spec.contexts)) {}
   absl::Status Record();
   // Whether products may come in parts.
   bool UsesParts() const;
+  // The largest bucket of steps in which every sequence has one token.
+  std::uint32_t DecodeRows() const;
   absl::StatusOr<Recorded> RecordStage(const ProgramStage& stage);
   absl::Status RecordHeaderCopies();
   std::size_t MostJobs(const Recorded& stage) const;
@@ -89,7 +98,11 @@ class VulkanProgram final : public Program {
   const ProgramSpec spec_;
   const StepRules rules_;
   Submissions submissions_;
+  // Of each context: every sequence of its step has one token.
+  std::vector<bool> single_tokens_;
   ProgramMemory memory_;
+  // Where a stage is the head.
+  std::unique_ptr<LogitReadback> readback_;
   vulkan::Timeline timeline_;
   std::vector<Recorded> stages_;
   vulkan::CommandPool copies_pool_;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "lib/device/stage.h"
 #include "lib/device/step.h"
 #include "lib/model/step_limits.h"
+#include "lib/sample/candidates.h"
 
 namespace tandem {
 
@@ -84,8 +86,18 @@ class Program {
   virtual void Cancel() = 0;
 
   // float32 logits of the context's logit_rows, (rows, vocab): there after an OK from Wait for the
-  // stage with the head, until the context's next Begin. Empty before, and without a head.
+  // stage with the head, until the context's next Begin. Empty before, and without a head. A device
+  // with memory of its own copies them when they are asked for the first time, and gives none where
+  // that fails.
   virtual std::span<const float> logits(std::int32_t context) const = 0;
+
+  // What the device has found out of a row of these logits: the best ones, and sums with the row's
+  // temperature. Nothing where it does not, or where the row must be looked at whole. `memory`
+  // holds what the result refers to.
+  virtual std::optional<LogitCandidates> candidates(std::int32_t /*context*/, std::int32_t /*row*/,
+                                                    CandidateMemory* /*memory*/) const {
+    return std::nullopt;
+  }
 
   // Memory for scratch, step inputs and logits, in bytes.
   virtual std::uint64_t scratch_bytes() const = 0;

@@ -39,6 +39,8 @@ struct Step {
   std::span<const StepSequence> sequences;
   // indices into tokens, ascending, whose logits the head computes; 0 to max_logit_rows
   std::span<const std::int32_t> logit_rows;
+  // 1 / temperature of each logit row, for Program::candidates; positive. Empty: all 1.
+  std::span<const float> inverse_temperatures = {};
 };
 
 }  // namespace tandem

@@ -137,6 +137,11 @@ absl::Status CheckCounts(const StepLimits& limits, const Step& step) {
     return Bad(step, "expected at most ", limits.max_logit_rows, " logit rows, found ", rows);
   }
   std::int32_t before = -1;
+  if (!step.inverse_temperatures.empty() &&
+      step.inverse_temperatures.size() != step.logit_rows.size()) {
+    return Bad(step, "expected as many temperatures as logit rows, ", rows, ", found ",
+               step.inverse_temperatures.size());
+  }
   for (const std::int32_t row : step.logit_rows) {
     if (row <= before || row >= tokens) {
       return Bad(step, "expected ascending logit rows in [0, ", tokens, "), found ", row, " after ",

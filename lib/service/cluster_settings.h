@@ -34,7 +34,7 @@ struct GatewaySettings {
   std::string plan;                    // gpu, npu, split, layers or layers:N,M,...
   std::vector<HandleKind> edge_kinds;  // empty: the gateway's order
   ActivationType activations = ActivationType::kAuto;
-  KvType kv_type = KvType::kFloat32;
+  KvType kv_type = KvType::kFloat16;
   std::int32_t context = 0;              // tokens; 0: the default
   std::int32_t max_tokens_per_step = 0;  // 0: the default
   std::int32_t max_sequences = 0;        // 0: the default

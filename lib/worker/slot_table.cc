@@ -1,6 +1,7 @@
 #include "lib/worker/slot_table.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,7 +57,8 @@ Step StepBatch::step(std::int32_t micro_batch) const {
   const MicroBatch& part = micro_batches[static_cast<std::size_t>(micro_batch)];
   return {id, Part(tokens, part.first_token, part.num_tokens),
           Part(sequences, part.first_sequence, part.num_sequences),
-          Part(logit_rows, part.first_use, part.num_uses)};
+          Part(logit_rows, part.first_use, part.num_uses),
+          Part(inverse_temperatures, part.first_use, part.num_uses)};
 }
 
 void SlotTable::Slot::Reset() {
@@ -246,6 +248,7 @@ absl::Status SlotTable::Apply(const StepPlan& plan, StepBatch* batch, StepResult
   batch->sequences.clear();
   batch->logit_rows.clear();
   batch->uses.clear();
+  batch->inverse_temperatures.clear();
   batch->micro_batches.clear();
   result->sequences.clear();
 
@@ -317,6 +320,10 @@ void SlotTable::AddUse(const SequenceShare& share, std::int32_t index, std::int3
   use.position = std::int64_t{share.first_position} + index + 1;
   use.answer = answer;
   batch->uses.push_back(use);
+  // A temperature near 0 gives an infinity: nothing but the best token counts then.
+  const float temperature = At(share.slot).sampling.temperature;
+  const float inverse = temperature > 0 ? 1 / temperature : 1;
+  batch->inverse_temperatures.push_back(std::min(inverse, std::numeric_limits<float>::max()));
 }
 
 void SlotTable::SetSampled(std::int32_t slot, std::int32_t token) {

@@ -51,6 +51,8 @@ struct StepBatch {
   // Row i, counted from the micro-batch's first token, is for uses[i].
   std::vector<std::int32_t> logit_rows;
   std::vector<LogitUse> uses;
+  // Of the rows.
+  std::vector<float> inverse_temperatures;
   std::vector<MicroBatch> micro_batches;
 
   Step step(std::int32_t micro_batch) const;

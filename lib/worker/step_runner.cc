@@ -1,6 +1,8 @@
 #include "lib/worker/step_runner.h"
 
 #include <algorithm>
+#include <functional>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,7 @@ namespace {
 // What was cancelled must come back within this time; else the device hangs and counts as lost.
 constexpr absl::Duration kCancelPatience = absl::Seconds(30);
 constexpr absl::Duration kLongestTimeout = absl::Hours(1);
+constexpr int kMostSamplingThreads = 8;
 
 static_assert(static_cast<int>(ListOp::kBegin) == static_cast<int>(TraceOp::kBegin) &&
               static_cast<int>(ListOp::kRun) == static_cast<int>(TraceOp::kRun) &&
@@ -37,7 +40,14 @@ StepRunner::StepRunner(Parts parts)
                parts_.program->contexts() >= parts_.bounds.max_micro_batches);
   for (std::int32_t m = 1; m <= parts_.bounds.max_micro_batches; ++m)
     lists_.push_back(MakeStepList(parts_.layout, m));
-  if (parts_.layout.has_head) sampler_ = std::make_unique<Sampler>(parts_.bounds.config.vocab_size);
+  if (!parts_.layout.has_head) return;
+  const int threads =
+      std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostSamplingThreads);
+  sampling_threads_ = std::make_unique<ThreadPool>(threads);
+  for (int i = 0; i < threads; ++i) samplers_.emplace_back(parts_.bounds.config.vocab_size);
+  const auto rows = static_cast<std::size_t>(parts_.bounds.limits.max_logit_rows);
+  row_results_.reserve(rows);
+  whole_rows_.reserve(rows);
 }
 
 absl::Status StepRunner::CheckOrder(const StepPlan& plan) const {
@@ -210,43 +220,83 @@ absl::Status StepRunner::Compute(const ListEntry& entry, Deadline deadline) {
 
 absl::Status StepRunner::Sample(std::int32_t micro_batch, StepResult* result) {
   const MicroBatch& part = batch_.micro_batches[static_cast<std::size_t>(micro_batch)];
+  row_results_.clear();
+  row_results_.resize(static_cast<std::size_t>(part.num_uses));
+  whole_rows_.clear();
+  for (std::int32_t i = 0; i < part.num_uses; ++i) {
+    const LogitUse& use = batch_.uses[static_cast<std::size_t>(part.first_use + i)];
+    if (!UseCandidates(micro_batch, i, use, &row_results_[static_cast<std::size_t>(i)]))
+      whole_rows_.push_back(i);
+  }
+  if (!whole_rows_.empty()) TANDEM_RETURN_IF_ERROR(UseLogits(micro_batch));
+  for (std::int32_t i = 0; i < part.num_uses; ++i) {
+    const LogitUse& use = batch_.uses[static_cast<std::size_t>(part.first_use + i)];
+    RowResult& row = row_results_[static_cast<std::size_t>(i)];
+    SequenceResult& answer = result->sequences[static_cast<std::size_t>(use.answer)];
+    // An earlier row of the share could not be used.
+    if (!answer.status.ok()) continue;
+    if (!row.status.ok()) {
+      answer.status = Annotate(row.status, absl::StrCat("slot ", use.slot));
+      answer.sampled.reset();
+      answer.scored.clear();
+      slots_.SetHeadFault(use.slot, answer.status);
+      continue;
+    }
+    if (row.scored.has_value()) answer.scored.push_back(*std::move(row.scored));
+    if (!row.sampled.has_value()) continue;
+    slots_.SetSampled(use.slot, row.sampled->token);
+    answer.sampled = *std::move(row.sampled);
+  }
+  return absl::OkStatus();
+}
+
+bool StepRunner::UseCandidates(std::int32_t micro_batch, std::int32_t row, const LogitUse& use,
+                               RowResult* result) {
+  if (use.score >= 0) return false;
+  const std::optional<LogitCandidates> candidates =
+      parts_.program->candidates(micro_batch, row, &candidates_);
+  if (!candidates.has_value()) return false;
+  result->sampled = candidate_sampler_.Sample(*candidates, slots_.sampling(use.slot),
+                                              slots_.counts(use.slot), use.position);
+  return result->sampled.has_value();
+}
+
+absl::Status StepRunner::UseLogits(std::int32_t micro_batch) {
+  const MicroBatch& part = batch_.micro_batches[static_cast<std::size_t>(micro_batch)];
   const auto vocab = static_cast<std::size_t>(parts_.bounds.config.vocab_size);
   const std::span<const float> logits = parts_.program->logits(micro_batch);
   if (logits.size() != static_cast<std::size_t>(part.num_uses) * vocab) {
     return absl::InternalError(absl::StrCat("expected ", part.num_uses, " rows of ", vocab,
                                             " logits, found ", logits.size(), " values"));
   }
-  for (std::int32_t i = 0; i < part.num_uses; ++i) {
-    const LogitUse& use = batch_.uses[static_cast<std::size_t>(part.first_use + i)];
-    SequenceResult& answer = result->sequences[static_cast<std::size_t>(use.answer)];
-    // An earlier row of the share could not be used.
-    if (!answer.status.ok()) continue;
-    absl::Status used =
-        UseRow(logits.subspan(static_cast<std::size_t>(i) * vocab, vocab), use, &answer);
-    if (used.ok()) continue;
-    answer.status = Annotate(used, absl::StrCat("slot ", use.slot));
-    answer.sampled.reset();
-    answer.scored.clear();
-    slots_.SetHeadFault(use.slot, answer.status);
-  }
+  const auto use_some = [&](std::int64_t begin, std::int64_t end, int worker) {
+    for (std::int64_t w = begin; w < end; ++w) {
+      const auto row = static_cast<std::size_t>(whole_rows_[static_cast<std::size_t>(w)]);
+      UseRow(logits.subspan(row * vocab, vocab),
+             batch_.uses[static_cast<std::size_t>(part.first_use) + row],
+             samplers_[static_cast<std::size_t>(worker)], &row_results_[row]);
+    }
+  };
+  // By reference, so that nothing is allocated.
+  sampling_threads_->ParallelFor(static_cast<std::int64_t>(whole_rows_.size()), 1,
+                                 std::ref(use_some));
   return absl::OkStatus();
 }
 
-absl::Status StepRunner::UseRow(std::span<const float> row, const LogitUse& use,
-                                SequenceResult* answer) {
+void StepRunner::UseRow(std::span<const float> row, const LogitUse& use, Sampler& sampler,
+                        RowResult* result) const {
   const SamplingParams& params = slots_.sampling(use.slot);
   if (use.score >= 0) {
-    TANDEM_ASSIGN_OR_RETURN(SampledToken scored,
-                            sampler_->Score(row, use.score, params.num_logprobs));
-    answer->scored.push_back(std::move(scored));
+    absl::StatusOr<SampledToken> scored = sampler.Score(row, use.score, params.num_logprobs);
+    result->status = scored.status();
+    if (!scored.ok()) return;
+    result->scored = *std::move(scored);
   }
-  if (use.sample) {
-    TANDEM_ASSIGN_OR_RETURN(SampledToken sampled,
-                            sampler_->Sample(row, params, slots_.counts(use.slot), use.position));
-    slots_.SetSampled(use.slot, sampled.token);
-    answer->sampled = std::move(sampled);
-  }
-  return absl::OkStatus();
+  if (!use.sample) return;
+  absl::StatusOr<SampledToken> sampled =
+      sampler.Sample(row, params, slots_.counts(use.slot), use.position);
+  result->status = sampled.status();
+  if (sampled.ok()) result->sampled = *std::move(sampled);
 }
 
 std::string StepRunner::NameOf(const ListEntry& entry) const {

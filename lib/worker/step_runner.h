@@ -4,12 +4,16 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "lib/base/deadline.h"
+#include "lib/base/thread_pool.h"
 #include "lib/base/trace.h"
 #include "lib/device/program.h"
+#include "lib/sample/candidates.h"
 #include "lib/sample/sampler.h"
 #include "lib/step/step_plan.h"
 #include "lib/worker/edge.h"
@@ -69,7 +73,19 @@ class StepRunner {
   absl::Status RunEntry(const ListEntry& entry, Deadline deadline, StepResult* result);
   absl::Status Compute(const ListEntry& entry, Deadline deadline);
   absl::Status Sample(std::int32_t micro_batch, StepResult* result);
-  absl::Status UseRow(std::span<const float> row, const LogitUse& use, SequenceResult* answer);
+  // What came of a row of logits: what its use asks for.
+  struct RowResult {
+    absl::Status status;
+    std::optional<SampledToken> scored;
+    std::optional<SampledToken> sampled;
+  };
+  // By candidates; false where they do not tell.
+  bool UseCandidates(std::int32_t micro_batch, std::int32_t row, const LogitUse& use,
+                     RowResult* result);
+  void UseRow(std::span<const float> row, const LogitUse& use, Sampler& sampler,
+              RowResult* result) const;
+  // Rows of the micro-batch that candidates do not tell of, several at a time.
+  absl::Status UseLogits(std::int32_t micro_batch);
   void Account(const ListEntry& entry, std::int64_t begin_ns, std::int64_t end_ns, bool ok);
   // Hand-overs before this step's number are given up by this end.
   void BeginEdges();
@@ -88,7 +104,14 @@ class StepRunner {
   std::vector<std::vector<ListEntry>> lists_;
   SlotTable slots_;
   // Where the head stands.
-  std::unique_ptr<Sampler> sampler_;
+  CandidateSampler candidate_sampler_;
+  CandidateMemory candidates_;
+  std::unique_ptr<ThreadPool> sampling_threads_;
+  // One a thread.
+  std::vector<Sampler> samplers_;
+  // Of the rows of a micro-batch; and which of them need their logits.
+  std::vector<RowResult> row_results_;
+  std::vector<std::int32_t> whole_rows_;
   StepBatch batch_;
   // Of each edge: the sequence of hand-over 0 of the next step. Grows with every step that comes in
   // its order, whatever becomes of it: so both ends agree.

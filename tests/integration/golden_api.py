@@ -86,7 +86,7 @@ def compare_case(cluster: Cluster, case: dict, best: list, result: Result) -> No
 def run_set(folder: pathlib.Path, plan: str, model: pathlib.Path | None = None, **flags) -> Result:
     cases = json.loads((folder / "cases.json").read_text())["cases"]
     best = reference_best(folder)
-    with Cluster(model or folder, plan=plan, quant="bf16", **flags) as cluster:
+    with Cluster(model or folder, plan=plan, quant="bf16", kv_type="float32", **flags) as cluster:
         devices = sorted({f"{w['device_kind']}: {w['device_name']}" for w in cluster.status()["workers"]})
         origin = "" if folder.parent == GOLDEN else "full "
         result = Result(origin + (model or folder).name, plan, ", ".join(devices))

@@ -8,17 +8,18 @@
 TANDEM_SHARED_BEGIN
 
 struct StepHeader {
-  uint tokens;            // tokens of the step; what stands behind them in a bucket is masked
-  uint logit_rows;        // rows of the head
-  uint input_base;        // first float of the input residual's slot
-  uint output_base;       // first float of the output residual's slot
-  uint token_ids_at;      // max_tokens words
-  uint positions_at;      // max_tokens words
-  uint sequences_at;      // max_tokens words: which of the step's sequences a token belongs to
-  uint logit_rows_at;     // max_logit_rows words: token indices
-  uint global_blocks_at;  // max_sequences block tables
-  uint window_blocks_at;  // max_sequences block tables
-  uint blocks_per_table;  // words from one sequence's table to the next
+  uint tokens;         // tokens of the step; what stands behind them in a bucket is masked
+  uint logit_rows;     // rows of the head
+  uint input_base;     // first float of the input residual's slot
+  uint output_base;    // first float of the output residual's slot
+  uint token_ids_at;   // max_tokens words
+  uint positions_at;   // max_tokens words
+  uint sequences_at;   // max_tokens words: which of the step's sequences a token belongs to
+  uint logit_rows_at;  // max_logit_rows words: token indices
+  uint inverse_temperatures_at;  // max_logit_rows words: floats
+  uint global_blocks_at;         // max_sequences block tables
+  uint window_blocks_at;         // max_sequences block tables
+  uint blocks_per_table;         // words from one sequence's table to the next
 };
 
 // Which of the counts above bounds a kernel's rows.

@@ -28,6 +28,7 @@ struct ProductParams {
   // into y + p * part_stride.
   uint pad;
   uint chunks_a_part;
+  // With GEGLU there are no parts: `pad` of the output. With POST_NORM: the bits of epsilon.
   uint part_stride;
   float output_scale;
 };

@@ -1,10 +1,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 // output = gelu_tanh(gate) * up * output_scale, four elements an invocation, as activations.glsl
-// says. gelu_tanh(x) = x/2 * (1 + tanh(u)) = x / (1 + exp(-2u)) with u = sqrt(2/pi) * (x + 0.044715
-// x^3): no tanh, whose error Vulkan does not bound, and no overflow to NaN.
+// says.
 #include "gpu-worker/kernels/geglu/geglu_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
+#include "gpu-worker/kernels/geglu/geglu.glsl"
 #define OUTPUT_BINDING 2
 #include "gpu-worker/kernels/common/activations.glsl"
 
@@ -18,8 +18,7 @@ void main() {
   const uint i = gl_WorkGroupID.x * 128u + ActivationLane();
   const uint token = gl_WorkGroupID.y;
   if (token >= step.tokens || i >= vecs) return;
-  const vec4 x = gate_up[2u * token * vecs + i];
-  const vec4 u = 0.79788456080286536 * (x + 0.044715 * x * x * x);
-  const vec4 value = x / (1.0 + exp(-2.0 * u)) * gate_up[(2u * token + 1u) * vecs + i];
+  const vec4 value =
+      Geglu(gate_up[2u * token * vecs + i], gate_up[(2u * token + 1u) * vecs + i]);
   StoreActivation(token, params.ffn, i, value * params.output_scale, params.pad);
 }

@@ -12,6 +12,9 @@
 // come through shared memory, STAGE_WORDS * 32 columns at a time. Workgroups of another z sum
 // another part of the columns. Written in the NV dialect; the build makes KHR of it.
 //
+// With GEGLU the first matrix is the gate, the second up: a subgroup has 16 rows of both, and what
+// leaves is gelu(gate) * up as float16 activations of the next product.
+//
 // Which element of a fragment lies where is the driver's own; this is for the map that
 // matrix_map.comp confirms: with lane = 4r + t, slots 0 to 3 of A are row r, slots 4 to 7 row r +
 // 8; of B token r and r + 8; each four columns that belong to t. The order of the columns is free,
@@ -51,7 +54,15 @@ layout(constant_id = 105) const uint C_COLUMNS = TILE_TOKENS;
 layout(push_constant) uniform Push { ProductParams params; };
 #include "gpu-worker/kernels/common/product_weights.glsl"
 layout(std430, set = 0, binding = 2) readonly buffer Input { uvec4 x[]; };
+#if defined(GEGLU)
+#include "gpu-worker/kernels/geglu/geglu.glsl"
+#define OUTPUT_BINDING 3
+#include "gpu-worker/kernels/common/activations.glsl"
+#define ROWS_A_SUBGROUP 16
+#else
 layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
+#define ROWS_A_SUBGROUP (TILES * 16)
+#endif
 
 shared uvec4 stage[2 * TOKENS * STAGE_SLOTS];
 shared float results[WARPS * 16 * TILE_TOKENS];
@@ -96,7 +107,7 @@ uvec4 moved[STAGE_LOADS];
 
 uint Lane() { return gl_SubgroupInvocationID; }
 uint Thread() { return gl_SubgroupID * 32u + gl_SubgroupInvocationID; }
-uint FirstRow() { return (gl_WorkGroupID.y * WARPS + gl_SubgroupID) * (TILES * 16u); }
+uint FirstRow() { return (gl_WorkGroupID.y * WARPS + gl_SubgroupID) * ROWS_A_SUBGROUP; }
 uint FirstToken() { return gl_WorkGroupID.x * TOKENS; }
 uint FirstChunk() { return gl_WorkGroupID.z * params.chunks_a_part; }
 uint EndChunk() { return min(FirstChunk() + params.chunks_a_part, params.groups / 4u); }
@@ -196,6 +207,32 @@ void AddWord(uint h, uint word, uint buffer_start, uint q) {
   }
 }
 
+#if defined(GEGLU)
+// Through shared memory, where the four columns of a half slot come together.
+void WriteSums() {
+  const uint count = StepRows(COUNT);
+  const uint mine = gl_SubgroupID * (16u * TILE_TOKENS);
+  [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) {
+    subgroupBarrier();
+    MatrixC both;
+    [[unroll]] for (uint i = 0; i < TILE_TOKENS / 2; ++i)
+      both[i] = Geglu(sums[0][n][i], sums[1][n][i]);
+    coopMatStoreNV(both, results, mine, 16u, true);
+    subgroupBarrier();
+    [[unroll]] for (uint e = 0; e < TILE_TOKENS / 8; ++e) {
+      const uint i = e * 32u + Lane();
+      const uint row = FirstRow() + i % 4u * 4u;
+      const uint token = FirstToken() + n * TILE_TOKENS + i / 4u;
+      const uint at = mine + i * 4u;
+      if (row < params.second_row && token < count)
+        StoreActivation(token, params.second_row, row / 4u,
+                        vec4(results[at], results[at + 1u], results[at + 2u], results[at + 3u]) *
+                            params.output_scale,
+                        params.part_stride);
+    }
+  }
+}
+#else
 // Through shared memory, where rows and tokens outside can be told from those inside.
 void WriteSums() {
   const uint count = StepRows(COUNT);
@@ -217,11 +254,20 @@ void WriteSums() {
   }
 }
 
+#endif
+
+// The row of tile m that stands `r` rows from its first.
+uint RowOf(uint m, uint r) {
+#if defined(GEGLU)
+  return m * params.second_row + min(FirstRow() + r, params.second_row - 1u);
+#else
+  return min(FirstRow() + m * 16u + r, params.rows - 1u);
+#endif
+}
+
 void main() {
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
-    [[unroll]] for (uint i = 0; i < 2; ++i) {
-      rows[m][i] = FindRow(min(FirstRow() + m * 16u + i * 8u + Lane() / 4u, params.rows - 1u));
-    }
+    [[unroll]] for (uint i = 0; i < 2; ++i) rows[m][i] = FindRow(RowOf(m, i * 8u + Lane() / 4u));
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) sums[m][n] = MatrixC(0.0);
   }
   const uint stages = (EndChunk() - FirstChunk()) * STAGES_A_CHUNK;

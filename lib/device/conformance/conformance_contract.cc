@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <thread>
 #include <tuple>
 
@@ -45,6 +47,49 @@ void DescribesItself(const ConformanceTarget&, Device* device) {
   EXPECT_FALSE(device->info().driver.empty());
   EXPECT_GT(device->info().memory_bytes, 0u);
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(device->Probe().ok()) << device->Probe();
+}
+
+// Where a device tells candidates they are those of its logits.
+void CandidatesAreOfTheLogits(const ConformanceTarget& target, Device* device) {
+  World world;
+  MakeWorld(target, device, &world);
+  const RunnerShare share{0, world.tokens};
+  Step step = world.runner->Prepare({&share, 1});
+  const std::vector<float> temperatures(step.logit_rows.size(), 0.25f);
+  step.inverse_temperatures = temperatures;
+  ASSERT_TRUE(world.runner->RunAll(step, 0, 0).ok());
+  Program* program = world.runner->program();
+  const std::span<const float> logits = program->logits(0);
+  const std::size_t vocab = logits.size() / step.logit_rows.size();
+  for (std::size_t row = 0; row < step.logit_rows.size(); ++row) {
+    CandidateMemory memory;
+    const auto found = program->candidates(0, static_cast<std::int32_t>(row), &memory);
+    if (!found.has_value()) continue;
+    const auto of_row = logits.subspan(row * vocab, vocab);
+    double sum = 0;
+    double scaled = 0;
+    for (const float logit : of_row) {
+      const auto below = static_cast<double>(logit - found->best.front().logit);
+      ASSERT_LE(below, 0);
+      sum += std::exp(below);
+      scaled += std::exp(below * 0.25);
+    }
+    EXPECT_NEAR(found->sum, sum, 1e-4 * sum);
+    EXPECT_NEAR(found->scaled_sum, scaled, 1e-4 * scaled);
+    for (std::size_t i = 0; i < found->best.size(); ++i) {
+      const LogitCandidate& candidate = found->best[i];
+      EXPECT_EQ(candidate.logit, of_row[static_cast<std::size_t>(candidate.token)]);
+      EXPECT_LE(candidate.logit, found->best[i > 0 ? i - 1 : 0].logit);
+    }
+    EXPECT_EQ(std::count_if(of_row.begin(), of_row.end(),
+                            [&](float logit) { return logit > found->best.back().logit; }),
+              std::count_if(found->best.begin(), found->best.end(), [&](const auto& candidate) {
+                return candidate.logit > found->best.back().logit;
+              }));
+  }
+  CandidateMemory memory;
+  const auto rows = static_cast<std::int32_t>(step.logit_rows.size());
+  EXPECT_FALSE(program->candidates(0, rows, &memory).has_value()) << "no such row";
 }
 
 void ExpectRefused(World* world, const std::string& what, const Step& step) {
@@ -333,6 +378,7 @@ void BadProgramsAreRefused(const ConformanceTarget& target, Device* device) {
 
 std::vector<ConformanceCase> ContractCases() {
   return {{"DescribesItselfAndProbes", DescribesItself},
+          {"CandidatesAreOfTheLogits", CandidatesAreOfTheLogits},
           {"BadStepsAreRefused", BadStepsAreRefused},
           {"CallsOutOfOrder", CallsOutOfOrder},
           {"SlotsOutOfRange", SlotsOutOfRange},

@@ -1,5 +1,7 @@
 #include "tests/unit/gpu-worker/kernel_runner.h"
 
+#include <bit>
+
 #include "absl/time/time.h"
 #include "gpu-worker/vulkan/buffer.h"
 #include "gpu-worker/vulkan/descriptor.h"
@@ -74,6 +76,9 @@ Bytes TestStep::Pack() const {
   header.positions_at = put(positions);
   header.sequences_at = put(sequences);
   header.logit_rows_at = put(logit_rows);
+  std::vector<std::int32_t> bits;
+  for (const float value : inverse_temperatures) bits.push_back(std::bit_cast<std::int32_t>(value));
+  header.inverse_temperatures_at = put(bits);
   header.global_blocks_at = put(blocks);
   header.window_blocks_at = put(blocks);
   words.push_back(0);  // never empty

@@ -1,9 +1,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "gpu-worker/kernels/attention/attention_params.h"
+#include "gpu-worker/kernels/decode/decode_params.h"
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "lib/base/numeric.h"
 #include "tests/unit/gpu-worker/activation_forms.h"
@@ -27,12 +29,13 @@ constexpr std::size_t kBlock = kernels::kBlockTokens;
 
 // The cache, not the results.
 bool IsHalf(const std::string& kernel) {
-  return kernel.starts_with("qkv_rope_f16") || kernel.starts_with("attention_f16");
+  return kernel.starts_with("qkv_rope_f16") || kernel.starts_with("attention_f16") ||
+         kernel.starts_with("decode_f16");
 }
 
-// Of an attention kernel's results: attention_<cache>_<form>.
+// Of an attention kernel's results: attention_<cache>_<form> or decode_<cache>_<form>.
 ActivationForm ResultForm(const std::string& kernel) {
-  const std::string cache = "attention_f32";
+  const std::string cache = kernel.starts_with("decode") ? "decode_f32" : "attention_f32";
   return kernel.size() == cache.size() ? ActivationForm::kFloat32 : FormOf(kernel);
 }
 
@@ -238,10 +241,144 @@ void CheckAttention(KernelRunner& runner, const std::string& kernel) {
   CheckAttentionOf(runner, kernel, {2, 1, 96}, 0, 2, 1);  // lanes are left over
 }
 
+struct DecodeCase {
+  Heads heads;
+  std::size_t window;
+  std::uint32_t threads;
+  std::uint32_t shared_heads;
+  std::uint32_t unroll;
+  std::uint32_t splits;
+  std::uint32_t parts = 1;
+};
+
+// A step in which every sequence has one token, its qkv, and what stands in the cache before.
+struct DecodeWorld {
+  TestStep step;
+  std::vector<float> pieces;  // of qkv, in parts
+  std::vector<float> qkv;
+  std::vector<float> query_norm, key_norm, frequencies;
+  Bytes key_bytes, value_bytes;
+};
+
+DecodeWorld MakeDecodeWorld(const DecodeCase& shape, bool half) {
+  TestRandom random(23);
+  const Heads& heads = shape.heads;
+  DecodeWorld world;
+  world.step.tokens = {0, 0, 0, 0};
+  world.step.positions = {0, 63, 64, 150};
+  world.step.sequences = {0, 1, 2, 3};
+  world.step.blocks_per_table = 10;
+  for (std::int32_t i = 0; i < 40; ++i) world.step.blocks.push_back(i * 7 % 40);  // scattered
+  // Left behind by the query at 150.
+  if (shape.window != 0) world.step.blocks[3 * 10 + 1] = -1;
+  const std::size_t part = 5 * (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
+  world.pieces = random.Floats(shape.parts * part, -2, 2);
+  world.qkv.assign(part, 0);
+  for (std::size_t i = 0; i < world.pieces.size(); ++i) world.qkv[i % part] += world.pieces[i];
+  world.query_norm = random.Floats(heads.head_dim, 0.5f, 2);
+  world.key_norm = random.Floats(heads.head_dim, 0.5f, 2);
+  world.frequencies = random.Floats(heads.head_dim / 2, 0, 1);
+  const std::size_t cache = 40 * heads.kv_heads * kBlock * heads.head_dim;
+  world.key_bytes = PackCache(random.Floats(cache), half);
+  world.value_bytes = PackCache(random.Floats(cache), half);
+  return world;
+}
+
+// What is attended; keys and values get those of the step.
+std::vector<float> DecodeTwin(const DecodeCase& shape, bool half, DecodeWorld* world,
+                              std::vector<float>* keys, std::vector<float>* values) {
+  const Heads& heads = shape.heads;
+  const std::size_t all = heads.heads + 2 * heads.kv_heads;
+  const std::size_t row = heads.heads * heads.head_dim;
+  const auto rounded = [half](float v) { return half ? HalfToFloat(FloatToHalf(v)) : v; };
+  std::vector<float> expected(5 * row, 0);
+  for (std::size_t t = 0; t < world->step.tokens.size(); ++t) {
+    const std::int32_t position = world->step.positions[t];
+    for (std::size_t h = 0; h < heads.heads + heads.kv_heads; ++h) {
+      const auto head =
+          std::span(world->qkv).subspan((t * all + h) * heads.head_dim, heads.head_dim);
+      const bool query = h < heads.heads;
+      const std::vector<float> turned =
+          NormAndTurn(head, query ? world->query_norm : world->key_norm, world->frequencies,
+                      position, query ? 0.25 : 1.0);
+      if (query) {
+        std::copy(turned.begin(), turned.end(), head.begin());
+        continue;
+      }
+      const std::size_t at =
+          CacheRow(heads, world->step, t, static_cast<std::size_t>(position), h - heads.heads);
+      const float* value = &world->qkv[(t * all + h + heads.kv_heads) * heads.head_dim];
+      for (std::size_t i = 0; i < heads.head_dim; ++i) {
+        (*keys)[at + i] = rounded(turned[i]);
+        (*values)[at + i] = rounded(value[i]);
+      }
+    }
+    for (std::size_t h = 0; h < heads.heads; ++h) {
+      const auto out = Attend(heads, world->step, t, h, world->qkv, *keys, *values, shape.window);
+      std::copy(out.begin(), out.end(),
+                expected.begin() + static_cast<std::ptrdiff_t>(t * row + h * heads.head_dim));
+    }
+  }
+  return expected;
+}
+
+void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const DecodeCase& shape) {
+  const Heads& heads = shape.heads;
+  const bool half = IsHalf(kernel);
+  DecodeWorld world = MakeDecodeWorld(shape, half);
+  std::vector<float> keys = UnpackCache(world.key_bytes, half);
+  std::vector<float> values = UnpackCache(world.value_bytes, half);
+  const std::uint32_t subgroup = runner.device().physical().subgroup_size;
+  const std::uint32_t lanes =
+      std::bit_floor(std::min(subgroup, static_cast<std::uint32_t>(heads.head_dim) / 8));
+  const auto groups = static_cast<std::uint32_t>(heads.heads) / shape.shared_heads;
+  const kernels::DecodeParams params = {kEpsilon, 0.25f, static_cast<std::uint32_t>(shape.window),
+                                        static_cast<std::uint32_t>(world.qkv.size()), 8};
+  const std::size_t row = heads.heads * heads.head_dim;
+  const Bytes counters((kernels::kFirstDecodeCounter + std::size_t{5} * groups) * 4);
+  std::vector<Bytes> bindings = {
+      world.step.Pack(),
+      ToBytes(world.pieces),
+      world.key_bytes,
+      world.value_bytes,
+      Bytes(8 * row * sizeof(float)),
+      ToBytes(world.query_norm),
+      ToBytes(world.key_norm),
+      ToBytes(world.frequencies),
+      Bytes(5 * heads.heads * shape.splits * (heads.head_dim + 4) * sizeof(float)),
+      counters};
+  std::vector<std::uint32_t> constants = heads.Constants();
+  constants.insert(constants.begin(), std::max(shape.threads, subgroup));
+  for (const std::uint32_t constant :
+       {shape.shared_heads, subgroup, lanes, shape.unroll, shape.splits, shape.parts}) {
+    constants.push_back(constant);
+  }
+  const absl::Status run = runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
+                                      {groups, 5, shape.splits}, &bindings);
+  ASSERT_TRUE(run.ok()) << run;
+  const std::vector<float> expected = DecodeTwin(shape, half, &world, &keys, &values);
+  const double tolerance = half ? 1e-3 : 1e-5;
+  ExpectActivations(ResultForm(kernel), {5, row, 8}, 4, bindings[4], expected, tolerance, kernel);
+  ExpectNear(UnpackCache(bindings[2], half), keys, tolerance, kernel + " keys");
+  ExpectNear(UnpackCache(bindings[3], half), values, tolerance, kernel + " values");
+  EXPECT_EQ(bindings[9], counters) << kernel << " counters";
+}
+
+void CheckDecode(KernelRunner& runner, const std::string& kernel) {
+  CheckDecodeOf(runner, kernel, {{4, 2, 128}, 33, 32, 2, 1, 1, 3});
+  CheckDecodeOf(runner, kernel, {{8, 1, 256}, 0, 16, 4, 2, 4});
+  if (ResultForm(kernel) == ActivationForm::kF16) return;          // whole chunks of 128 columns
+  CheckDecodeOf(runner, kernel, {{2, 2, 32}, 100, 64, 1, 4, 16});  // more splits than rounds
+  CheckDecodeOf(runner, kernel, {{2, 1, 96}, 0, 32, 2, 1, 2});     // lanes are left over
+}
+
 }  // namespace
 
 std::map<std::string, KernelTwin> AttentionTwins() {
-  return {{"qkv_rope_f32", CheckQkvRope},        {"qkv_rope_f16", CheckQkvRope},
+  return {{"decode_f32", CheckDecode},           {"decode_f16", CheckDecode},
+          {"decode_f32_q8", CheckDecode},        {"decode_f16_q8", CheckDecode},
+          {"decode_f32_f16", CheckDecode},       {"decode_f16_f16", CheckDecode},
+          {"qkv_rope_f32", CheckQkvRope},        {"qkv_rope_f16", CheckQkvRope},
           {"attention_f32", CheckAttention},     {"attention_f16", CheckAttention},
           {"attention_f32_q8", CheckAttention},  {"attention_f16_q8", CheckAttention},
           {"attention_f32_f16", CheckAttention}, {"attention_f16_f16", CheckAttention}};

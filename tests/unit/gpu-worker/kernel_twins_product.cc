@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdio>
 
 #include "gpu-worker/kernels/dot/product_params.h"
@@ -134,6 +136,158 @@ void CheckProduct(KernelRunner& runner, const std::string& kernel,
   ExpectNear(sums, expected, 1e-5, kernel);
 }
 
+// What a product makes with decoded activations `x`: row r of token t at t * rows + r.
+std::vector<double> Multiply(const Planes& planes, ActivationForm form, const ProductCase& shape,
+                             const std::vector<float>& x) {
+  const auto cols = static_cast<std::size_t>(shape.cols);
+  std::vector<double> y(static_cast<std::size_t>(shape.tokens) * planes.params.rows);
+  for (std::uint32_t row = 0; row < planes.params.rows; ++row) {
+    const std::vector<float> weights = RowAsUsed(planes, row, form);
+    for (std::size_t t = 0; t < static_cast<std::size_t>(shape.tokens); ++t) {
+      double sum = 0;
+      for (std::size_t c = 0; c < cols; ++c)
+        sum += static_cast<double>(weights[c]) * static_cast<double>(x[t * cols + c]);
+      y[t * planes.params.rows + row] = sum;
+    }
+  }
+  return y;
+}
+
+// Of two matrices of equal height: gelu(gate) * up as the next product reads it.
+void CheckGeglu(KernelRunner& runner, const std::string& kernel,
+                const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
+                const ProductCase& shape) {
+  TestRandom random(8);
+  Planes planes = MakePlanes(kernel, shape, &random);
+  kernels::ProductParams& params = planes.params;
+  const ActivationForm form =
+      kernel.starts_with("dot_") ? ActivationForm::kQ8 : ActivationForm::kF16;
+  const float scale = form == ActivationForm::kQ8 ? 1 : 0.0625f;
+  const std::size_t ffn = params.second_row;
+  const auto cols = static_cast<std::size_t>(shape.cols);
+  params.chunks_a_part = params.groups / 4;
+  params.part_stride = shape.pad + 8;
+  params.output_scale = scale;
+  const ActivationShape layout{shape.bucket, cols, shape.pad};
+  // Sums of about one: where GeGLU is neither nothing nor everything.
+  const Bytes input =
+      EncodeActivations(form, layout, random.Floats(shape.bucket * cols, -0.02f, 0.02f));
+  const std::vector<double> y =
+      Multiply(planes, form, shape, DecodeActivations(form, layout, input));
+  std::vector<float> expected(static_cast<std::size_t>(shape.bucket) * ffn, 0);
+  for (std::size_t t = 0; t < static_cast<std::size_t>(shape.tokens); ++t) {
+    for (std::size_t c = 0; c < ffn; ++c) {
+      const double gate = y[t * 2 * ffn + c];
+      const double u = 0.79788456080286536 * (gate + 0.044715 * gate * gate * gate);
+      expected[t * ffn + c] = static_cast<float>(
+          gate / 2 * (1 + std::tanh(u)) * y[t * 2 * ffn + ffn + c] * static_cast<double>(scale));
+    }
+  }
+  const ActivationShape output{shape.bucket, ffn, shape.pad + 8};
+  std::vector<Bytes> bindings = {StepOf(shape.tokens).Pack(), planes.memory, input,
+                                 Bytes(output.pad * ffn * sizeof(float)), planes.memory};
+  const absl::Status run =
+      runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)), groups, &bindings);
+  ASSERT_TRUE(run.ok()) << run;
+  ExpectActivations(form, output, static_cast<std::size_t>(shape.tokens), bindings[3], expected,
+                    1e-4, kernel);
+}
+
+void CheckDotGeglu(KernelRunner& runner, const std::string& kernel) {
+  const auto run = [&](std::uint32_t lanes, std::uint32_t loads, std::uint32_t tokens,
+                       const ProductCase& shape) {
+    const std::uint32_t subgroup = runner.device().physical().subgroup_size;
+    lanes = std::min(lanes, subgroup);
+    CheckGeglu(runner, kernel, {32 * lanes, lanes, loads, tokens, kernels::kRowsAreTokens},
+               {static_cast<std::uint32_t>(shape.rows[0]) / 32 + 1, 1, shape.bucket / tokens},
+               shape);
+  };
+  run(4, 2, 1, {{64, 64}, 352, 1, 1, 1});
+  run(8, 1, 8, {{96, 96}, 160, 13, 16, 16});
+}
+
+void CheckMatrixGeglu(KernelRunner& runner, const std::string& kernel) {
+  unsigned tokens = 0;
+  ASSERT_EQ(std::sscanf(kernel.c_str(), "matrix_int%*u_geglu_%u", &tokens), 1);
+  const std::uint32_t subgroups = tokens == 128 ? 8 : 4;
+  const auto run = [&](std::int64_t ffn, std::int64_t cols, std::int32_t count,
+                       std::uint32_t bucket) {
+    const auto pad = static_cast<std::uint32_t>(RoundUp(bucket, tokens));
+    CheckGeglu(runner, kernel, {kernels::kRowsAreTokens},
+               {pad / tokens, static_cast<std::uint32_t>(CeilDiv(ffn, 16 * subgroups)), 1},
+               {{ffn, ffn}, cols, count, bucket, pad});
+  };
+  const auto count = static_cast<std::int32_t>(tokens);
+  run(128, 256, count, tokens);
+  run(384, 384, count + 1, 2 * tokens);
+}
+
+// Of one token: the branch, then what post_norm.comp does with it.
+void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
+  for (const bool next : {false, true}) {
+    TestRandom random(9);
+    const ProductCase shape{{256}, 352, 1, 1, 1};
+    Planes planes = MakePlanes(kernel, shape, &random);
+    kernels::ProductParams& params = planes.params;
+    const std::size_t hidden = params.rows;
+    params.output_stride = params.rows;
+    params.output_offset = 0;
+    constexpr float kEpsilon = 1e-3f;
+    params.part_stride = std::bit_cast<std::uint32_t>(kEpsilon);
+    const ActivationShape layout{1, static_cast<std::size_t>(shape.cols), 1};
+    const Bytes input = EncodeActivations(ActivationForm::kQ8, layout,
+                                          random.Floats(static_cast<std::size_t>(shape.cols)));
+    const std::vector<double> y = Multiply(planes, ActivationForm::kQ8, shape,
+                                           DecodeActivations(ActivationForm::kQ8, layout, input));
+    const std::vector<float> weight = random.Floats(hidden, 0.5f, 2);
+    const std::vector<float> next_weight = random.Floats(hidden, 0.5f, 2);
+    const std::vector<float> x = random.Floats(3 * hidden, -5, 5);
+    const auto inverse = [&](std::span<const double> values) {
+      double squares = 0;
+      for (const double value : values) squares += value * value;
+      return 1 / std::sqrt(squares / static_cast<double>(hidden) + static_cast<double>(kEpsilon));
+    };
+    std::vector<double> out;
+    std::vector<float> residual;
+    for (std::size_t i = 0; i < hidden; ++i) {
+      out.push_back(static_cast<double>(x[hidden + i]) +
+                    y[i] * inverse(y) * static_cast<double>(weight[i]));
+      residual.push_back(static_cast<float>(out.back()));
+    }
+    std::vector<float> normed;
+    for (std::size_t i = 0; i < hidden; ++i)
+      normed.push_back(
+          static_cast<float>(out[i] * inverse(out) * static_cast<double>(next_weight[i])));
+    TestStep step = StepOf(1);
+    step.input_base = static_cast<std::uint32_t>(hidden);
+    const Bytes counters(4 * sizeof(std::uint32_t));
+    std::vector<Bytes> bindings = {step.Pack(),
+                                   planes.memory,
+                                   input,
+                                   Bytes(hidden * sizeof(float)),
+                                   planes.memory,
+                                   ToBytes(weight),
+                                   ToBytes(x),
+                                   Bytes(hidden * sizeof(float)),
+                                   ToBytes(next_weight),
+                                   Bytes(hidden * sizeof(float)),
+                                   counters};
+    const absl::Status run =
+        runner.Run(kernel,
+                   {64, 8, 2, 1, kernels::kRowsAreTokens, kernels::kBaseInput, kernels::kBaseOutput,
+                    next ? 1u : 0u, 1},
+                   std::as_bytes(std::span(&params, 1)), {256 / 8, 1, 1}, &bindings);
+    ASSERT_TRUE(run.ok()) << run;
+    ExpectNear(FromBytes<float>(bindings[7]), residual, 1e-5, kernel);
+    EXPECT_EQ(bindings[10], counters) << kernel;
+    const ActivationShape after{1, hidden, 1};
+    if (next) ExpectActivations(ActivationForm::kQ8, after, 1, bindings[9], normed, 1e-5, kernel);
+    if (!next) {
+      EXPECT_EQ(bindings[9], Bytes(hidden * sizeof(float))) << kernel;
+    }
+  }
+}
+
 void CheckDot(KernelRunner& runner, const std::string& kernel) {
   const std::uint32_t subgroup = runner.device().physical().subgroup_size;
   for (const std::uint32_t tokens : {1u, 2u, 4u, 8u}) {
@@ -204,9 +358,12 @@ std::map<std::string, KernelTwin> ProductTwins() {
                                              {"matrix_map_16", CheckMatrixMap}};
   for (const char* format : {"int8", "int4"}) {
     twins[std::string("dot_") + format] = CheckDot;
+    twins[std::string("dot_") + format + "_geglu"] = CheckDotGeglu;
+    twins[std::string("dot_") + format + "_post_norm"] = CheckDotPostNorm;
     for (const vulkan::ShaderCode& code : kernels::All()) {
       const std::string name(code.name);
-      if (name.starts_with(std::string("matrix_") + format)) twins[name] = CheckMatrix;
+      if (!name.starts_with(std::string("matrix_") + format)) continue;
+      twins[name] = name.find("_geglu_") == name.npos ? CheckMatrix : CheckMatrixGeglu;
     }
   }
   return twins;

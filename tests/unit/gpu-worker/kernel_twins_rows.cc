@@ -1,7 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
+#include "gpu-worker/kernels/candidates/candidates_params.h"
 #include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/kernels/geglu/geglu_params.h"
 #include "gpu-worker/kernels/post_norm/post_norm_params.h"
@@ -199,10 +204,108 @@ void CheckGegluF16(KernelRunner& runner, const std::string& kernel) {
   CheckGegluSaturates(runner, kernel);
 }
 
+// Rows of logits: random ones with ties, one with a NaN, one that is all alike, one far down.
+std::vector<float> TestLogits(std::uint32_t vocab) {
+  TestRandom random(6);
+  std::vector<float> logits = random.Floats(std::size_t{4} * vocab, -30, 30);
+  for (float& logit : logits) logit = std::round(logit * 64) / 64;
+  logits[7] = -std::numeric_limits<float>::infinity();
+  logits[vocab + 11] = std::numeric_limits<float>::quiet_NaN();
+  std::fill_n(logits.begin() + 2 * vocab, vocab, 3.0f);
+  for (std::size_t i = 3 * vocab; i < logits.size(); ++i) logits[i] -= 5000;
+  return logits;
+}
+
+constexpr kernels::CandidatesParams kBlocksOfRows = {1999, 16, 125};
+
+TestStep FourRows() {
+  TestStep step;
+  step.logit_rows = {0, 0, 0, 0};
+  step.inverse_temperatures = {2, 1, 1, 0.5f};
+  return step;
+}
+
+std::vector<float> BlocksTwin(const std::vector<float>& logits) {
+  std::vector<float> blocks;
+  const kernels::CandidatesParams& params = kBlocksOfRows;
+  for (std::size_t row = 0; row < 4; ++row) {
+    for (std::size_t b = 0; b < params.blocks; ++b) {
+      const std::size_t begin = row * params.vocab + b * params.block;
+      const auto block = std::span(logits).subspan(
+          begin, std::min<std::size_t>(params.block, params.vocab - b * params.block));
+      float largest = -3.4e38f;
+      bool broken = false;
+      for (const float logit : block) {
+        broken = broken || std::isnan(logit);
+        if (!std::isnan(logit)) largest = std::max(largest, logit);
+      }
+      double sum = 0;
+      double scaled = 0;
+      for (const float logit : block) {
+        if (std::isnan(logit)) continue;
+        const auto below = static_cast<double>(logit - largest);
+        sum += std::exp(below);
+        scaled += std::exp(below * static_cast<double>(FourRows().inverse_temperatures[row]));
+      }
+      for (const double value : {static_cast<double>(largest), broken ? -1.0 : sum, scaled, 0.0})
+        blocks.push_back(static_cast<float>(value));
+    }
+  }
+  return blocks;
+}
+
+void CheckLogitBlocks(KernelRunner& runner, const std::string& kernel) {
+  const kernels::CandidatesParams& params = kBlocksOfRows;
+  const std::vector<float> logits = TestLogits(params.vocab);
+  const std::vector<float> expected = BlocksTwin(logits);
+  std::vector<Bytes> bindings = {FourRows().Pack(), ToBytes(logits),
+                                 Bytes(expected.size() * sizeof(float))};
+  ASSERT_TRUE(runner.Run(kernel, {16}, PushOf(params), {params.blocks, 5, 1}, &bindings).ok());
+  ExpectNear(FromBytes<float>(bindings[2]), expected, 1e-6, kernel);
+}
+
+void CheckCandidates(KernelRunner& runner, const std::string& kernel) {
+  const kernels::CandidatesParams& params = kBlocksOfRows;
+  const std::vector<float> logits = TestLogits(params.vocab);
+  constexpr std::size_t kWords = 4 + 2 * kernels::kMaxCandidates;
+  std::vector<Bytes> bindings = {FourRows().Pack(), ToBytes(logits), ToBytes(BlocksTwin(logits)),
+                                 Bytes(5 * kWords * sizeof(float))};
+  ASSERT_TRUE(runner.Run(kernel, {32}, PushOf(params), {5, 1, 1}, &bindings).ok());
+  const auto found = FromBytes<std::uint32_t>(bindings[3]);
+  // The NaN, and more equals than there is room for.
+  EXPECT_EQ(found[kWords + 2], 0);
+  EXPECT_EQ(found[2 * kWords + 2], 0);
+  for (const std::size_t row : {0, 3}) {
+    const auto of_row = std::span(logits).subspan(row * params.vocab, params.vocab);
+    std::vector<std::uint32_t> order(params.vocab);
+    std::iota(order.begin(), order.end(), 0u);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return of_row[a] > of_row[b]; });
+    double sum = 0;
+    double scaled = 0;
+    for (const float logit : of_row) {
+      const auto below = static_cast<double>(logit - of_row[order[0]]);
+      sum += std::exp(below);
+      scaled += std::exp(below * static_cast<double>(FourRows().inverse_temperatures[row]));
+    }
+    const auto words = std::span(found).subspan(row * kWords, kWords);
+    EXPECT_NEAR(std::bit_cast<float>(words[0]), sum, 1e-4 * sum);
+    EXPECT_NEAR(std::bit_cast<float>(words[1]), scaled, 1e-4 * scaled);
+    ASSERT_EQ(words[2], kernels::kMaxCandidates);
+    for (std::size_t i = 0; i < kernels::kMaxCandidates; ++i) {
+      EXPECT_EQ(std::bit_cast<float>(words[4 + 2 * i]), of_row[order[i]]) << "row " << row;
+      EXPECT_EQ(words[5 + 2 * i], order[i]) << "row " << row << ", place " << i;
+    }
+  }
+}
+
 }  // namespace
 
 std::map<std::string, KernelTwin> RowTwins() {
-  std::map<std::string, KernelTwin> twins = {{"probe", CheckProbe}, {"copy", CheckCopy}};
+  std::map<std::string, KernelTwin> twins = {{"probe", CheckProbe},
+                                             {"copy", CheckCopy},
+                                             {"logit_blocks", CheckLogitBlocks},
+                                             {"candidates", CheckCandidates}};
   for (const char* form : {"", "_q8", "_f16"}) {
     twins[std::string("rms_norm") + form] = CheckRmsNorm;
     twins[std::string("post_norm") + form] = CheckPostNorm;
