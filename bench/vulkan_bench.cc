@@ -296,7 +296,7 @@ absl::Status Run(const Options& options) {
   if (!options.layers) TANDEM_RETURN_IF_ERROR(BenchProducts(options));
   if (!options.only.empty() && !options.layers) return absl::OkStatus();
   for (const WeightFormat format :
-       {WeightFormat::kBf16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+       {WeightFormat::kInt4, WeightFormat::kInt8, WeightFormat::kBf16}) {
     if (std::string(WeightFormatName(format)).find(options.only) == std::string::npos) continue;
     TANDEM_RETURN_IF_ERROR(BenchLayers(options.device, format, options.small));
   }

@@ -19,6 +19,7 @@ namespace tandem {
 namespace {
 
 constexpr std::int32_t kContext = 512;
+constexpr std::int32_t kLongContext = 8192;  // of one sequence
 constexpr std::int32_t kSequences = 32;
 constexpr std::int32_t kBlocks = kContext / kKvBlockTokens + 1;  // of a sequence
 
@@ -117,6 +118,7 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
       rig->output, rig->device->CreateResidual(MakeResidualLayout(1, 512, config.hidden_size)));
   program.kv_cache = rig->cache.get();
   program.activations = ActivationType::kAuto;
+  program.limits.max_blocks_per_sequence = kLongContext / kKvBlockTokens + 1;
   program.stages = {
       {{.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
        nullptr,
@@ -135,15 +137,17 @@ absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, R
 
 // Median seconds of a step of `sequences` sequences with `tokens` tokens each, ending at the
 // context's end.
-absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t tokens) {
+absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t tokens,
+                                std::int32_t context) {
   std::vector<std::int32_t> ids;
+  const std::int32_t of_sequence = context / kKvBlockTokens + 1;
   std::vector<std::int32_t> blocks(static_cast<std::size_t>(kSequences * kBlocks));
   for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::int32_t>(i);
   std::vector<StepSequence> list;
   for (std::int32_t s = 0; s < sequences; ++s) {
     const auto table = std::span<const std::int32_t>(blocks).subspan(
-        static_cast<std::size_t>(s * kBlocks), static_cast<std::size_t>(kBlocks));
-    list.push_back({s, s * tokens, tokens, kContext - tokens, table, table});
+        static_cast<std::size_t>(s * of_sequence), static_cast<std::size_t>(of_sequence));
+    list.push_back({s, s * tokens, tokens, context - tokens, table, table});
     for (std::int32_t t = 0; t < tokens; ++t) ids.push_back((s * 131 + t * 17) % 1024);
   }
   Step step;
@@ -172,16 +176,22 @@ absl::Status BenchLayers(const std::string& device_name, WeightFormat format, bo
   std::printf("layers: %s, hidden %d, ffn %d, %.1f MB of weights a layer, %d layers a step\n",
               std::string(WeightFormatName(format)).c_str(), rig.config.hidden_size,
               rig.config.ffn_size, bytes / 1e6, rig.config.num_layers);
-  const std::pair<std::int32_t, std::int32_t> decode_and_prefill[] = {
-      {1, 1}, {2, 1}, {4, 1}, {8, 1}, {16, 1}, {32, 1}, {1, 128}, {1, 512}};
-  for (const auto& [sequences, tokens] : decode_and_prefill) {
-    if (small && sequences * tokens > 32) continue;
-    TANDEM_ASSIGN_OR_RETURN(double seconds, TimeStep(rig, sequences, tokens));
+  const struct {
+    std::int32_t sequences;
+    std::int32_t tokens;
+    std::int32_t context;
+  } rows[] = {{1, 1, kContext},   {2, 1, kContext},   {4, 1, kContext},       {8, 1, kContext},
+              {16, 1, kContext},  {32, 1, kContext},  {1, 64, kContext},      {1, 128, kContext},
+              {1, 256, kContext}, {1, 512, kContext}, {1, 512, kLongContext}, {1, 1, kLongContext}};
+  for (const auto& [sequences, tokens, context] : rows) {
+    if (small && (sequences * tokens > 32 || context > kContext)) continue;
+    TANDEM_ASSIGN_OR_RETURN(double seconds, TimeStep(rig, sequences, tokens, context));
     seconds /= rig.config.num_layers;
     std::printf(
-        "  %2d sequences x %3d tokens: %9.1f us a layer, %7.1f GB/s of weights, %6.2f ms for 62 "
+        "  %2d sequences x %3d tokens to %4d: %9.1f us a layer, %7.1f GB/s of weights, %6.2f ms "
+        "for 62 "
         "layers, %8.0f tokens/s\n",
-        sequences, tokens, seconds * 1e6, bytes / seconds / 1e9, seconds * 62e3,
+        sequences, tokens, context, seconds * 1e6, bytes / seconds / 1e9, seconds * 62e3,
         sequences * tokens / (seconds * 62));
     std::fflush(stdout);
   }

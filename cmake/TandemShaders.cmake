@@ -3,7 +3,7 @@
 # Compiles GLSL to SPIR-V at build time (with dependency files) and embeds it. Each row is one kernel:
 #   "name | source | storage buffers | parameter struct | define,define | needs"
 # The struct S of <folder>/<header>.h is the kernel's push constants; rows name it as folder/header.h:S, or have none. Needs are one of
-# vulkan::KernelNeeds without its k, or nothing. Kernels that need Matrix are written in the NV dialect of cooperative matrices, which Debian 12's
+# vulkan::KernelNeeds without its k, or nothing. Kernels that need Matrix or Fragments are written in the NV dialect of cooperative matrices, which Debian 12's
 # glslc knows; gpu-worker/kernels/rewrite makes the KHR dialect of it. Makes the module and the table that kernel_table.h declares, in the order of
 # the rows.
 include_guard(GLOBAL)
@@ -35,7 +35,7 @@ function(tandem_kernels)
     list(TRANSFORM defines PREPEND "-D")
     set(array "${out}/${KERNEL_NAME}.inc")
     set(compile ${TANDEM_GLSLC} --target-env=vulkan1.2 -O -Werror ${defines} -I "${PROJECT_SOURCE_DIR}" -MD -MF "${array}.d" -MT "${array}")
-    if(KERNEL_NEEDS STREQUAL "Matrix")
+    if(KERNEL_NEEDS MATCHES "^(Matrix|Fragments)$")
       set(commands COMMAND ${compile} -o "${array}.nv" "${CMAKE_CURRENT_SOURCE_DIR}/${KERNEL_SOURCE}"
                    COMMAND tandem_matrix_dialect "${array}.nv" "${array}")
       set(tools tandem_matrix_dialect)

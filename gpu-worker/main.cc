@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gpu-worker/stage/vulkan_device.h"
+#include "gpu-worker/vulkan/pipeline_cache.h"
 #include "lib/service/process.h"
 #include "lib/worker/worker_main.h"
 
@@ -47,6 +48,7 @@ int Main(int argc, char** argv) {
     VulkanDeviceOptions options;
     options.device = name;
     options.weight_import = settings.weights;
+    options.cache_folder = vulkan::UserCacheFolder();
     return CreateVulkanDevice(options);
   };
   return WorkerMain(program, argc, argv);

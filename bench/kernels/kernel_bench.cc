@@ -2,12 +2,14 @@
 // time of a dispatch with a barrier behind it, GB/s of weights beside the copy bandwidth of the
 // same run, TFLOP/s. Needs nothing but a Vulkan driver.
 //
-//   kernel_bench [--device NAME] [--model 1b|4b|12b|27b|small] [--only PART] [--all]
+//   kernel_bench [--device NAME] [--model 1b|4b|12b|27b|small] [--only PART]
+//       [--tokens N] [--all]
 //
-// --only: rows whose "FORMAT/PRODUCT" contains PART. --all: every variant, not only the best.
+// --only: rows whose "FORMAT/PRODUCT" contains PART. --tokens: rows of so many tokens. --all: every variant, not only the best.
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -20,6 +22,7 @@
 #include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
+#include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 
@@ -32,6 +35,7 @@ struct Options {
   std::string device = "auto";
   std::string model = "27b";
   std::string only;
+  std::uint32_t tokens = 0;
   bool all = false;
 };
 
@@ -137,7 +141,7 @@ std::vector<Variant> MatrixVariants(const Rig& rig, std::uint32_t tokens) {
     unsigned subgroups = 0;
     const std::string pattern = "matrix_" + rig.format + "_%u_%ux%u";
     if (std::sscanf(name.c_str(), pattern.c_str(), &of_kernel, &tiles, &subgroups) != 3) continue;
-    if (of_kernel > std::max(8u, tokens) || 4 * of_kernel < tokens) continue;
+    if (of_kernel > std::max(8u, tokens) || 8 * of_kernel < tokens) continue;
     const std::uint32_t chunks = rig.product.cols / 128;
     const auto high = static_cast<std::uint32_t>(CeilDiv(rig.product.rows, tiles * subgroups * 16));
     for (const std::uint32_t parts : {1u, 2u, 3u, 4u, 6u, 8u, 12u}) {
@@ -145,6 +149,25 @@ std::vector<Variant> MatrixVariants(const Rig& rig, std::uint32_t tokens) {
       const auto pad = static_cast<std::uint32_t>(RoundUp(tokens, of_kernel));
       variants.push_back(
           {name, {kernels::kRowsAreTokens}, {pad / of_kernel, high, parts}, pad, parts});
+    }
+  }
+  return variants;
+}
+
+// Every shape of the tuning table.
+std::vector<Variant> TilesVariants(const Rig& rig, std::uint32_t tokens) {
+  std::vector<Variant> variants;
+  for (const TilesTuning& tuning : kTilesKernels) {
+    if (tuning.tokens() > tokens) continue;
+    const auto high = static_cast<std::uint32_t>(CeilDiv(rig.product.rows, tuning.rows()));
+    for (const std::uint32_t parts : {1u, 2u, 3u, 4u}) {
+      if (parts > 1 && (rig.product.rows > 9000 || rig.product.cols / 128 < 4 * parts)) continue;
+      const auto pad = static_cast<std::uint32_t>(RoundUp(tokens, tuning.tokens()));
+      variants.push_back({tuning.Name(rig.format),
+                          {kernels::kRowsAreTokens},
+                          {pad / tuning.tokens(), high, parts},
+                          pad,
+                          parts});
     }
   }
   return variants;
@@ -194,8 +217,8 @@ absl::StatusOr<Rig> MakeRig(BenchDevice& bench, const Product& product, const st
   rig.product = product;
   rig.format = format;
   const std::uint64_t weights = std::uint64_t{product.rows} * product.cols;
-  rig.value_bytes = format == "int4" ? weights / 2 : weights;
-  rig.scale_bytes = weights / 16;
+  rig.value_bytes = format == "int4" ? weights / 2 : (format == "int8" ? weights : 2 * weights);
+  rig.scale_bytes = format == "bf16" ? 0 : weights / 16;
   const std::uint64_t wanted = std::uint64_t{1} << (weights > (1 << 21) ? 30 : 24);
   rig.copies = static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(wanted / (rig.value_bytes + rig.scale_bytes), 1, 64));
@@ -237,10 +260,16 @@ absl::Status BenchProduct(BenchDevice& bench, const Product& product, const std:
       physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
   for (const std::uint32_t tokens : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 512u}) {
     if (tokens > 64 && product.rows > 100000) continue;
+    if (options.tokens != 0 && tokens != options.tokens) continue;
     std::vector<Variant> variants;
-    if (tokens <= 8 && physical.packed_dot) variants = DotVariants(rig, tokens, subgroup);
-    if (tokens >= 2 && physical.matrix) {
+    const bool packed = format != "bf16";
+    if (tokens <= 8 && packed && physical.packed_dot) variants = DotVariants(rig, tokens, subgroup);
+    if (tokens >= 2 && packed && physical.fragments) {
       const std::vector<Variant> more = MatrixVariants(rig, tokens);
+      variants.insert(variants.end(), more.begin(), more.end());
+    }
+    if (tokens >= kMinTilesTokens && physical.matrix) {
+      const std::vector<Variant> more = TilesVariants(rig, tokens);
       variants.insert(variants.end(), more.begin(), more.end());
     }
     double least = 0;
@@ -301,11 +330,11 @@ absl::Status Run(const Options& options) {
   const vulkan::PhysicalDevice& physical = bench->device().physical();
   std::printf("device %s, %s, packed dot products %s, matrices %s\n", physical.name.c_str(),
               physical.driver.c_str(), physical.packed_dot ? "yes" : "no",
-              physical.matrix ? "yes" : "no");
+              physical.fragments ? "yes" : "no");
   TANDEM_ASSIGN_OR_RETURN(const double copy, CopyBandwidth(*bench, options.model == "small"));
   std::printf("copy bandwidth (read + written): %.1f GB/s\n", copy / 1e9);
   TANDEM_RETURN_IF_ERROR(BenchDispatches(*bench));
-  for (const std::string format : {"int4", "int8"}) {
+  for (const std::string format : {"int4", "int8", "bf16"}) {
     for (const Product& product : model->products) {
       const std::string name = format + "/" + product.name;
       if (name.find(options.only) == std::string::npos) continue;
@@ -321,6 +350,10 @@ bool ParseArguments(int argc, char** argv, Options* options) {
     const std::string arg = argv[i];
     if (arg == "--all") {
       options->all = true;
+      continue;
+    }
+    if (arg == "--tokens" && i + 1 < argc) {
+      options->tokens = static_cast<std::uint32_t>(std::strtoul(argv[++i], nullptr, 10));
       continue;
     }
     std::string* const value = arg == "--device"  ? &options->device
@@ -341,7 +374,7 @@ int main(int argc, char** argv) {
   if (!tandem::ParseArguments(argc, argv, &options)) {
     std::fprintf(stderr,
                  "usage: kernel_bench [--device NAME] [--model 1b|4b|12b|27b|small] [--only PART] "
-                 "[--all]\n");
+                 "[--tokens N] [--all]\n");
     return 2;
   }
   const absl::Status status = tandem::Run(options);

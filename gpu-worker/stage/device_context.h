@@ -37,9 +37,12 @@ struct DeviceContext {
   vulkan::LogicalDevice& device;
   PipelineLibrary& pipelines;
   const Tuning& tuning;
-  // Matrix kernels can be used: the device has what they need, and its map of matrix elements is
-  // the one they are written for.
-  bool matrix = false;
+  // Kernels with KernelNeeds::kFragments can be used: the device's map of matrix elements is the
+  // one they are written for.
+  bool fragments = false;
+
+  // Kernels with KernelNeeds::kMatrix are to be used.
+  bool matrices() const { return device.physical().matrix && tuning.matrices; }
 
   // Invocations of a subgroup of kernels that need anything.
   std::uint32_t subgroup() const {

@@ -64,8 +64,8 @@ absl::StatusOr<bool> MapIsExpected(const DeviceContext& context, const char* ker
 
 }  // namespace
 
-absl::StatusOr<bool> MatrixKernelsWork(const DeviceContext& context) {
-  if (!context.device.physical().matrix) return false;
+absl::StatusOr<bool> FragmentsWork(const DeviceContext& context) {
+  if (!context.device.physical().fragments) return false;
   TANDEM_ASSIGN_OR_RETURN(const bool narrow, MapIsExpected(context, "matrix_map_8", 8));
   TANDEM_ASSIGN_OR_RETURN(const bool wide, MapIsExpected(context, "matrix_map_16", 16));
   return narrow && wide;

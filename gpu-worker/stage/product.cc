@@ -15,24 +15,27 @@ namespace {
 
 constexpr std::uint32_t kMaxDotTokens = 8;  // of a workgroup
 constexpr std::uint32_t kChunk = 128;       // columns that matrix kernels take at once
-constexpr std::uint32_t kMaxParts = 12;
 constexpr std::uint32_t kMaxGroupsX = 32768;
 constexpr std::size_t kMaxMatrices = 3;
 constexpr auto kGroup = static_cast<std::uint32_t>(kGroupSize);
 // Of dot.comp with POST_NORM.
 constexpr std::uint32_t kPostNormBuffers = 11;
 
-// The matrix kernel for a bucket: the last whose tokens are not more, or the first.
-const MatrixTuning& MatrixKernelOf(std::uint32_t bucket) {
+// The kernel for a bucket: the last that it reaches, or the first.
+const MatrixTuning& FragmentsFor(std::uint32_t bucket) {
   const MatrixTuning* best = &kMatrixKernels[0];
   for (const MatrixTuning& kernel : kMatrixKernels) {
-    if (kernel.tokens <= bucket) best = &kernel;
+    if (kernel.bucket <= bucket) best = &kernel;
   }
   return *best;
 }
 
-std::uint32_t RowsOfGroup(const MatrixTuning& kernel) {
-  return kernel.tiles * kernel.subgroups * 16;
+const TilesTuning& TilesFor(std::uint32_t bucket, std::uint32_t most) {
+  const TilesTuning* best = &kTilesKernels[0];
+  for (const TilesTuning& kernel : kTilesKernels) {
+    if (kernel.tokens() <= std::min(bucket, most)) best = &kernel;
+  }
+  return *best;
 }
 
 std::uint32_t Ceil(std::uint64_t a, std::uint64_t b) {
@@ -110,7 +113,7 @@ struct BatchPlan {
 
   absl::StatusOr<DispatchPlan> MatrixGeglu(std::uint32_t bucket, std::uint32_t pad,
                                            std::uint32_t output_pad, float output_scale) const {
-    const MatrixTuning& kernel = MatrixKernelOf(bucket);
+    const MatrixTuning& kernel = FragmentsFor(bucket);
     DispatchPlan plan;
     TANDEM_ASSIGN_OR_RETURN(
         plan.pipeline,
@@ -126,14 +129,11 @@ struct BatchPlan {
     return plan;
   }
 
-  absl::StatusOr<DispatchPlan> Matrix(std::uint32_t bucket, std::uint32_t pad, std::uint32_t parts,
+  absl::StatusOr<DispatchPlan> Matrix(const MatrixKernel& kernel, std::uint32_t bucket,
+                                      std::uint32_t pad, std::uint32_t parts,
                                       float output_scale) const {
-    const MatrixTuning& kernel = MatrixKernelOf(bucket);
     DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(plan.pipeline,
-                            context.pipelines.Get(Cat("matrix_", format, "_", kernel.tokens, "_",
-                                                      kernel.tiles, "x", kernel.subgroups),
-                                                  {count}));
+    TANDEM_ASSIGN_OR_RETURN(plan.pipeline, context.pipelines.Get(kernel.name, kernel.constants));
     kernels::ProductParams of_bucket = params;
     of_bucket.pad = pad;
     of_bucket.chunks_a_part =
@@ -141,7 +141,7 @@ struct BatchPlan {
     of_bucket.part_stride = bucket * total_rows;
     of_bucket.output_scale = output_scale;
     plan.SetPush(of_bucket);
-    plan.groups = {pad / kernel.tokens, Ceil(params.rows, RowsOfGroup(kernel)), parts};
+    plan.groups = {pad / kernel.tokens, Ceil(params.rows, kernel.rows), parts};
     return plan;
   }
 };
@@ -163,7 +163,8 @@ std::string_view FormSuffix(ActivationForm form) {
 std::uint64_t MaxPartRows(std::uint32_t max_bucket) {
   std::uint64_t rows = max_bucket;
   for (std::uint32_t bucket = 1; bucket <= max_bucket; bucket *= 2) {
-    const std::uint32_t parts = std::min(MatrixKernelOf(bucket).max_parts, kMaxParts);
+    std::uint32_t parts = FragmentsFor(bucket).max_parts;
+    for (const TilesTuning& kernel : kTilesKernels) parts = std::max(parts, kernel.max_parts);
     rows = std::max<std::uint64_t>(rows, std::uint64_t{bucket} * parts);
   }
   return rows;
@@ -184,15 +185,37 @@ absl::StatusOr<Product> Product::Create(const DeviceContext& context, std::strin
     same = same && matrix->format == first.format;
   }
   const bool packed = first.format == WeightFormat::kInt8 || first.format == WeightFormat::kInt4;
-  const bool free = options.activations == ActivationType::kAuto && packed && same;
-  product.q8_ = free && !options.no_q8 && context.device.physical().packed_dot;
-  product.f16_ = free && context.matrix && product.cols_ % kChunk == 0;
+  const bool free = options.activations == ActivationType::kAuto && same;
+  product.q8_ = free && packed && !options.no_q8 && context.device.physical().packed_dot;
+  if (!free || product.cols_ % kChunk != 0) return product;
+  if (packed && context.fragments) {
+    product.matrices_kind_ = MatrixKind::kFragments;
+  } else if (context.matrices()) {
+    product.matrices_kind_ = MatrixKind::kTiles;
+  }
   return product;
 }
 
 ActivationForm Product::form(std::uint32_t bucket) const {
-  if (f16_ && bucket > 1) return ActivationForm::kF16;
+  const std::uint32_t least = matrices_kind_ == MatrixKind::kTiles ? kMinTilesTokens : 2;
+  if (matrices_kind_ != MatrixKind::kNone && bucket >= least) return ActivationForm::kF16;
   return q8_ ? ActivationForm::kQ8 : ActivationForm::kFloat32;
+}
+
+MatrixKernel Product::MatrixKernelOf(std::uint32_t bucket, std::uint32_t count) const {
+  const std::string format(WeightFormatName(matrices_.front()->format));
+  if (matrices_kind_ == MatrixKind::kFragments) {
+    const MatrixTuning& kernel = FragmentsFor(bucket);
+    return {Cat("matrix_", format, "_", kernel.tokens, "_", kernel.tiles, "x", kernel.subgroups),
+            {count},
+            kernel.tiles * kernel.subgroups * 16,
+            kernel.tokens,
+            kernel.fill,
+            kernel.max_parts};
+  }
+  const TilesTuning& kernel = TilesFor(bucket, context_.tuning.tiles_tokens);
+  return {kernel.Name(format), {count},     kernel.rows(),
+          kernel.tokens(),     kernel.fill, kernel.max_parts};
 }
 
 std::uint32_t Product::pad(std::uint32_t bucket) const {
@@ -202,8 +225,8 @@ std::uint32_t Product::pad(std::uint32_t bucket) const {
 
 std::uint32_t Product::parts(std::uint32_t bucket) const {
   if (!options_.parts || form(bucket) != ActivationForm::kF16) return 1;
-  const MatrixTuning& kernel = MatrixKernelOf(bucket);
-  const std::uint32_t groups = Ceil(rows_, RowsOfGroup(kernel)) * (pad(bucket) / kernel.tokens);
+  const MatrixKernel kernel = MatrixKernelOf(bucket);
+  const std::uint32_t groups = Ceil(rows_, kernel.rows) * (pad(bucket) / kernel.tokens);
   const std::uint32_t chunks = cols_ / kChunk;
   const std::uint32_t wanted = std::clamp(kernel.fill / groups, 1u, kernel.max_parts);
   // Whole pairs of chunks, as many for each part.
@@ -222,7 +245,9 @@ std::vector<Product::Batch> Product::MakeBatches() const {
   std::uint32_t row = 0;
   for (const DeviceTensor* matrix : matrices_) {
     for (const WeightChunk& chunk : matrix->chunks) {
-      const std::uint64_t begin = std::min(chunk.values.offset, chunk.scales.offset);
+      const bool scales = chunk.scales.bytes != 0;
+      const std::uint64_t begin =
+          scales ? std::min(chunk.values.offset, chunk.scales.offset) : chunk.values.offset;
       const std::uint64_t end = std::max(chunk.values.offset + chunk.values.bytes,
                                          chunk.scales.offset + chunk.scales.bytes);
       Batch* last = batches.empty() ? nullptr : &batches.back();
@@ -262,7 +287,9 @@ kernels::ProductParams Product::ParamsOf(const Batch& batch) const {
     if (i < batch.chunks.size()) {
       const WeightChunk& chunk = *batch.chunks[i];
       *values[i] = static_cast<std::uint32_t>((chunk.values.offset - batch.memory.offset) / 16);
-      *scales[i] = static_cast<std::uint32_t>((chunk.scales.offset - batch.memory.offset) / 2);
+      if (chunk.scales.bytes != 0) {
+        *scales[i] = static_cast<std::uint32_t>((chunk.scales.offset - batch.memory.offset) / 2);
+      }
       params.rows += static_cast<std::uint32_t>(chunk.rows);
     }
     *ends[i] = params.rows;
@@ -284,8 +311,8 @@ Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::Buffer
     absl::StatusOr<DispatchPlan> made =
         form == ActivationForm::kQ8
             ? plan.Dot(bucket)
-            : plan.Matrix(bucket, product.pad(bucket), product.parts(bucket),
-                          1 / product.input_scale(bucket));
+            : plan.Matrix(product.MatrixKernelOf(bucket, plan.count), bucket, product.pad(bucket),
+                          product.parts(bucket), 1 / product.input_scale(bucket));
     if (!made.ok()) return made.status();
     made->work = plan.Work(bucket);
     return made;
@@ -295,13 +322,14 @@ Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::Buffer
 
 bool Product::OneBatch(std::size_t matrices) const {
   const std::vector<Batch> batches = MakeBatches();
-  return (q8_ || f16_) && batches.size() == 1 && batches.front().chunks.size() == matrices &&
-         matrices_.size() == matrices;
+  return (q8_ || matrices_kind_ != MatrixKind::kNone) && batches.size() == 1 &&
+         batches.front().chunks.size() == matrices && matrices_.size() == matrices;
 }
 
 bool Product::MakesGeglu(std::uint32_t bucket, const Product& reader) const {
   const ActivationForm form = this->form(bucket);
   // Groups of the result are whole in a workgroup.
+  if (form == ActivationForm::kF16 && matrices_kind_ != MatrixKind::kFragments) return false;
   return form != ActivationForm::kFloat32 && reader.form(bucket) == form && OneBatch(2) &&
          (rows_ / 2) % kGroup == 0;
 }
@@ -415,7 +443,7 @@ absl::Status Product::Append(vulkan::BufferSlice step, vulkan::BufferSlice input
                              vulkan::BufferSlice output, std::uint32_t count,
                              std::vector<Op>* ops) const {
   bool first = true;
-  if (q8_ || f16_) {
+  if (q8_ || matrices_kind_ != MatrixKind::kNone) {
     for (const Batch& batch : MakeBatches()) {
       ops->push_back(BatchOp(batch, step, input, output, count));
       ops->back().barrier = std::exchange(first, false);

@@ -35,6 +35,22 @@ struct ResidualRef {
   std::uint32_t base = 0;
 };
 
+// Which kernels multiply with cooperative matrices: none, matrix.comp (KernelNeeds::kFragments), or
+// tiles.comp (KernelNeeds::kMatrix).
+enum class MatrixKind : std::uint8_t { kNone, kFragments, kTiles };
+
+// One of them with its specialisation constants.
+struct MatrixKernel {
+  std::string name;
+  std::vector<std::uint32_t> constants;
+  // Of a workgroup.
+  std::uint32_t rows = 0;
+  std::uint32_t tokens = 0;
+  // Workgroups that fill the device, and in how many parts columns are shared out for that.
+  std::uint32_t fill = 0;
+  std::uint32_t max_parts = 0;
+};
+
 // What a product is asked for beyond its matrices.
 struct ProductOptions {
   ActivationType activations = ActivationType::kFloat32;
@@ -114,6 +130,7 @@ class Product {
         name_(std::move(name)),
         matrices_(std::move(matrices)),
         options_(options) {}
+  MatrixKernel MatrixKernelOf(std::uint32_t bucket, std::uint32_t count = 0) const;
   std::vector<Batch> MakeBatches() const;
   // The one dispatch that has all rows of so many matrices, where there is such a one.
   bool OneBatch(std::size_t matrices) const;
@@ -136,7 +153,7 @@ class Product {
   std::uint32_t rows_ = 0;
   std::uint32_t cols_ = 0;
   bool q8_ = false;
-  bool f16_ = false;
+  MatrixKind matrices_kind_ = MatrixKind::kNone;
 };
 
 }  // namespace tandem

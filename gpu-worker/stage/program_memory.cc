@@ -80,6 +80,8 @@ StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts)
   header.token_ids_at = take(tokens);
   header.positions_at = take(tokens);
   header.sequences_at = take(tokens);
+  header.tiles_at = take(2 * MostTiles(static_cast<std::uint32_t>(limits.max_tokens)));
+  header.tiled_at = take(tokens);
   header.logit_rows_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
   header.inverse_temperatures_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
   layout.global_tables = rules.global_blocks > 0;
@@ -117,7 +119,8 @@ vulkan::BufferSlice StepBuffer::header(std::size_t entry) const {
 
 void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
   counts_[static_cast<std::size_t>(context)] = {static_cast<std::uint32_t>(step.tokens.size()),
-                                                static_cast<std::uint32_t>(step.logit_rows.size())};
+                                                static_cast<std::uint32_t>(step.logit_rows.size()),
+                                                0};
   // Memory that may be write-combined: written in order, never read.
   const kernels::StepHeader& at = layout_.header;
   auto* const words = reinterpret_cast<std::int32_t*>(buffer_.data() + kHeaderBytes) +
@@ -132,11 +135,20 @@ void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
         step.inverse_temperatures.empty() ? 1.0f : step.inverse_temperatures[row]);
   }
   std::uint32_t index = 0;
+  std::uint32_t tiles = 0;
   for (const StepSequence& sequence : step.sequences) {
+    const bool tiled = sequence.num_tokens >= static_cast<std::int32_t>(kernels::kMinTiledTokens);
     for (std::int32_t i = 0; i < sequence.num_tokens; ++i) {
       const auto token = static_cast<std::uint32_t>(sequence.first_token + i);
       words[at.positions_at + token] = sequence.first_position + i;
       words[at.sequences_at + token] = static_cast<std::int32_t>(index);
+      words[at.tiled_at + token] = tiled ? 1 : 0;
+    }
+    constexpr auto kTile = static_cast<std::int32_t>(kernels::kTileTokens);
+    for (std::int32_t i = 0; tiled && i < sequence.num_tokens; i += kTile) {
+      const std::int32_t tile[] = {sequence.first_token + i,
+                                   std::min(kTile, sequence.num_tokens - i)};
+      put(at.tiles_at + 2 * tiles++, tile);
     }
     // What stands behind the last position is never read.
     const std::size_t used = BlocksUsed(sequence);
@@ -149,6 +161,7 @@ void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
     }
     ++index;
   }
+  counts_[static_cast<std::size_t>(context)].tiles = tiles;
 }
 
 void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint32_t input_base,
@@ -157,11 +170,13 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
   const std::uint32_t shift = layout_.context_words * static_cast<std::uint32_t>(context);
   for (std::uint32_t* at :
        {&header.token_ids_at, &header.positions_at, &header.sequences_at, &header.logit_rows_at,
-        &header.inverse_temperatures_at, &header.global_blocks_at, &header.window_blocks_at}) {
+        &header.tiles_at, &header.tiled_at, &header.inverse_temperatures_at,
+        &header.global_blocks_at, &header.window_blocks_at}) {
     *at += shift;
   }
   header.tokens = counts_[static_cast<std::size_t>(context)].tokens;
   header.logit_rows = counts_[static_cast<std::size_t>(context)].logit_rows;
+  header.tiles = counts_[static_cast<std::size_t>(context)].tiles;
   header.input_base = input_base;
   header.output_base = output_base;
   std::memcpy(buffer_.data() + layout_.ring_offset + kLine * entry, &header, kHeaderBytes);

@@ -33,6 +33,11 @@ struct StepBufferLayout {
   std::uint64_t ring_offset = 0;
   std::uint64_t bytes = 0;
 };
+// Of a step of so many tokens, at most: each holds kMinTiledTokens tokens, or follows one of its
+// sequence that is full.
+constexpr std::uint32_t MostTiles(std::uint32_t tokens) {
+  return tokens / kernels::kMinTiledTokens;
+}
 StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts);
 
 class StepBuffer {
@@ -55,6 +60,7 @@ class StepBuffer {
   struct Counts {
     std::uint32_t tokens = 0;
     std::uint32_t logit_rows = 0;
+    std::uint32_t tiles = 0;
   };
   StepBufferLayout layout_;
   std::vector<Counts> counts_;

@@ -11,6 +11,8 @@
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "gpu-worker/kernels/rms_norm/rms_norm_params.h"
 #include "gpu-worker/stage/matmul_op.h"
+#include "gpu-worker/stage/program_memory.h"
+#include "gpu-worker/stage/tile_attention.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -197,6 +199,40 @@ Op RowOps::Candidates(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,
   op.plan = [context = context_, params](std::uint32_t rows) {
     return MakePlan(context, "candidates", {context.tuning.norm_lanes}, params, {rows, 1, 1},
                     1.0 * params.vocab * rows);
+  };
+  return op;
+}
+
+Op RowOps::TileAttention(std::string name, const AttentionBuffers& buffers) const {
+  Op op;
+  op.name = std::move(name);
+  op.barrier = false;
+  op.bindings = {step_, buffers.qkv.slice, buffers.keys, buffers.values, buffers.attended.slice};
+  const TileHeads heads = {Unsigned(config_.num_heads), Unsigned(config_.num_kv_heads),
+                           Unsigned(config_.head_dim)};
+  const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
+  op.plan = [context = context_, reader = buffers.attended.product, heads, window = buffers.window,
+             flops = keys * 4 * heads.heads * heads.head_dim,
+             cache = std::string(buffers.type == KvType::kFloat16 ? "f16" : "f32")](
+                std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
+    if (rows < kernels::kMinTiledTokens) return DispatchPlan{};
+    const ActivationForm form = reader.form(rows);
+    const kernels::AttentionParams params{window, reader.pad(rows)};
+    const vulkan::PhysicalDevice& physical = context.device.physical();
+    const bool matrices = form == ActivationForm::kF16 && context.matrices() &&
+                          MatrixAttentionFits(physical, heads, context.tuning.lean_attention);
+    const char* const lean = context.tuning.lean_attention ? "_lean" : "";
+    const TileAttentionShape shape =
+        matrices ? MatrixAttentionShape(heads) : PlainAttentionShape(heads);
+    const std::uint32_t groups_a_tile = kernels::kTileTokens / shape.tokens;
+    absl::StatusOr<DispatchPlan> plan =
+        MakePlan(context,
+                 matrices ? Cat("attention_matrix_", cache, "_", heads.head_dim, lean)
+                          : Cat("attention_tile_", cache, FormSuffix(form)),
+                 shape.constants, params,
+                 {heads.heads / shape.shared_heads, MostTiles(rows) * groups_a_tile, 1}, 0);
+    if (plan.ok()) plan->work.flops = flops * rows / (matrices ? kPackedSpeed : 1);
+    return plan;
   };
   return op;
 }

@@ -58,7 +58,10 @@ class RowOps {
   // Norms and RoPE of queries and keys; keys and values to the cache.
   Op QkvRope(std::string name, const AttentionBuffers& buffers, const DeviceTensor& query_norm,
              const DeviceTensor& key_norm, vulkan::BufferSlice frequencies) const;
+  // Of the tokens that stand in no tile.
   Op Attention(std::string name, const AttentionBuffers& buffers) const;
+  // Of the tokens of tiles; does not wait for Attention, in front of it.
+  Op TileAttention(std::string name, const AttentionBuffers& buffers) const;
 
   // Of rows of logits: sums of blocks, and from these the best of each row.
   Op LogitBlocks(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,

@@ -264,6 +264,7 @@ class GraphBuilder {
     ops_->push_back(rows_.QkvRope(Cat("RoPE of layer ", layer), buffers, *query_norm, *key_norm,
                                   frequencies.slice()));
     ops_->push_back(rows_.Attention(Cat("attention of layer ", layer), buffers));
+    ops_->push_back(rows_.TileAttention(Cat("attention of tiles of layer ", layer), buffers));
     return absl::OkStatus();
   }
 

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -42,13 +43,16 @@ constexpr Tuning kRows[] = {
      .dot_post_norm = {.threads = 256, .lanes = 32, .loads = 4},
      .decode = {.threads = 256, .unroll = 2, .groups = 128},
      .matmat_fill = 264,
+     // Larger ones run at a third of its rate.
+     .tiles_tokens = 16,
      .flops_per_second = 5e12,
      .bytes_per_second = 5e11},
     {.name = "amd",
      .vendor_id = kAmd,
      .norm_lanes = 512,
      .matvec_bf16 = {.group = 64, .fill = 1u << 14, .shared = 0},
-     .matvec_packed = {.group = 128, .fill = 1u << 14}},
+     .matvec_packed = {.group = 128, .fill = 1u << 14},
+     .lean_attention = true},
     {.name = "generic"},
 };
 
@@ -69,6 +73,11 @@ const Tuning& RowFor(const vulkan::PhysicalDevice& device) {
 }
 
 }  // namespace
+
+std::string TilesTuning::Name(std::string_view format) const {
+  return Cat("tiles_", format, "_", row_tiles, "x", token_tiles, "_", row_subgroups, "x",
+             token_subgroups);
+}
 
 Tuning TuningFor(const vulkan::PhysicalDevice& device) {
   Tuning tuning = RowFor(device);

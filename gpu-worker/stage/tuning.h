@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "gpu-worker/vulkan/physical_device.h"
@@ -35,6 +36,7 @@ struct DecodeTuning {
 
 // One of the matrix kernels (kernels/CMakeLists.txt), and how it is spread over the device.
 struct MatrixTuning {
+  std::uint32_t bucket = 0;  // the least that takes it
   std::uint32_t tokens = 0;
   std::uint32_t tiles = 0;      // of 16 rows, a subgroup
   std::uint32_t subgroups = 0;  // a workgroup
@@ -42,12 +44,32 @@ struct MatrixTuning {
   std::uint32_t fill = 0;
   std::uint32_t max_parts = 0;
 };
-// Measured on an H200 (bench/kernels), ascending by tokens.
-inline constexpr MatrixTuning kMatrixKernels[] = {{8, 1, 4, 700, 12},
-                                                  {16, 2, 4, 500, 12},
-                                                  {32, 2, 4, 384, 8},
-                                                  {64, 2, 4, 256, 6},
-                                                  {128, 2, 8, 252, 3}};
+// Measured on an H200 (bench/kernels), ascending.
+inline constexpr MatrixTuning kMatrixKernels[] = {{2, 8, 1, 4, 700, 12},
+                                                  {16, 16, 2, 4, 500, 12},
+                                                  {32, 32, 2, 4, 384, 8},
+                                                  {64, 64, 2, 4, 256, 6},
+                                                  {128, 64, 2, 4, 1008, 3}};
+
+// One of the kernels of tiles.comp (kernels/CMakeLists.txt), and how it is spread over the device.
+struct TilesTuning {
+  // Matrices of 16 x 16 of a subgroup.
+  std::uint32_t row_tiles = 0;
+  std::uint32_t token_tiles = 0;
+  // Of a workgroup.
+  std::uint32_t row_subgroups = 0;
+  std::uint32_t token_subgroups = 0;
+  std::uint32_t fill = 0;  // as MatrixTuning
+  std::uint32_t max_parts = 0;
+  constexpr std::uint32_t rows() const { return 16 * row_tiles * row_subgroups; }
+  constexpr std::uint32_t tokens() const { return 16 * token_tiles * token_subgroups; }
+  std::string Name(std::string_view format) const;
+};
+// Ascending by tokens.
+inline constexpr TilesTuning kTilesKernels[] = {
+    {2, 1, 4, 1, 192, 3}, {2, 2, 4, 1, 128, 3}, {2, 4, 4, 1, 96, 3}, {2, 4, 2, 2, 96, 3}};
+// Steps of fewer tokens take other kernels.
+inline constexpr std::uint32_t kMinTilesTokens = 16;
 
 // By how much packed dot products and matrix kernels are faster than plain arithmetic, carefully.
 inline constexpr double kPackedSpeed = 8;
@@ -77,6 +99,12 @@ struct Tuning {
   DecodeTuning decode = {};
   // workgroups that fill the device: smaller tiles until there are so many
   std::uint32_t matmat_fill = 64;
+  // Matrix kernels are used where the device has matrices.
+  bool matrices = true;
+  // Attention with matrices takes kernels of few registers, which there are for heads of 128.
+  bool lean_attention = false;
+  // Of the largest kernel of tiles.comp that is used.
+  std::uint32_t tiles_tokens = 128;
   // careful guesses: they bound the length of one submission, nothing else
   double flops_per_second = 1e12;
   double bytes_per_second = 5e10;

@@ -2,7 +2,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/matrix_map.h"
@@ -14,6 +16,7 @@
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/logical_device.h"
 #include "gpu-worker/vulkan/physical_device.h"
+#include "gpu-worker/vulkan/pipeline_cache.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/memory/edge_rule.h"
@@ -29,9 +32,12 @@ std::string VersionName(std::uint32_t version) {
 class VulkanDevice final : public Device {
  public:
   VulkanDevice(std::unique_ptr<vulkan::Instance> instance,
-               std::unique_ptr<vulkan::LogicalDevice> device, WeightImport weight_import)
+               std::unique_ptr<vulkan::LogicalDevice> device, WeightImport weight_import,
+               const std::string& cache_folder, std::size_t kept_bytes)
       : instance_(std::move(instance)),
         device_(std::move(device)),
+        kept_(cache_folder, device_->physical()),
+        kept_bytes_(kept_bytes),
         pipelines_(*device_),
         tuning_(TuningFor(device_->physical())),
         context_{*device_, pipelines_, tuning_},
@@ -44,11 +50,13 @@ class VulkanDevice final : public Device {
     info_.unified_memory = !upload_;
   }
 
+  ~VulkanDevice() override { KeepPipelines(); }
+
   absl::Status Start() {
     memory_ = DeclareVulkanMemory(*device_);
     spdlog::info("device \"{}\": memory of other processes: {}", info_.name,
                  DeclarationText(memory_));
-    TANDEM_ASSIGN_OR_RETURN(context_.matrix, MatrixKernelsWork(context_));
+    TANDEM_ASSIGN_OR_RETURN(context_.fragments, FragmentsWork(context_));
     TANDEM_ASSIGN_OR_RETURN(probe_, Probe::Create(context_));
     return probe_->Run();
   }
@@ -99,14 +107,30 @@ class VulkanDevice final : public Device {
 
   absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
                                                    const ProgramSpec& spec) override {
-    return VulkanProgram::Create(context_, config, spec);
+    auto program = VulkanProgram::Create(context_, config, spec);
+    KeepPipelines();
+    return program;
   }
 
   absl::Status Probe() override { return probe_->Run(); }
 
  private:
+  // A start without them takes longer, nothing else.
+  void KeepPipelines() {
+    absl::StatusOr<std::vector<std::byte>> data = device_->PipelineData();
+    const std::lock_guard lock(kept_mutex_);
+    if (data.ok() && data->size() == kept_bytes_) return;
+    absl::Status status = data.status();
+    if (status.ok()) status = kept_.Store(*data);
+    if (!status.ok()) spdlog::warn("compiled kernels are not kept: {}", status.ToString());
+    if (data.ok()) kept_bytes_ = data->size();
+  }
+
   const std::unique_ptr<vulkan::Instance> instance_;
   const std::unique_ptr<vulkan::LogicalDevice> device_;
+  const vulkan::PipelineCacheFile kept_;
+  std::mutex kept_mutex_;
+  std::size_t kept_bytes_;  // guarded by kept_mutex_
   PipelineLibrary pipelines_;
   const Tuning tuning_;
   DeviceContext context_;
@@ -156,9 +180,16 @@ absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOpt
   TANDEM_RETURN_IF_ERROR(instance.status());
   TANDEM_ASSIGN_OR_RETURN(const auto devices, vulkan::ListPhysicalDevices((*instance)->handle()));
   TANDEM_ASSIGN_OR_RETURN(const std::size_t chosen, vulkan::ChooseDevice(devices, options.device));
-  TANDEM_ASSIGN_OR_RETURN(auto logical, vulkan::LogicalDevice::Create(devices[chosen]));
-  auto device = std::make_unique<VulkanDevice>(*std::move(instance), std::move(logical),
-                                               options.weight_import);
+  absl::StatusOr<std::vector<std::byte>> kept =
+      vulkan::PipelineCacheFile(options.cache_folder, devices[chosen]).Load();
+  if (!kept.ok()) {
+    spdlog::warn("kernels are compiled anew: {}", kept.status().ToString());
+    kept.emplace();
+  }
+  TANDEM_ASSIGN_OR_RETURN(auto logical, vulkan::LogicalDevice::Create(devices[chosen], *kept));
+  auto device =
+      std::make_unique<VulkanDevice>(*std::move(instance), std::move(logical),
+                                     options.weight_import, options.cache_folder, kept->size());
   TANDEM_RETURN_IF_ERROR(device->Start());
   return device;
 }

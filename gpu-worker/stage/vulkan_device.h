@@ -21,6 +21,9 @@ struct VulkanDeviceOptions {
   // an error. kUpload copies, for drivers that cannot import file-backed pages; it is never chosen
   // unasked. A device with memory of its own gets one staged upload either way.
   WeightImport weight_import = WeightImport::kZeroCopy;
+  // Where compiled pipelines are kept for the next start (vulkan/pipeline_cache.h); empty: nowhere.
+  // What cannot be read or written there is logged, and compiled anew.
+  std::string cache_folder;
   // Turns on VK_LAYER_KHRONOS_validation; FAILED_PRECONDITION when the layer is not installed.
   bool validation = false;
   // Called with each warning and error of the validation layer, from any thread. Null: they go to

@@ -82,7 +82,7 @@ std::uint32_t VulkanProgram::DecodeRows() const {
 }
 
 bool VulkanProgram::UsesParts() const {
-  return context_.matrix && spec_.activations == ActivationType::kAuto;
+  return (context_.fragments || context_.matrices()) && spec_.activations == ActivationType::kAuto;
 }
 
 absl::Status VulkanProgram::RecordHeaderCopies() {

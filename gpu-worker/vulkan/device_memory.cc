@@ -26,10 +26,10 @@ absl::StatusOr<DeviceMemory> DeviceMemory::Allocate(const LogicalDevice& device,
   DeviceMemory memory;
   memory.device_ = &device;
   device.counters().allocations.fetch_add(1, std::memory_order_relaxed);
-  TANDEM_RETURN_IF_ERROR(
-      ToStatus(vkAllocateMemory(device.handle(), &info, nullptr, &memory.memory_),
-               Cat(what, ": ", bytes, " bytes of device memory")));
-  return memory;
+  const VkResult result = vkAllocateMemory(device.handle(), &info, nullptr, &memory.memory_);
+  if (result == VK_SUCCESS) return memory;
+  return ToStatus(result, Cat(what, ": ", bytes, " bytes of device memory",
+                              device.physical().HeapText(memory_type, bytes)));
 }
 
 absl::StatusOr<std::byte*> DeviceMemory::Map() const {

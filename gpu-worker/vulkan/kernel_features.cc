@@ -124,7 +124,8 @@ void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
     return;
   }
   const std::vector<MatrixProperties> shapes = MatrixShapes(instance, device->handle);
-  device->matrix = Offers(shapes, 16) && Offers(shapes, 8);
+  device->matrix = Offers(shapes, 16);
+  device->fragments = device->matrix && Offers(shapes, 8);
 }
 
 std::vector<const char*> KernelFeatures::extensions() const {

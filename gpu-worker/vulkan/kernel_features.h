@@ -21,7 +21,7 @@ class KernelFeatures {
   KernelFeatures(const KernelFeatures&) = delete;
   KernelFeatures& operator=(const KernelFeatures&) = delete;
 
-  // Sets packed_dot, matrix and required_subgroup.
+  // Sets packed_dot, matrix, fragments and required_subgroup.
   void Judge(VkInstance instance, PhysicalDevice* device) const;
   // To be enabled along with the chain.
   std::vector<const char*> extensions() const;

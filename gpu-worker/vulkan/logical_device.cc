@@ -27,7 +27,7 @@ std::vector<const char*> WantedExtensions(const PhysicalDevice& physical) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LogicalDevice>> LogicalDevice::Create(
-    const PhysicalDevice& physical) {
+    const PhysicalDevice& physical, std::span<const std::byte> pipelines) {
   auto device = std::unique_ptr<LogicalDevice>(new LogicalDevice(physical));
   const float priority = 1.0f;
   auto queue = Structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);
@@ -47,6 +47,8 @@ absl::StatusOr<std::unique_ptr<LogicalDevice>> LogicalDevice::Create(
   TANDEM_RETURN_IF_ERROR(ToStatus(vkCreateDevice(physical.handle, &info, nullptr, &device->device_),
                                   Cat("opening Vulkan device \"", physical.name, "\"")));
   auto cache = Structure<VkPipelineCacheCreateInfo>(VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO);
+  cache.initialDataSize = pipelines.size();
+  cache.pInitialData = pipelines.data();
   TANDEM_RETURN_IF_ERROR(
       ToStatus(vkCreatePipelineCache(device->device_, &cache, nullptr, &device->pipeline_cache_),
                "creating a pipeline cache"));
@@ -69,6 +71,20 @@ LogicalDevice::~LogicalDevice() {
   vkDeviceWaitIdle(device_);
   vkDestroyPipelineCache(device_, pipeline_cache_, nullptr);
   vkDestroyDevice(device_, nullptr);
+}
+
+absl::StatusOr<std::vector<std::byte>> LogicalDevice::PipelineData() const {
+  std::size_t bytes = 0;
+  TANDEM_RETURN_IF_ERROR(ToStatus(vkGetPipelineCacheData(device_, pipeline_cache_, &bytes, nullptr),
+                                  "reading the pipeline cache"));
+  std::vector<std::byte> data(bytes);
+  // What another thread compiled meanwhile is left out.
+  const VkResult result = vkGetPipelineCacheData(device_, pipeline_cache_, &bytes, data.data());
+  if (result != VK_INCOMPLETE) {
+    TANDEM_RETURN_IF_ERROR(ToStatus(result, "reading the pipeline cache"));
+  }
+  data.resize(bytes);
+  return data;
 }
 
 absl::Status LogicalDevice::Submit(std::span<const VkCommandBuffer> commands, VkSemaphore timeline,

@@ -3,10 +3,12 @@
 #include <vulkan/vulkan.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,7 +29,9 @@ struct Counters {
 // Any thread. Must outlive all objects made from it.
 class LogicalDevice {
  public:
-  static absl::StatusOr<std::unique_ptr<LogicalDevice>> Create(const PhysicalDevice& physical);
+  // `pipelines`: what PipelineData gave before, on this device and driver; or nothing.
+  static absl::StatusOr<std::unique_ptr<LogicalDevice>> Create(
+      const PhysicalDevice& physical, std::span<const std::byte> pipelines = {});
   ~LogicalDevice();
   LogicalDevice(const LogicalDevice&) = delete;
   LogicalDevice& operator=(const LogicalDevice&) = delete;
@@ -35,6 +39,8 @@ class LogicalDevice {
   VkDevice handle() const { return device_; }
   const PhysicalDevice& physical() const { return physical_; }
   VkPipelineCache pipeline_cache() const { return pipeline_cache_; }
+  // Every pipeline that was compiled so far, for the next start.
+  absl::StatusOr<std::vector<std::byte>> PipelineData() const;
   Counters& counters() const { return counters_; }
 
   // Runs the command buffers in order as one job; `timeline` reaches `value` when all are done.

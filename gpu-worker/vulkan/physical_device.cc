@@ -125,6 +125,8 @@ absl::StatusOr<PhysicalDevice> ReadDevice(VkInstance instance, VkPhysicalDevice 
   device.type = basic.deviceType;
   device.api_version = basic.apiVersion;
   device.vendor_id = basic.vendorID;
+  device.device_id = basic.deviceID;
+  std::copy_n(basic.pipelineCacheUUID, VK_UUID_SIZE, device.cache_uuid.begin());
   device.limits = basic.limits;
   if (basic.apiVersion < VK_API_VERSION_1_2) {
     device.unusable =
@@ -198,6 +200,8 @@ bool PhysicalDevice::Has(KernelNeeds needs) const {
       return packed_dot;
     case KernelNeeds::kMatrix:
       return matrix;
+    case KernelNeeds::kFragments:
+      return fragments;
   }
   TANDEM_CHECK(false);
 }
@@ -221,6 +225,25 @@ std::uint64_t PhysicalDevice::budget_bytes() const {
   properties.pNext = &budget;
   vkGetPhysicalDeviceMemoryProperties2(handle, &properties);
   return std::min<std::uint64_t>(budget.heapBudget[*heap], memory_bytes());
+}
+
+std::string PhysicalDevice::HeapText(std::uint32_t memory_type, std::uint64_t bytes) const {
+  if (!reads_budget) return "";
+  auto budget = Structure<VkPhysicalDeviceMemoryBudgetPropertiesEXT>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT);
+  auto properties = Structure<VkPhysicalDeviceMemoryProperties2>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2);
+  properties.pNext = &budget;
+  vkGetPhysicalDeviceMemoryProperties2(handle, &properties);
+  const std::uint32_t heap = memory.memoryTypes[memory_type].heapIndex;
+  return MissingText(budget.heapBudget[heap], budget.heapUsage[heap], bytes);
+}
+
+std::string MissingText(std::uint64_t budget, std::uint64_t used, std::uint64_t bytes) {
+  const std::uint64_t left = budget - std::min(budget, used);
+  if (left >= bytes) return "";
+  return Cat(", ", bytes - left, " are missing: this process may have ", budget,
+             " of that memory and has taken ", used);
 }
 
 std::string_view DeviceTypeName(VkPhysicalDeviceType type) {

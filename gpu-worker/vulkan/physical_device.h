@@ -2,6 +2,7 @@
 
 #include <vulkan/vulkan.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -21,9 +22,11 @@ enum class KernelNeeds : std::uint8_t {
   kNothing,
   // Packed dot products of 8-bit integers, and shuffles among at least 8 invocations.
   kPackedDot,
-  // Cooperative matrices of float16 into float32 (16 x 16 x 16 and 16 x 8 x 16) for subgroups of
-  // 32.
+  // Cooperative matrices of float16 into float32, 16 x 16 x 16, for subgroups of 32.
   kMatrix,
+  // And of 16 x 8 x 16; whether their elements lie in the lanes where kernels with this need expect
+  // them is found by a kernel.
+  kFragments,
 };
 
 // What Tandem needs to know of one device, read once.
@@ -34,6 +37,9 @@ struct PhysicalDevice {
   VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
   std::uint32_t api_version = 0;
   std::uint32_t vendor_id = 0;
+  std::uint32_t device_id = 0;
+  // Of the device and the driver's version: what compiled pipelines belong to.
+  std::array<std::uint8_t, VK_UUID_SIZE> cache_uuid{};
   std::uint32_t compute_family = 0;
   std::uint32_t subgroup_size = 0;
   VkPhysicalDeviceLimits limits{};
@@ -48,6 +54,7 @@ struct PhysicalDevice {
   bool reads_budget = false;   // VK_EXT_memory_budget
   bool packed_dot = false;     // KernelNeeds::kPackedDot
   bool matrix = false;         // KernelNeeds::kMatrix
+  bool fragments = false;      // KernelNeeds::kFragments
   // The size that kernels with needs are compiled for; 0: the driver chooses.
   std::uint32_t required_subgroup = 0;
   std::string unusable;  // what is missing; empty when the device can be used
@@ -59,7 +66,13 @@ struct PhysicalDevice {
   // What this process may take of that heap now, what it has taken included; all of it where the
   // driver does not say.
   std::uint64_t budget_bytes() const;
+  // For an error, of `bytes` that the heap of a memory type did not give: ", N are missing: ...";
+  // empty where the driver does not say what is left, or says that there is enough.
+  std::string HeapText(std::uint32_t memory_type, std::uint64_t bytes) const;
 };
+
+// What HeapText says of a heap with that budget, of which `used` bytes are taken.
+std::string MissingText(std::uint64_t budget, std::uint64_t used, std::uint64_t bytes);
 
 std::string_view DeviceTypeName(VkPhysicalDeviceType type);  // "integrated", "discrete", ...
 

@@ -28,7 +28,7 @@ class Cluster:
     def __init__(self, model: pathlib.Path | str, **flags):
         # Socket paths are short: not below pytest's or CI's deep folders.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="tandem-", dir="/tmp"))
-        self.environment = dict(os.environ, XDG_RUNTIME_DIR=str(self.folder), XDG_STATE_HOME=str(self.folder))
+        self.environment = dict(os.environ, XDG_RUNTIME_DIR=str(self.folder), XDG_STATE_HOME=str(self.folder), XDG_CACHE_HOME=str(self.folder))
         self.flags = {"model": str(model), "http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **flags}
         # Tests look at the descriptors of processes, which in the sandbox only root may.
         if os.geteuid() != 0:

@@ -134,7 +134,8 @@ void main() {
   const uint vecs = HEAD_DIM / 4u;
   const uint first_head = gl_WorkGroupID.x * SHARED_HEADS;
   const uint token = gl_WorkGroupID.y;
-  if (token >= step.tokens) return;
+  // attention_tile.comp or attention_matrix.comp takes those of tiles.
+  if (token >= step.tokens || step_words[step.tiled_at + token] != 0u) return;
   const uint self = ActivationLane();
   const uint lane = self % LANES;
   const uint part = self / LANES;

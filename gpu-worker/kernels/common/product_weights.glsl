@@ -1,14 +1,19 @@
-// Where a row of up to three matrices lies (ProductParams). One of WEIGHT_INT8 and WEIGHT_INT4 is
-// defined. Bindings 1 and 4 are values and scales; both may be the same memory.
+// Where a row of up to three matrices lies (ProductParams). One of WEIGHT_BF16, WEIGHT_INT8 and
+// WEIGHT_INT4 is defined. Bindings 1 and 4 are values and scales (bf16 has none); both may be the
+// same memory.
 layout(std430, set = 0, binding = 1) readonly buffer WeightValues { uvec4 weight_blocks[]; };
+#if !defined(WEIGHT_BF16)
 layout(std430, set = 0, binding = 4) readonly buffer WeightScales { uint weight_scales[]; };
+#endif
 
 #if defined(WEIGHT_INT4)
 const uint GROUP_BLOCKS = 1u;  // 16-byte blocks of a group of 32 columns
 #elif defined(WEIGHT_INT8)
 const uint GROUP_BLOCKS = 2u;
+#elif defined(WEIGHT_BF16)
+const uint GROUP_BLOCKS = 4u;
 #else
-#error "one of WEIGHT_INT8, WEIGHT_INT4 must be defined"
+#error "one of WEIGHT_BF16, WEIGHT_INT8, WEIGHT_INT4 must be defined"
 #endif
 
 struct WeightRow {
@@ -33,7 +38,11 @@ WeightRow FindRow(uint row) {
   return WeightRow(values + groups * GROUP_BLOCKS, scales + groups);
 }
 
+#if defined(WEIGHT_BF16)
+float GroupScale(uint at) { return 1.0; }
+#else
 float GroupScale(uint at) {
   const vec2 pair = unpackHalf2x16(weight_scales[at >> 1]);
   return (at & 1u) == 0u ? pair.x : pair.y;
 }
+#endif

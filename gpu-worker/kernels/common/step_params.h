@@ -20,7 +20,16 @@ struct StepHeader {
   uint global_blocks_at;         // max_sequences block tables
   uint window_blocks_at;         // max_sequences block tables
   uint blocks_per_table;         // words from one sequence's table to the next
+  uint tiles;                    // of tokens that attention takes together
+  // Two words for each tile: its first token and how many there are, up to kTileTokens, neighbours
+  // of one sequence.
+  uint tiles_at;
+  uint tiled_at;  // max_tokens words: 1 where the token is one of a tile's
 };
+
+// Tokens of a sequence come in tiles where a step has at least kMinTiledTokens of them.
+TANDEM_SHARED_CONST(kTileTokens, 32)
+TANDEM_SHARED_CONST(kMinTiledTokens, 16)
 
 // Which of the counts above bounds a kernel's rows.
 TANDEM_SHARED_CONST(kRowsAreTokens, 0)

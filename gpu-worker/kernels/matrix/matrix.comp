@@ -28,11 +28,7 @@
 #else
 #define TILE_TOKENS 16
 #endif
-#if defined(WEIGHT_INT4)
-#define AHEAD 2  // chunks whose weights are loaded together
-#else
-#define AHEAD 1
-#endif
+// AHEAD: chunks whose weights are loaded together.
 #define TOKEN_TILES (TOKENS / TILE_TOKENS)
 #define STAGE_SLOTS (STAGE_WORDS * 4)  // 16-byte slots of a token in shared memory
 #define STAGES_A_CHUNK (4 / STAGE_WORDS)
@@ -142,24 +138,20 @@ bool MovesSlot(uint e) {
   return STAGE_LOADS * THREADS == TOKENS * STAGE_SLOTS || e < TOKENS * STAGE_SLOTS;
 }
 
-// Fetches the activations of a stage, counted from the first chunk.
-void LoadStage(uint number) {
-  const uint chunk = FirstChunk() + number / STAGES_A_CHUNK;
-  const uint word = number % STAGES_A_CHUNK * STAGE_SLOTS;
+// Stages are counted from the first of a chunk of `now`.
+void LoadStage(uint chunk, uint stage_of) {
+  const uint from = (chunk + stage_of / STAGES_A_CHUNK) * params.pad + FirstToken();
+  const uint word = stage_of % STAGES_A_CHUNK * STAGE_SLOTS;
   [[unroll]] for (uint j = 0; j < STAGE_LOADS; ++j) {
     const uint e = j * THREADS + Thread();
-    if (MovesSlot(e)) {
-      moved[j] =
-          x[(chunk * params.pad + FirstToken() + e / STAGE_SLOTS) * 16u + word + e % STAGE_SLOTS];
-    }
+    if (MovesSlot(e)) moved[j] = x[(from + e / STAGE_SLOTS) * 16u + word + e % STAGE_SLOTS];
   }
 }
 
-void StoreStage(uint number) {
+void StoreStage(uint buffer_start) {
   [[unroll]] for (uint j = 0; j < STAGE_LOADS; ++j) {
     const uint e = j * THREADS + Thread();
-    if (MovesSlot(e))
-      stage[(number & 1u) * (TOKENS * STAGE_SLOTS) + Swizzle(e, e / STAGE_SLOTS)] = moved[j];
+    if (MovesSlot(e)) stage[buffer_start + Swizzle(e, e / STAGE_SLOTS)] = moved[j];
   }
 }
 
@@ -205,6 +197,26 @@ void AddWord(uint h, uint word, uint buffer_start, uint q) {
     [[unroll]] for (uint m = 0; m < TILES; ++m) sums[m][n] =
         coopMatMulAddNV(high[m], x_high, sums[m][n]);
   }
+}
+
+// Adds `count` chunks from `chunk`, which stand in `now`, and lets the next ones take their place.
+// Where the number of stages is even each has the same buffer every time, which saves arithmetic.
+void AddChunks(uint chunk, uint count) {
+  LoadNext(chunk + AHEAD);
+  [[unroll]] for (uint s = 0; s < AHEAD * STAGES_A_CHUNK; ++s) {
+    if (s >= count * STAGES_A_CHUNK) break;
+    const uint side = AHEAD * STAGES_A_CHUNK % 2 == 0 ? s & 1u : (chunk - FirstChunk()) & 1u;
+    const bool more =
+        s + 1u < count * STAGES_A_CHUNK || chunk + (s + 1u) / STAGES_A_CHUNK < EndChunk();
+    if (more) LoadStage(chunk, s + 1u);
+    [[unroll]] for (uint q = 0; q < STAGE_WORDS; ++q) {
+      AddWord(s / STAGES_A_CHUNK, s % STAGES_A_CHUNK * STAGE_WORDS + q,
+              side * (TOKENS * STAGE_SLOTS), q);
+    }
+    if (more) StoreStage((1u - side) * (TOKENS * STAGE_SLOTS));
+    barrier();
+  }
+  NextIsNow();
 }
 
 #if defined(GEGLU)
@@ -270,29 +282,20 @@ void main() {
     [[unroll]] for (uint i = 0; i < 2; ++i) rows[m][i] = FindRow(RowOf(m, i * 8u + Lane() / 4u));
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) sums[m][n] = MatrixC(0.0);
   }
-  const uint stages = (EndChunk() - FirstChunk()) * STAGES_A_CHUNK;
   LoadNext(FirstChunk());
   NextIsNow();
-  LoadStage(0u);
+  LoadStage(FirstChunk(), 0u);
   StoreStage(0u);
   barrier();
-  uint number = 0u;
-  for (uint chunk = FirstChunk(); chunk < EndChunk(); chunk += AHEAD) {
-    LoadNext(chunk + AHEAD);
-    [[unroll]] for (uint s = 0; s < AHEAD * STAGES_A_CHUNK; ++s) {
-      if (number < stages) {
-        const bool more = number + 1u < stages;
-        if (more) LoadStage(number + 1u);
-        const uint buffer_start = (number & 1u) * (TOKENS * STAGE_SLOTS);
-        [[unroll]] for (uint q = 0; q < STAGE_WORDS; ++q) {
-          AddWord(s / STAGES_A_CHUNK, s % STAGES_A_CHUNK * STAGE_WORDS + q, buffer_start, q);
-        }
-        if (more) StoreStage(number + 1u);
-        barrier();
-        ++number;
-      }
-    }
-    NextIsNow();
-  }
+  uint chunk = FirstChunk();
+#if TOKENS > 16
+  for (; chunk + AHEAD <= EndChunk(); chunk += AHEAD) AddChunks(chunk, AHEAD);
+  // One is left over; none of the buffers has changed sides.
+  if (AHEAD == 2 && chunk < EndChunk()) AddChunks(chunk, 1u);
+#else
+  // With so little to do for a chunk NVIDIA's compiler does better where it cannot move loads over
+  // a stage's end.
+  for (; chunk < EndChunk(); chunk += AHEAD) AddChunks(chunk, min(AHEAD, EndChunk() - chunk));
+#endif
   WriteSums();
 }

@@ -16,6 +16,8 @@ layout(constant_id = 101) const uint A_COLUMNS = 16;
 layout(constant_id = 102) const uint B_ROWS = 16;
 layout(constant_id = 103) const uint B_COLUMNS = TILE_TOKENS;
 
+const uint SLOTS_OF_B = 16u * TILE_TOKENS / 32u;
+
 layout(std430, set = 0, binding = 0) writeonly buffer Map { uint map[]; };
 
 shared float16_t numbers[256];
@@ -30,7 +32,7 @@ void main() {
   coopMatLoadNV(b, numbers, 0u, TILE_TOKENS, false);
   const uint at = lane * 2u * kFragmentSlots;
   [[unroll]] for (uint i = 0u; i < kFragmentSlots; ++i) {
-    map[at + i] = i < a.length() ? uint(a[min(i, a.length() - 1u)]) : ~0u;
-    map[at + kFragmentSlots + i] = i < b.length() ? uint(b[min(i, b.length() - 1u)]) : ~0u;
+    map[at + i] = uint(a[i]);
+    map[at + kFragmentSlots + i] = i < SLOTS_OF_B ? uint(b[min(i, SLOTS_OF_B - 1u)]) : ~0u;
   }
 }

@@ -24,6 +24,7 @@ enum Opcode : std::uint16_t {
   kConstantTrue = 41,
   kConstantFalse = 42,
   kConstant = 43,
+  kSpecConstantOp = 52,
   kDecorate = 71,
   kTypeMatrixKhr = 4456,
   kLoadKhr = 4457,
@@ -182,6 +183,12 @@ class Rewriter {
       case kLengthNv:
         Emit(kLengthKhr, {operands});
         return absl::OkStatus();
+      case kSpecConstantOp: {
+        // Type, result, the operation. Drivers know no length as a specialisation constant, some
+        // crash.
+        if (words.size() <= 3 || words[3] != kLengthNv) break;
+        return absl::InvalidArgumentError("length() of a matrix outside functions");
+      }
       default:
         break;
     }

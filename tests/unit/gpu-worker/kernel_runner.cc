@@ -1,5 +1,6 @@
 #include "tests/unit/gpu-worker/kernel_runner.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "absl/time/time.h"
@@ -75,6 +76,13 @@ Bytes TestStep::Pack() const {
   header.token_ids_at = put(tokens);
   header.positions_at = put(positions);
   header.sequences_at = put(sequences);
+  header.tiles = static_cast<std::uint32_t>(tiles.size() / 2);
+  header.tiles_at = put(tiles);
+  std::vector<std::int32_t> tiled(tokens.size(), 0);
+  for (std::size_t i = 0; i < tiles.size(); i += 2) {
+    std::fill_n(tiled.begin() + tiles[i], tiles[i + 1], 1);
+  }
+  header.tiled_at = put(tiled);
   header.logit_rows_at = put(logit_rows);
   std::vector<std::int32_t> bits;
   for (const float value : inverse_temperatures) bits.push_back(std::bit_cast<std::int32_t>(value));

@@ -70,6 +70,7 @@ struct TestStep {
   std::vector<std::int32_t> sequences;
   std::vector<std::int32_t> logit_rows;
   std::vector<float> inverse_temperatures;
+  std::vector<std::int32_t> tiles;   // pairs of first token and count
   std::vector<std::int32_t> blocks;  // tables of blocks_per_table entries, in both groups
   std::uint32_t blocks_per_table = 1;
   std::uint32_t input_base = 0;

@@ -31,6 +31,7 @@ std::map<std::string, KernelTwin> AllTwins() {
   std::map<std::string, KernelTwin> twins = MatrixTwins();
   twins.merge(RowTwins());
   twins.merge(AttentionTwins());
+  twins.merge(TileAttentionTwins());
   twins.merge(ProductTwins());
   return twins;
 }

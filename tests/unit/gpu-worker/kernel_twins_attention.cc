@@ -10,35 +10,9 @@
 #include "lib/base/numeric.h"
 #include "tests/unit/gpu-worker/activation_forms.h"
 #include "tests/unit/gpu-worker/kernel_twins.h"
+#include "tests/unit/gpu-worker/kernel_twins_attention.h"
 
 namespace tandem {
-namespace {
-
-struct Heads {
-  std::size_t heads;
-  std::size_t kv_heads;
-  std::size_t head_dim;
-  std::vector<std::uint32_t> Constants() const {
-    return {static_cast<std::uint32_t>(heads), static_cast<std::uint32_t>(kv_heads),
-            static_cast<std::uint32_t>(head_dim)};
-  }
-};
-
-constexpr float kEpsilon = 1e-6f;
-constexpr std::size_t kBlock = kernels::kBlockTokens;
-
-// The cache, not the results.
-bool IsHalf(const std::string& kernel) {
-  return kernel.starts_with("qkv_rope_f16") || kernel.starts_with("attention_f16") ||
-         kernel.starts_with("decode_f16");
-}
-
-// Of an attention kernel's results: attention_<cache>_<form> or decode_<cache>_<form>.
-ActivationForm ResultForm(const std::string& kernel) {
-  const std::string cache = kernel.starts_with("decode") ? "decode_f32" : "attention_f32";
-  return kernel.size() == cache.size() ? ActivationForm::kFloat32 : FormOf(kernel);
-}
-
 Bytes PackCache(const std::vector<float>& values, bool half) {
   if (!half) return ToBytes(values);
   std::vector<std::uint16_t> halves;
@@ -55,12 +29,59 @@ std::vector<float> UnpackCache(const Bytes& bytes, bool half) {
   return values;
 }
 
-// First element of a position's head in a cache plane.
 std::size_t CacheRow(const Heads& shape, const TestStep& step, std::size_t sequence,
                      std::size_t position, std::size_t kv_head) {
   const auto block =
       static_cast<std::size_t>(step.blocks[sequence * step.blocks_per_table + position / kBlock]);
   return ((block * shape.kv_heads + kv_head) * kBlock + position % kBlock) * shape.head_dim;
+}
+
+std::vector<float> Attend(const Heads& shape, const TestStep& step, std::size_t t, std::size_t head,
+                          const std::vector<float>& qkv, const std::vector<float>& keys,
+                          const std::vector<float>& values, std::size_t window) {
+  const auto sequence = static_cast<std::size_t>(step.sequences[t]);
+  const auto position = static_cast<std::size_t>(step.positions[t]);
+  const std::size_t kv_head = head / (shape.heads / shape.kv_heads);
+  const std::size_t first = window != 0 && position >= window ? position - window + 1 : 0;
+  const float* query = &qkv[(t * (shape.heads + 2 * shape.kv_heads) + head) * shape.head_dim];
+  std::vector<double> scores;
+  for (std::size_t p = first; p <= position; ++p) {
+    const float* key = &keys[CacheRow(shape, step, sequence, p, kv_head)];
+    double score = 0;
+    for (std::size_t i = 0; i < shape.head_dim; ++i) {
+      score += static_cast<double>(query[i]) * static_cast<double>(key[i]);
+    }
+    scores.push_back(score);
+  }
+  const double most = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  std::vector<double> sum(shape.head_dim, 0);
+  for (std::size_t p = first; p <= position; ++p) {
+    const double weight = std::exp(scores[p - first] - most);
+    total += weight;
+    const float* value = &values[CacheRow(shape, step, sequence, p, kv_head)];
+    for (std::size_t i = 0; i < shape.head_dim; ++i)
+      sum[i] += weight * static_cast<double>(value[i]);
+  }
+  std::vector<float> out;
+  for (const double value : sum) out.push_back(static_cast<float>(value / total));
+  return out;
+}
+
+namespace {
+
+constexpr float kEpsilon = 1e-6f;
+
+// The cache, not the results.
+bool IsHalf(const std::string& kernel) {
+  return kernel.starts_with("qkv_rope_f16") || kernel.starts_with("attention_f16") ||
+         kernel.starts_with("decode_f16");
+}
+
+// Of an attention kernel's results: attention_<cache>_<form> or decode_<cache>_<form>.
+ActivationForm ResultForm(const std::string& kernel) {
+  const std::string cache = kernel.starts_with("decode") ? "decode_f32" : "attention_f32";
+  return kernel.size() == cache.size() ? ActivationForm::kFloat32 : FormOf(kernel);
 }
 
 std::vector<float> NormAndTurn(std::span<const float> head, std::span<const float> weight,
@@ -156,38 +177,6 @@ void CheckQkvRope(KernelRunner& runner, const std::string& kernel) {
   CheckQkvRopeOf(runner, kernel, {3, 1, 256}, 1);
   CheckQkvRopeOf(runner, kernel, {3, 1, 256}, 3);
   CheckQkvRopeOf(runner, kernel, {4, 2, 32}, 1);
-}
-
-std::vector<float> Attend(const Heads& shape, const TestStep& step, std::size_t t, std::size_t head,
-                          const std::vector<float>& qkv, const std::vector<float>& keys,
-                          const std::vector<float>& values, std::size_t window) {
-  const auto sequence = static_cast<std::size_t>(step.sequences[t]);
-  const auto position = static_cast<std::size_t>(step.positions[t]);
-  const std::size_t kv_head = head / (shape.heads / shape.kv_heads);
-  const std::size_t first = window != 0 && position >= window ? position - window + 1 : 0;
-  const float* query = &qkv[(t * (shape.heads + 2 * shape.kv_heads) + head) * shape.head_dim];
-  std::vector<double> scores;
-  for (std::size_t p = first; p <= position; ++p) {
-    const float* key = &keys[CacheRow(shape, step, sequence, p, kv_head)];
-    double score = 0;
-    for (std::size_t i = 0; i < shape.head_dim; ++i) {
-      score += static_cast<double>(query[i]) * static_cast<double>(key[i]);
-    }
-    scores.push_back(score);
-  }
-  const double most = *std::max_element(scores.begin(), scores.end());
-  double total = 0;
-  std::vector<double> sum(shape.head_dim, 0);
-  for (std::size_t p = first; p <= position; ++p) {
-    const double weight = std::exp(scores[p - first] - most);
-    total += weight;
-    const float* value = &values[CacheRow(shape, step, sequence, p, kv_head)];
-    for (std::size_t i = 0; i < shape.head_dim; ++i)
-      sum[i] += weight * static_cast<double>(value[i]);
-  }
-  std::vector<float> out;
-  for (const double value : sum) out.push_back(static_cast<float>(value / total));
-  return out;
 }
 
 void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,

@@ -8,6 +8,7 @@
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
 #include "gpu-worker/kernels/matrix/matrix_map.h"
+#include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
 #include "tests/unit/gpu-worker/activation_forms.h"
 #include "tests/unit/gpu-worker/test_matrix.h"
@@ -330,6 +331,28 @@ void CheckMatrix(KernelRunner& runner, const std::string& kernel) {
   run({{64}, 1664, count, tokens, 0, 3});
 }
 
+// Kernels are called tiles_<format>_<row tiles>x<token tiles>_<row subgroups>x<token subgroups>.
+void CheckTiles(KernelRunner& runner, const std::string& kernel) {
+  const std::string format = kernel.substr(6, kernel.find('_', 6) - 6);
+  const auto* const tuning =
+      std::find_if(std::begin(kTilesKernels), std::end(kTilesKernels),
+                   [&](const TilesTuning& candidate) { return candidate.Name(format) == kernel; });
+  ASSERT_NE(tuning, std::end(kTilesKernels)) << "not in the tuning table";
+  const std::uint32_t tokens = tuning->tokens();
+  const auto run = [&](ProductCase shape) {
+    std::int64_t rows = 0;
+    for (const std::int64_t of_one : shape.rows) rows += of_one;
+    const auto high = static_cast<std::uint32_t>(CeilDiv(rows, tuning->rows()));
+    shape.pad = static_cast<std::uint32_t>(RoundUp(shape.bucket, tokens));
+    CheckProduct(runner, kernel, {kernels::kRowsAreTokens}, {shape.pad / tokens, high, shape.parts},
+                 shape);
+  };
+  const auto count = static_cast<std::int32_t>(tokens);
+  run({{16}, 128, count, tokens, 0});
+  run({{128, 32, 37}, 1152, count - 3, tokens, 0});
+  run({{64}, 1024, count + 1, 2 * tokens, 0, 3});
+}
+
 // The map of elements to lanes for which matrix.comp is written; drivers whose map differs do not
 // get it (see MatrixMapIsKnown), so a difference here is a failure only where the vendor's is
 // known.
@@ -356,6 +379,9 @@ void CheckMatrixMap(KernelRunner& runner, const std::string& kernel) {
 std::map<std::string, KernelTwin> ProductTwins() {
   std::map<std::string, KernelTwin> twins = {{"matrix_map_8", CheckMatrixMap},
                                              {"matrix_map_16", CheckMatrixMap}};
+  for (const vulkan::ShaderCode& code : kernels::All()) {
+    if (code.name.starts_with("tiles_")) twins[std::string(code.name)] = CheckTiles;
+  }
   for (const char* format : {"int8", "int4"}) {
     twins[std::string("dot_") + format] = CheckDot;
     twins[std::string("dot_") + format + "_geglu"] = CheckDotGeglu;

@@ -43,6 +43,19 @@ Words Header() {
   return module;
 }
 
+TEST(MatrixDialect, RefusesALengthThatIsASpecialisationConstant) {
+  Words module = Header();
+  Add(&module, 5358, {20, 2, 3, 10, 11});
+  Add(&module, 52, {1, 46, 5362, 20});
+  const auto made = ToKhrMatrices(module);
+  ASSERT_TRUE(absl::IsInvalidArgument(made.status()));
+  EXPECT_THAT(std::string(made.status().message()), HasSubstr("length()"));
+  // Others are kept.
+  module = Header();
+  Add(&module, 52, {1, 46, 134, 3, 3});
+  EXPECT_TRUE(ToKhrMatrices(module).ok());
+}
+
 TEST(MatrixDialect, TurnsEveryInstruction) {
   Words module = Header();
   Add(&module, 5358, {20, 2, 3, 10, 11});

@@ -72,5 +72,12 @@ TEST(ChooseDevice, NothingUsable) {
   EXPECT_EQ(ChooseDevice(Devices(), "").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(MissingText, SaysHowMuchMoreThereWouldHaveToBe) {
+  EXPECT_EQ(MissingText(1000, 400, 600), "");
+  EXPECT_EQ(MissingText(1000, 400, 700),
+            ", 100 are missing: this process may have 1000 of that memory and has taken 400");
+  EXPECT_THAT(MissingText(1000, 1200, 700), HasSubstr("700 are missing"));
+}
+
 }  // namespace
 }  // namespace tandem::vulkan

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "gpu-worker/stage/program_memory.h"
+#include "gpu-worker/stage/tile_attention.h"
+
 namespace tandem {
 namespace {
 
@@ -88,6 +91,39 @@ TEST(Tuning, AttentionFillsTheDevice) {
     for (const std::uint32_t rows : {1u, 4u, 16u, 512u}) {
       EXPECT_LE(AttentionSharedBytes(ChooseAttentionShape(tuning, 32, 4, rows)), shared);
     }
+  }
+}
+
+TEST(TileAttention, WhereMatricesFit) {
+  vulkan::PhysicalDevice device = Of(0x1002, VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU);
+  EXPECT_FALSE(MatrixAttentionFits(device, {32, 16, 128}, false)) << "no matrices";
+  device.matrix = true;
+  EXPECT_TRUE(MatrixAttentionFits(device, {32, 16, 128}, false));
+  EXPECT_TRUE(MatrixAttentionFits(device, {8, 4, 256}, false));
+  EXPECT_FALSE(MatrixAttentionFits(device, {16, 16, 128}, false)) << "heads share no keys";
+  EXPECT_FALSE(MatrixAttentionFits(device, {32, 16, 64}, false));
+  EXPECT_FALSE(MatrixAttentionFits(device, {32, 16, 128}, true)) << "48 KiB of shared memory";
+  device.limits.maxComputeSharedMemorySize = 65536;
+  EXPECT_TRUE(MatrixAttentionFits(device, {32, 16, 128}, true));
+  EXPECT_FALSE(MatrixAttentionFits(device, {8, 4, 256}, true));
+  device.limits.maxComputeSharedMemorySize = 32768;
+  EXPECT_FALSE(MatrixAttentionFits(device, {8, 4, 256}, false));
+}
+
+TEST(TileAttention, PlainShapesShareEvenly) {
+  for (const TileHeads& heads : {TileHeads{32, 16, 128}, {4, 1, 256}, {3, 1, 64}, {2, 2, 32}}) {
+    const TileAttentionShape shape = PlainAttentionShape(heads);
+    EXPECT_EQ(heads.heads / heads.kv_heads % shape.shared_heads, 0u);
+    EXPECT_EQ(kernels::kTileTokens % shape.tokens, 0u);
+    EXPECT_EQ(shape.tokens * shape.shared_heads, 8u);
+  }
+}
+
+// A tile holds kMinTiledTokens, or follows a full one.
+TEST(TileAttention, StepsHaveRoomForEveryTile) {
+  for (std::uint32_t tokens = kernels::kMinTiledTokens; tokens <= 512; ++tokens) {
+    const std::uint32_t of_one = (tokens + kernels::kTileTokens - 1) / kernels::kTileTokens;
+    EXPECT_LE(of_one, MostTiles(tokens)) << tokens;
   }
 }
 
