@@ -1,5 +1,6 @@
 // Compiles every kernel and prints what the driver says of the machine code: registers, spills,
-// waves. Nothing runs, so the device need not be there; for the Radeon 780M (RDNA3), with Mesa 25:
+// waves, and how many instructions of some kinds there are where it gives the assembly. Nothing
+// runs, so the device need not be there; for the Radeon 780M (RDNA3), with Mesa 25:
 //
 //   RADV_FORCE_FAMILY=phoenix NODEVICE_SELECT=1
 //   VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/radeon_icd.x86_64.json kernel_stats
@@ -10,10 +11,12 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "gpu-worker/kernels/kernel_table.h"
+#include "gpu-worker/stage/tile_attention.h"
 #include "gpu-worker/stage/tuning.h"
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/kernel_features.h"
@@ -32,7 +35,7 @@ using Constants = std::vector<std::uint32_t>;
 constexpr std::uint32_t kAmd = 0x1002;
 
 // Specialisation constants as a 27B model gets them on an integrated AMD GPU; several where a
-// kernel comes in several shapes.
+// kernel comes in several shapes, none where such a GPU does not take it.
 std::vector<Constants> ConstantsOf(const std::string& kernel) {
   vulkan::PhysicalDevice amd;
   amd.vendor_id = kAmd;
@@ -55,6 +58,12 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
   if (kernel.starts_with("dot_")) {
     const DotTuning& dot = tuning.dot;
     return {{dot.threads, dot.lanes, dot.loads, 1, 0}, {dot.threads, dot.lanes, dot.loads, 8, 0}};
+  }
+  const TileHeads heads = {32, 16, 128};
+  if (kernel.starts_with("attention_tile_")) return {PlainAttentionShape(heads).constants};
+  if (kernel.starts_with("attention_matrix_")) {
+    if (kernel.ends_with("_lean") != tuning.lean_attention) return {};
+    return {MatrixAttentionShape(heads).constants};
   }
   if (kernel.starts_with("attention_")) return {{64, 32, 16, 128, 2}, {256, 32, 16, 128, 1}};
   if (kernel.starts_with("qkv_rope_")) return {{32, 16, 128, 1}};
@@ -129,7 +138,8 @@ absl::StatusOr<VkPipeline> Compile(VkDevice device, std::uint32_t subgroup_size,
                                             entries.data(), 4 * constants.size(), constants.data()};
   auto info =
       Structure<VkComputePipelineCreateInfo>(VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO);
-  info.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR;
+  info.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR |
+               VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR;
   info.stage = Structure<VkPipelineShaderStageCreateInfo>(
       VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO);
   info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
@@ -163,6 +173,79 @@ std::string ValueOf(const VkPipelineExecutableStatisticKHR& statistic) {
   }
 }
 
+// The machine code as text; empty where the driver gives none.
+absl::StatusOr<std::string> Assembly(VkDevice device, VkPipeline pipeline) {
+  const auto read = reinterpret_cast<PFN_vkGetPipelineExecutableInternalRepresentationsKHR>(
+      vkGetDeviceProcAddr(device, "vkGetPipelineExecutableInternalRepresentationsKHR"));
+  auto which =
+      Structure<VkPipelineExecutableInfoKHR>(VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR);
+  which.pipeline = pipeline;
+  std::uint32_t count = 0;
+  TANDEM_RETURN_IF_ERROR(ToStatus(read(device, &which, &count, nullptr), "reading machine code"));
+  std::vector<VkPipelineExecutableInternalRepresentationKHR> texts(
+      count, Structure<VkPipelineExecutableInternalRepresentationKHR>(
+                 VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INTERNAL_REPRESENTATION_KHR));
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(read(device, &which, &count, texts.data()), "reading machine code"));
+  std::vector<std::string> buffers(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    buffers[i].resize(texts[i].dataSize);
+    texts[i].pData = buffers[i].data();
+  }
+  TANDEM_RETURN_IF_ERROR(
+      ToStatus(read(device, &which, &count, texts.data()), "reading machine code"));
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (texts[i].isText == VK_TRUE && std::string_view(texts[i].name) == "Assembly") {
+      return buffers[i];
+    }
+  }
+  return "";
+}
+
+// Instructions of AMD's by kind: those whose name begins like one of these.
+struct Kind {
+  const char* name;
+  std::vector<std::string_view> begins;
+};
+const std::vector<Kind>& Kinds() {
+  static const auto* const kinds = new std::vector<Kind>{
+      {"dot", {"v_dot4_"}},
+      {"wmma", {"v_wmma_"}},
+      {"narrow",
+       {"buffer_load_u8", "buffer_load_i8", "buffer_load_u16", "buffer_load_i16", "buffer_load_d16",
+        "buffer_load_ubyte", "buffer_load_sbyte", "buffer_load_ushort", "buffer_load_sshort",
+        "buffer_load_short", "global_load_u8", "global_load_u16", "global_load_d16"}},
+      {"wide", {"buffer_load_b128", "buffer_load_dwordx4", "global_load_b128"}},
+      {"scratch", {"scratch_"}}};
+  return *kinds;
+}
+
+void PrintKinds(std::string_view assembly) {
+  for (const Kind& kind : Kinds()) {
+    std::size_t found = 0;
+    for (const std::string_view begin : kind.begins) {
+      for (std::size_t at = assembly.find(begin); at != assembly.npos;
+           at = assembly.find(begin, at + begin.size())) {
+        ++found;
+      }
+    }
+    std::printf("  Count %s %zu", kind.name, found);
+  }
+}
+
+absl::StatusOr<std::uint32_t> SubgroupOf(VkDevice device, VkPipeline pipeline) {
+  const auto read = reinterpret_cast<PFN_vkGetPipelineExecutablePropertiesKHR>(
+      vkGetDeviceProcAddr(device, "vkGetPipelineExecutablePropertiesKHR"));
+  auto which = Structure<VkPipelineInfoKHR>(VK_STRUCTURE_TYPE_PIPELINE_INFO_KHR);
+  which.pipeline = pipeline;
+  std::uint32_t count = 1;
+  auto properties = Structure<VkPipelineExecutablePropertiesKHR>(
+      VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR);
+  const VkResult result = read(device, &which, &count, &properties);
+  if (result != VK_INCOMPLETE) TANDEM_RETURN_IF_ERROR(ToStatus(result, "reading properties"));
+  return properties.subgroupSize;
+}
+
 absl::Status Print(VkDevice device, VkPipeline pipeline) {
   const auto read = reinterpret_cast<PFN_vkGetPipelineExecutableStatisticsKHR>(
       vkGetDeviceProcAddr(device, "vkGetPipelineExecutableStatisticsKHR"));
@@ -179,7 +262,12 @@ absl::Status Print(VkDevice device, VkPipeline pipeline) {
   for (const VkPipelineExecutableStatisticKHR& statistic : statistics) {
     std::printf("  %s %s", statistic.name, ValueOf(statistic).c_str());
   }
+  TANDEM_ASSIGN_OR_RETURN(const std::uint32_t subgroup, SubgroupOf(device, pipeline));
+  std::printf("  Subgroup size %u", subgroup);
+  TANDEM_ASSIGN_OR_RETURN(const std::string assembly, Assembly(device, pipeline));
+  if (!assembly.empty()) PrintKinds(assembly);
   std::printf("\n");
+  std::fflush(stdout);
   return absl::OkStatus();
 }
 
