@@ -199,6 +199,13 @@ std::string StatusTable(const v1::ClusterStatus& s) {
                         w.device_name(), w.driver(), w.connected() ? "" : ", not connected",
                         JoinImports(w));
     text += DeviceDetails(w);
+    if (!w.metrics().empty()) text += fmt::format("  {:<8} /metrics at {}\n", "", w.metrics());
+  }
+  if (!s.loader_metrics().empty())
+    text += fmt::format("  {:<8} /metrics at {}\n", "loader", s.loader_metrics());
+  for (const v1::KvStatus& kv : s.kv()) {
+    text += fmt::format("kv cache {}: {} of {} blocks kept for running requests, {} filled\n",
+                        kv.group(), kv.reserved(), kv.blocks(), kv.taken());
   }
   text += StageSummary(s);
   if (s.edges_size() > 0) text += "edges\n";

@@ -44,6 +44,7 @@ ProcessSpec LoaderProcess(const UpOptions& o, const ClusterPaths& paths,
                    {folder + "/tandem-loader", "--only_flags", "--listen=" + LoaderAddress(paths),
                     "--region_socket=" + run.RegionSocket(), "--adopt_from=" + sockets}};
   AppendChanged(AddLoaderFlags, o.loader, &spec.command);
+  AppendChanged(AddWatchFlags, o.watch, &spec.command);
   AppendCommon(o, &spec.command);
   return spec;
 }
@@ -58,6 +59,7 @@ ProcessSpec WorkerProcess(const WorkerSpec& w, const UpOptions& o, const Cluster
        "--fd_socket=" + FolderOf(paths).DescriptorSocket(w.name)}};
   if (w.role == WorkerRole::kGpu) AppendChanged(AddVulkanDeviceFlags, o.vulkan, &spec.command);
   if (w.role == WorkerRole::kNpu) AppendChanged(AddCpuDeviceFlags, o.cpu, &spec.command);
+  AppendChanged(AddWatchFlags, o.watch, &spec.command);
   AppendCommon(o, &spec.command);
   return spec;
 }

@@ -19,7 +19,9 @@
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
+#include "gateway/access_log.h"
 #include "gateway/dispatch/cluster.h"
+#include "gateway/dispatch/process_metrics.h"
 #include "gateway/gateway_flags.h"
 #include "gateway/ingress/allowed_hosts.h"
 #include "gateway/ingress/auth.h"
@@ -60,6 +62,7 @@ class Gateway {
   absl::StatusOr<std::unique_ptr<GrpcServer>> StartGrpc(const ListenAddress& address,
                                                         const GrpcServerOptions& options,
                                                         const ApiKeys& keys);
+  WatchSources MakeWatchSources();
   absl::Status OpenHttp(const PortGuards& guards);
   absl::Status OpenPorts();
   absl::Status StartCluster(ClusterOptions options);
@@ -83,6 +86,7 @@ class Gateway {
   Router router_{serving_, keys_, metrics_};
   std::mutex mutex_;
   std::shared_ptr<Cluster> cluster_;  // guarded while it is being set
+  std::unique_ptr<ProcessMetrics> process_metrics_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<GrpcServer> local_;
@@ -150,6 +154,19 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> Gateway::StartGrpc(const ListenAddre
   return GrpcServer::Start(address, options, std::move(backend));
 }
 
+// Once the cluster's certificates are known.
+WatchSources Gateway::MakeWatchSources() {
+  process_metrics_ = std::make_unique<ProcessMetrics>(flags_.loader, flags_.workers);
+  WatchSources sources;
+  sources.status = [this] { return Status(); };
+  for (const ProcessMetrics::Process& process : process_metrics_->processes())
+    sources.processes.push_back({process.name, process.role});
+  sources.process_page = [this](const std::string& process, ProcessMetrics::Done done) {
+    process_metrics_->Read(process, std::move(done));
+  };
+  return sources;
+}
+
 absl::Status Gateway::OpenHttp(const PortGuards& guards) {
   TANDEM_ASSIGN_OR_RETURN(const ListenAddress address,
                           CheckedListenAddress("--http", settings_.http, guards));
@@ -171,6 +188,8 @@ absl::Status Gateway::OpenHttp(const PortGuards& guards) {
   options.write_timeout = limits.write_timeout;
   options.idle_timeout = limits.idle_timeout;
   options.tls = certificates_.get();
+  AddAccessLog(settings_, &options);
+  router_.SetWatchSources(MakeWatchSources());
   absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Start(address, options, router_);
   if (!server.ok()) return Annotate(server.status(), "--http");
   http_ = *std::move(server);
@@ -289,7 +308,7 @@ absl::Status Gateway::Run() {
 }
 
 int Run(GatewayFlags flags) {
-  PrepareProcess("gateway", flags.log.level);
+  PrepareProcess("gateway", flags.log);
   absl::StatusOr<StopSignals> signals = StopSignals::Catch();
   absl::Status status = signals.status();
   if (status.ok()) status = FindCluster(&flags);

@@ -25,10 +25,12 @@
 #include "lib/service/cluster_layout.h"
 #include "lib/service/cluster_settings.h"
 #include "lib/service/process.h"
+#include "lib/telemetry/metrics_port.h"
 #include "lib/tls/cluster_tls.h"
 #include "loader/pack/model_packer.h"
 #include "loader/read/model_source.h"
 #include "loader/serve/adopt.h"
+#include "loader/serve/loader_metrics.h"
 #include "loader/serve/loader_server.h"
 
 namespace tandem {
@@ -49,6 +51,8 @@ struct LoaderFlags {
   std::string region_socket;
   std::string adopt_from;
   std::string ready_file;
+  std::string metrics;
+  WatchSettings watch;
   bool check = false;
 };
 
@@ -182,7 +186,7 @@ int Serve(LoaderServer& server, LoadThread& load, const StopSignals& signals) {
 }
 
 int Run(LoaderFlags flags) {
-  PrepareProcess("loader", flags.log.level);
+  PrepareProcess("loader", flags.log);
   const absl::StatusOr<StopSignals> signals = StopSignals::Catch();
   if (!signals.ok()) return Fail(signals.status());
   absl::Status status = FinishFlags(&flags);
@@ -201,8 +205,12 @@ int Run(LoaderFlags flags) {
   if (flags.check) return Check(**source, *packer, threads);
 
   ProgressTracker tracker(packer->total_bytes(), packer->total_tensors(), Clock::Real());
+  const absl::StatusOr<std::unique_ptr<MetricsPort>> metrics = StartMetricsPort(
+      flags.metrics, flags.watch, [&tracker] { return LoaderMetricsText(tracker.Get()); });
+  if (!metrics.ok()) return Fail(metrics.status());
   absl::StatusOr<std::unique_ptr<LoaderServer>> server = LoaderServer::Start(
-      {flags.listen, flags.region_socket}, **source, *packer, NameOf(quant), tracker);
+      {flags.listen, flags.region_socket, *metrics == nullptr ? "" : (*metrics)->address()},
+      **source, *packer, NameOf(quant), tracker);
   if (!server.ok()) return Fail(server.status());
   spdlog::info("model '{}' ({}): listening at {}", (*source)->config().name,
                std::string(packer->weight_format()), (*server)->address());
@@ -225,6 +233,7 @@ int Main(int argc, char** argv) {
   AddCpuDeviceFlags(&list, &flags.cpu);
   AddClusterTlsFlags(&list, &flags.tls);
   AddSandboxFlags(&list, &flags.sandbox);
+  AddWatchFlags(&list, &flags.watch);
   AddLogFlags(&list, &flags.log);
   list.Section("This process", FlagScope::kProcess);
   list.Path("run_folder", &flags.run_folder,
@@ -240,6 +249,7 @@ int Main(int argc, char** argv) {
             "still have mapped are taken back instead of packed anew");
   list.Path("ready_file", &flags.ready_file,
             "gets the address, whole or not at all, once the loader listens");
+  list.Text("metrics", &flags.metrics, kMetricsFlagHelp);
   list.Section("This process", FlagScope::kCommandLine);
   list.Switch("check", &flags.check, "read and check the whole model, print a summary and end");
   return RunProgram({kProgram, "reads a Gemma 3 model and holds its weights in shared memory"},

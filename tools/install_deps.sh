@@ -8,6 +8,7 @@ packages=(
   libboost1.81-dev nlohmann-json3-dev prometheus-cpp-dev libspdlog-dev libfmt-dev libhwy-dev libxxhash-dev libcli11-dev libyaml-cpp-dev
   libssl-dev libseccomp-dev openssl libvulkan-dev glslc mesa-vulkan-drivers vulkan-validationlayers
   libgtest-dev libgmock-dev libbenchmark-dev libsentencepiece-dev
+  prometheus
   python3 python3-venv python3-yaml python3-jsonschema bash-completion clang libclang-rt-dev clang-format zstd patchelf
 )
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -33,4 +34,8 @@ for i in "${!missing[@]}"; do
   if [ "${missing[$i]}" = libboost1.81-dev ] && ! apt-cache show libboost1.81-dev >/dev/null 2>&1; then missing[i]=libboost-dev; fi
 done
 echo "installing ${missing[*]}"
+# The tests start Prometheus themselves; as a service nobody asked for it.
+case " ${missing[*]} " in
+  *" prometheus "*) [ ! -d /run/systemd/system ] || "${sudo[@]}" systemctl mask --quiet prometheus.service ;;
+esac
 "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-unsafe-io "${missing[@]}" >/dev/null

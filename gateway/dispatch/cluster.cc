@@ -88,6 +88,11 @@ Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
     links_.push_back(std::make_unique<WorkerLink>(worker.name, worker.address));
   }
   metrics_.Ready(false);
+  metrics_.Limits(setup_.scheduler.limits.max_sequences, setup_.scheduler.max_waiting);
+  for (const ClusterWorker& worker : setup_.workers) {
+    metrics_.WorkerRestarted(worker.name, 0);
+    metrics_.WorkerConnected(worker.name, false);
+  }
   engine_ = std::thread([this] { Run(); });
 }
 
@@ -193,6 +198,9 @@ ClusterStatus Cluster::Impl::Status() const {
     worker.address = setup_.workers[i].address;
     for (const auto& w : known_[i].prepared.weights())
       worker.weight_imports.push_back(w.region() + ": " + w.import_kind());
+    worker.metrics = description.metrics();
+    worker.restarts = known_[i].restarts;
+    worker.busy = serving ? known_[i].busy.PerSecond(now) * 1e-9 : 0;
     if (serving) {
       for (const auto& stage : known_[i].connected.stages())
         status.stages.push_back({stage.name(), worker.name, worker.device_name});
@@ -210,7 +218,30 @@ ClusterStatus Cluster::Impl::Status() const {
   status.requests_total = next_handle_ - 1;
   status.tokens_total = tokens_total_;
   status.recoveries = coordinator_.recovery().recoveries();
+  status.kv = KvUse();
+  status.running_limit = setup_.scheduler.limits.max_sequences;
+  status.waiting_limit = setup_.scheduler.max_waiting;
+  status.loader_metrics = setup_.model.loader_metrics;
   return status;
+}
+
+std::vector<KvStatus> Cluster::Impl::KvUse() const {
+  const auto use = [](const char* group, const BlockPool& pool) {
+    return KvStatus{group, pool.size(), pool.size() - pool.unreserved(), pool.taken()};
+  };
+  return {use("global", coordinator_.scheduler().global_pool()),
+          use("window", coordinator_.scheduler().window_pool())};
+}
+
+// What the worker says of itself; another process under its name is a restart.
+void Cluster::Impl::OnDescription(std::size_t worker, const v1::WorkerDescription& description) {
+  Known& known = known_[worker];
+  const std::int64_t before = known.description.pid();
+  if (before != 0 && before != description.pid()) {
+    ++known.restarts;
+    metrics_.WorkerRestarted(setup_.workers[worker].name, 1);
+  }
+  known.description = description;
 }
 
 absl::Duration Cluster::Impl::Now() { return Clock::Real().Uptime(); }
@@ -271,6 +302,7 @@ void Cluster::Impl::TakeMessages() {
   std::swap(replies_, taken_replies_);
   for (std::unique_ptr<StepReply>& reply : taken_replies_) {
     known_[reply->worker].times.Add(reply->result.run, reply->result.wait);
+    known_[reply->worker].busy.Add(absl::ToInt64Nanoseconds(reply->result.run), Now());
     const std::uint64_t step_id = reply->result.step_id;
     coordinator_.OnStepReply(reply.get(), Now());
     trace_.own().Record({step_id, reply->arrived_ns, MonotonicNanoseconds(), TraceOp::kResult,
@@ -286,11 +318,14 @@ void Cluster::Impl::TakeMessages() {
 void Cluster::Impl::Collect() {
   const absl::Duration now = Now();
   for (const Coordinator::StepDone& step : effects_.steps_done) {
-    metrics_.Step(step.seconds, step.decode_tokens, step.prefill_tokens);
+    metrics_.Step(step.seconds, step.decode_tokens, step.prefill_tokens, step.sequences);
     decode_rate_.Add(step.decode_tokens, now);
     prefill_rate_.Add(step.prefill_tokens, now);
   }
-  metrics_.Requests(coordinator_.scheduler().running(), coordinator_.scheduler().waiting());
+  metrics_.Replayed(effects_.replayed);
+  const std::uint64_t recoveries = coordinator_.recovery().recoveries();
+  metrics_.Recoveries(recoveries - std::exchange(shown_recoveries_, recoveries));
+  ShowScheduler();
   for (const RequestEvent& event : effects_.events) {
     const auto it = sinks_.find(event.request);
     TANDEM_CHECK(it != sinks_.end());
@@ -298,6 +333,16 @@ void Cluster::Impl::Collect() {
     if (event.kind == RequestEvent::Kind::kToken) ++tokens_total_;
     if (event.kind == RequestEvent::Kind::kFinish) sinks_.erase(it);
   }
+}
+
+void Cluster::Impl::ShowScheduler() {
+  const Scheduler& scheduler = coordinator_.scheduler();
+  metrics_.Requests(scheduler.running(), scheduler.waiting());
+  const auto show = [this](ClusterMetrics::KvGroup group, const BlockPool& pool) {
+    metrics_.Kv(group, pool.size(), pool.size() - pool.unreserved(), pool.taken());
+  };
+  show(ClusterMetrics::KvGroup::kGlobal, scheduler.global_pool());
+  show(ClusterMetrics::KvGroup::kWindow, scheduler.window_pool());
 }
 
 void Cluster::Impl::Deliver() {

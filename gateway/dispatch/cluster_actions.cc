@@ -31,6 +31,8 @@ void Cluster::Impl::Act(const RecoveryAction& action) {
       for (const auto& link : links_) link->Abandon();
       loader_->Stop();
       metrics_.Ready(false);
+      for (const ClusterWorker& worker : setup_.workers)
+        metrics_.WorkerConnected(worker.name, false);
       metrics_.ClearEdges();
       return;
     case RecoveryAction::Kind::kGiveUp:
@@ -79,7 +81,7 @@ void Cluster::Impl::Describe(const RecoveryAction& action) {
                           if (status.ok()) status = CheckDescription(i, described);
                           Post([this, i, round, status, described](absl::Duration now) {
                             if (status.ok() && round == coordinator_.recovery().round()) {
-                              known_[i].description = described;
+                              OnDescription(i, described);
                               coordinator_.RaiseGeneration(described.generation());
                             }
                             coordinator_.OnReply(round, ClusterPhase::kDescribing, i, status, now);
@@ -227,6 +229,7 @@ void Cluster::Impl::Serve(const RecoveryAction& action) {
             round, i, absl::UnavailableError("the connection to the worker broke"), now);
       });
     };
+    metrics_.WorkerConnected(setup_.workers[i].name, true);
     known_[i].times =
         metrics_.Worker(setup_.workers[i].name, known_[i].description.device().name());
     links_[i]->OpenSteps(std::move(handlers));

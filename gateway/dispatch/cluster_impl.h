@@ -52,6 +52,9 @@ class Cluster::Impl {
     v1::PrepareResponse prepared;
     v1::ConnectResponse connected;
     ClusterMetrics::WorkerTimes times;
+    std::uint32_t restarts = 0;
+    // Nanoseconds in which its stages ran.
+    RateWindow busy;
   };
 
   void Post(Message message);
@@ -63,6 +66,7 @@ class Cluster::Impl {
   void TakeMessages();
   // Counts what was done, and finds the sink of each event.
   void Collect();
+  void ShowScheduler();
   void Deliver();
   void FailRemaining();
 
@@ -82,6 +86,8 @@ class Cluster::Impl {
   void OnStepResult(std::uint64_t round, std::size_t worker, const v1::StepResult& result);
 
   // Under the lock.
+  void OnDescription(std::size_t worker, const v1::WorkerDescription& description);
+  std::vector<KvStatus> KvUse() const;
   std::string State() const;
   std::string Detail() const;
 
@@ -108,6 +114,7 @@ class Cluster::Impl {
   // Status was asked since the last refresh.
   mutable bool report_wanted_ = false;
   std::string load_text_ = "loading";
+  std::uint64_t shown_recoveries_ = 0;
   std::string last_state_;  // as on_state_change was called for
   LoaderLink::Loaded loaded_;
   std::vector<Known> known_;

@@ -55,15 +55,26 @@ class ClusterMetrics {
   explicit ClusterMetrics(std::shared_ptr<prometheus::Registry> registry);
   ~ClusterMetrics();
 
-  // tandem_steps_total, tandem_step_seconds, tandem_decode_tokens_total,
-  // tandem_prefill_tokens_total
-  void Step(absl::Duration seconds, std::int32_t decode_tokens, std::int32_t prefill_tokens);
+  // tandem_steps_total, tandem_step_seconds, tandem_step_tokens, tandem_step_sequences,
+  // tandem_decode_tokens_total, tandem_prefill_tokens_total
+  void Step(absl::Duration seconds, std::int32_t decode_tokens, std::int32_t prefill_tokens,
+            std::int32_t sequences);
   // tandem_requests_running, tandem_requests_waiting
   void Requests(std::int32_t running, std::int32_t waiting);
+  // tandem_requests_running_limit, tandem_requests_waiting_limit
+  void Limits(std::int32_t running, std::int32_t waiting);
+  // tandem_kv_blocks, tandem_kv_blocks_reserved, tandem_kv_blocks_taken {group}
+  enum class KvGroup : std::uint8_t { kGlobal = 0, kWindow = 1 };
+  void Kv(KvGroup group, std::int32_t blocks, std::int32_t reserved, std::int32_t taken);
   // tandem_cluster_ready: 1 or 0
   void Ready(bool ready);
   // tandem_recoveries_total
-  void Recovery();
+  void Recoveries(std::uint64_t more);
+  // tandem_replayed_requests_total
+  void Replayed(std::int32_t requests);
+  // tandem_worker_restarts_total, tandem_worker_connected {worker}: from the first call on
+  void WorkerRestarted(const std::string& worker, std::uint32_t times);
+  void WorkerConnected(const std::string& worker, bool connected);
   // tandem_worker_run_seconds_total, tandem_worker_wait_seconds_total {worker,device}: time of its
   // stages on the device, and for neighbours. Looked up once, then counted without looking up.
   struct WorkerTimes {

@@ -50,6 +50,7 @@ absl::StatusOr<ServedModel> ReadModel(const v1::Model& message) {
   model.weight_bytes = message.weight_bytes();
   model.files.assign(message.files().begin(), message.files().end());
   model.fingerprint = message.fingerprint();
+  model.loader_metrics = message.metrics();
   return model;
 }
 

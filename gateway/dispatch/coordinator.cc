@@ -51,16 +51,19 @@ void Coordinator::Complete(std::uint64_t step_id, absl::Duration now) {
   }
   const absl::Status updated = scheduler_.Update(&step.result);
   if (!updated.ok()) return recovery_.FailServing(step_id, updated, now);
-  steps_done_.push_back(
-      {now - std::max(step.start, last_done_), step.decode_tokens, step.prefill_tokens});
+  steps_done_.push_back({now - std::max(step.start, last_done_), step.decode_tokens,
+                         step.prefill_tokens, step.sequences});
   last_done_ = now;
 }
 
 void Coordinator::Take(absl::Duration now, Effects* effects) {
   recovery_.TakeActions(&effects->actions);
+  effects->replayed = 0;
   for (const RecoveryAction& action : effects->actions) {
-    if (action.kind == RecoveryAction::Kind::kAbandon)
+    if (action.kind == RecoveryAction::Kind::kAbandon) {
+      effects->replayed += scheduler_.running();
       scheduler_.Reset({action.step_id, action.status});
+    }
     if (action.kind == RecoveryAction::Kind::kGiveUp) scheduler_.FailAll(action.status);
   }
   effects->num_steps = 0;
@@ -72,6 +75,7 @@ void Coordinator::Take(absl::Duration now, Effects* effects) {
     step.start = now;
     step.decode_tokens = plan.decode_tokens;
     step.prefill_tokens = plan.prefill_tokens;
+    step.sequences = static_cast<std::int32_t>(plan.sequences.size());
     step.failed.clear();
     recovery_.StepStarted(plan.step_id, now);
     if (effects->num_steps == effects->plans.size()) break;

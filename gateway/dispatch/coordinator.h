@@ -65,6 +65,7 @@ class Coordinator {
     absl::Duration seconds;
     std::int32_t decode_tokens = 0;
     std::int32_t prefill_tokens = 0;
+    std::int32_t sequences = 0;
   };
   struct Effects {
     std::vector<RecoveryAction> actions;
@@ -76,6 +77,8 @@ class Coordinator {
     std::uint64_t round = 0;
     std::vector<RequestEvent> events;
     std::vector<StepDone> steps_done;
+    // Requests that start over, because the workers lost their state.
+    std::int32_t replayed = 0;
   };
   void Take(absl::Duration now, Effects* effects);
 
@@ -87,6 +90,7 @@ class Coordinator {
     absl::Duration start;
     std::int32_t decode_tokens = 0;
     std::int32_t prefill_tokens = 0;
+    std::int32_t sequences = 0;
     // Of the worker with the head.
     StepResult result;
     // What failed on the others.

@@ -23,6 +23,8 @@ struct ServedModel {
   // Base names.
   std::vector<std::string> files;
   std::string fingerprint;
+  // Where the loader's own /metrics listens; empty: nowhere.
+  std::string loader_metrics;
   // Prompt and completion of one request together.
   std::int32_t context_tokens = 0;
   Plan plan;
@@ -43,6 +45,23 @@ struct WorkerStatus {
   // "layer.0.attention: zero-copy"
   std::vector<std::string> weight_imports;
   DeviceReport device;
+  // Where its own /metrics listens; empty: nowhere.
+  std::string metrics;
+  // Other processes that have taken its place since the gateway's start.
+  std::uint32_t restarts = 0;
+  // Share of the last ten seconds in which its stages ran.
+  double busy = 0;
+};
+
+// A group of blocks of the KV cache.
+struct KvStatus {
+  // global, window
+  std::string group;
+  std::int32_t blocks = 0;
+  // For the requests that run: what admission counts.
+  std::int32_t reserved = 0;
+  // Hold keys and values now.
+  std::int32_t taken = 0;
 };
 
 struct EdgeStatus {
@@ -80,6 +99,10 @@ struct ClusterStatus {
   // Generated since the start.
   std::uint64_t tokens_total = 0;
   std::uint64_t recoveries = 0;
+  std::vector<KvStatus> kv;
+  std::int32_t running_limit = 0;
+  std::int32_t waiting_limit = 0;
+  std::string loader_metrics;
 };
 
 }  // namespace tandem

@@ -11,24 +11,35 @@ class Registry;
 
 namespace tandem {
 
-// The counters of the public ports, and the text that /metrics answers. Thread-safe.
+// The counters of the public ports, and the text that /metrics answers. Thread-safe. The
+// gen_ai_server_* histograms follow OpenTelemetry's semantic conventions for generative AI: names,
+// buckets and attributes (gen_ai.operation.name, gen_ai.provider.name, gen_ai.request.model,
+// gen_ai.response.model, error.type), with dots as underscores.
 class IngressMetrics {
  public:
   // Adds its families to `registry`, which other parts of the gateway may share.
   explicit IngressMetrics(std::shared_ptr<prometheus::Registry> registry);
   ~IngressMetrics();
 
-  // tandem_requests_total{endpoint,status}: HTTP status, or the gRPC code's name.
+  // tandem_requests_total{endpoint,status}: HTTP status, or the gRPC code's name. One that says
+  // that the request was refused counts in tandem_rejections_total{reason}, too.
   void CountRequest(std::string_view endpoint, std::string_view status);
   void CountRequest(std::string_view endpoint, int http_status);
   // tandem_prompt_tokens_total, tandem_completion_tokens_total
   void CountTokens(std::int64_t prompt, std::int64_t completion);
-  // tandem_time_to_first_token_seconds
-  void ObserveFirstToken(double seconds);
-  // tandem_request_duration_seconds{endpoint}: generations only
-  void ObserveDuration(std::string_view endpoint, double seconds);
 
-  // The registry in Prometheus' text format.
+  // Of a generation: `endpoint` tells the operation, `model` is the one that is served, so that
+  // labels are bounded.
+  // gen_ai_server_time_to_first_token_seconds: from the request's arrival
+  void ObserveFirstToken(std::string_view endpoint, std::string_view model, double seconds);
+  // gen_ai_server_time_per_output_token_seconds: of the tokens after the first, which must exist
+  void ObserveOutputTokens(std::string_view endpoint, std::string_view model, double seconds,
+                           std::int64_t tokens_after_first);
+  // gen_ai_server_request_duration_seconds; `error`: the status where it failed, else empty
+  void ObserveDuration(std::string_view endpoint, std::string_view model, std::string_view error,
+                       double seconds);
+
+  // The registry and the process' own metrics, in Prometheus' text format.
   std::string Text() const;
 
  private:

@@ -13,6 +13,7 @@
 #include "gateway/ingress/answer_plan.h"
 #include "gateway/ingress/openai/error.h"
 #include "gateway/ingress/openai/request.h"
+#include "gateway/ingress/page/page_files.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -26,7 +27,7 @@ constexpr std::string_view kModelPrefix = "/v1/models/";
 constexpr std::string_view kChatPath = "/v1/chat/completions";
 constexpr std::string_view kCompletionsPath = "/v1/completions";
 
-enum class Route { kHealth, kReady, kMetrics, kModels, kModel, kChat, kCompletions, kNone };
+enum class Route { kHealth, kReady, kPage, kWatch, kModels, kModel, kChat, kCompletions, kNone };
 
 struct RouteRule {
   std::string_view path;
@@ -34,10 +35,9 @@ struct RouteRule {
   Route route;
   KeyScope scope = KeyScope::kInference;
 };
-constexpr std::array<RouteRule, 6> kRoutes = {{
+constexpr std::array<RouteRule, 5> kRoutes = {{
     {"/healthz", "GET", Route::kHealth},
     {"/readyz", "GET", Route::kReady},
-    {"/metrics", "GET", Route::kMetrics, KeyScope::kMetrics},
     {"/v1/models", "GET", Route::kModels},
     {kChatPath, "POST", Route::kChat},
     {kCompletionsPath, "POST", Route::kCompletions},
@@ -52,6 +52,8 @@ RouteRule FindRoute(std::string_view path) {
   if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) {
     return {kModelPrefix, "GET", Route::kModel};
   }
+  if (IsPageFile(path)) return {path, "GET", Route::kPage};
+  if (WatchPages::Knows(path)) return {path, "GET", Route::kWatch, KeyScope::kMetrics};
   return {path, "", Route::kNone};
 }
 
@@ -170,7 +172,7 @@ absl::StatusOr<AnswerJobSpec> PlanCompletion(const Serving& serving, std::string
 }  // namespace
 
 Router::Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& metrics)
-    : serving_(serving), keys_(keys), metrics_(metrics) {}
+    : serving_(serving), keys_(keys), metrics_(metrics), watch_(metrics) {}
 
 void Router::SetHosts(AllowedHosts hosts) { hosts_ = std::move(hosts); }
 
@@ -214,7 +216,7 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
   if (CorsRules::IsPreflight(head)) return CorsRules::PreflightReply(head);
   const std::string_view path = PathOf(head.target);
   const RouteRule rule = FindRoute(path);
-  if (rule.route == Route::kHealth || rule.route == Route::kReady) {
+  if (rule.route == Route::kHealth || rule.route == Route::kReady || rule.route == Route::kPage) {
     if (head.method == rule.method) return std::nullopt;
   } else if (const absl::Status allowed = keys_.Check(head.authorization, rule.scope);
              !allowed.ok()) {
@@ -249,7 +251,7 @@ HttpHeaders Router::HeadersFor(const HttpRequest& head) const {
 
 bool Router::Essential(const HttpRequest& head) const {
   const Route route = FindRoute(PathOf(head.target)).route;
-  return route == Route::kHealth || route == Route::kReady || route == Route::kMetrics;
+  return route == Route::kHealth || route == Route::kReady || route == Route::kWatch;
 }
 
 HttpResult Router::Handle(HttpRequest request, std::function<void()> wake) {
@@ -259,8 +261,10 @@ HttpResult Router::Handle(HttpRequest request, std::function<void()> wake) {
       return {.reply = Health(), .job = nullptr};
     case Route::kReady:
       return {.reply = Ready(), .job = nullptr};
-    case Route::kMetrics:
-      return {.reply = Metrics(), .job = nullptr};
+    case Route::kPage:
+      return {.reply = PageFile(path), .job = nullptr};
+    case Route::kWatch:
+      return watch_.Handle(path, request.host, std::move(wake));
     case Route::kModels:
       return {.reply = Models(), .job = nullptr};
     case Route::kModel:
@@ -287,13 +291,6 @@ HttpReply Router::Ready() const {
   const absl::Status status = serving.ok() ? (*serving)->engine->Ready() : serving.status();
   if (!status.ok()) return ErrorReplyFor(absl::UnavailableError(status.message()));
   return Health();
-}
-
-HttpReply Router::Metrics() const {
-  HttpReply reply;
-  reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  reply.body = metrics_.Text();
-  return reply;
 }
 
 HttpReply Router::Models() const {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "gateway/ingress/allowed_hosts.h"
@@ -14,11 +15,14 @@
 #include "gateway/ingress/http/http_types.h"
 #include "gateway/ingress/metrics.h"
 #include "gateway/ingress/serving.h"
+#include "gateway/ingress/watch/watch_pages.h"
 
 namespace tandem {
 
 // The HTTP API: which path does what, who may call it. docs/openai-api.md describes it.
-//   POST /v1/chat/completions, /v1/completions    GET /v1/models, /v1/models/{id}, /metrics
+//   POST /v1/chat/completions, /v1/completions    GET /v1/models, /v1/models/{id}
+//   GET what watch/watch_pages.h lists
+//   GET / and what page/page_files.h has: a page for people, which needs no key itself
 //   GET /healthz (the process lives), /readyz (the cluster serves): these two need no key
 // Requests that a web page of another place makes a browser send are refused, unless CORS rules
 // allow them.
@@ -30,6 +34,7 @@ class Router final : public HttpHandler {
   void SetHosts(AllowedHosts hosts);
   // The pages that may use it; before it is asked first.
   void SetCors(CorsRules cors);
+  void SetWatchSources(WatchSources sources) { watch_.SetSources(std::move(sources)); }
 
   std::optional<HttpReply> Refuse(const HttpRequest& head) override;
   HttpResult Handle(HttpRequest request, std::function<void()> wake) override;
@@ -46,7 +51,6 @@ class Router final : public HttpHandler {
   HttpReply Ready() const;
   HttpReply Models() const;
   HttpReply Model(const std::string& id) const;
-  HttpReply Metrics() const;
   HttpResult Answer(std::string_view path, PlanFunction plan, const HttpRequest& request,
                     std::function<void()> wake);
 
@@ -55,6 +59,7 @@ class Router final : public HttpHandler {
   IngressMetrics& metrics_;
   AllowedHosts hosts_;
   CorsRules cors_;
+  WatchPages watch_;
 };
 
 }  // namespace tandem

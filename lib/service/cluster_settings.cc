@@ -87,6 +87,11 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
               "how long running requests wait for a lost worker");
   flags->Time("shutdown_grace", &s->shutdown_grace,
               "how long running answers may go on after SIGTERM");
+  flags->Section("Logs");
+  flags->Switch("access_log", &s->access_log,
+                "log every HTTP request, with its id, status, bytes and time");
+  flags->Switch("log_prompts", &s->log_prompts,
+                "the access log has the bodies of requests, too: what people write to the model");
 }
 
 void AddLoaderFlags(FlagList* flags, LoaderSettings* s) {
@@ -137,9 +142,17 @@ void AddSandboxFlags(FlagList* flags, SandboxSettings* s) {
                 "--sandbox=false: where a driver or a debugger needs it");
 }
 
+void AddWatchFlags(FlagList* flags, WatchSettings* s) {
+  flags->Section("Watching");
+  flags->Switch("process_metrics", &s->process_metrics,
+                "loader and workers serve /metrics on free loopback ports, too (tandem status "
+                "shows them); the gateway shows all of it without");
+}
+
 void AddLogFlags(FlagList* flags, LogSettings* s) {
   flags->Section("Logs");
   flags->Choice("log_level", &s->level, "least important lines that are logged");
+  flags->Choice("log_format", &s->format, "lines of text, or of JSON");
 }
 
 void AddClusterFlags(FlagList* flags, ClusterSettings* s) {
@@ -150,6 +163,7 @@ void AddClusterFlags(FlagList* flags, ClusterSettings* s) {
   AddGatewayFlags(flags, &s->gateway);
   AddClusterTlsFlags(flags, &s->tls);
   AddSandboxFlags(flags, &s->sandbox);
+  AddWatchFlags(flags, &s->watch);
   AddLogFlags(flags, &s->log);
 }
 

@@ -54,6 +54,8 @@ struct GatewaySettings {
   absl::Duration start_timeout = absl::Minutes(5);
   absl::Duration recovery_timeout = absl::Seconds(60);
   absl::Duration shutdown_grace = absl::Seconds(3);
+  bool access_log = false;
+  bool log_prompts = false;
 };
 void AddGatewayFlags(FlagList* flags, GatewaySettings* settings);
 
@@ -93,8 +95,15 @@ struct SandboxSettings {
 };
 void AddSandboxFlags(FlagList* flags, SandboxSettings* settings);
 
+// What all processes show of themselves.
+struct WatchSettings {
+  bool process_metrics = false;
+};
+void AddWatchFlags(FlagList* flags, WatchSettings* settings);
+
 struct LogSettings {
   LogLevel level = LogLevel::kInfo;
+  LogFormat format = LogFormat::kText;
 };
 void AddLogFlags(FlagList* flags, LogSettings* settings);
 
@@ -107,6 +116,7 @@ struct ClusterSettings {
   VulkanDeviceSettings vulkan;
   ClusterTlsSettings tls;
   SandboxSettings sandbox;
+  WatchSettings watch;
   LogSettings log;
 };
 void AddClusterFlags(FlagList* flags, ClusterSettings* settings);

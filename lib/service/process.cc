@@ -80,8 +80,8 @@ int FailStart(std::string_view program, const absl::Status& status) {
   return kExitBadStart;
 }
 
-void PrepareProcess(const std::string& log_name, LogLevel log_level) {
-  InitLogging(log_name, log_level);
+void PrepareProcess(const std::string& log_name, const LogSettings& log) {
+  InitLogging(log_name, log.level, log.format);
   ::umask(0077);
   ::signal(SIGPIPE, SIG_IGN);
 }

@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "lib/base/fd.h"
-#include "lib/base/logging.h"
+#include "lib/service/cluster_settings.h"
 #include "lib/service/flags.h"
 
 namespace tandem {
@@ -36,7 +36,7 @@ int RunProgram(const ProgramInfo& program, int argc, char** argv, const FlagList
 int FailStart(std::string_view program, const absl::Status& status);
 
 // Log, file mode mask (sockets are private), SIGPIPE ignored. Before any thread starts.
-void PrepareProcess(const std::string& log_name, LogLevel log_level);
+void PrepareProcess(const std::string& log_name, const LogSettings& log);
 
 // SIGINT, SIGTERM and SIGHUP as something to wait for. They are blocked in the calling thread and
 // all that it starts afterwards: create it before any thread. One at a time in a process.

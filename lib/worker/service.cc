@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/wire/step_wire.h"
 #include "lib/worker/step_loop.h"
+#include "lib/worker/worker_metrics.h"
 #include "tandem/v1/worker.grpc.pb.h"
 
 namespace tandem {
@@ -221,6 +222,14 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
                                   v1::ProcessTrace* reply) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     engine_.Trace(request->next(), reply);
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* Metrics(grpc::CallbackServerContext* context, const v1::MetricsRequest*,
+                                    v1::MetricsText* reply) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reply->set_text(WorkerMetricsText(engine_));
     reactor->Finish(grpc::Status::OK);
     return reactor;
   }

@@ -35,7 +35,9 @@ StepRunner::StepRunner(Parts parts)
       slots_(parts_.bounds),
       bases_(parts_.layout.edges.size()),
       step_stats_(parts_.layout.stages.size()),
-      stats_(parts_.layout.stages.size()) {
+      step_edge_wait_ns_(parts_.layout.edges.size()),
+      stats_(parts_.layout.stages.size()),
+      edge_wait_ns_(parts_.layout.edges.size()) {
   TANDEM_CHECK(parts_.edges.size() == parts_.layout.edges.size() &&
                parts_.program->contexts() >= parts_.bounds.max_micro_batches);
   for (std::int32_t m = 1; m <= parts_.bounds.max_micro_batches; ++m)
@@ -79,6 +81,7 @@ absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
   result->generation = plan.generation;
   result->sequences.clear();
   std::fill(step_stats_.begin(), step_stats_.end(), StageStats());
+  std::fill(step_edge_wait_ns_.begin(), step_edge_wait_ns_.end(), 0);
   result->status = CheckOrder(plan);
   if (result->status.ok()) {
     any_step_ = true;
@@ -104,6 +107,8 @@ absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
       run_ns += step_stats_[i].run_ns;
       wait_ns += step_stats_[i].wait_ns;
     }
+    for (std::size_t i = 0; i < edge_wait_ns_.size(); ++i)
+      edge_wait_ns_[i] += step_edge_wait_ns_[i];
     if (result->status.ok()) {
       ++steps_done_;
       tokens_done_ += batch_.tokens.size();
@@ -149,6 +154,7 @@ void StepRunner::Account(const ListEntry& entry, std::int64_t begin_ns, std::int
     stats.run_ns += end_ns - begin_ns;
   } else if (entry.op == ListOp::kWaitData || entry.op == ListOp::kWaitSpace) {
     stats.wait_ns += end_ns - begin_ns;
+    step_edge_wait_ns_[static_cast<std::size_t>(entry.edge)] += end_ns - begin_ns;
   }
   if (parts_.trace == nullptr) return;
   TraceEvent event;
@@ -326,7 +332,11 @@ void StepRunner::Describe(v1::WorkerDescription* description) const {
     stage->set_run_seconds(static_cast<double>(stats_[i].run_ns) * 1e-9);
     stage->set_wait_seconds(static_cast<double>(stats_[i].wait_ns) * 1e-9);
   }
-  for (const Edge* edge : parts_.edges) *description->add_edges() = DescribeEdge(*edge);
+  for (std::size_t i = 0; i < parts_.edges.size(); ++i) {
+    v1::EdgeDescription* edge = description->add_edges();
+    *edge = DescribeEdge(*parts_.edges[i]);
+    edge->set_wait_seconds(static_cast<double>(edge_wait_ns_[i]) * 1e-9);
+  }
   description->set_steps_done(steps_done_);
   description->set_tokens_done(tokens_done_);
 }

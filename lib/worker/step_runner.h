@@ -124,8 +124,11 @@ class StepRunner {
 
   // Of the step that runs.
   std::vector<StageStats> step_stats_;
+  std::vector<std::int64_t> step_edge_wait_ns_;
   mutable std::mutex stats_mutex_;
   std::vector<StageStats> stats_;
+  // Waits for each edge's other end.
+  std::vector<std::int64_t> edge_wait_ns_;
   std::uint64_t steps_done_ = 0;
   std::uint64_t tokens_done_ = 0;
 };

@@ -43,7 +43,7 @@ absl::StatusOr<std::unique_ptr<WorkerEngine>> WorkerEngine::Create(Options optio
   hooks.on_idle = [e = engine.get()] { e->Probe(); };
   hooks.idle_interval = engine->options_.probe_interval;
   engine->steps_ = std::make_unique<StepLoop>(std::move(hooks));
-  engine->options_.on_health(true);
+  engine->SetHealthy(true);
   return engine;
 }
 
@@ -67,7 +67,7 @@ void WorkerEngine::Probe() {
   if (!control.owns_lock()) return;
   const absl::Status probed = device_->Probe();
   if (!probed.ok()) spdlog::error("device '{}': {}", device_->info().name, probed.ToString());
-  options_.on_health(probed.ok());
+  SetHealthy(probed.ok());
   Checked(probed).IgnoreError();
 }
 
@@ -76,6 +76,7 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
     std::lock_guard state(state_mutex_);
     *description = *prepared_;
     description->set_generation(generation_number_);
+    description->set_metrics(metrics_address_);
   }
   description->set_name(options_.name);
   description->set_role(std::string(NameOf(options_.role)));
@@ -85,7 +86,19 @@ void WorkerEngine::Describe(v1::WorkerDescription* description) {
   description->set_fd_socket(options_.fd_socket);
   *description->mutable_memory() = ToProto(device_->memory());
   description->set_host(host_);
+  description->set_healthy(healthy_.load());
+  description->set_device_losses(options_.device_losses);
   steps_->Describe(description);
+}
+
+void WorkerEngine::SetMetricsAddress(std::string address) {
+  std::lock_guard state(state_mutex_);
+  metrics_address_ = std::move(address);
+}
+
+void WorkerEngine::SetHealthy(bool healthy) {
+  healthy_.store(healthy);
+  options_.on_health(healthy);
 }
 
 void WorkerEngine::Trace(std::uint64_t next, v1::ProcessTrace* trace) {

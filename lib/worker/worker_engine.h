@@ -38,6 +38,7 @@ class WorkerEngine {
     std::string name;  // as it calls itself; the plan may call it otherwise
     WorkerRole role = WorkerRole::kGpu;
     std::string fd_socket;  // where edge handshakes arrive; empty: none, only inline edges
+    std::uint64_t device_losses = 0;  // of processes before this one
     absl::Duration probe_interval = absl::Seconds(10);
     std::function<void(const absl::Status&)>
         on_device_lost;                           // from any thread; must not return in production
@@ -49,6 +50,8 @@ class WorkerEngine {
   ~WorkerEngine();
 
   void Describe(v1::WorkerDescription* description);
+  // Where the process' own /metrics listens, for Describe.
+  void SetMetricsAddress(std::string address);
   // What its steps did, from event `next` on (lib/base/trace.h).
   void Trace(std::uint64_t next, v1::ProcessTrace* trace);
   absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
@@ -67,6 +70,7 @@ class WorkerEngine {
   WorkerEngine(Options options, std::unique_ptr<Device> device);
   void TearDown(const std::string& reason);
   void Probe();
+  void SetHealthy(bool healthy);
   // A device that is lost ends the process; other errors are the caller's.
   absl::Status Checked(absl::Status status);
 
@@ -85,7 +89,10 @@ class WorkerEngine {
   // the highest generation announced: a Connect of one before it is over
   std::uint64_t newest_ = 0;
   EdgeConnector* connector_ = nullptr;
+  std::string metrics_address_;
   std::unique_ptr<v1::WorkerDescription> prepared_;  // plan, weights, KV bytes of the generation
+
+  std::atomic<bool> healthy_{false};
 
   TraceRecorder trace_;
   std::unique_ptr<StepLoop> steps_;  // last: its thread probes

@@ -15,10 +15,12 @@
 #include "lib/sandbox/sandbox.h"
 #include "lib/service/cluster_layout.h"
 #include "lib/service/process.h"
+#include "lib/telemetry/metrics_port.h"
 #include "lib/tls/cluster_tls.h"
 #include "lib/worker/inline_edge.h"
 #include "lib/worker/service.h"
 #include "lib/worker/worker_engine.h"
+#include "lib/worker/worker_metrics.h"
 
 namespace tandem {
 namespace {
@@ -37,6 +39,8 @@ struct WorkerFlags {
   std::string ready_file;
   ClusterTlsSettings tls;
   SandboxSettings sandbox;
+  std::string metrics;
+  WatchSettings watch;
   LogSettings log;
   bool list_devices = false;
 };
@@ -66,10 +70,14 @@ WorkerEngine::Options EngineOptions(const WorkerFlags& options, Health& health) 
   engine.name = options.name;
   engine.role = options.role;
   engine.fd_socket = options.fd_socket;
+  engine.device_losses = ReadDeviceLosses(options.fd_socket);
   engine.on_health = [&health](bool serving) { health.Set(serving); };
-  engine.on_device_lost = [name = options.name](const absl::Status& status) {
+  engine.on_device_lost = [name = options.name, fd_socket = options.fd_socket,
+                           losses = engine.device_losses](const absl::Status& status) {
     spdlog::critical("worker {}: the device is lost, nothing more can be served: {}", name,
                      status.ToString());
+    // The next process of this worker shows it in its metrics.
+    WriteDeviceLosses(fd_socket, losses + 1);
     // No destructors: they would wait for a device that does not answer.
     ::_exit(kExitDeviceLost);
   };
@@ -105,6 +113,10 @@ absl::Status Serve(const WorkerFlags& flags, const StopSignals& signals,
                           StartServer(flags.listen, service, &port));
   const std::string address = port->address().ToString();
   health.Attach(server->GetHealthCheckService());
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<MetricsPort> metrics,
+                          StartMetricsPort(flags.metrics, flags.watch,
+                                           [e = engine.get()] { return WorkerMetricsText(*e); }));
+  if (metrics != nullptr) engine->SetMetricsAddress(metrics->address());
   spdlog::info("worker {}: serving at {} with {} device '{}' ({})", flags.name, address, info.kind,
                info.name, info.driver);
   TANDEM_ASSIGN_OR_RETURN(const ReadyFile ready,
@@ -139,7 +151,7 @@ absl::Status FindPlace(WorkerFlags* flags) {
 }
 
 absl::Status Run(const WorkerProgram& program, WorkerFlags flags) {
-  PrepareProcess(Cat(NameOf(program.role), "-worker"), flags.log.level);
+  PrepareProcess(Cat(NameOf(program.role), "-worker"), flags.log);
   TANDEM_ASSIGN_OR_RETURN(const StopSignals signals, StopSignals::Catch());
   TANDEM_RETURN_IF_ERROR(FindPlace(&flags));
   if (flags.device.empty())
@@ -168,6 +180,7 @@ int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
   if (program.flags) program.flags(&list);
   AddClusterTlsFlags(&list, &flags.tls);
   AddSandboxFlags(&list, &flags.sandbox);
+  AddWatchFlags(&list, &flags.watch);
   AddLogFlags(&list, &flags.log);
   list.Section("This process", FlagScope::kProcess);
   list.Text("name", &flags.name, "as plans and logs call this worker");
@@ -181,6 +194,7 @@ int WorkerMain(const WorkerProgram& program, int argc, char** argv) {
   list.Path("fd_socket", &flags.fd_socket,
             "Unix socket where other workers fetch the memory of edges");
   list.Path("ready_file", &flags.ready_file, "gets the address once the worker serves");
+  list.Text("metrics", &flags.metrics, kMetricsFlagHelp);
   list.Section("This process", FlagScope::kCommandLine);
   list.Switch("list_devices", &flags.list_devices, "print the devices of this machine and end");
   return RunProgram({program.name, program.summary}, argc, argv, list, [&] {

@@ -23,6 +23,7 @@
 #include "lib/weights/region_socket.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
+#include "loader/serve/loader_metrics.h"
 #include "loader/serve/watch_hub.h"
 #include "tandem/v1/loader.grpc.pb.h"
 
@@ -44,13 +45,14 @@ v1::Model MakeModel(const LoaderServerOptions& options, const ModelSource& sourc
   model.set_weight_bytes(bytes);
   model.set_region_socket(options.region_socket);
   model.set_fingerprint(ModelFingerprint(source, quant));
+  model.set_metrics(options.metrics);
   return model;
 }
 
 class LoaderService final : public v1::Loader::CallbackService {
  public:
   LoaderService(v1::Model model, ProgressTracker& tracker)
-      : model_(std::move(model)), hub_(tracker) {}
+      : model_(std::move(model)), tracker_(tracker), hub_(tracker) {}
 
   void SetRegions(std::map<std::string, v1::RegionManifest> regions) {
     const std::lock_guard lock(mutex_);
@@ -60,6 +62,12 @@ class LoaderService final : public v1::Loader::CallbackService {
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const v1::GetModelRequest*, v1::Model* response) override {
     *response = model_;
+    return Done(context, grpc::Status::OK);
+  }
+
+  grpc::ServerUnaryReactor* Metrics(grpc::CallbackServerContext* context, const v1::MetricsRequest*,
+                                    v1::MetricsText* response) override {
+    response->set_text(LoaderMetricsText(tracker_.Get()));
     return Done(context, grpc::Status::OK);
   }
 
@@ -100,6 +108,7 @@ class LoaderService final : public v1::Loader::CallbackService {
   }
 
   const v1::Model model_;
+  ProgressTracker& tracker_;
   WatchHub hub_;
   std::mutex mutex_;
   std::map<std::string, v1::RegionManifest> regions_;  // guarded by mutex_

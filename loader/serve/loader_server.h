@@ -18,6 +18,7 @@ namespace tandem {
 struct LoaderServerOptions {
   std::string listen;         // see InnerListenAddress
   std::string region_socket;  // path of the Unix socket that hands out descriptors
+  std::string metrics = {};   // where the process' own /metrics listens; empty: nowhere
 };
 
 // Changes when the files change, the format in memory, or the program that packs.

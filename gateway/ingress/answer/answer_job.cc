@@ -92,9 +92,7 @@ void AnswerJob::AddEvent(const std::string& json, std::string& events) {
 void AnswerJob::TakeUpdate(Choice& choice, std::string& events) {
   RunningAnswer::Update update = choice.answer->Take();
   if (!update.begun && !update.finished) return;
-  if (!choice.opened && spec_.metrics != nullptr) {
-    spec_.metrics->ObserveFirstToken(SecondsSince(begin_));
-  }
+  if (!choice.opened) ObserveFirstToken(choice);
   choice.completion_tokens = choice.answer->completion_tokens();
   if (update.finished) {
     choice.answer.reset();
@@ -105,6 +103,7 @@ void AnswerJob::TakeUpdate(Choice& choice, std::string& events) {
       error_ = std::move(update.status);
       return;
     }
+    ObserveEnd(choice);
   }
   AnswerPart& part = choice.part;
   if (update.finished) part.finish = update.reason;
@@ -137,13 +136,27 @@ AnswerUsage AnswerJob::Usage() const {
   return usage;
 }
 
+void AnswerJob::ObserveFirstToken(Choice& choice) {
+  choice.begun = std::chrono::steady_clock::now();
+  if (spec_.metrics == nullptr) return;
+  spec_.metrics->ObserveFirstToken(spec_.endpoint, spec_.serving->model.id, SecondsSince(begin_));
+}
+
+void AnswerJob::ObserveEnd(const Choice& choice) const {
+  if (spec_.metrics == nullptr || choice.completion_tokens < 2) return;
+  spec_.metrics->ObserveOutputTokens(spec_.endpoint, spec_.serving->model.id,
+                                     SecondsSince(choice.begun), choice.completion_tokens - 1);
+}
+
 void AnswerJob::Record(int http_status) {
   if (std::exchange(recorded_, true) || spec_.metrics == nullptr) return;
   const AnswerUsage usage = Usage();
   spec_.metrics->CountRequest(spec_.endpoint, http_status);
   spec_.metrics->CountTokens(usage.prompt_tokens, usage.completion_tokens);
   spec_.key.Charge(usage.prompt_tokens + usage.completion_tokens);
-  spec_.metrics->ObserveDuration(spec_.endpoint, SecondsSince(begin_));
+  spec_.metrics->ObserveDuration(spec_.endpoint, spec_.serving->model.id,
+                                 http_status < 400 ? "" : std::to_string(http_status),
+                                 SecondsSince(begin_));
 }
 
 HttpJob::Progress AnswerJob::Fail(Progress progress) {

@@ -54,6 +54,8 @@ class AnswerJob final : public HttpJob {
     std::unique_ptr<RunningAnswer> answer;  // from its start to its end
     std::int32_t completion_tokens = 0;
     AnswerPart part;  // whole answers gather here
+    // Of its first token.
+    std::chrono::steady_clock::time_point begun;
     bool opened = false;
     bool finished = false;
   };
@@ -66,6 +68,8 @@ class AnswerJob final : public HttpJob {
   void AddEvent(const std::string& json, std::string& events);
   Progress Fail(Progress progress);
   void Record(int http_status);
+  void ObserveFirstToken(Choice& choice);
+  void ObserveEnd(const Choice& choice) const;
   AnswerUsage Usage() const;
 
   AnswerJobSpec spec_;

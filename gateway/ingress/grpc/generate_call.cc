@@ -202,11 +202,17 @@ void GenerateCall::EndLocked(const absl::Status& status) {
   ending_ = true;
   end_status_ = status;
   IngressMetrics& metrics = *host().backend.metrics;
-  metrics.CountRequest(kEndpoint, GrpcCodeName(ToGrpcStatus(status).error_code()));
-  metrics.ObserveDuration(kEndpoint, SecondsSince(begin_));
+  const std::string_view code = GrpcCodeName(ToGrpcStatus(status).error_code());
+  metrics.CountRequest(kEndpoint, code);
   if (answer_ != nullptr) {
+    metrics.ObserveDuration(kEndpoint, serving_->model.id, status.ok() ? "" : code,
+                            SecondsSince(begin_));
     metrics.CountTokens(answer_->prompt_tokens(), answer_->completion_tokens());
     key_.Charge(answer_->prompt_tokens() + answer_->completion_tokens());
+    if (status.ok() && answer_->completion_tokens() > 1) {
+      metrics.ObserveOutputTokens(kEndpoint, serving_->model.id, SecondsSince(first_token_),
+                                  answer_->completion_tokens() - 1);
+    }
   }
   answer_.reset();  // cancels what runs
 }
@@ -249,7 +255,9 @@ GenerateCall::Action GenerateCall::NextLocked() {
   if (!update_.has_value()) {
     RunningAnswer::Update update = answer_->Take();
     if (update.begun && !std::exchange(begun_, true)) {
-      host().backend.metrics->ObserveFirstToken(SecondsSince(begin_));
+      first_token_ = std::chrono::steady_clock::now();
+      host().backend.metrics->ObserveFirstToken(kEndpoint, serving_->model.id,
+                                                SecondsSince(begin_));
     }
     if (!update.status.ok()) {
       EndLocked(update.status);

@@ -52,6 +52,7 @@ class GenerateCall final : public OneRequestCall<v1::GenerateRequest, v1::Genera
   void Perform(Action action);
 
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point first_token_;
   const std::shared_ptr<Core> core_ = std::make_shared<Core>();
   KeyUse key_;                              // set once, at the start
   std::shared_ptr<const Serving> serving_;  // set once, while planning

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "gateway/ingress/status_wire.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
-#include "lib/base/version.h"
 #include "lib/text/detokenizer.h"
 #include "tandem/v1/trace.pb.h"
 
@@ -18,62 +18,7 @@ namespace {
 constexpr std::size_t kMaxTextBytes = 1 << 20;
 constexpr std::size_t kIdsAtOnce = 4096;
 
-void Fill(const WorkerStatus& from, v1::WorkerStatus& to) {
-  to.set_name(from.name);
-  to.set_role(std::string(NameOf(from.role)));
-  to.set_pid(from.pid);
-  to.set_device_kind(from.device_kind);
-  to.set_device_name(from.device_name);
-  to.set_driver(from.driver);
-  to.set_connected(from.connected);
-  to.set_address(from.address);
-  to.mutable_weight_imports()->Add(from.weight_imports.begin(), from.weight_imports.end());
-  for (const DeviceFact& fact : from.device.facts) {
-    v1::DeviceFact& wire = *to.add_device_facts();
-    wire.set_name(fact.name);
-    wire.set_value(fact.value);
-  }
-  for (const DevicePart& part : from.device.parts) {
-    v1::DevicePart& wire = *to.add_device_parts();
-    wire.set_name(part.name);
-    wire.set_where(part.where);
-    wire.set_seconds(part.seconds);
-  }
-}
-
 }  // namespace
-
-v1::ClusterStatus ToWire(const ClusterStatus& status) {
-  v1::ClusterStatus wire;
-  wire.set_state(status.state);
-  wire.set_detail(status.detail);
-  wire.set_version(kVersion);
-  wire.set_plan(status.plan);
-  wire.set_model(status.model);
-  wire.set_weight_format(status.weight_format);
-  for (const WorkerStatus& worker : status.workers) Fill(worker, *wire.add_workers());
-  for (const EdgeStatus& edge : status.edges) {
-    v1::EdgeStatus& to = *wire.add_edges();
-    to.set_id(edge.id);
-    to.set_from(edge.from);
-    to.set_to(edge.to);
-    to.set_kind(edge.kind);
-  }
-  for (const StageStatus& stage : status.stages) {
-    v1::StageStatus& to = *wire.add_stages();
-    to.set_name(stage.name);
-    to.set_worker(stage.worker);
-    to.set_device(stage.device);
-  }
-  wire.set_decode_tokens_per_second(status.decode_tokens_per_second);
-  wire.set_prefill_tokens_per_second(status.prefill_tokens_per_second);
-  wire.set_running(status.running);
-  wire.set_waiting(status.waiting);
-  wire.set_requests_total(status.requests_total);
-  wire.set_tokens_total(status.tokens_total);
-  wire.set_recoveries(status.recoveries);
-  return wire;
-}
 
 InferenceService::InferenceService(CallHost& host) : host_(host) {
   using GenerateHandler =

@@ -33,6 +33,4 @@ class InferenceService final : public grpc::Service {
   int methods_ = 0;
 };
 
-v1::ClusterStatus ToWire(const ClusterStatus& status);
-
 }  // namespace tandem

@@ -12,8 +12,10 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/status.hpp>
 #include <chrono>
+#include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -44,7 +46,7 @@ bool IsSyntaxError(const boost::system::error_code& error) {
 
 // The head of a reply as it stands on the wire, with the empty line. `length`: of the body; absent:
 // `chunked`, or ended by closing the connection (HTTP/1.0).
-std::string ReplyHead(const HttpReply& reply, const HttpHeaders& more,
+std::string ReplyHead(const HttpReply& reply, const std::string& id, const HttpHeaders& more,
                       std::optional<std::size_t> length, bool chunked, bool keep_alive) {
   const auto reason =
       boost::beast::http::obsolete_reason(static_cast<boost::beast::http::status>(reply.status));
@@ -56,10 +58,24 @@ std::string ReplyHead(const HttpReply& reply, const HttpHeaders& more,
   if (!empty) head.append(Cat("Content-Type: ", reply.content_type, "\r\n"));
   if (length.has_value() && !empty) head.append(Cat("Content-Length: ", *length, "\r\n"));
   if (chunked) head.append(Cat("Transfer-Encoding: chunked\r\n"));
+  if (!id.empty()) head.append(Cat("X-Request-Id: ", id, "\r\n"));
   for (const auto& [name, value] : reply.headers) head.append(Cat(name, ": ", value, "\r\n"));
   for (const auto& [name, value] : more) head.append(Cat(name, ": ", value, "\r\n"));
   head.append(Cat("Connection: ", keep_alive ? "keep-alive" : "close", "\r\n\r\n"));
   return head;
+}
+
+// What clients call their requests is taken over where it can do no harm in a header or a log.
+std::string RequestId(std::string_view given) {
+  constexpr std::size_t kMostBytes = 64;
+  const bool plain = !given.empty() && given.size() <= kMostBytes &&
+                     std::all_of(given.begin(), given.end(), [](char c) {
+                       return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
+                              c == '_' || c == '.';
+                     });
+  if (plain) return std::string(given);
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return Cat("req-", absl::Hex(random(), absl::kZeroPad16));
 }
 
 // One chunk of a chunked body; `bytes` must not be empty (that would end the body).
@@ -201,6 +217,18 @@ asio::awaitable<bool> Connection::ServeOne() {
     gone_ = true;
     co_return false;
   }
+  const auto begun = std::chrono::steady_clock::now();
+  exchange_ = HttpExchange();
+  const bool more = co_await AnswerOne();
+  if (options_.on_exchange && (exchange_.status != 0 || !exchange_.method.empty())) {
+    exchange_.time = absl::FromChrono(std::chrono::steady_clock::now() - begun);
+    exchange_.client_left = gone_;
+    options_.on_exchange(exchange_);
+  }
+  co_return more;
+}
+
+asio::awaitable<bool> Connection::AnswerOne() {
   Parser parser;
   parser.header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
   parser.body_limit(options_.max_body_bytes);
@@ -220,6 +248,9 @@ asio::awaitable<bool> Connection::ServeOne() {
     co_return false;
   }
   HttpRequest head = MakeRequest(parser);
+  exchange_.method = head.method;
+  exchange_.path = head.target.substr(0, head.target.find('?'));
+  exchange_.id = head.id;
   Framing framing{.http10 = parser.get().version() < 11,
                   .head_only = parser.get().method() == http::verb::head,
                   .keep_alive = parser.keep_alive() && !crowded_,
@@ -255,6 +286,7 @@ asio::awaitable<bool> Connection::ReceiveAndAnswer(Parser& parser, HttpRequest h
     Enter(Phase::kBody);
     if (!co_await ReadBody(parser)) co_return false;
     head.body = std::move(parser.get().body());
+    if (options_.keep_bodies) exchange_.body = head.body;
     Enter(Phase::kBusy);
     if (!owner_.EnterWorkers()) co_return co_await ReplyBusy("too many requests at a time");
     result = co_await asio::co_spawn(owner_.Workers(), HandleAside(std::move(head)),
@@ -286,6 +318,8 @@ HttpRequest Connection::MakeRequest(Parser& parser) {
   request.content_type = Field(message, http::field::content_type);
   request.cors_method = Field(message, http::field::access_control_request_method);
   request.cors_headers = Field(message, http::field::access_control_request_headers);
+  const auto id = message["X-Request-Id"];
+  request.id = RequestId({id.data(), id.size()});
   return request;
 }
 
@@ -321,8 +355,9 @@ asio::awaitable<bool> Connection::ReplyBusy(std::string message) {
 
 asio::awaitable<bool> Connection::WriteReply(HttpReply reply, Framing framing) {
   if (draining_) framing.keep_alive = false;
-  std::string bytes =
-      ReplyHead(reply, framing.headers, reply.body.size(), /*chunked=*/false, framing.keep_alive);
+  exchange_.status = reply.status;
+  std::string bytes = ReplyHead(reply, exchange_.id, framing.headers, reply.body.size(),
+                                /*chunked=*/false, framing.keep_alive);
   if (!framing.head_only) bytes.append(reply.body);
   co_return co_await Write(std::move(bytes));
 }
@@ -333,6 +368,7 @@ asio::awaitable<bool> Connection::Write(std::string bytes) {
   stream_.plain().expires_after(Nanos(options_.write_timeout));
   const auto buffer = asio::buffer(bytes);
   const auto [error, count] = co_await asio::async_write(stream_, buffer, kToken);
+  exchange_.reply_bytes += count;
   Enter(before);
   if (error) gone_ = true;
   co_return !error;
@@ -384,7 +420,9 @@ asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
     if (progress.head.has_value()) {
       streaming = true;
       framing.keep_alive = framing.keep_alive && chunked && !draining_;
-      bytes = ReplyHead(*progress.head, framing.headers, std::nullopt, chunked, framing.keep_alive);
+      exchange_.status = progress.head->status;
+      bytes = ReplyHead(*progress.head, exchange_.id, framing.headers, std::nullopt, chunked,
+                        framing.keep_alive);
       progress.bytes.insert(0, progress.head->body);
     }
     if (!progress.bytes.empty()) {

@@ -84,6 +84,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Awaitable<void> Run();
   Awaitable<bool> Greet();
   Awaitable<bool> ServeOne();
+  Awaitable<bool> AnswerOne();
   Awaitable<bool> WaitForRequest();
   Awaitable<bool> ReadBody(Parser& parser);
   Awaitable<bool> ReceiveAndAnswer(Parser& parser, HttpRequest head, Framing framing);
@@ -118,6 +119,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool watching_ = false;
   bool watcher_running_ = false;
   std::optional<absl::Status> cut_;
+  // The request that is being answered.
+  HttpExchange exchange_;
 };
 
 }  // namespace tandem

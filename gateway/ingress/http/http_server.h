@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -13,6 +15,19 @@
 namespace tandem {
 
 class Certificates;
+
+// A request that has been answered, for an access log.
+struct HttpExchange {
+  // "" for one whose head could not be read, as the next three.
+  std::string method;
+  std::string path;  // without the query
+  std::string id;
+  std::string body;  // where HttpServerOptions::keep_bodies asks for it
+  int status = 0;
+  std::uint64_t reply_bytes = 0;
+  absl::Duration time;  // from its first byte to the end of the answer
+  bool client_left = false;
+};
 
 struct HttpServerOptions {
   int threads = 2;                         // read and write
@@ -35,6 +50,9 @@ struct HttpServerOptions {
   absl::Duration handshake_timeout = absl::Seconds(10);  // of TLS
   // HTTPS with these; outlives the server.
   const Certificates* tls = nullptr;
+  // Called after each answer, on the threads that read and write: must not block. May be empty.
+  std::function<void(const HttpExchange& exchange)> on_exchange = {};
+  bool keep_bodies = false;
 };
 
 // HTTP/1.0 and 1.1 on one TCP or Unix-socket address, in TLS where there is a certificate. A Unix

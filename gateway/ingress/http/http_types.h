@@ -27,6 +27,8 @@ struct HttpRequest {
   std::string content_encoding;
   std::string cors_method;  // Access-Control-Request-Method, -Headers
   std::string cors_headers;
+  // X-Request-Id where it is a plain word, else one made here; the reply has it, too.
+  std::string id;
   std::string body;  // empty in Refuse
 };
 

@@ -140,6 +140,16 @@ TEST_F(ClusterTest, StatusAndMetricsTellPlanDevicesAndEdges) {
   EXPECT_THAT(
       text, HasSubstr("tandem_worker_run_seconds_total{device=\"fake device\",worker=\"gpu0\"} 5"));
   EXPECT_THAT(text, HasSubstr("tandem_edge_info{"));
+  for (const char* line :
+       {"tandem_worker_connected{worker=\"gpu0\"} 1\n",
+        "tandem_worker_restarts_total{worker=\"gpu0\"} 0\n",
+        "tandem_kv_blocks_reserved{group=\"global\"} 0\n", "tandem_step_sequences_count 20\n",
+        "tandem_step_tokens_sum 24\n", "tandem_recoveries_total 0\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  ASSERT_THAT(status.kv, SizeIs(2));
+  EXPECT_EQ(status.kv[0].group, "global");
+  EXPECT_GT(status.kv[0].blocks, 0);
 }
 
 TEST_F(ClusterTest, PrepareCarriesSizesAndRegions) {

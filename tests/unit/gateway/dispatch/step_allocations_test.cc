@@ -133,7 +133,8 @@ TEST(StepMetrics, CountingAStepAllocatesNothing) {
   const std::int64_t before = allocations;
   for (int i = 0; i < 100; ++i) {
     times.Add(absl::Milliseconds(10), absl::Milliseconds(1));
-    metrics.Step(absl::Milliseconds(12), 8, 0);
+    metrics.Step(absl::Milliseconds(12), 8, 0, 8);
+    metrics.Kv(ClusterMetrics::KvGroup::kWindow, 100, 8, 4);
     metrics.Requests(8, 0);
   }
   const std::int64_t counted = allocations - before;

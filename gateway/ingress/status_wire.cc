@@ -1,0 +1,81 @@
+#include "gateway/ingress/status_wire.h"
+
+#include <string>
+
+#include "lib/base/version.h"
+#include "tandem/v1/inference.pb.h"
+
+namespace tandem {
+namespace {
+
+void Fill(const WorkerStatus& from, v1::WorkerStatus& to) {
+  to.set_name(from.name);
+  to.set_role(std::string(NameOf(from.role)));
+  to.set_pid(from.pid);
+  to.set_device_kind(from.device_kind);
+  to.set_device_name(from.device_name);
+  to.set_driver(from.driver);
+  to.set_connected(from.connected);
+  to.set_address(from.address);
+  to.mutable_weight_imports()->Add(from.weight_imports.begin(), from.weight_imports.end());
+  for (const DeviceFact& fact : from.device.facts) {
+    v1::DeviceFact& wire = *to.add_device_facts();
+    wire.set_name(fact.name);
+    wire.set_value(fact.value);
+  }
+  for (const DevicePart& part : from.device.parts) {
+    v1::DevicePart& wire = *to.add_device_parts();
+    wire.set_name(part.name);
+    wire.set_where(part.where);
+    wire.set_seconds(part.seconds);
+  }
+  to.set_metrics(from.metrics);
+  to.set_restarts(from.restarts);
+  to.set_busy(from.busy);
+}
+
+}  // namespace
+
+v1::ClusterStatus ToWire(const ClusterStatus& status) {
+  v1::ClusterStatus wire;
+  wire.set_state(status.state);
+  wire.set_detail(status.detail);
+  wire.set_version(kVersion);
+  wire.set_plan(status.plan);
+  wire.set_model(status.model);
+  wire.set_weight_format(status.weight_format);
+  for (const WorkerStatus& worker : status.workers) Fill(worker, *wire.add_workers());
+  for (const EdgeStatus& edge : status.edges) {
+    v1::EdgeStatus& to = *wire.add_edges();
+    to.set_id(edge.id);
+    to.set_from(edge.from);
+    to.set_to(edge.to);
+    to.set_kind(edge.kind);
+  }
+  for (const StageStatus& stage : status.stages) {
+    v1::StageStatus& to = *wire.add_stages();
+    to.set_name(stage.name);
+    to.set_worker(stage.worker);
+    to.set_device(stage.device);
+  }
+  wire.set_decode_tokens_per_second(status.decode_tokens_per_second);
+  wire.set_prefill_tokens_per_second(status.prefill_tokens_per_second);
+  wire.set_running(status.running);
+  wire.set_waiting(status.waiting);
+  wire.set_requests_total(status.requests_total);
+  wire.set_tokens_total(status.tokens_total);
+  wire.set_recoveries(status.recoveries);
+  for (const KvStatus& kv : status.kv) {
+    v1::KvStatus& to = *wire.add_kv();
+    to.set_group(kv.group);
+    to.set_blocks(kv.blocks);
+    to.set_reserved(kv.reserved);
+    to.set_taken(kv.taken);
+  }
+  wire.set_running_limit(status.running_limit);
+  wire.set_waiting_limit(status.waiting_limit);
+  wire.set_loader_metrics(status.loader_metrics);
+  return wire;
+}
+
+}  // namespace tandem

@@ -1,0 +1,40 @@
+"""Logs are JSON where that is asked for, with the ids of requests and without what people write."""
+from __future__ import annotations
+
+import json
+import unittest
+
+from cluster import GOLDEN, Cluster
+
+SECRET = "Ravens at noon"
+
+
+class LogsTest(unittest.TestCase):
+    def lines(self, **flags) -> dict[str, list[dict]]:
+        with Cluster(GOLDEN / "tiny", npu="cpu", gpu="none", plan="npu", log_format="json", access_log="true", **flags) as cluster:
+            body = {"model": cluster.model, "prompt": SECRET, "max_tokens": 1}
+            status, _, headers = cluster.request("POST", "/v1/completions", body, {"X-Request-Id": "mine-1"})
+            self.assertEqual((status, headers["X-Request-Id"]), (200, "mine-1"))
+            files = [f for f in (cluster.folder / "tandem/default/logs").glob("*.log") if f.stem in ("gateway", "loader", "npu0")]
+            # Every line is an object: one that is none fails here.
+            lines = {file.stem: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+        self.assertEqual(set(lines), {"gateway", "loader", "npu0"})
+        for process in lines.values():
+            self.assertTrue(process and all(line["time"].endswith("Z") and line["message"] for line in process))
+        return lines
+
+    def test_access_log_without_prompts(self) -> None:
+        lines = self.lines()
+        access = [line for line in lines["gateway"] if line.get("request_id") == "mine-1"]
+        self.assertEqual([(a["method"], a["path"], a["status"], a["client"]) for a in access],
+                         [("POST", "/v1/completions", 200, "stayed")])
+        self.assertGreater(access[0]["milliseconds"], 0)
+        self.assertNotIn(SECRET, json.dumps(lines))
+
+    def test_prompts_where_they_are_asked_for(self) -> None:
+        access = [line for line in self.lines(log_prompts="true")["gateway"] if line.get("request_id") == "mine-1"]
+        self.assertEqual(json.loads(access[0]["body"])["prompt"], SECRET)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
