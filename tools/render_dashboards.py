@@ -76,7 +76,7 @@ def draw_series(panel: dict, series: list[tuple[str, list]], span: tuple[float, 
     unit = panel["fieldConfig"]["defaults"]["unit"]
     series = series[:len(COLOURS)]
     top = max((v for _, points in series for _, v in points), default=0) or 1
-    left, right, low, high = x + 62, x + width - 12, y + height - 18 - 14 * ((len(series) + 1) // 2), y + 30
+    left, right, low, high = x + 76, x + width - 12, y + height - 18 - 14 * ((len(series) + 1) // 2), y + 30
     out = []
     for share in (0, 0.5, 1):
         line = low - (low - high) * share
