@@ -11,6 +11,8 @@ packages=(
   prometheus
   python3 python3-venv python3-yaml python3-jsonschema bash-completion clang libclang-rt-dev clang-format zstd patchelf
 )
+# Further ones may be asked for by name.
+packages+=("$@")
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 if ! command -v apt-get >/dev/null; then
