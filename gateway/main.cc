@@ -24,13 +24,14 @@
 #include "gateway/dispatch/process_metrics.h"
 #include "gateway/gateway_flags.h"
 #include "gateway/ingress/allowed_hosts.h"
+#include "gateway/ingress/answer/metrics.h"
+#include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/auth.h"
 #include "gateway/ingress/cors.h"
+#include "gateway/ingress/doors/door.h"
 #include "gateway/ingress/grpc/grpc_server.h"
 #include "gateway/ingress/http/http_server.h"
-#include "gateway/ingress/metrics.h"
 #include "gateway/ingress/router.h"
-#include "gateway/ingress/serving.h"
 #include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -83,7 +84,11 @@ class Gateway {
   std::unique_ptr<Certificates> certificates_;
   ServingSlot serving_;
   IngressMetrics metrics_{registry_};
-  Router router_{serving_, keys_, metrics_};
+  Router router_{
+      DoorServices{.serving = serving_,
+                   .metrics = metrics_,
+                   .keys = keys_,
+                   .read = {.ignore_unknown = settings_.unknown_fields == UnknownFields::kIgnore}}};
   std::mutex mutex_;
   std::shared_ptr<Cluster> cluster_;  // guarded while it is being set
   std::unique_ptr<ProcessMetrics> process_metrics_;

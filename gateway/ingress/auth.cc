@@ -8,7 +8,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "gateway/ingress/openai/error.h"
+#include "gateway/ingress/request/error.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 

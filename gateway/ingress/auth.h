@@ -62,7 +62,7 @@ class ApiKeys {
   // which of them it is like.
   absl::Status Check(std::string_view authorization, KeyScope scope = KeyScope::kInference) const;
   // The same for a request that the key's limits count. ResourceExhausted, with RetryAfter of
-  // openai/error.h, when one of them is reached.
+  // request/error.h, when one of them is reached.
   absl::StatusOr<KeyUse> Admit(std::string_view authorization,
                                KeyScope scope = KeyScope::kInference) const;
 

@@ -1,60 +1,33 @@
 #include "gateway/ingress/router.h"
 
-#include <array>
-#include <nlohmann/json.hpp>
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/time/clock.h"
-#include "gateway/ingress/answer/answer_format.h"
 #include "gateway/ingress/answer/answer_job.h"
-#include "gateway/ingress/answer_plan.h"
-#include "gateway/ingress/openai/error.h"
-#include "gateway/ingress/openai/request.h"
+#include "gateway/ingress/doors/doors.h"
 #include "gateway/ingress/page/page_files.h"
-#include "lib/base/status_macros.h"
+#include "gateway/ingress/request/error.h"
 #include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr std::size_t kMaxShownBytes = 100;
-constexpr std::string_view kModelPrefix = "/v1/models/";
-constexpr std::string_view kChatPath = "/v1/chat/completions";
-constexpr std::string_view kCompletionsPath = "/v1/completions";
 
-enum class Route { kHealth, kReady, kPage, kWatch, kModels, kModel, kChat, kCompletions, kNone };
+// Without the query, and without slashes at its end.
+std::string_view PathOf(std::string_view target) {
+  std::string_view path = target.substr(0, target.find('?'));
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  return path;
+}
 
-struct RouteRule {
-  std::string_view path;
-  std::string_view method;
-  Route route;
-  KeyScope scope = KeyScope::kInference;
-};
-constexpr std::array<RouteRule, 5> kRoutes = {{
-    {"/healthz", "GET", Route::kHealth},
-    {"/readyz", "GET", Route::kReady},
-    {"/v1/models", "GET", Route::kModels},
-    {kChatPath, "POST", Route::kChat},
-    {kCompletionsPath, "POST", Route::kCompletions},
-}};
-
-std::string_view PathOf(std::string_view target) { return target.substr(0, target.find('?')); }
-
-RouteRule FindRoute(std::string_view path) {
-  for (const RouteRule& rule : kRoutes) {
-    if (rule.path == path) return rule;
-  }
-  if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) {
-    return {kModelPrefix, "GET", Route::kModel};
-  }
-  if (IsPageFile(path)) return {path, "GET", Route::kPage};
-  if (WatchPages::Knows(path)) return {path, "GET", Route::kWatch, KeyScope::kMetrics};
-  return {path, "", Route::kNone};
+bool Fits(std::string_view pattern, std::string_view path) {
+  if (!pattern.ends_with('*')) return pattern == path;
+  pattern.remove_suffix(1);
+  return path.starts_with(pattern) && path.size() > pattern.size();
 }
 
 // "%2F" and the like as the bytes they stand for; what is no escape stays as it is.
@@ -78,107 +51,82 @@ std::string PercentDecode(std::string_view text) {
   return out;
 }
 
-HttpReply JsonReply(const Json& json) {
-  HttpReply reply;
-  reply.body = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return reply;
-}
-
-Json ModelJson(const Serving& serving) {
-  return {{"id", serving.model.id},
-          {"object", "model"},
-          {"created", serving.model.created},
-          {"owned_by", "tandem"},
-          {"max_model_len", serving.engine->limits().context_tokens}};
-}
-
 bool IsJson(std::string_view content_type) {
   const absl::string_view type =
       absl::StripAsciiWhitespace(AbslView(content_type.substr(0, content_type.find(';'))));
   return absl::EqualsIgnoreCase(type, "application/json");
 }
 
-constexpr std::int32_t kDefaultCompletionTokens = 16;  // of OpenAI's legacy API
-
-AnswerOptions OptionsOf(const CommonRequest& common) {
-  return AnswerOptions{.sampling = common.sampling,
-                       .max_tokens = common.max_tokens,
-                       .default_max_tokens = std::nullopt,
-                       .stops = common.stops,
-                       .echo = false,
-                       .ignore_eos = common.ignore_eos};
-}
-
-AnswerInfo InfoOf(const Serving& serving, const CommonRequest& common, std::string id) {
-  return AnswerInfo{.id = std::move(id),
-                    .created = absl::ToUnixSeconds(absl::Now()),
-                    .model = serving.model.id,
-                    .tokenizer = serving.model.tokenizer,
-                    .num_logprobs = common.sampling.num_logprobs,
-                    .tokens_as_ids = common.return_tokens_as_token_ids,
-                    .include_usage = common.include_usage};
-}
-
-AnswerJobSpec JobOf(const CommonRequest& common, std::string id, std::string_view endpoint) {
-  AnswerJobSpec job;
-  job.id = std::move(id);
-  job.n = common.n;
-  job.num_logprobs = common.sampling.num_logprobs;
-  job.stream = common.stream;
-  job.include_usage = common.include_usage;
-  job.endpoint = std::string(endpoint);
-  return job;
-}
-
-absl::StatusOr<AnswerJobSpec> PlanChat(const Serving& serving, std::string_view body) {
-  TANDEM_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(body));
-  CommonRequest& common = request.common;
-  TANDEM_RETURN_IF_ERROR(CheckModelName(serving, common.model));
-  if (!common.has_seed) common.sampling.seed = RandomSeed();
-  TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> ids, ChatPromptIds(serving, request.messages));
-  TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec,
-                          PlanAnswer(serving, "messages", std::move(ids), OptionsOf(common)));
-  spec.stop_token = EndOfTurnId(*serving.model.tokenizer);
-  AnswerJobSpec job = JobOf(common, RandomId("chatcmpl-"), kChatPath);
-  job.prompts.push_back(std::move(spec));
-  job.format = MakeChatFormat(InfoOf(serving, common, job.id));
-  return job;
-}
-
-absl::StatusOr<AnswerJobSpec> PlanCompletion(const Serving& serving, std::string_view body) {
-  TANDEM_ASSIGN_OR_RETURN(CompletionRequest request, ParseCompletionRequest(body));
-  CommonRequest& common = request.common;
-  TANDEM_RETURN_IF_ERROR(CheckModelName(serving, common.model));
-  if (!common.has_seed) common.sampling.seed = RandomSeed();
-  AnswerOptions options = OptionsOf(common);
-  options.default_max_tokens = kDefaultCompletionTokens;
-  options.echo = request.echo;
-  AnswerJobSpec job = JobOf(common, RandomId("cmpl-"), kCompletionsPath);
-  for (Prompt& prompt : request.prompts) {
-    std::vector<std::int32_t> ids;
-    if (const std::string* text = std::get_if<std::string>(&prompt)) {
-      TANDEM_ASSIGN_OR_RETURN(ids, TextPromptIds(serving, "prompt", *text));
-    } else {
-      ids = std::get<std::vector<std::int32_t>>(std::move(prompt));
-    }
-    TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec,
-                            PlanAnswer(serving, "prompt", std::move(ids), options));
-    job.prompts.push_back(std::move(spec));
-  }
-  job.format = MakeCompletionFormat(InfoOf(serving, common, job.id));
-  return job;
-}
-
 }  // namespace
 
-Router::Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& metrics)
-    : serving_(serving), keys_(keys), metrics_(metrics), watch_(metrics) {}
+Router::Router(const DoorServices& services)
+    : services_(services), doors_(MakeDoors(services)), watch_(services.metrics) {
+  for (const std::unique_ptr<Door>& door : doors_) {
+    for (Route& route : door->Routes()) routes_.push_back(std::move(route));
+  }
+  AddPages();
+}
+
+// What is for people and for those who watch: no API, so no door.
+void Router::AddPages() {
+  const auto file = [this](const DoorCall& call) -> HttpResult {
+    const std::string_view path = PathOf(call.request.target);
+    if (IsPageFile(path)) return {.reply = PageFile(path), .job = nullptr};
+    return {.reply = Error(404, Cat("unknown path: ", path), ErrorsOf(path)), .job = nullptr};
+  };
+  for (const std::string_view path : {"/", "/page/*"}) {
+    routes_.push_back({.method = "GET", .path = path, .handle = file, .open = true});
+  }
+  for (const std::string_view path : WatchPages::Paths()) {
+    routes_.push_back({.method = "GET",
+                       .path = path,
+                       .handle =
+                           [this](DoorCall call) {
+                             return watch_.Handle(PathOf(call.request.target), call.request.host,
+                                                  std::move(call.wake));
+                           },
+                       .scope = KeyScope::kMetrics,
+                       .essential = true});
+  }
+}
 
 void Router::SetHosts(AllowedHosts hosts) { hosts_ = std::move(hosts); }
 
 void Router::SetCors(CorsRules cors) { cors_ = std::move(cors); }
 
-HttpReply Router::ErrorReply(int status, const std::string& message) {
+HttpHeaders Router::HeadersFor(const HttpRequest& head) const {
+  return cors_.HeadersFor(head.origin);
+}
+
+const Route* Router::Find(const HttpRequest& head) const {
+  const std::string_view path = PathOf(head.target);
+  const auto found = std::find_if(routes_.begin(), routes_.end(), [&](const Route& route) {
+    return route.method == head.method && Fits(route.path, path);
+  });
+  return found == routes_.end() ? nullptr : &*found;
+}
+
+std::string Router::MethodsOf(std::string_view path) const {
+  std::string methods;
+  for (const Route& route : routes_) {
+    if (!Fits(route.path, path)) continue;
+    methods.append(
+        Cat(methods.empty() ? "" : ", ", route.method == "GET" ? "GET, HEAD" : route.method));
+  }
+  return methods;
+}
+
+// The longest prefix counts.
+ErrorWriter Router::ErrorsOf(std::string_view path) const {
+  const Door* best = nullptr;
+  for (const std::unique_ptr<Door>& door : doors_) {
+    if (!path.starts_with(door->prefix())) continue;
+    if (best == nullptr || door->prefix().size() > best->prefix().size()) best = door.get();
+  }
+  return best == nullptr ? ErrorJson : best->errors();
+}
+
+HttpReply Router::Error(int status, const std::string& message, ErrorWriter errors) const {
   ApiError error{.http_status = status,
                  .message = message,
                  .type = status >= 500 ? "server_error" : "invalid_request_error",
@@ -186,27 +134,52 @@ HttpReply Router::ErrorReply(int status, const std::string& message) {
                  .code = ""};
   if (status == 413) error.code = "request_too_large";
   if (status == 503) error.code = "unavailable";
-  metrics_.CountRequest("other", status);
-  return HttpReply{.status = status,
-                   .content_type = "application/json",
-                   .headers = {},
-                   .body = ErrorJson(error)};
+  services_.metrics.CountRequest("other", status);
+  return HttpReply{
+      .status = status, .content_type = "application/json", .headers = {}, .body = errors(error)};
+}
+
+HttpReply Router::ErrorReply(int status, const std::string& message) {
+  return Error(status, message, ErrorJson);
 }
 
 // Web pages of other places may make a browser send requests here. They cannot choose Host, and a
 // name of theirs that resolves to this machine is not one of ours; nor can they choose Origin.
-std::optional<HttpReply> Router::RefusePage(const HttpRequest& head) {
+std::optional<HttpReply> Router::RefusePage(const HttpRequest& head) const {
+  const ErrorWriter errors = ErrorsOf(PathOf(head.target));
   if (head.host_count > 1 || (head.host_count == 0 && head.version >= 11)) {
-    return ErrorReply(400, Cat("expected one Host header, found ", head.host_count));
+    return Error(400, Cat("expected one Host header, found ", head.host_count), errors);
   }
   if (head.host_count == 1 && !hosts_.Allows(head.host)) {
-    return ErrorReply(403, Cat("Host '", head.host.substr(0, kMaxShownBytes),
-                               "' is not a name of this server: use its address, or start it with "
-                               "--allowed_hosts"));
+    return Error(403,
+                 Cat("Host '", head.host.substr(0, kMaxShownBytes),
+                     "' is not a name of this server: use its address, or start it with "
+                     "--allowed_hosts"),
+                 errors);
   }
   if (!head.origin.empty() && !IsOriginOf(head.origin, head.host) && !cors_.Allows(head.origin)) {
-    return ErrorReply(403, Cat("requests from web pages of '",
-                               head.origin.substr(0, kMaxShownBytes), "' are not served"));
+    return Error(403,
+                 Cat("requests from web pages of '", head.origin.substr(0, kMaxShownBytes),
+                     "' are not served"),
+                 errors);
+  }
+  return std::nullopt;
+}
+
+std::optional<HttpReply> Router::RefuseBody(const HttpRequest& head) const {
+  const ErrorWriter errors = ErrorsOf(PathOf(head.target));
+  if (!IsJson(head.content_type)) {
+    return Error(415,
+                 Cat("expected Content-Type: application/json, found ",
+                     head.content_type.empty() ? "none" : head.content_type),
+                 errors);
+  }
+  if (!head.content_encoding.empty() &&
+      !absl::EqualsIgnoreCase(head.content_encoding, "identity")) {
+    return Error(415,
+                 Cat("a body with Content-Encoding: ", head.content_encoding,
+                     " is not read: send it as it is"),
+                 errors);
   }
   return std::nullopt;
 }
@@ -215,113 +188,46 @@ std::optional<HttpReply> Router::Refuse(const HttpRequest& head) {
   if (std::optional<HttpReply> refusal = RefusePage(head)) return refusal;
   if (CorsRules::IsPreflight(head)) return CorsRules::PreflightReply(head);
   const std::string_view path = PathOf(head.target);
-  const RouteRule rule = FindRoute(path);
-  if (rule.route == Route::kHealth || rule.route == Route::kReady || rule.route == Route::kPage) {
-    if (head.method == rule.method) return std::nullopt;
-  } else if (const absl::Status allowed = keys_.Check(head.authorization, rule.scope);
-             !allowed.ok()) {
-    HttpReply reply = ErrorReplyFor(allowed);
-    metrics_.CountRequest("other", reply.status);
-    return reply;
+  const ErrorWriter errors = ErrorsOf(path);
+  const Route* route = Find(head);
+  if (route == nullptr || !route->open) {
+    // A path that somebody who has no key may ask is no secret: with another method it is a 405.
+    const bool open = std::any_of(routes_.begin(), routes_.end(), [path](const Route& other) {
+      return other.open && Fits(other.path, path);
+    });
+    const KeyScope scope = route == nullptr ? KeyScope::kInference : route->scope;
+    const absl::Status allowed = services_.keys.Check(head.authorization, scope);
+    if (!open && !allowed.ok()) {
+      HttpReply reply = ErrorReplyFor(allowed, errors);
+      services_.metrics.CountRequest("other", reply.status);
+      return reply;
+    }
   }
-  if (rule.route == Route::kNone) {
-    return ErrorReply(404, Cat("unknown path: ", head.method, " ", path));
-  }
-  if (head.method != rule.method) {
-    HttpReply reply = ErrorReply(405, Cat(path, " takes ", rule.method, ", not ", head.method));
-    reply.headers.emplace_back("Allow", rule.method == "GET" ? "GET, HEAD" : "POST");
-    return reply;
-  }
-  if (rule.method != "POST") return std::nullopt;
-  if (!IsJson(head.content_type)) {
-    return ErrorReply(415, Cat("expected Content-Type: application/json, found ",
-                               head.content_type.empty() ? "none" : head.content_type));
-  }
-  if (!head.content_encoding.empty() &&
-      !absl::EqualsIgnoreCase(head.content_encoding, "identity")) {
-    return ErrorReply(415, Cat("a body with Content-Encoding: ", head.content_encoding,
-                               " is not read: send it as it is"));
-  }
-  return std::nullopt;
-}
-
-HttpHeaders Router::HeadersFor(const HttpRequest& head) const {
-  return cors_.HeadersFor(head.origin);
+  if (route != nullptr) return head.method == "POST" ? RefuseBody(head) : std::nullopt;
+  const std::string methods = MethodsOf(path);
+  if (methods.empty()) return Error(404, Cat("unknown path: ", head.method, " ", path), errors);
+  HttpReply reply = Error(405, Cat(path, " takes ", methods, ", not ", head.method), errors);
+  reply.headers.emplace_back("Allow", methods);
+  return reply;
 }
 
 bool Router::Essential(const HttpRequest& head) const {
-  const Route route = FindRoute(PathOf(head.target)).route;
-  return route == Route::kHealth || route == Route::kReady || route == Route::kWatch;
+  const Route* route = Find(head);
+  return route != nullptr && route->essential;
 }
 
 HttpResult Router::Handle(HttpRequest request, std::function<void()> wake) {
   const std::string_view path = PathOf(request.target);
-  switch (FindRoute(path).route) {
-    case Route::kHealth:
-      return {.reply = Health(), .job = nullptr};
-    case Route::kReady:
-      return {.reply = Ready(), .job = nullptr};
-    case Route::kPage:
-      return {.reply = PageFile(path), .job = nullptr};
-    case Route::kWatch:
-      return watch_.Handle(path, request.host, std::move(wake));
-    case Route::kModels:
-      return {.reply = Models(), .job = nullptr};
-    case Route::kModel:
-      return {.reply = Model(PercentDecode(path.substr(kModelPrefix.size()))), .job = nullptr};
-    case Route::kChat:
-      return Answer(kChatPath, PlanChat, request, std::move(wake));
-    case Route::kCompletions:
-      return Answer(kCompletionsPath, PlanCompletion, request, std::move(wake));
-    case Route::kNone:
-      break;
+  const Route* route = Find(request);
+  if (route == nullptr) {
+    return {.reply = Error(404, Cat("unknown path: ", path), ErrorsOf(path)), .job = nullptr};
   }
-  return {.reply = ErrorReply(404, Cat("unknown path: ", path)), .job = nullptr};
-}
-
-HttpReply Router::Health() const {
-  HttpReply reply;
-  reply.content_type = "text/plain; charset=utf-8";
-  reply.body = "ok\n";
-  return reply;
-}
-
-HttpReply Router::Ready() const {
-  const auto serving = serving_.Get();
-  const absl::Status status = serving.ok() ? (*serving)->engine->Ready() : serving.status();
-  if (!status.ok()) return ErrorReplyFor(absl::UnavailableError(status.message()));
-  return Health();
-}
-
-HttpReply Router::Models() const {
-  const auto serving = serving_.Get();
-  if (!serving.ok()) return ErrorReplyFor(serving.status());
-  return JsonReply({{"object", "list"}, {"data", Json::array({ModelJson(**serving)})}});
-}
-
-HttpReply Router::Model(const std::string& id) const {
-  const auto serving = serving_.Get();
-  if (!serving.ok()) return ErrorReplyFor(serving.status());
-  if (id != (*serving)->model.id) return ErrorReplyFor(ModelNotFound(id));
-  return JsonReply(ModelJson(**serving));
-}
-
-HttpResult Router::Answer(std::string_view path, PlanFunction plan, const HttpRequest& request,
-                          std::function<void()> wake) {
-  const auto start = [&]() -> absl::StatusOr<std::unique_ptr<AnswerJob>> {
-    TANDEM_ASSIGN_OR_RETURN(KeyUse key, keys_.Admit(request.authorization));
-    TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Serving> serving, serving_.Get());
-    TANDEM_ASSIGN_OR_RETURN(AnswerJobSpec job, plan(*serving, request.body));
-    job.serving = std::move(serving);
-    job.metrics = &metrics_;
-    job.key = std::move(key);
-    return AnswerJob::Start(std::move(job), std::move(wake));
-  };
-  auto job = start();
-  if (job.ok()) return {.reply = std::nullopt, .job = *std::move(job)};
-  HttpReply reply = ErrorReplyFor(job.status());
-  metrics_.CountRequest(path, reply.status);
-  return {.reply = std::move(reply), .job = nullptr};
+  std::string parameter;
+  if (route->path.ends_with('*')) {
+    parameter = PercentDecode(path.substr(route->path.size() - 1));
+  }
+  return route->handle(DoorCall{
+      .request = std::move(request), .parameter = std::move(parameter), .wake = std::move(wake)});
 }
 
 }  // namespace tandem

@@ -6,30 +6,24 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
-#include "absl/status/statusor.h"
 #include "gateway/ingress/allowed_hosts.h"
-#include "gateway/ingress/answer/answer_job.h"
-#include "gateway/ingress/auth.h"
 #include "gateway/ingress/cors.h"
+#include "gateway/ingress/doors/door.h"
 #include "gateway/ingress/http/http_types.h"
-#include "gateway/ingress/metrics.h"
-#include "gateway/ingress/serving.h"
 #include "gateway/ingress/watch/watch_pages.h"
 
 namespace tandem {
 
-// The HTTP API: which path does what, who may call it. docs/openai-api.md describes it.
-//   POST /v1/chat/completions, /v1/completions    GET /v1/models, /v1/models/{id}
-//   GET what watch/watch_pages.h lists
-//   GET / and what page/page_files.h has: a page for people, which needs no key itself
-//   GET /healthz (the process lives), /readyz (the cluster serves): these two need no key
-// Requests that a web page of another place makes a browser send are refused, unless CORS rules
-// allow them.
+// Which path belongs to which door, and who may call it: the one table of the HTTP port. A slash at
+// a path's end makes no difference. Requests that a web page of another place makes a browser send
+// are refused, unless CORS rules allow them. docs/openai-api.md describes it. Beside the doors stand
+// what watch/watch_pages.h lists, and the page for people (page/page_files.h), which needs no key.
 class Router final : public HttpHandler {
  public:
-  // All outlive the router.
-  Router(const ServingSlot& serving, const ApiKeys& keys, IngressMetrics& metrics);
+  // What `services` refers to outlives the router.
+  explicit Router(const DoorServices& services);
   // The names under which the server may be asked; before it is asked first.
   void SetHosts(AllowedHosts hosts);
   // The pages that may use it; before it is asked first.
@@ -43,20 +37,19 @@ class Router final : public HttpHandler {
   bool Essential(const HttpRequest& head) const override;
 
  private:
-  using PlanFunction = absl::StatusOr<AnswerJobSpec> (*)(const Serving& serving,
-                                                         std::string_view body);
+  const Route* Find(const HttpRequest& head) const;
+  // The methods of the routes that fit the path, with commas; "" where none does.
+  std::string MethodsOf(std::string_view path) const;
+  ErrorWriter ErrorsOf(std::string_view path) const;
+  HttpReply Error(int status, const std::string& message, ErrorWriter errors) const;
+  std::optional<HttpReply> RefusePage(const HttpRequest& head) const;
+  std::optional<HttpReply> RefuseBody(const HttpRequest& head) const;
 
-  std::optional<HttpReply> RefusePage(const HttpRequest& head);
-  HttpReply Health() const;
-  HttpReply Ready() const;
-  HttpReply Models() const;
-  HttpReply Model(const std::string& id) const;
-  HttpResult Answer(std::string_view path, PlanFunction plan, const HttpRequest& request,
-                    std::function<void()> wake);
+  void AddPages();
 
-  const ServingSlot& serving_;
-  const ApiKeys& keys_;
-  IngressMetrics& metrics_;
+  const DoorServices services_;
+  const std::vector<std::unique_ptr<Door>> doors_;
+  std::vector<Route> routes_;
   AllowedHosts hosts_;
   CorsRules cors_;
   WatchPages watch_;

@@ -53,6 +53,9 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                "commas; *: any");
   flags->Text("model_id", &s->model_id,
               "what the APIs call the model; without it: the model's own name");
+  flags->Choice("unknown_fields", &s->unknown_fields,
+                "fields of HTTP requests that nobody knows; ignored ones are named in a Warning "
+                "header");
   flags->Section("Placement of the work");
   flags->Text("plan", &s->plan,
               "gpu, npu, split or layers[:COUNT,COUNT...]; without it: split with both devices, "

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "lib/base/enum_names.h"
 #include "lib/base/logging.h"
 #include "lib/model/kinds.h"
 #include "lib/service/flags.h"
@@ -15,6 +16,12 @@ namespace tandem {
 // structs that it uses from the file, the environment and its own command line, or is handed them
 // by `tandem up`. Each struct has one list of flags; a new setting is a field, a line in that list,
 // and its use.
+
+// What becomes of a field in a request over HTTP that nobody knows.
+enum class UnknownFields : std::uint8_t { kRefuse, kIgnore };
+template <>
+inline constexpr EnumName<UnknownFields> kEnumNames<UnknownFields>[] = {
+    {UnknownFields::kRefuse, "refuse"}, {UnknownFields::kIgnore, "ignore"}};
 
 // What clients of the public ports may take.
 struct ClientLimits {
@@ -51,6 +58,7 @@ struct GatewaySettings {
   std::vector<std::string> cors_origins;
   ClientLimits clients;
   std::string model_id;
+  UnknownFields unknown_fields = UnknownFields::kRefuse;
   absl::Duration start_timeout = absl::Minutes(5);
   absl::Duration recovery_timeout = absl::Seconds(60);
   absl::Duration shutdown_grace = absl::Seconds(3);

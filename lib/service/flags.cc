@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -217,9 +218,11 @@ void FlagList::Custom(std::string name, std::function<absl::Status(std::string_v
   Add({std::move(name), std::move(help), FlagKind::kList, std::move(set), std::move(show)});
 }
 
+// "unknown-fields" is another spelling of "unknown_fields".
 const Flag* FlagList::Find(std::string_view name) const {
+  const std::string spelled = absl::StrReplaceAll(AbslView(name), {{"-", "_"}});
   for (const Flag& flag : flags_) {
-    if (flag.name == name) return &flag;
+    if (flag.name == spelled) return &flag;
   }
   return nullptr;
 }

@@ -116,10 +116,11 @@ absl::StatusOr<std::vector<int32_t>> EncodeGemmaChat(const Tokenizer& tokenizer,
     ids.push_back(markers.start_of_turn);
     TANDEM_RETURN_IF_ERROR(
         append(Cat(role, "\n", std::exchange(prefix, {}), TrimWhitespace(message.content))));
+    if (options.continue_final_message && &message == &messages.back()) break;
     ids.push_back(markers.end_of_turn);
     TANDEM_RETURN_IF_ERROR(append("\n"));
   }
-  if (options.add_generation_prompt) {
+  if (options.add_generation_prompt && !options.continue_final_message) {
     ids.push_back(markers.start_of_turn);
     TANDEM_RETURN_IF_ERROR(append("model\n"));
   }

@@ -17,8 +17,12 @@ struct ChatMessage {
 };
 
 struct ChatTemplateOptions {
-  bool add_generation_prompt = true;  // end with "<start_of_turn>model\n"
-  size_t max_ids = SIZE_MAX;          // more are OutOfRange, found out early (EncodeAtMost)
+  // End with "<start_of_turn>model\n".
+  bool add_generation_prompt = true;
+  // End with the content of the last message, whose turn stays open; not with the one above.
+  bool continue_final_message = false;
+  // More are OutOfRange, found out early (EncodeAtMost).
+  size_t max_ids = SIZE_MAX;
 };
 
 // Gemma's chat template, straight to token ids:

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <optional>
 
-#include "gateway/ingress/openai/error.h"
-#include "gateway/ingress/openai/sampling_rules.h"
+#include "gateway/ingress/request/error.h"
+#include "gateway/ingress/request/sampling_rules.h"
 #include "lib/base/status_macros.h"
 
 namespace {

@@ -2,9 +2,9 @@
 
 #include <utility>
 
-#include "gateway/ingress/answer_plan.h"
-#include "gateway/ingress/metrics.h"
-#include "gateway/ingress/openai/error.h"
+#include "gateway/ingress/answer/answer_plan.h"
+#include "gateway/ingress/answer/metrics.h"
+#include "gateway/ingress/request/error.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -19,12 +19,12 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-HttpReply ErrorReplyFor(const absl::Status& status) {
+HttpReply ErrorReplyFor(const absl::Status& status, ErrorWriter error_body) {
   const ApiError error = ToApiError(status);
   HttpReply reply{.status = error.http_status,
                   .content_type = "application/json",
                   .headers = {},
-                  .body = ErrorJson(error)};
+                  .body = error_body(error)};
   if (error.http_status == 429 || error.http_status == 503) {
     reply.headers.emplace_back("Retry-After", Cat(RetryAfterSeconds(status)));
   }
@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<AnswerJob>> AnswerJob::Start(AnswerJobSpec spec,
   TANDEM_RETURN_IF_ERROR(CheckEchoBytes(echoed, job->spec_.num_logprobs));
   job->choices_.resize(job->spec_.prompts.size() * static_cast<std::size_t>(job->spec_.n));
   for (std::size_t i = 0; i < job->choices_.size(); ++i) {
-    job->choices_[i].part.index = static_cast<int>(i);
+    job->choices_[i].event.index = static_cast<int>(i);
   }
   TANDEM_RETURN_IF_ERROR(job->StartChoices());
   job->recorded_ = false;
@@ -85,11 +85,21 @@ absl::Status AnswerJob::StartChoices() {
   return absl::OkStatus();
 }
 
-void AnswerJob::AddEvent(const std::string& json, std::string& events) {
-  if (!json.empty()) events.append(Cat("data: ", json, "\n\n"));
+std::string ServerSentEvent(std::string_view event, std::string_view data) {
+  if (event.empty()) return Cat("data: ", data, "\n\n");
+  return Cat("event: ", event, "\ndata: ", data, "\n\n");
 }
 
-void AnswerJob::TakeUpdate(Choice& choice, std::string& events) {
+void AnswerJob::AddToStream(const AnswerEvent& event, std::string& bytes) {
+  if (!std::exchange(begun_, true)) {
+    AnswerUsage prompt = Usage();
+    prompt.completion_tokens = 0;
+    bytes.append(spec_.format->Begin(prompt));
+  }
+  bytes.append(spec_.format->Next(event));
+}
+
+void AnswerJob::TakeUpdate(Choice& choice, std::string& bytes) {
   RunningAnswer::Update update = choice.answer->Take();
   if (!update.begun && !update.finished) return;
   if (!choice.opened) ObserveFirstToken(choice);
@@ -105,33 +115,33 @@ void AnswerJob::TakeUpdate(Choice& choice, std::string& events) {
     }
     ObserveEnd(choice);
   }
-  AnswerPart& part = choice.part;
-  if (update.finished) part.finish = update.reason;
-  if (!spec_.stream) {
-    choice.opened = true;
-    Gather(part, std::move(update));
-    return;
+  AnswerEvent& event = choice.event;
+  if (update.finished) {
+    event.end = update.reason == FinishReason::kStop ? AnswerEnd::kStop : AnswerEnd::kLength;
+    event.stop = std::move(update.stop);
   }
-  if (!std::exchange(choice.opened, true)) AddEvent(spec_.format->Opening(part.index), events);
-  part.text = std::move(update.text);
-  part.tokens = std::move(update.tokens);
-  if (part.text.empty() && part.tokens.empty() && !part.finish.has_value()) return;
-  AddEvent(spec_.format->Chunk(part), events);
+  event.first = !std::exchange(choice.opened, true);
+  if (!spec_.stream) return Gather(event, std::move(update));
+  event.text = std::move(update.text);
+  event.tokens = std::move(update.tokens);
+  const bool nothing = event.text.empty() && event.tokens.empty() && !event.end.has_value();
+  if (nothing && !event.first) return;
+  AddToStream(event, bytes);
 }
 
-void AnswerJob::Gather(AnswerPart& part, RunningAnswer::Update update) {
-  part.text.append(update.text);
+void AnswerJob::Gather(AnswerEvent& event, RunningAnswer::Update update) {
+  event.text.append(update.text);
   gathered_bytes_ += static_cast<std::int64_t>(update.text.size());
   if (spec_.num_logprobs >= 0) {
     gathered_bytes_ +=
         static_cast<std::int64_t>(update.tokens.size()) * ScoredTokenBytes(spec_.num_logprobs);
-    std::move(update.tokens.begin(), update.tokens.end(), std::back_inserter(part.tokens));
+    std::move(update.tokens.begin(), update.tokens.end(), std::back_inserter(event.tokens));
   }
   if (gathered_bytes_ > kMaxAnswerBytes) error_ = AnswerTooLong();
 }
 
 AnswerUsage AnswerJob::Usage() const {
-  AnswerUsage usage{.prompt_tokens = prompt_tokens_, .completion_tokens = 0};
+  AnswerUsage usage{.prompt_tokens = prompt_tokens_, .cached_tokens = 0, .completion_tokens = 0};
   for (const Choice& choice : choices_) usage.completion_tokens += choice.completion_tokens;
   return usage;
 }
@@ -160,14 +170,27 @@ void AnswerJob::Record(int http_status) {
 }
 
 HttpJob::Progress AnswerJob::Fail(Progress progress) {
-  choices_.clear();  // cancels what runs
+  // Cancels what runs.
+  choices_.clear();
   progress.done = true;
   if (head_sent_ || progress.head.has_value()) {
-    AddEvent(ErrorJson(ToApiError(error_)), progress.bytes);
+    progress.bytes.append(spec_.format->Fail(ToApiError(error_)));
     return progress;
   }
-  progress.head = ErrorReplyFor(error_);
+  progress.head = ErrorReplyFor(error_, spec_.error_body);
+  progress.head->headers.insert(progress.head->headers.end(), spec_.headers.begin(),
+                                spec_.headers.end());
   progress.bytes.clear();
+  return progress;
+}
+
+HttpJob::Progress AnswerJob::Finish(Progress progress) {
+  std::vector<AnswerEvent> choices;
+  for (Choice& choice : choices_) choices.push_back(std::move(choice.event));
+  progress.head.emplace();
+  progress.head->headers = spec_.headers;
+  progress.head->body = spec_.format->Whole(choices, Usage());
+  Record(200);
   return progress;
 }
 
@@ -182,25 +205,17 @@ HttpJob::Progress AnswerJob::Poll() {
     return Fail(std::move(progress));
   }
   progress.done = finished_ == choices_.size();
-  if (!spec_.stream) {
-    if (!progress.done) return progress;
-    std::vector<AnswerPart> parts;
-    for (Choice& choice : choices_) parts.push_back(std::move(choice.part));
-    progress.head.emplace();
-    progress.head->body = spec_.format->Whole(parts, Usage());
-    Record(200);
-    return progress;
-  }
+  if (!spec_.stream) return progress.done ? Finish(std::move(progress)) : std::move(progress);
   if (!head_sent_ && (progress.done || !progress.bytes.empty())) {
     head_sent_ = true;
     progress.head.emplace();
-    progress.head->content_type = "text/event-stream; charset=utf-8";
+    progress.head->content_type = std::string(spec_.format->stream_type());
+    progress.head->headers = spec_.headers;
     progress.head->headers.emplace_back("Cache-Control", "no-cache");
     progress.head->headers.emplace_back("X-Accel-Buffering", "no");
   }
   if (progress.done) {
-    if (spec_.include_usage) AddEvent(spec_.format->UsageChunk(Usage()), progress.bytes);
-    progress.bytes.append("data: [DONE]\n\n");
+    progress.bytes.append(spec_.format->End(Usage()));
     Record(200);
   }
   return progress;

@@ -4,14 +4,15 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "gateway/ingress/answer/answer_format.h"
+#include "gateway/ingress/answer/running_answer.h"
+#include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/auth.h"
 #include "gateway/ingress/http/http_types.h"
-#include "gateway/ingress/running_answer.h"
-#include "gateway/ingress/serving.h"
 
 namespace tandem {
 
@@ -19,23 +20,32 @@ class IngressMetrics;
 
 struct AnswerJobSpec {
   std::shared_ptr<const Serving> serving;
-  std::string id;                   // of the whole answer
-  std::vector<AnswerSpec> prompts;  // in order; their requests' ids are the job's to set
-  std::int32_t n = 1;               // choices of each, one seed apart
+  // Of the whole answer.
+  std::string id;
+  // In order; their requests' ids are the job's to set.
+  std::vector<AnswerSpec> prompts;
+  // Choices of each, one seed apart.
+  std::int32_t n = 1;
   std::int32_t num_logprobs = -1;
   bool stream = false;
-  bool include_usage = false;
   std::unique_ptr<AnswerFormat> format;
-  std::string endpoint;               // for the metrics
-  IngressMetrics* metrics = nullptr;  // may be null; outlives the job
-  KeyUse key;                         // pays for the tokens
+  // How the API writes an error that comes before anything else.
+  ErrorWriter error_body = nullptr;
+  // For the metrics.
+  std::string endpoint;
+  // May be null; outlives the job.
+  IngressMetrics* metrics = nullptr;
+  // Further headers of the reply, also where it is an error.
+  std::vector<std::pair<std::string, std::string>> headers;
+  // Pays for the tokens.
+  KeyUse key;
 };
 
 // Runs the choices of one HTTP request at the engine and writes the answer. At most kInFlight
 // choices run at a time, so that one request with many prompts does not fill the engine's queue. An
-// answer that is not streamed and grows over kMaxAnswerBytes (answer_plan.h) ends with a 400.
-// An error before the first byte of the answer becomes a reply with its own status; later, in a
-// stream, an event {"error": ...}, which ends it.
+// answer that is not streamed and grows over kMaxAnswerBytes (answer_plan.h) ends with a 400. An
+// error before the first byte of the answer becomes a reply with its own status; later, in a
+// stream, what the format makes of it, which ends it.
 class AnswerJob final : public HttpJob {
  public:
   static constexpr std::size_t kInFlight = 8;
@@ -51,9 +61,11 @@ class AnswerJob final : public HttpJob {
 
  private:
   struct Choice {
-    std::unique_ptr<RunningAnswer> answer;  // from its start to its end
+    // From its start to its end.
+    std::unique_ptr<RunningAnswer> answer;
     std::int32_t completion_tokens = 0;
-    AnswerPart part;  // whole answers gather here
+    // Whole answers gather here.
+    AnswerEvent event;
     // Of its first token.
     std::chrono::steady_clock::time_point begun;
     bool opened = false;
@@ -63,9 +75,10 @@ class AnswerJob final : public HttpJob {
   AnswerJob(AnswerJobSpec spec, std::function<void()> wake);
   absl::Status CreateAnswer(std::size_t index);
   absl::Status StartChoices();
-  void TakeUpdate(Choice& choice, std::string& events);
-  void Gather(AnswerPart& part, RunningAnswer::Update update);
-  void AddEvent(const std::string& json, std::string& events);
+  void TakeUpdate(Choice& choice, std::string& bytes);
+  void Gather(AnswerEvent& event, RunningAnswer::Update update);
+  void AddToStream(const AnswerEvent& event, std::string& bytes);
+  Progress Finish(Progress progress);
   Progress Fail(Progress progress);
   void Record(int http_status);
   void ObserveFirstToken(Choice& choice);
@@ -78,8 +91,10 @@ class AnswerJob final : public HttpJob {
   std::size_t next_to_start_ = 0;
   std::size_t running_ = 0;
   std::size_t finished_ = 0;
-  std::int64_t prompt_tokens_ = 0;  // each prompt counted once, whatever n
+  // Each prompt counted once, whatever n.
+  std::int64_t prompt_tokens_ = 0;
   std::int64_t gathered_bytes_ = 0;
+  bool begun_ = false;
   bool head_sent_ = false;
   bool recorded_ = false;
   absl::Status error_;
@@ -87,6 +102,6 @@ class AnswerJob final : public HttpJob {
 };
 
 // The reply for a failed request, Retry-After included.
-HttpReply ErrorReplyFor(const absl::Status& status);
+HttpReply ErrorReplyFor(const absl::Status& status, ErrorWriter error_body);
 
 }  // namespace tandem

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "gateway/ingress/answer_plan.h"
-#include "gateway/ingress/openai/error.h"
-#include "gateway/ingress/openai/sampling_rules.h"
+#include "gateway/ingress/answer/answer_plan.h"
+#include "gateway/ingress/request/error.h"
+#include "gateway/ingress/request/sampling_rules.h"
 #include "lib/base/status_macros.h"
-#include "lib/text/chat_template.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -39,79 +39,94 @@ void FillTokenInfo(const Tokenizer& tokenizer, const ScoredToken& token, v1::Tok
   }
 }
 
-absl::StatusOr<AnswerOptions> OptionsOf(const v1::GenerateRequest& request) {
+absl::Status ReadOptionsOf(const v1::GenerateRequest& from, InferenceRequest& request) {
   SamplingWishes wishes;
-  if (request.has_temperature()) wishes.temperature = request.temperature();
-  if (request.has_top_p()) wishes.top_p = request.top_p();
-  if (request.has_top_k()) wishes.top_k = request.top_k();
-  if (request.has_min_p()) wishes.min_p = request.min_p();
-  wishes.frequency_penalty = request.frequency_penalty();
-  wishes.presence_penalty = request.presence_penalty();
-  wishes.logit_bias.assign(request.logit_bias().begin(), request.logit_bias().end());
-  AnswerOptions options;
-  TANDEM_ASSIGN_OR_RETURN(options.sampling, CheckedSampling(wishes));
-  options.sampling.seed = request.has_seed() ? request.seed() : RandomSeed();
-  if (request.has_logprobs()) {
-    TANDEM_ASSIGN_OR_RETURN(options.sampling.num_logprobs,
-                            CheckedLogprobs("logprobs", request.logprobs()));
+  if (from.has_temperature()) wishes.temperature = from.temperature();
+  if (from.has_top_p()) wishes.top_p = from.top_p();
+  if (from.has_top_k()) wishes.top_k = from.top_k();
+  if (from.has_min_p()) wishes.min_p = from.min_p();
+  wishes.frequency_penalty = from.frequency_penalty();
+  wishes.presence_penalty = from.presence_penalty();
+  wishes.logit_bias.assign(from.logit_bias().begin(), from.logit_bias().end());
+  TANDEM_ASSIGN_OR_RETURN(request.sampling, CheckedSampling(wishes));
+  request.has_seed = from.has_seed();
+  request.sampling.seed = from.seed();
+  if (from.has_logprobs()) {
+    TANDEM_ASSIGN_OR_RETURN(request.sampling.num_logprobs,
+                            CheckedLogprobs("logprobs", from.logprobs()));
   }
+  // -1 is another spelling of "no limit".
   TANDEM_ASSIGN_OR_RETURN(const std::int32_t max_tokens,
-                          CheckedMaxTokens("max_tokens", request.max_tokens(), 0));
-  if (max_tokens > 0) options.max_tokens = max_tokens;
-  options.stops.assign(request.stop().begin(), request.stop().end());
-  TANDEM_RETURN_IF_ERROR(CheckStops(options.stops));
-  options.echo = request.echo();
-  options.ignore_eos = request.ignore_eos();
-  return options;
+                          CheckedMaxTokens("max_tokens", from.max_tokens(), -1));
+  if (max_tokens > 0) request.max_tokens = max_tokens;
+  request.stops.assign(from.stop().begin(), from.stop().end());
+  request.echo = from.echo();
+  request.ignore_eos = from.ignore_eos();
+  return CheckStops(request.stops);
 }
 
-absl::StatusOr<std::vector<std::int32_t>> ChatIds(const Serving& serving,
-                                                  const v1::ChatPrompt& chat) {
-  std::vector<ChatMessage> messages;
-  for (const v1::ChatMessage& message : chat.messages()) {
-    messages.push_back({.role = message.role(), .content = message.content()});
+absl::StatusOr<Role> ReadRole(int index, const std::string& name) {
+  for (const auto& [role, known] :
+       {std::pair(Role::kSystem, "system"), std::pair(Role::kDeveloper, "developer"),
+        std::pair(Role::kUser, "user"), std::pair(Role::kAssistant, "assistant")}) {
+    if (name == known) return role;
   }
-  if (messages.empty()) {
+  const std::string path = Cat("chat.messages[", index, "].role");
+  return InvalidField(
+      path, Cat("'", path, "': expected system, developer, user or assistant, found '", name, "'"));
+}
+
+absl::StatusOr<ChatPrompt> ReadChat(const v1::ChatPrompt& from) {
+  ChatPrompt chat;
+  for (int i = 0; i < from.messages_size(); ++i) {
+    Message message;
+    TANDEM_ASSIGN_OR_RETURN(message.role, ReadRole(i, from.messages(i).role()));
+    message.parts.push_back(from.messages(i).content());
+    chat.messages.push_back(std::move(message));
+  }
+  if (chat.messages.empty()) {
     return InvalidField("chat.messages", "'chat.messages': expected at least one message");
   }
-  return ChatPromptIds(serving, messages);
+  return chat;
 }
 
 }  // namespace
 
-absl::StatusOr<AnswerSpec> PlanGenerate(const Serving& serving,
-                                        const v1::GenerateRequest& request) {
-  TANDEM_RETURN_IF_ERROR(CheckModelName(serving, request.model()));
-  TANDEM_ASSIGN_OR_RETURN(const AnswerOptions options, OptionsOf(request));
-  std::vector<std::int32_t> ids;
-  std::string_view field;
-  std::int32_t stop_token = kNoPiece;
-  switch (request.prompt_case()) {
+absl::StatusOr<InferenceRequest> ReadGenerateRequest(const v1::GenerateRequest& from) {
+  InferenceRequest request;
+  request.model = from.model();
+  TANDEM_RETURN_IF_ERROR(ReadOptionsOf(from, request));
+  switch (from.prompt_case()) {
     case v1::GenerateRequest::kChat: {
-      field = "chat";
-      TANDEM_ASSIGN_OR_RETURN(ids, ChatIds(serving, request.chat()));
-      stop_token = EndOfTurnId(*serving.model.tokenizer);
+      request.prompt_field = "chat";
+      TANDEM_ASSIGN_OR_RETURN(ChatPrompt chat, ReadChat(from.chat()));
+      request.prompts.emplace_back(std::move(chat));
       break;
     }
-    case v1::GenerateRequest::kText: {
-      field = "text";
-      TANDEM_ASSIGN_OR_RETURN(ids, TextPromptIds(serving, field, request.text()));
+    case v1::GenerateRequest::kText:
+      request.prompt_field = "text";
+      request.prompts.emplace_back(from.text());
       break;
-    }
     case v1::GenerateRequest::kTokens:
-      field = "tokens";
-      ids.assign(request.tokens().ids().begin(), request.tokens().ids().end());
+      request.prompt_field = "tokens";
+      request.prompts.emplace_back(
+          std::vector<std::int32_t>(from.tokens().ids().begin(), from.tokens().ids().end()));
       break;
     case v1::GenerateRequest::PROMPT_NOT_SET:
       return InvalidField("prompt", "'prompt': expected chat, text or tokens, found nothing");
   }
-  TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec, PlanAnswer(serving, field, std::move(ids), options));
+  return request;
+}
+
+absl::StatusOr<AnswerSpec> PlanGenerate(const Serving& serving, const v1::GenerateRequest& from) {
+  TANDEM_ASSIGN_OR_RETURN(InferenceRequest request, ReadGenerateRequest(from));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<AnswerSpec> answers, PlanAnswers(serving, request));
+  AnswerSpec& spec = answers.front();
   if (spec.echo) {
     TANDEM_RETURN_IF_ERROR(CheckEchoBytes(static_cast<std::int64_t>(spec.request.prompt.size()),
                                           spec.request.sampling.num_logprobs));
   }
-  spec.stop_token = stop_token;
-  return spec;
+  return std::move(spec);
 }
 
 GenerateCall::GenerateCall(CallHost& host, grpc::CallbackServerContext* context)

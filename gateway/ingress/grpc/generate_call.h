@@ -12,15 +12,19 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "gateway/ingress/answer/running_answer.h"
+#include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/grpc/server_call.h"
-#include "gateway/ingress/running_answer.h"
-#include "gateway/ingress/serving.h"
+#include "gateway/ingress/request/request.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem {
 
+// A Generate request as every door's requests are. InvalidArgument names the field.
+absl::StatusOr<InferenceRequest> ReadGenerateRequest(const v1::GenerateRequest& from);
+
 // Checks a Generate request and plans its answer. InvalidArgument names the field.
-absl::StatusOr<AnswerSpec> PlanGenerate(const Serving& serving, const v1::GenerateRequest& request);
+absl::StatusOr<AnswerSpec> PlanGenerate(const Serving& serving, const v1::GenerateRequest& from);
 
 // One Generate call. A client that does not read is cut off after write_timeout, or when the answer
 // is kMaxWaiting tokens ahead of it (running_answer.h).

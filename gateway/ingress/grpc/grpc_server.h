@@ -8,9 +8,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "gateway/dispatch/model_info.h"
+#include "gateway/ingress/answer/metrics.h"
+#include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/auth.h"
-#include "gateway/ingress/metrics.h"
-#include "gateway/ingress/serving.h"
 #include "lib/service/listen_address.h"
 
 namespace tandem::v1 {

@@ -41,9 +41,10 @@ HttpReply JsonPage(std::string text) {
 
 }  // namespace
 
-bool WatchPages::Knows(std::string_view path) {
-  return path == kMetrics || path == kTargets || path == kVllm || path == kStatus ||
-         (path.starts_with(kProcess) && path.size() > kProcess.size());
+std::span<const std::string_view> WatchPages::Paths() {
+  static constexpr std::string_view kPaths[] = {kMetrics, kTargets, kVllm, kStatus,
+                                                "/metrics/process/*"};
+  return kPaths;
 }
 
 HttpResult WatchPages::Handle(std::string_view path, std::string_view host,

@@ -1,13 +1,14 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "gateway/dispatch/model_info.h"
+#include "gateway/ingress/answer/metrics.h"
 #include "gateway/ingress/http/http_types.h"
-#include "gateway/ingress/metrics.h"
 #include "gateway/ingress/watch/process_page_job.h"
 
 namespace tandem {
@@ -38,8 +39,8 @@ class WatchPages {
   // Before the first request.
   void SetSources(WatchSources sources) { sources_ = std::move(sources); }
 
-  // Whether the path is one of these. They want a key with the scope `metrics`.
-  static bool Knows(std::string_view path);
+  // Those above, with "*" for a name. They want a key with the scope `metrics`.
+  static std::span<const std::string_view> Paths();
   // `host`: as the request's header has it; where the pages are found again.
   HttpResult Handle(std::string_view path, std::string_view host, std::function<void()> wake) const;
 

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <string>
 
-#include "gateway/ingress/openai/error.h"
+#include "gateway/ingress/request/error.h"
 
 namespace tandem {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "gateway/ingress/answer_plan.h"
+#include "gateway/ingress/answer/answer_plan.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "tests/unit/gateway/ingress/grpc_fixture.h"

@@ -81,7 +81,7 @@ TEST_F(GrpcTest, BadRequestsNameTheField) {
   request.set_logprobs(21);
   check(request, "logprobs");
   request = Request();
-  request.set_max_tokens(-1);
+  request.set_max_tokens(-2);
   check(request, "max_tokens");
   request = Request();
   request.set_max_tokens(511);

@@ -30,14 +30,16 @@ TEST_F(HttpError, HasOpenAisShapeAndTheRightStatus) {
       {"GET", "/v1/models/other", "", 404, "model", "model_not_found"},
       {"POST", "/v1/chat/completions", "{", 400, "", ""},
       {"POST", "/v1/chat/completions", "\"\xff\"", 400, "", ""},
-      {"POST", "/v1/chat/completions", "{}", 400, "model", ""},
+      {"POST", "/v1/chat/completions", "{}", 400, "messages", ""},
+      {"POST", "/v1/completions/", "{}", 400, "prompt", ""},
       {"POST", "/v1/completions", R"({"model":"other","prompt":"x"})", 404, "model",
        "model_not_found"},
       {"POST", "/v1/chat/completions", ChatBody(R"("temperature":9)"), 400, "temperature", ""},
       {"POST", "/v1/chat/completions", ChatBody(R"("logit_bias":{"999999":1})"), 400, "logit_bias",
        ""},
       {"POST", "/v1/chat/completions",
-       R"({"model":"m","messages":[{"role":"assistant","content":"x"}]})", 400, "messages", ""},
+       R"({"continue_final_message":true,"messages":[{"role":"user","content":"x"}]})", 400,
+       "continue_final_message", ""},
       {"POST", "/v1/chat/completions", ChatBody(R"("max_tokens":512)"), 400, "messages",
        "context_length_exceeded"},
       {"POST", "/v1/completions", R"({"model":"m","prompt":")" + std::string(600, '#') + R"("})",
@@ -94,10 +96,12 @@ TEST_F(HttpError, BeforeTheModelIsThere) {
 TEST_F(HttpError, ReadinessIsTheEngines) {
   Start();
   EXPECT_EQ(Ask("GET", "/readyz").status, 200);
+  EXPECT_EQ(Ask("GET", "/health").Json()["status"], "ok");
   engine_.SetReady(absl::UnavailableError("loading 42 %"));
   const TestReply reply = Ask("GET", "/readyz");
   EXPECT_EQ(reply.status, 503);
   EXPECT_EQ(reply.Json()["error"]["message"], "loading 42 %");
+  EXPECT_EQ(Ask("GET", "/health").status, 503);
 }
 
 TEST_F(HttpError, KeysGuardAllButHealth) {
@@ -115,6 +119,8 @@ TEST_F(HttpError, KeysGuardAllButHealth) {
   }
   EXPECT_EQ(Ask("GET", "/v1/models", "", "Authorization: Bearer wrong\r\n").status, 401);
   EXPECT_EQ(Ask("GET", "/v1/models", "", "Authorization: Bearer secret\r\n").status, 200);
+  EXPECT_EQ(Ask("GET", "/v1/models", "", "X-Api-Key: wrong\r\n").status, 401);
+  EXPECT_EQ(Ask("GET", "/v1/models", "", "x-api-key: secret\r\n").status, 200);
   // The body of an unauthorised request is not even read.
   HttpTestClient client = Connect();
   client.Send(
@@ -140,6 +146,8 @@ TEST_F(HttpError, ModelsAndMetrics) {
   EXPECT_EQ(list["data"][0]["id"], "m");
   EXPECT_EQ(list["data"][0]["object"], "model");
   EXPECT_EQ(list["data"][0]["created"], 1700000000);
+  EXPECT_EQ(list["data"][0]["max_model_len"], 512);
+  EXPECT_EQ(Ask("GET", "/v1/models/").Json(), list);
   EXPECT_EQ(Ask("GET", "/v1/models/m").Json()["id"], "m");
   EXPECT_EQ(Ask("GET", "/v1/models/%6D?x=1").Json()["id"], "m");
   Ask("POST", "/v1/completions", CompletionBody(R"("max_tokens":0)"));
@@ -151,6 +159,16 @@ TEST_F(HttpError, ModelsAndMetrics) {
   EXPECT_NE(text.find("tandem_requests_total{endpoint=\"/v1/completions\",status=\"400\"} 1"),
             std::string::npos);
   EXPECT_NE(text.find("tandem_prompt_tokens_total 2"), std::string::npos);
+}
+
+TEST_F(HttpError, EveryReplyNamesItsRequest) {
+  Start();
+  EXPECT_EQ(Ask("GET", "/healthz", "", "X-Request-Id: mine-7\r\n").headers.at("x-request-id"),
+            "mine-7");
+  const TestReply own = Ask("GET", "/v1/nothing", "", "X-Request-Id: has a space\r\n");
+  EXPECT_TRUE(own.headers.at("x-request-id").starts_with("req_"));
+  const std::string id = Ask("POST", "/v1/completions", "{").headers.at("x-request-id");
+  EXPECT_TRUE(id.starts_with("req_") && id.size() == 28) << id;
 }
 
 }  // namespace

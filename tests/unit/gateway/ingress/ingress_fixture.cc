@@ -7,7 +7,8 @@
 namespace tandem {
 
 IngressFixture::IngressFixture()
-    : metrics_(std::make_shared<prometheus::Registry>()), router_(serving_, keys_, metrics_) {
+    : metrics_(std::make_shared<prometheus::Registry>()),
+      router_(DoorServices{.serving = serving_, .metrics = metrics_, .keys = keys_, .read = {}}) {
   auto serving = std::make_shared<Serving>();
   serving->model = {.id = "m",
                     .created = 1700000000,

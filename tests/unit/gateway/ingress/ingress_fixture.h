@@ -6,11 +6,11 @@
 #include <string>
 #include <string_view>
 
+#include "gateway/ingress/answer/metrics.h"
+#include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/auth.h"
 #include "gateway/ingress/http/http_server.h"
-#include "gateway/ingress/metrics.h"
 #include "gateway/ingress/router.h"
-#include "gateway/ingress/serving.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 #include "tests/unit/gateway/ingress/http_test_client.h"
 

@@ -1,4 +1,4 @@
-#include "gateway/ingress/running_answer.h"
+#include "gateway/ingress/answer/running_answer.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "gateway/ingress/answer_plan.h"
+#include "gateway/ingress/answer/answer_plan.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 
 namespace tandem {
@@ -136,8 +136,15 @@ class PlanTest : public ::testing::Test {
     serving_.model.tokenizer = TestTokenizer();
     serving_.engine = &engine_;
   }
-  absl::StatusOr<AnswerSpec> Plan(std::size_t prompt_tokens, AnswerOptions options) {
-    return PlanAnswer(serving_, "prompt", std::vector<std::int32_t>(prompt_tokens, 2), options);
+  absl::StatusOr<AnswerSpec> Plan(std::vector<std::int32_t> prompt, InferenceRequest request) {
+    request.prompts.emplace_back(std::move(prompt));
+    auto answers = PlanAnswers(serving_, request);
+    if (!answers.ok()) return answers.status();
+    EXPECT_EQ(answers->size(), 1u);
+    return answers->front();
+  }
+  absl::StatusOr<AnswerSpec> Plan(std::size_t prompt_tokens, const InferenceRequest& request) {
+    return Plan(std::vector<std::int32_t>(prompt_tokens, 2), request);
   }
 
   FakeEngine engine_;  // a context of 512
@@ -148,7 +155,7 @@ TEST_F(PlanTest, MaxTokensFollowTheContext) {
   EXPECT_EQ(Plan(12, {})->request.max_tokens, 500);
   EXPECT_EQ(Plan(511, {})->request.max_tokens, 1);
   EXPECT_FALSE(Plan(512, {}).ok());
-  AnswerOptions options;
+  InferenceRequest options;
   options.default_max_tokens = 16;
   EXPECT_EQ(Plan(12, options)->request.max_tokens, 16);
   EXPECT_EQ(Plan(510, options)->request.max_tokens, 2);
@@ -162,14 +169,14 @@ TEST_F(PlanTest, MaxTokensFollowTheContext) {
 
 TEST_F(PlanTest, ChecksTokensAndBias) {
   EXPECT_FALSE(Plan(0, {}).ok());
-  EXPECT_FALSE(PlanAnswer(serving_, "prompt", {2, 1 << 20}, {}).ok());
-  AnswerOptions options;
+  EXPECT_FALSE(Plan({2, 1 << 20}, {}).ok());
+  InferenceRequest options;
   options.sampling.logit_bias = {{1 << 20, 1.0f}};
   EXPECT_FALSE(Plan(1, options).ok());
 }
 
 TEST_F(PlanTest, ScoresThePromptOnlyForEchoWithLogprobs) {
-  AnswerOptions options;
+  InferenceRequest options;
   options.echo = true;
   EXPECT_FALSE(Plan(3, options)->request.score_prompt);
   options.sampling.num_logprobs = 0;

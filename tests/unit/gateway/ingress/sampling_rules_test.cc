@@ -1,5 +1,5 @@
 // What either API lets a caller ask: the same numbers, sent both ways, are taken or refused alike.
-#include "gateway/ingress/openai/sampling_rules.h"
+#include "gateway/ingress/request/sampling_rules.h"
 
 #include <gtest/gtest.h>
 
@@ -7,10 +7,10 @@
 #include <limits>
 #include <string>
 
-#include "gateway/ingress/answer_plan.h"
+#include "gateway/ingress/answer/answer_plan.h"
+#include "gateway/ingress/doors/openai/openai_reader.h"
 #include "gateway/ingress/grpc/generate_call.h"
-#include "gateway/ingress/openai/error.h"
-#include "gateway/ingress/openai/request.h"
+#include "gateway/ingress/request/error.h"
 #include "lib/base/strings.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 
@@ -48,7 +48,8 @@ const Case kCases[] = {
     {R"("logprobs":20)", "", [](auto& r) { r.set_logprobs(20); }},
     {R"("logprobs":21)", "logprobs", [](auto& r) { r.set_logprobs(21); }},
     {R"("logprobs":-1)", "logprobs", [](auto& r) { r.set_logprobs(-1); }},
-    {R"("max_tokens":-1)", "max_tokens", [](auto& r) { r.set_max_tokens(-1); }},
+    {R"("max_tokens":-1)", "", [](auto& r) { r.set_max_tokens(-1); }},
+    {R"("max_tokens":-2)", "max_tokens", [](auto& r) { r.set_max_tokens(-2); }},
     {R"("stop":["a","b","c","d"])", "",
      [](auto& r) {
        for (const char* s : {"a", "b", "c", "d"}) r.add_stop(s);
@@ -69,12 +70,9 @@ class SamplingRules : public ::testing::Test {
   }
 
   absl::Status OverHttp(const std::string& members) {
-    const auto request =
-        ParseCompletionRequest(Cat(R"({"model":"m","prompt":"Hello",)", members, "}"));
+    auto request = ReadCompletionRequest(Cat(R"({"model":"m","prompt":"Hello",)", members, "}"));
     if (!request.ok()) return request.status();
-    AnswerOptions options;
-    options.sampling = request->common.sampling;
-    return PlanAnswer(serving_, "prompt", {2, 7}, options).status();
+    return PlanAnswers(serving_, *request).status();
   }
   absl::Status OverGrpc(const v1::GenerateRequest& request) {
     return PlanGenerate(serving_, request).status();

@@ -1,4 +1,4 @@
-#include "gateway/ingress/token_text.h"
+#include "gateway/ingress/answer/token_text.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,230 @@
+#include "gateway/ingress/answer/answer_plan.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "gateway/ingress/request/conversation.h"
+#include "gateway/ingress/request/error.h"
+#include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
+#include "lib/text/chat_template.h"
+
+namespace tandem {
+namespace {
+
+absl::Status CheckTokens(const Serving& serving, std::string_view field,
+                         const std::vector<std::int32_t>& prompt) {
+  const std::int32_t vocab_size = serving.engine->limits().vocab_size;
+  if (prompt.empty()) {
+    return InvalidField(field, Cat("'", field, "': expected at least one token"));
+  }
+  for (std::size_t i = 0; i < prompt.size(); ++i) {
+    if (prompt[i] < 0 || prompt[i] >= vocab_size) {
+      return InvalidField(field, Cat("'", field, "': token ", i, ": expected an id from 0 to ",
+                                     vocab_size - 1, ", found ", prompt[i]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The ranges that do not depend on the model are sampling_rules.h's.
+absl::Status CheckSampling(const Serving& serving, const SamplingParams& sampling) {
+  const std::int32_t vocab_size = serving.engine->limits().vocab_size;
+  for (const auto& [token, bias] : sampling.logit_bias) {
+    if (token >= vocab_size) {
+      return InvalidField("logit_bias", Cat("'logit_bias': expected token ids from 0 to ",
+                                            vocab_size - 1, ", found ", token));
+    }
+  }
+  const absl::Status valid = ValidateSamplingParams(sampling, vocab_size);
+  return valid.ok() ? valid : InvalidField("", std::string(valid.message()));
+}
+
+std::size_t ContextTokens(const Serving& serving) {
+  return static_cast<std::size_t>(std::max(serving.engine->limits().context_tokens, 0));
+}
+
+absl::Status PromptTooLong(const Serving& serving, std::string_view field) {
+  return InvalidField(
+      field,
+      Cat("this model's context is ", ContextTokens(serving), " tokens; the prompt has more"),
+      "context_length_exceeded");
+}
+
+absl::StatusOr<std::int32_t> PlanMaxTokens(const Serving& serving, std::string_view field,
+                                           std::size_t prompt_tokens,
+                                           const InferenceRequest& options) {
+  const auto context = static_cast<std::int64_t>(serving.engine->limits().context_tokens);
+  const std::int64_t left = context - static_cast<std::int64_t>(prompt_tokens);
+  const std::int64_t least = options.max_tokens.value_or(1) == 0 ? 0 : 1;
+  if (left < least) {
+    return InvalidField(
+        field,
+        Cat("this model's context is ", context, " tokens; the prompt has ", prompt_tokens,
+            least == 0 ? "" : ", which leaves no room for an answer"),
+        "context_length_exceeded");
+  }
+  if (options.max_tokens.has_value()) {
+    if (*options.max_tokens > left) {
+      return InvalidField(
+          field,
+          Cat("this model's context is ", context, " tokens; the prompt has ", prompt_tokens,
+              " and ", *options.max_tokens, " were asked for: together too many"),
+          "context_length_exceeded");
+    }
+    return *options.max_tokens;
+  }
+  if (options.default_max_tokens.has_value()) {
+    return static_cast<std::int32_t>(std::min<std::int64_t>(left, *options.default_max_tokens));
+  }
+  return static_cast<std::int32_t>(left);
+}
+
+std::mt19937_64& RandomEngine() {
+  thread_local std::mt19937_64 engine = [] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device()};
+    return std::mt19937_64(seed);
+  }();
+  return engine;
+}
+
+absl::Status CheckModelName(const Serving& serving, std::string_view name) {
+  if (name.empty() || name == serving.model.id) return absl::OkStatus();
+  return ModelNotFound(name);
+}
+
+// Nothing constrains what the model writes yet: what would need that is refused.
+absl::Status CheckConstraints(const InferenceRequest& request) {
+  if (!request.tools.empty() && request.tool_choice.mode != ToolChoice::Mode::kNone) {
+    return InvalidField("tools", "'tools' is not supported: leave it out, or []",
+                        "unsupported_parameter");
+  }
+  if (request.response_format.kind != ResponseFormat::Kind::kText) {
+    return InvalidField("response_format", "'response_format': only text is supported",
+                        "unsupported_parameter");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
+                                                        std::string_view field,
+                                                        const ChatPrompt& chat) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<ChatMessage> turns, TurnsOf(chat));
+  absl::StatusOr<std::vector<std::int32_t>> ids =
+      EncodeGemmaChat(*serving.model.tokenizer, turns,
+                      {.add_generation_prompt = chat.add_generation_prompt,
+                       .continue_final_message = chat.continue_final_message,
+                       .max_ids = ContextTokens(serving)});
+  if (ids.ok()) return ids;
+  if (absl::IsOutOfRange(ids.status())) return PromptTooLong(serving, field);
+  if (absl::IsFailedPrecondition(ids.status())) {
+    return InvalidField(field, Cat("this model cannot chat: ", ids.status().message()));
+  }
+  return InvalidField(field, std::string(ids.status().message()));
+}
+
+// Special tokens in the text are special.
+absl::StatusOr<std::vector<std::int32_t>> TextPromptIds(const Serving& serving,
+                                                        std::string_view field,
+                                                        std::string_view text) {
+  const Tokenizer& tokenizer = *serving.model.tokenizer;
+  absl::StatusOr<std::vector<std::int32_t>> ids =
+      tokenizer.EncodeAtMost(text, ContextTokens(serving),
+                             {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = true});
+  if (absl::IsOutOfRange(ids.status())) return PromptTooLong(serving, field);
+  return ids;
+}
+
+absl::StatusOr<AnswerSpec> PlanAnswer(const Serving& serving, const InferenceRequest& request,
+                                      std::vector<std::int32_t> prompt) {
+  TANDEM_RETURN_IF_ERROR(CheckTokens(serving, request.prompt_field, prompt));
+  AnswerSpec spec;
+  TANDEM_ASSIGN_OR_RETURN(spec.request.max_tokens,
+                          PlanMaxTokens(serving, request.prompt_field, prompt.size(), request));
+  spec.request.prompt = std::move(prompt);
+  spec.request.sampling = request.sampling;
+  // One token has nothing before it to be scored by.
+  spec.request.score_prompt =
+      request.echo && request.sampling.num_logprobs >= 0 && spec.request.prompt.size() > 1;
+  spec.request.ignore_eos = request.ignore_eos;
+  spec.stops = request.stops;
+  spec.echo = request.echo;
+  return spec;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
+                                                    std::string_view prompt_field, Prompt prompt) {
+  if (const ChatPrompt* chat = std::get_if<ChatPrompt>(&prompt)) {
+    return ChatPromptIds(serving, prompt_field, *chat);
+  }
+  if (const std::string* text = std::get_if<std::string>(&prompt)) {
+    return TextPromptIds(serving, prompt_field, *text);
+  }
+  return std::get<std::vector<std::int32_t>>(std::move(prompt));
+}
+
+absl::StatusOr<std::vector<std::vector<std::int32_t>>> PlanPrompts(const Serving& serving,
+                                                                   InferenceRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckModelName(serving, request.model));
+  TANDEM_RETURN_IF_ERROR(CheckConstraints(request));
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (Prompt& prompt : request.prompts) {
+    TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> ids,
+                            PromptIds(serving, request.prompt_field, std::move(prompt)));
+    prompts.push_back(std::move(ids));
+  }
+  return prompts;
+}
+
+absl::StatusOr<std::vector<AnswerSpec>> PlanAnswers(const Serving& serving,
+                                                    InferenceRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckSampling(serving, request.sampling));
+  if (!std::exchange(request.has_seed, true)) request.sampling.seed = RandomSeed();
+  // They are chats, or none is.
+  const bool chat =
+      !request.prompts.empty() && std::holds_alternative<ChatPrompt>(request.prompts.front());
+  TANDEM_ASSIGN_OR_RETURN(std::vector<std::vector<std::int32_t>> prompts,
+                          PlanPrompts(serving, request));
+  std::vector<AnswerSpec> answers;
+  for (std::vector<std::int32_t>& ids : prompts) {
+    TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec, PlanAnswer(serving, request, std::move(ids)));
+    if (chat) spec.stop_token = EndOfTurnId(*serving.model.tokenizer);
+    answers.push_back(std::move(spec));
+  }
+  return answers;
+}
+
+absl::Status AnswerTooLong() {
+  return InvalidField("logprobs",
+                      Cat("the answer would go over the limit of ", kMaxAnswerBytes >> 20,
+                          " MiB: ask for fewer tokens, choices or log-probabilities, or for a "
+                          "stream without echo"));
+}
+
+absl::Status CheckEchoBytes(std::int64_t prompt_tokens, std::int32_t num_logprobs) {
+  if (num_logprobs < 0) return absl::OkStatus();
+  const std::int64_t most = kMaxAnswerBytes / ScoredTokenBytes(num_logprobs);
+  if (prompt_tokens <= most) return absl::OkStatus();
+  return InvalidField("echo", Cat("the log-probabilities of ", prompt_tokens,
+                                  " echoed prompt tokens (over all "
+                                  "choices) would go over an answer's limit of ",
+                                  kMaxAnswerBytes >> 20, " MiB: with 'logprobs' ", num_logprobs,
+                                  " at most ", most, " tokens can be echoed"));
+}
+
+std::uint64_t RandomSeed() { return RandomEngine()(); }
+
+std::string RandomId(std::string_view prefix) {
+  constexpr std::string_view kLetters =
+      "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  std::uniform_int_distribution<std::size_t> pick(0, kLetters.size() - 1);
+  std::string id(prefix);
+  for (int i = 0; i < 24; ++i) id.push_back(kLetters[pick(RandomEngine())]);
+  return id;
+}
+
+}  // namespace tandem

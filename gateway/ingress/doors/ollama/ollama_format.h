@@ -1,0 +1,17 @@
+#pragma once
+
+#include <memory>
+
+#include "gateway/ingress/answer/answer_format.h"
+
+namespace tandem {
+
+// Lines of JSON. `chat`: of /api/chat, else of /api/generate.
+std::unique_ptr<AnswerFormat> MakeOllamaFormat(AnswerInfo info, bool chat);
+
+// "2026-01-31T12:00:00.123456789Z", now.
+std::string OllamaTime();
+// {"error": message}
+std::string OllamaErrorJson(const ApiError& error);
+
+}  // namespace tandem

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gateway/ingress/request/json_fields.h"
+#include "gateway/ingress/request/request.h"
+
+namespace tandem {
+
+// The requests of OpenAI's API, read and checked as far as that goes without the model. What a
+// reader refuses is InvalidArgument carrying the field's name (request/error.h).
+absl::StatusOr<InferenceRequest> ReadChatRequest(std::string_view body,
+                                                 const ReadOptions& options = {});
+absl::StatusOr<InferenceRequest> ReadCompletionRequest(std::string_view body,
+                                                       const ReadOptions& options = {});
+
+// What both of them read, but the prompt, log-probabilities and max_tokens.
+absl::StatusOr<InferenceRequest> ReadOpenAiCommon(const JsonFields& fields);
+// The names of all that, and of `own`.
+std::vector<std::string_view> WithOpenAiCommonFields(std::span<const std::string_view> own);
+
+}  // namespace tandem

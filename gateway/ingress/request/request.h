@@ -1,0 +1,128 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "lib/sample/sampler.h"
+
+namespace tandem {
+
+// One request as every door (doors/, grpc/) maps it: what was asked for, free of any API's
+// spelling. Readers check what can be checked without the model; answer/answer_plan.h does the
+// rest.
+
+// Prompts times n.
+inline constexpr std::int32_t kMaxChoices = 128;
+
+enum class Role : std::uint8_t { kSystem, kDeveloper, kUser, kAssistant, kTool };
+
+// A call that the assistant made.
+struct ToolCall {
+  std::string id;
+  std::string name;
+  // JSON text of an object.
+  std::string arguments;
+
+  bool operator==(const ToolCall&) const = default;
+};
+
+struct Message {
+  Role role = Role::kUser;
+  // Texts, UTF-8; none where an assistant only called tools.
+  std::vector<std::string> parts = {};
+  // Of an assistant.
+  std::vector<ToolCall> tool_calls = {};
+  // Of a tool: the call that it answers, and the tool's name where the API gives it.
+  std::string tool_call_id = {};
+  std::string tool_name = {};
+
+  bool operator==(const Message&) const = default;
+};
+
+// A function that the assistant may call.
+struct Tool {
+  std::string name;
+  std::string description;
+  // JSON Schema of the arguments, as JSON text; "" where it takes none.
+  std::string parameters;
+  bool strict = false;
+};
+
+struct ToolChoice {
+  enum class Mode : std::uint8_t { kAuto, kNone, kRequired, kNamed };
+  Mode mode = Mode::kAuto;
+  // Of kNamed.
+  std::string name;
+};
+
+// The form that the answer's text must have.
+struct ResponseFormat {
+  enum class Kind : std::uint8_t { kText, kJsonObject, kJsonSchema, kRegex, kGrammar };
+  Kind kind = Kind::kText;
+  // JSON Schema (JSON text), regular expression or EBNF grammar.
+  std::string definition;
+  std::string name;
+  bool strict = false;
+};
+
+struct ChatPrompt {
+  // At least one; in any order of roles (conversation.h).
+  std::vector<Message> messages;
+  // The assistant answers in a turn of its own.
+  bool add_generation_prompt = true;
+  // The last message is an assistant's, and the answer goes on with it; not with
+  // add_generation_prompt.
+  bool continue_final_message = false;
+
+  bool operator==(const ChatPrompt&) const = default;
+};
+
+// A chat; a text, with special tokens in it being special; or token ids as they are.
+using Prompt = std::variant<ChatPrompt, std::string, std::vector<std::int32_t>>;
+
+struct InferenceRequest {
+  // "": whichever is served.
+  std::string model;
+  // At least one; one where it is a chat.
+  std::vector<Prompt> prompts;
+  // What the API calls the prompt, for errors: "messages", "prompt", "input".
+  std::string prompt_field = "messages";
+
+  std::vector<Tool> tools;
+  ToolChoice tool_choice;
+  bool parallel_tool_calls = true;
+  ResponseFormat response_format;
+
+  // `num_logprobs` >= 0: log-probabilities are wanted. `seed` is set only when has_seed.
+  SamplingParams sampling;
+  bool has_seed = false;
+  // Absent: `default_max_tokens`, and without that up to the context's end.
+  std::optional<std::int32_t> max_tokens;
+  std::optional<std::int32_t> default_max_tokens;
+  // Choices of each prompt, one seed apart.
+  std::int32_t n = 1;
+  std::vector<std::string> stops;
+  bool ignore_eos = false;
+  // The prompt comes first, with log-probabilities where those are wanted.
+  bool echo = false;
+
+  bool stream = false;
+  // Of a stream: a last event with the usage.
+  bool include_usage = false;
+  // Log-probabilities name tokens "token_id:N".
+  bool tokens_as_ids = false;
+
+  // Fields that nobody knows and that were left out on purpose (ReadOptions).
+  std::vector<std::string> ignored_fields;
+};
+
+// How readers treat what they do not know.
+struct ReadOptions {
+  // An unknown field goes into `ignored_fields`; else it is refused.
+  bool ignore_unknown = false;
+};
+
+}  // namespace tandem
