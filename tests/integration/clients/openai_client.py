@@ -98,7 +98,7 @@ def check_errors(model):
     expect(openai.NotFoundError, lambda: chat(model="no-such-model", messages=MESSAGES), code="model_not_found")
     expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, temperature=3), param="temperature")
     expect(openai.BadRequestError, lambda: chat(model=model, messages=[]), param="messages")
-    expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES[:1]), param="messages")
+    expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, extra_body={"frobnicate": 1}), param="frobnicate")
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, tools=[tool]), param="tools")
     image = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]

@@ -1,12 +1,14 @@
 """Runs the outside clients against a running gateway.
 
-  run_clients.py BASE_URL GRPC_ADDRESS [--api_key KEY] [--cache FOLDER] [--overload]
+  run_clients.py BASE_URL GRPC_ADDRESS [--api_key KEY] [--cache FOLDER] [--overload] [--all] [--table FILE]
 
-BASE_URL is like http://127.0.0.1:8080/v1. Each client is installed from its registry into FOLDER (default: a temporary one). A
-client that cannot be installed is skipped and said to be. One line each: "passed", "skipped: why" or "FAILED". The exit code is 1 when
-one failed, 77 when all were skipped, else 0.
+BASE_URL is like http://127.0.0.1:8080/v1. Each client is installed, in the version pinned here, from its registry into FOLDER (default:
+a temporary one). A client that cannot be installed is skipped and said to be. Without --all only those run that install quickly. --table
+writes what came out into FILE, between the two marks that it has. One line each: "passed", "skipped: why" or "FAILED". The exit code is 1
+when one failed, 77 when all were skipped, else 0.
 """
 import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -19,6 +21,23 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROTOS = HERE.parents[2] / "proto"
 INSTALL_SECONDS = 240
 RUN_SECONDS = 600
+BEGIN_TABLE, END_TABLE = "<!-- begin: written by ./check --clients -->", "<!-- end -->"
+
+GRPC = ["grpcio==1.85.1", "grpcio-tools==1.85.1", "grpcio-reflection==1.85.1"]
+# The libraries of the quick run share one environment; every other one has its own, so that none decides the others' versions.
+QUICK = ["openai==3.54.0", "anthropic==2.12.0", "ollama==0.6.3"]
+OTHERS = {
+    "langchain-openai": ["langchain-openai==1.7.3"],
+    "llama-index": ["llama-index-llms-openai-like==0.8.1"],
+    "instructor": ["instructor==1.17.0"],
+    "pydantic-ai": ["pydantic-ai-slim[openai]==2.68.0"],
+    "litellm": ["litellm==1.106.2", "mcp==2.3.0"],
+    "llm": ["llm==0.36"],
+    "openai-agents": ["openai-agents==0.24.0"],
+    "smolagents": ["smolagents[openai]==1.26.0"],
+}
+NODE_QUICK = ["openai@7.57.0"]
+NODE_AI = ["ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92"]
 
 
 class Skipped(Exception):
@@ -39,47 +58,102 @@ def install(command, **options):
         raise Skipped(f"the registry is not reachable: {lines[0].strip()[:160]}")
 
 
-PYTHON_PACKAGES = ["openai", "grpcio", "grpcio-tools", "grpcio-reflection"]
-
-
-def python_with(cache, packages):
-    folder = cache / "python"
-    python = folder / "bin/python"
-    if not python.exists():
+def python_with(cache, folder_name, packages):
+    folder = cache / folder_name
+    python, done = folder / "bin/python", folder / "installed"
+    wanted = "\n".join(packages)
+    if not done.exists() or done.read_text() != wanted:
         venv.create(folder, with_pip=True)
-    missing = run([python, "-c", "import openai, grpc, grpc_tools, grpc_reflection"], 60).returncode != 0
-    if missing:
         install([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
+        done.write_text(wanted)
     return python
 
 
-def node_with(cache, package):
+def node_with(cache, folder_name, packages):
     npm, node = shutil.which("npm"), shutil.which("node")
     if not npm or not node:
         raise Skipped("node and npm are not installed")
-    folder = cache / "node"
+    folder = cache / folder_name
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "node_modules" / package).exists():
-        install([npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder, package], cwd=folder)
+    done, wanted = folder / "installed", "\n".join(packages)
+    if not done.exists() or done.read_text() != wanted:
+        install([npm, "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder, *packages], cwd=folder)
+        done.write_text(wanted)
+    # Node looks for packages beside the script.
+    for script in HERE.glob("*.mjs"):
+        shutil.copy(script, folder)
     return node, folder
 
 
-def openai_python(options, cache):
-    python = python_with(cache, PYTHON_PACKAGES)
-    extra = ["--overload"] if options.overload else []
-    return [python, HERE / "openai_client.py", options.base_url, *options.key, *extra]
+class Client:
+    """`prepare` installs it and gives the command. One that `reports` prints its checks as JSON, for the table."""
+
+    def __init__(self, name, prepare, reports=False, quick=True):
+        self.name, self.prepare, self.reports, self.quick = name, prepare, reports, quick
 
 
-def openai_node(options, cache):
-    node, folder = node_with(cache, "openai")
-    # Node looks for packages beside the script.
-    shutil.copy(HERE / "openai_client.mjs", folder)
-    return [node, folder / "openai_client.mjs", options.base_url, *options.key]
+def clients(options, cache):
+    root = options.base_url.removesuffix("/v1")
+
+    def quick(script, *arguments):
+        return lambda: [python_with(cache, "python", QUICK + GRPC), HERE / script, *arguments, *options.key]
+
+    def library(name, folder, packages):
+        return lambda: [python_with(cache, folder, packages), HERE / "python_clients.py", name, root, options.model, *options.key]
+
+    def node(script, packages, folder, *arguments):
+        def prepare():
+            program, place = node_with(cache, folder, packages)
+            return [program, place / script, *arguments, *options.key]
+        return prepare
+    overload = ["--overload"] if options.overload else []
+    found = [Client("openai-python", lambda: quick("openai_client.py", options.base_url)() + overload),
+             Client("openai-node", node("openai_client.mjs", NODE_QUICK, "node", options.base_url)),
+             Client("grpcio", quick("grpc_client.py", options.grpc_address, PROTOS)),
+             Client("typed answers", quick("typed_answers.py", root, options.model))]
+    found += [Client(f"{name} (Python)", library(name, "python", QUICK + GRPC), True) for name in ("openai", "anthropic", "ollama")]
+    found += [Client(f"{name} (Python)", library(name, f"python-{name}", packages), True, False) for name, packages in OTHERS.items()]
+    found += [Client("openai (Node)", node("node_clients.mjs", NODE_QUICK, "node", "openai", root, options.model), True, False),
+              Client("Vercel ai (Node)", node("node_clients.mjs", NODE_AI, "node-ai", "ai", root, options.model), True, False)]
+    return [client for client in found if client.quick or options.all]
 
 
-def grpc_python(options, cache):
-    python = python_with(cache, PYTHON_PACKAGES)
-    return [python, HERE / "grpc_client.py", options.grpc_address, PROTOS, *options.key]
+def run_client(client, environment):
+    """(outcome, report or None)"""
+    try:
+        result = run(client.prepare(), RUN_SECONDS, env=environment)
+    except Skipped as reason:
+        return f"skipped: {reason}", None
+    except subprocess.TimeoutExpired:
+        return f"FAILED: not done after {RUN_SECONDS} s", None
+    if result.returncode != 0:
+        return "FAILED\n" + result.stdout[-2000:] + result.stderr[-4000:], None
+    if not client.reports:
+        return "passed", None
+    report = json.loads(result.stdout.strip().splitlines()[-1])
+    bad = {name: outcome for name, outcome in report["checks"].items() if outcome.startswith("FAILED")}
+    shown = ", ".join(f"{name} {outcome.split(':')[0]}" for name, outcome in report["checks"].items())
+    return ("FAILED: " if bad else "passed: ") + shown + "".join(f"\n{name}: {outcome}" for name, outcome in bad.items()), report
+
+
+def write_table(file, reports):
+    columns = ["chat", "stream", "tools", "structured"]
+    lines = ["| client | version | " + " | ".join(columns) + " | further checks |", "|---" * (len(columns) + 3) + "|"]
+    for name, report in reports.items():
+        checks = {check: outcome.split(":")[0] for check, outcome in report["checks"].items()}
+        further = ", ".join(f"{check}: {outcome}" for check, outcome in checks.items() if check not in columns)
+        cells = [name, report["version"], *(checks.get(column, "") for column in columns), further]
+        lines.append("| " + " | ".join(cells) + " |")
+    text = file.read_text()
+    begin, end = text.index(BEGIN_TABLE) + len(BEGIN_TABLE), text.index(END_TABLE)
+    file.write_text(text[:begin] + "\n" + "\n".join(lines) + "\n" + text[end:])
+
+
+def served_model(options):
+    import urllib.request
+    request = urllib.request.Request(options.base_url + "/models", headers={"Authorization": f"Bearer {options.api_key or 'none'}"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as reply:
+        return json.load(reply)["data"][0]["id"]
 
 
 def main():
@@ -89,31 +163,27 @@ def main():
     parser.add_argument("--api_key")
     parser.add_argument("--cache", type=pathlib.Path)
     parser.add_argument("--overload", action="store_true")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--table", type=pathlib.Path)
     options = parser.parse_args()
     options.key = [options.api_key] if options.api_key else []
+    options.model = served_model(options)
     temporary = None if options.cache else tempfile.TemporaryDirectory(prefix="tandem-clients-")
     cache = options.cache or pathlib.Path(temporary.name)
-    # Local addresses are not reached through a proxy that a registry may need.
-    environment = dict(os.environ, NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")
-    outcomes = []
-    for name, prepare in (("openai-python", openai_python), ("openai-node", openai_node), ("grpcio", grpc_python)):
-        try:
-            result = run(prepare(options, cache), RUN_SECONDS, env=environment)
-        except Skipped as reason:
-            outcomes.append("skipped")
-            print(f"{name}: skipped: {reason}", flush=True)
-            continue
-        except subprocess.TimeoutExpired:
-            outcomes.append("failed")
-            print(f"{name}: FAILED: not done after {RUN_SECONDS} s", flush=True)
-            continue
-        outcomes.append("passed" if result.returncode == 0 else "failed")
-        print(f"{name}: {'passed' if result.returncode == 0 else 'FAILED'}", flush=True)
-        if result.returncode != 0:
-            print(result.stdout[-2000:] + result.stderr[-4000:], flush=True)
-    if "failed" in outcomes:
+    # Local addresses are not reached through a proxy that a registry may need. Settings of libraries go to the temporary folder.
+    environment = dict(os.environ, NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost", LLM_USER_PATH=str(cache))
+    outcomes, reports = [], {}
+    for client in clients(options, cache):
+        outcome, report = run_client(client, environment)
+        outcomes.append(outcome)
+        if report is not None:
+            reports[client.name] = report
+        print(f"{client.name}: {outcome}", flush=True)
+    if options.table is not None:
+        write_table(options.table, reports)
+    if any(outcome.startswith("FAILED") for outcome in outcomes):
         return 1
-    return 77 if set(outcomes) == {"skipped"} else 0
+    return 77 if all(outcome.startswith("skipped") for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""Answers, chunks and errors against OpenAI's published description: described_answers.py ROOT_URL MODEL OPENAPI_JSON [API_KEY].
+
+OPENAPI_JSON is openapi.json of the repository openai/openai-openapi, which no package registry carries: so this is run by hand. It needs
+the packages jsonschema and openai's neighbour typed_answers.py, which ./check runs.
+"""
+import json
+import sys
+
+import jsonschema
+
+sys.argv, description = [sys.argv[0], *sys.argv[1:3], *sys.argv[4:]], sys.argv[3]
+from typed_answers import MESSAGES, MODEL, ask, events, fill  # noqa: E402: it reads the arguments
+
+DOCUMENT = json.loads(open(description, encoding="utf-8").read())
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# Members that the service itself answers with null, in a stream before they are known, though the description does not say so; the first
+# token of an echoed prompt has no probability.
+NULL = {"finish_reason", "logprobs", "refusal", "usage", "token_logprobs", "top_logprobs"}
+checked = 0
+
+
+def validate(name, data):
+    global checked
+    checked += 1
+    schema = {"$schema": DIALECT, "$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    bad = []
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(fill(data)):
+        names = [part for part in error.absolute_path if isinstance(part, str)]
+        if error.instance is not None or not names or names[-1] not in NULL:
+            bad.append(error)
+    assert not bad, f"{name}: {[(list(e.absolute_path), e.message[:300]) for e in bad]}"
+
+
+def whole(name, path, body, status=200):
+    code, text = ask(path, body)
+    assert code == status, (path, body, code, text)
+    validate(name, json.loads(text))
+    return json.loads(text)
+
+
+def stream(name, path, body):
+    code, text = ask(path, {**body, "stream": True})
+    assert code == 200, (path, body, code, text)
+    for data in events(text):
+        validate(name, data)
+
+
+chat = {"model": MODEL, "messages": MESSAGES, "max_tokens": 8}
+for more in ({}, {"n": 2}, {"logprobs": True, "top_logprobs": 2}, {"stop": "4"}):
+    whole("CreateChatCompletionResponse", "/v1/chat/completions", {**chat, **more})
+    stream("CreateChatCompletionStreamResponse", "/v1/chat/completions", {**chat, **more, "stream_options": {"include_usage": True}})
+for more in ({}, {"echo": True, "logprobs": 2}):
+    whole("CreateCompletionResponse", "/v1/completions", {"model": MODEL, "prompt": "The", "max_tokens": 4, **more})
+    stream("CreateCompletionResponse", "/v1/completions", {"model": MODEL, "prompt": "The", "max_tokens": 4, **more})
+validate("ListModelsResponse", json.loads(ask("/v1/models")[1]))
+validate("Model", json.loads(ask("/v1/models/" + MODEL)[1]))
+response = {"model": MODEL, "input": "What is 12 + 30?", "max_output_tokens": 8, "instructions": "Be brief.", "metadata": {"a": "b"}}
+first = whole("Response", "/v1/responses", response)
+for more in ({}, {"include": ["message.output_text.logprobs"], "top_logprobs": 2}, {"max_output_tokens": 64}):
+    whole("Response", "/v1/responses", {**response, **more})
+    stream("ResponseStreamEvent", "/v1/responses", {**response, **more})
+validate("ResponseItemList", json.loads(ask(f"/v1/responses/{first['id']}/input_items")[1]))
+for body, status in (({**chat, "temperature": 9}, 400), ({**chat, "model": "other"}, 404), ({**chat, "frobnicate": 1}, 400)):
+    whole("ErrorResponse", "/v1/chat/completions", body, status)
+print(f"{checked} answers, chunks and errors agree with {DOCUMENT['info']['title']} {DOCUMENT['info']['version']}")
