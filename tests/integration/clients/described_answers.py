@@ -15,7 +15,7 @@ DOCUMENT = json.loads(open(description, encoding="utf-8").read())
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Members that the service itself answers with null, in a stream before they are known, though the description does not say so; the first
 # token of an echoed prompt has no probability.
-NULL = {"finish_reason", "logprobs", "refusal", "usage", "token_logprobs", "top_logprobs"}
+NULL = {"finish_reason", "logprobs", "refusal", "usage", "user", "token_logprobs", "top_logprobs"}
 checked = 0
 
 

@@ -22,7 +22,7 @@ MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]
 # Members beyond a description: other servers' names for the context's length and Anthropic's beside OpenAI's in /v1/models; OpenAI's new
 # ones that its library does not know yet.
 EXTRA = {"max_model_len", "context_length", "context_window", "type", "display_name", "created_at", "has_more", "first_id", "last_id",
-         "completed_at", "frequency_penalty", "presence_penalty", "max_tool_calls", "request_id", "name"}
+         "completed_at", "frequency_penalty", "presence_penalty", "max_tool_calls", "request_id", "name", "store"}
 
 
 def ask(path, body=None, method=None):
