@@ -20,9 +20,10 @@ ROOT, MODEL = sys.argv[1:3]
 KEY = sys.argv[3] if len(sys.argv) > 3 else "none"
 MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]
 # Members beyond a description: other servers' names for the context's length and Anthropic's beside OpenAI's in /v1/models; OpenAI's new
-# ones that its library does not know yet.
+# ones that its library does not know yet, and the bytes of log-probabilities, which its types have in items but not in events.
 EXTRA = {"max_model_len", "context_length", "context_window", "type", "display_name", "created_at", "has_more", "first_id", "last_id",
-         "completed_at", "frequency_penalty", "presence_penalty", "max_tool_calls", "request_id", "name", "store"}
+         "completed_at", "frequency_penalty", "presence_penalty", "max_tool_calls", "request_id", "name", "store",
+         "bytes"}
 
 
 def ask(path, body=None, method=None):
