@@ -69,12 +69,10 @@ Router::Router(const DoorServices& services)
 
 // What is for people and for those who watch: no API, so no door.
 void Router::AddPages() {
-  const auto file = [this](const DoorCall& call) -> HttpResult {
-    const std::string_view path = PathOf(call.request.target);
-    if (IsPageFile(path)) return {.reply = PageFile(path), .job = nullptr};
-    return {.reply = Error(404, Cat("unknown path: ", path), ErrorsOf(path)), .job = nullptr};
-  };
-  for (const std::string_view path : {"/", "/page/*"}) {
+  for (const std::string_view path : PagePaths()) {
+    const auto file = [path](const DoorCall&) -> HttpResult {
+      return {.reply = PageFile(path), .job = nullptr};
+    };
     routes_.push_back({.method = "GET", .path = path, .handle = file, .open = true});
   }
   for (const std::string_view path : WatchPages::Paths()) {

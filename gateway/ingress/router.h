@@ -18,8 +18,9 @@ namespace tandem {
 
 // Which path belongs to which door, and who may call it: the one table of the HTTP port. A slash at
 // a path's end makes no difference. Requests that a web page of another place makes a browser send
-// are refused, unless CORS rules allow them. docs/openai-api.md describes it. Beside the doors stand
-// what watch/watch_pages.h lists, and the page for people (page/page_files.h), which needs no key.
+// are refused, unless CORS rules allow them. docs/openai-api.md describes it. Beside the doors it
+// has the pages of watch/watch_pages.h and the one for people (page/page_files.h), which needs no
+// key.
 class Router final : public HttpHandler {
  public:
   // What `services` refers to outlives the router.

@@ -12,7 +12,6 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/status.hpp>
 #include <chrono>
-#include <random>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -31,7 +30,6 @@ namespace http = boost::beast::http;
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 // Bodies up to this size are not counted: they fit into what a connection buffers anyway.
 constexpr std::size_t kSmallBodyBytes = 64 << 10;
-constexpr std::size_t kMaxRequestId = 128;
 constexpr std::size_t kMaxPipelinedBytes = 64 << 10;
 constexpr std::size_t kMaxLingerBytes = 64 << 20;
 constexpr std::chrono::seconds kLingerTime{2};
@@ -75,9 +73,7 @@ std::string RequestId(std::string_view given) {
                        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
                               c == '_' || c == '.';
                      });
-  if (plain) return std::string(given);
-  thread_local std::mt19937_64 random{std::random_device{}()};
-  return Cat("req-", absl::Hex(random(), absl::kZeroPad16));
+  return plain ? std::string(given) : RandomId("req_");
 }
 
 // One chunk of a chunked body; `bytes` must not be empty (that would end the body).
@@ -105,13 +101,6 @@ class BodyReservation {
   const std::size_t bytes_;
   bool ok_;
 };
-
-// The client's own name for its request where that is a plain one, else a new one.
-std::string RequestIdOf(const HttpRequest& request) {
-  const std::string& id = request.request_id;
-  const bool plain = std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 127; });
-  return !id.empty() && id.size() <= kMaxRequestId && plain ? id : RandomId("req_");
-}
 
 std::string Field(const http::fields& fields, http::field name) {
   const auto value = fields[name];
@@ -264,7 +253,6 @@ asio::awaitable<bool> Connection::AnswerOne() {
                   .head_only = parser.get().method() == http::verb::head,
                   .keep_alive = parser.keep_alive() && !crowded_,
                   .headers = handler_.HeadersFor(head)};
-  framing.headers.emplace_back("X-Request-Id", RequestIdOf(head));
   if (crowded_ && !handler_.Essential(head)) co_return co_await ReplyBusy("too many connections");
   if (std::optional<HttpReply> refusal = handler_.Refuse(head)) {
     // A body that nobody reads would be taken for the next request.
@@ -332,12 +320,10 @@ HttpRequest Connection::MakeRequest(Parser& parser) {
   // Anthropic's clients show their key like this.
   const std::string key = named("X-Api-Key");
   if (request.authorization.empty() && !key.empty()) request.authorization = "Bearer " + key;
-  request.request_id = named("X-Request-Id");
   request.content_type = Field(message, http::field::content_type);
   request.cors_method = Field(message, http::field::access_control_request_method);
   request.cors_headers = Field(message, http::field::access_control_request_headers);
-  const auto id = message["X-Request-Id"];
-  request.id = RequestId({id.data(), id.size()});
+  request.id = RequestId(named("X-Request-Id"));
   return request;
 }
 
@@ -360,18 +346,16 @@ asio::awaitable<bool> Connection::ReplyToBadHead(int status, std::string message
   if (status == 413) {
     message = "the body is over the limit of " + std::to_string(options_.max_body_bytes) + " bytes";
   }
-  Framing framing;
-  framing.headers.emplace_back("X-Request-Id", RandomId("req_"));
-  co_await WriteReply(handler_.ErrorReply(status, message), framing);
+  // Without a head there is no name yet.
+  if (exchange_.id.empty()) exchange_.id = RandomId("req_");
+  co_await WriteReply(handler_.ErrorReply(status, message), Framing());
   co_return false;
 }
 
 asio::awaitable<bool> Connection::ReplyBusy(std::string message) {
   HttpReply reply = handler_.ErrorReply(503, message);
   reply.headers.emplace_back("Retry-After", "1");
-  Framing framing;
-  framing.headers.emplace_back("X-Request-Id", RandomId("req_"));
-  co_await WriteReply(std::move(reply), framing);
+  co_await WriteReply(std::move(reply), Framing());
   co_return false;
 }
 

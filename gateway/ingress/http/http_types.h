@@ -23,7 +23,6 @@ struct HttpRequest {
   std::string host;    // values of these headers, "" when absent
   std::string origin;
   std::string authorization;  // or "Bearer " and the value of X-Api-Key
-  std::string request_id;     // X-Request-Id
   std::string content_type;
   std::string content_encoding;
   std::string cors_method;  // Access-Control-Request-Method, -Headers

@@ -52,7 +52,11 @@ const File* Find(std::string_view path) {
 
 }  // namespace
 
-bool IsPageFile(std::string_view path) { return Find(path) != nullptr; }
+std::vector<std::string_view> PagePaths() {
+  std::vector<std::string_view> paths;
+  for (const File& file : Files()) paths.push_back(file.path);
+  return paths;
+}
 
 HttpReply PageFile(std::string_view path) {
   const File* const file = Find(path);

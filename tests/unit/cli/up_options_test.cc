@@ -133,7 +133,7 @@ TEST(ProcessesTest, EveryGatewaySettingIsHandedOn) {
                                           "--plan=layers:1,2",
                                           "--edge_kinds=inline",
                                           "--activations=int8",
-                                          "--kv_type=float16",
+                                          "--kv_type=float32",
                                           "--context=5",
                                           "--max_tokens_per_step=6",
                                           "--max_sequences=7",
@@ -158,7 +158,10 @@ TEST(ProcessesTest, EveryGatewaySettingIsHandedOn) {
                                           "--head_timeout=16s",
                                           "--body_timeout=17s",
                                           "--write_timeout=18s",
-                                          "--idle_timeout=19s"};
+                                          "--idle_timeout=19s",
+                                          "--unknown_fields=ignore",
+                                          "--access_log=true",
+                                          "--log_prompts=true"};
   UpOptions options = WithModel();
   ASSERT_EQ(Message(Parse(given, &options)), "");
   ASSERT_TRUE(FinishOptions(&options).ok());

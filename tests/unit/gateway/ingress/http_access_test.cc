@@ -50,18 +50,23 @@ TEST_F(HttpAccess, EveryAnswerIsToldOnce) {
   EXPECT_FALSE(health.client_left);
   Ask("GET", "/nowhere");
   EXPECT_EQ(Next().status, 404);
-  Ask("POST", "/v1/chat/completions", ChatBody(R"("stream":true,"max_tokens":3)"));
+  HttpTestClient client = Connect();
+  client.SendRequest("POST", "/v1/chat/completions", ChatBody(R"("stream":true,"max_tokens":3)"));
+  engine_.Tokens(1, {Id("Hello")});
+  engine_.Finish(1, FinishReason::kStop);
   const HttpExchange chat = Next();
   EXPECT_EQ(chat.status, 200);
   EXPECT_EQ(chat.body, "") << "what people write is not kept unless it is asked for";
-  EXPECT_THAT(chat.id, StartsWith("req-"));
+  EXPECT_THAT(chat.id, StartsWith("req_"));
 }
 
 TEST_F(HttpAccess, BodiesAreKeptWhereTheyAreAskedFor) {
   options_.keep_bodies = true;
   Start();
   const std::string body = ChatBody(R"("max_tokens":1)");
-  Ask("POST", "/v1/chat/completions", body);
+  HttpTestClient client = Connect();
+  client.SendRequest("POST", "/v1/chat/completions", body);
+  engine_.Finish(1, FinishReason::kLength);
   EXPECT_EQ(Next().body, body);
 }
 
@@ -70,7 +75,7 @@ TEST_F(HttpAccess, AnIdThatCouldDoHarmIsNotTakenOver) {
   for (const std::string& id :
        {std::string("a b"), std::string(65, 'x'), std::string("<script>"), std::string("\"}")}) {
     const TestReply reply = Ask("GET", "/healthz", "", "X-Request-Id: " + id + "\r\n");
-    EXPECT_THAT(reply.headers.at("x-request-id"), StartsWith("req-")) << id;
+    EXPECT_THAT(reply.headers.at("x-request-id"), StartsWith("req_")) << id;
   }
 }
 

@@ -23,7 +23,7 @@ TEST_F(HttpError, HasOpenAisShapeAndTheRightStatus) {
   Start();
   const ErrorCase cases[] = {
       {"GET", "/v1/nothing", "", 404, "", ""},
-      {"GET", "/", "", 404, "", ""},
+      {"GET", "/nowhere", "", 404, "", ""},
       {"GET", "/v1/chat/completions", "", 405, "", ""},
       {"DELETE", "/v1/models", "", 405, "", ""},
       {"POST", "/healthz", "{}", 405, "", ""},

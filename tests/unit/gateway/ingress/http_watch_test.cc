@@ -139,7 +139,11 @@ TEST_F(HttpWatch, ThePageLoadsNothingFromElsewhere) {
 
 TEST_F(HttpWatch, GenerationsAreCountedAsTheConventionsSay) {
   Start();
-  EXPECT_EQ(Ask("POST", "/v1/chat/completions", ChatBody(R"("max_tokens":3)")).status, 200);
+  HttpTestClient client = Connect();
+  client.SendRequest("POST", "/v1/chat/completions", ChatBody(R"("max_tokens":3)"));
+  engine_.Tokens(1, {Id("Hello"), Id("Hello")});
+  engine_.Finish(1, FinishReason::kStop);
+  EXPECT_EQ(client.Read().status, 200);
   EXPECT_EQ(Ask("POST", "/v1/completions", "{").status, 400);
   const std::string text = Ask("GET", "/metrics").body;
   const std::string labels =

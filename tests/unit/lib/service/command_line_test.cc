@@ -155,7 +155,7 @@ TEST_F(CommandLineTest, HelpAndManualShowEveryFlagWithChoicesAndDefault) {
     EXPECT_THAT(page, HasSubstr("\\fB\\-\\-" + flag.name));
   }
   EXPECT_THAT(help, HasSubstr("--kv_type=float32|float16"));
-  EXPECT_THAT(help, HasSubstr("(default: float32)"));
+  EXPECT_THAT(help, HasSubstr("(default: float16)"));
   EXPECT_THAT(page, HasSubstr(".SH NAME\nprogram\\-serve \\- serves\n"));
   testing::internal::CaptureStdout();
   EXPECT_EQ(RunCommandLine(&program_, {"serve", "--queue=5", "--help"}), 0);
