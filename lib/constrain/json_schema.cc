@@ -219,7 +219,8 @@ class Converter {
 
   absl::StatusOr<std::string> ConvertArray(const FlatSchema& schema, const std::string& path) {
     TANDEM_ASSIGN_OR_RETURN(const auto bounds, Bounds(schema, "minItems", "maxItems", path));
-    const auto [least, most] = bounds;
+    const std::int64_t least = bounds.first;
+    const std::int64_t most = bounds.second;
     if (most >= 0 && most < least) return std::string(kNothing);
     std::vector<std::string> first;
     if (schema.contains("prefixItems")) {

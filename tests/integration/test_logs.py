@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import time
 import unittest
 
 from cluster import GOLDEN, Cluster
@@ -16,6 +17,10 @@ class LogsTest(unittest.TestCase):
             status, _, headers = cluster.request("POST", "/v1/completions", body, {"X-Request-Id": "mine-1"})
             self.assertEqual((status, headers["X-Request-Id"]), (200, "mine-1"))
             files = [f for f in (cluster.folder / "tandem/default/logs").glob("*.log") if f.stem in ("gateway", "loader", "npu0")]
+            # The line of a request is written when its answer has left.
+            deadline = time.monotonic() + 10
+            while "mine-1" not in (cluster.folder / "tandem/default/logs/gateway.log").read_text():
+                self.assertLess(time.monotonic(), deadline, "no line of the request in the access log")
             # Every line is an object: one that is none fails here.
             lines = {file.stem: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
         self.assertEqual(set(lines), {"gateway", "loader", "npu0"})

@@ -107,7 +107,9 @@ absl::StatusOr<Role> ReadRole(const JsonFields& fields) {
 }
 
 absl::Status CheckMessageFields(const Json& message, const JsonFields& fields) {
-  for (const auto& [name, value] : message.items()) {
+  for (const auto& member : message.items()) {
+    const std::string& name = member.key();
+    const Json& value = member.value();
     const auto is_name = [&name](std::string_view known) { return known == name; };
     if (std::any_of(kMessageFields.begin(), kMessageFields.end(), is_name)) continue;
     if (std::any_of(kIgnoredMessageFields.begin(), kIgnoredMessageFields.end(), is_name)) continue;
