@@ -348,14 +348,16 @@ asio::awaitable<bool> Connection::ReplyToBadHead(int status, std::string message
   }
   // Without a head there is no name yet.
   if (exchange_.id.empty()) exchange_.id = RandomId("req_");
-  co_await WriteReply(handler_.ErrorReply(status, message), Framing());
+  const Framing framing;
+  co_await WriteReply(handler_.ErrorReply(status, message), framing);
   co_return false;
 }
 
 asio::awaitable<bool> Connection::ReplyBusy(std::string message) {
   HttpReply reply = handler_.ErrorReply(503, message);
   reply.headers.emplace_back("Retry-After", "1");
-  co_await WriteReply(std::move(reply), Framing());
+  const Framing framing;
+  co_await WriteReply(std::move(reply), framing);
   co_return false;
 }
 
