@@ -29,8 +29,6 @@ from cluster import GOLDEN, Cluster  # noqa: E402
 from traffic import Client, Counts, questions, texts_of  # noqa: E402
 
 QUIET_SECONDS = 15
-# A connection whose client has left goes with the idle timeout (75 s) at the latest.
-CLOSE_WAIT_SECONDS = 90
 RESTART_SECONDS = 60
 CLOSE_WAIT = "08"
 
@@ -178,7 +176,7 @@ class Soak:
         found = self.grown(warm, end) + [f"{name} was not started again" for name in killer.missing]
         if self.counts.lost:
             found.append(f"{len(self.counts.lost)} requests were lost")
-        if self.longest_close_wait > CLOSE_WAIT_SECONDS:
+        if self.longest_close_wait > QUIET_SECONDS:
             found.append(f"a connection that its client had closed stayed open for {self.longest_close_wait:.0f} s")
         if not killer.kills:
             found.append("nothing was killed: the run is too short for --kill_every")

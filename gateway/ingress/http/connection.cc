@@ -391,7 +391,9 @@ asio::awaitable<void> Connection::Watch() {
     const auto [error, count] = co_await stream_.async_read_some(space, kToken);
     buffer_.commit(count);
     if (error) {
-      if (watching_) gone_ = true;
+      // The end of what a client sends is told once: Asio would wait in vain for it a second time,
+      // so it counts also when it comes as the watching ends.
+      if (watching_ || error != asio::error::operation_aborted) gone_ = true;
       break;
     }
   }
