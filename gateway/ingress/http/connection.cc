@@ -217,10 +217,11 @@ asio::awaitable<bool> Connection::ServeOne() {
   }
   const auto begun = std::chrono::steady_clock::now();
   exchange_ = HttpExchange();
+  answered_ = false;
   const bool more = co_await AnswerOne();
   if (options_.on_exchange && (exchange_.status != 0 || !exchange_.method.empty())) {
     exchange_.time = absl::FromChrono(std::chrono::steady_clock::now() - begun);
-    exchange_.client_left = gone_;
+    exchange_.client_left = gone_ && !answered_;
     options_.on_exchange(exchange_);
   }
   co_return more;
@@ -424,7 +425,7 @@ asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
     std::string bytes;
     if (progress.head.has_value() && done) {
       progress.head->body.append(progress.bytes);
-      co_await WriteReply(*std::move(progress.head), framing);
+      answered_ = co_await WriteReply(*std::move(progress.head), framing);
       break;
     }
     if (progress.head.has_value()) {
@@ -440,7 +441,8 @@ asio::awaitable<bool> Connection::RunJob(HttpJob& job, Framing framing) {
     }
     if (done && streaming && chunked) bytes.append(kLastChunk);
     if (!bytes.empty()) {
-      co_await Write(std::move(bytes));
+      const bool written = co_await Write(std::move(bytes));
+      answered_ = done && written;
     } else if (!done) {
       co_await WaitForNews();
     }

@@ -114,7 +114,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::flat_buffer buffer_;
   boost::asio::steady_timer news_timer_;
   bool news_ = false;
-  bool gone_ = false;  // the client has left, or we close
+  bool gone_ = false;      // the client has left, or we close
+  bool answered_ = false;  // all of the exchange's answer has been written
   bool draining_ = false;
   bool watching_ = false;
   bool watcher_running_ = false;

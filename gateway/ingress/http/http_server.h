@@ -26,7 +26,7 @@ struct HttpExchange {
   int status = 0;
   std::uint64_t reply_bytes = 0;
   absl::Duration time;  // from its first byte to the end of the answer
-  bool client_left = false;
+  bool client_left = false;  // before all of the answer was written
 };
 
 struct HttpServerOptions {

@@ -60,6 +60,26 @@ TEST_F(HttpAccess, EveryAnswerIsToldOnce) {
   EXPECT_THAT(chat.id, StartsWith("req_"));
 }
 
+TEST_F(HttpAccess, WhoClosesAfterTheAnswerHasStayedAndWhoClosesBeforeHasLeft) {
+  Start();
+  // Clients without keep-alive close at once, often before the server has taken note of its own
+  // last write.
+  for (std::uint64_t request = 1; request <= 20; ++request) {
+    HttpTestClient client = Connect();
+    client.SendRequest("POST", "/v1/chat/completions", ChatBody(R"("max_tokens":1)"));
+    engine_.Finish(request, FinishReason::kLength);
+    EXPECT_EQ(client.Read().status, 200);
+    client.Close();
+    EXPECT_FALSE(Next().client_left) << request;
+  }
+  HttpTestClient client = Connect();
+  client.SendRequest("POST", "/v1/chat/completions", ChatBody(R"("stream":true)"));
+  engine_.Tokens(21, {Id("Hello")});
+  client.ReadHead();
+  client.Close();
+  EXPECT_TRUE(Next().client_left);
+}
+
 TEST_F(HttpAccess, BodiesAreKeptWhereTheyAreAskedFor) {
   options_.keep_bodies = true;
   Start();
