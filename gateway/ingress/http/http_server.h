@@ -25,7 +25,7 @@ struct HttpExchange {
   std::string body;  // where HttpServerOptions::keep_bodies asks for it
   int status = 0;
   std::uint64_t reply_bytes = 0;
-  absl::Duration time;  // from its first byte to the end of the answer
+  absl::Duration time;       // from its first byte to the end of the answer
   bool client_left = false;  // before all of the answer was written
 };
 
