@@ -167,6 +167,11 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
     request.set_max_micro_batches(setup_.scheduler.micro_batches);
     request.set_steps_in_flight(setup_.scheduler.steps_in_flight);
+    if (i == setup_.head) {
+      const auto vocab_size = static_cast<std::size_t>(setup_.model.config.vocab_size);
+      for (std::string& bytes : TextBytes(setup_.model.vocabulary, vocab_size))
+        *request.add_token_bytes() = std::move(bytes);
+    }
     links_[i]->Prepare(std::move(request), action.timeout,
                        [this, i, round = action.round](const absl::Status& status,
                                                        const v1::PrepareResponse& response) {

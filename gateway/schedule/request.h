@@ -7,9 +7,9 @@
 
 namespace tandem {
 
-// One request inside the scheduler: a row of tokens (prompt, what was generated, and one
-// placeholder for every sample that a step in flight will bring) and a count of how many of them
-// steps have taken.
+// One request inside the scheduler: a row of tokens (prompt, what was generated, and what is ahead
+// of the results: one placeholder for every sample that a step in flight will bring, and tokens
+// that the request's constraint forces) and a count of how many of them steps have taken.
 struct Scheduler::Request {
   std::uint64_t id = 0;
   GenerationRequest spec;
@@ -29,8 +29,9 @@ struct Scheduler::Request {
   std::int32_t slot = -1;
   // Tokens whose keys and values are in the cache once the steps in flight are done.
   std::int32_t computed = 0;
-  // Samples that steps in flight will bring.
-  std::int32_t pending = 0;
+  // Samples that steps in flight will bring (kSampledToken), and tokens known to come between and
+  // behind them.
+  std::vector<std::int32_t> ahead;
   std::vector<std::int32_t> global_blocks;
   // Logical blocks window_left, window_left + 1, ...
   std::vector<std::int32_t> window_blocks;
@@ -41,16 +42,16 @@ struct Scheduler::Request {
 
   std::int32_t prompt_size() const { return static_cast<std::int32_t>(spec.prompt.size()); }
   std::int32_t known() const { return prompt_size() + static_cast<std::int32_t>(generated.size()); }
-  std::int32_t size() const { return known() + pending; }
+  std::int32_t size() const { return known() + static_cast<std::int32_t>(ahead.size()); }
   std::int32_t left() const { return size() - computed; }
   std::int32_t token(std::int32_t position) const {
     if (position < prompt_size()) return spec.prompt[static_cast<std::size_t>(position)];
-    if (position >= known()) return kSampledToken;
+    if (position >= known()) return ahead[static_cast<std::size_t>(position - known())];
     return generated[static_cast<std::size_t>(position - prompt_size())];
   }
-  bool wants_token() const {
-    return static_cast<std::int32_t>(generated.size()) + pending < spec.max_tokens;
-  }
+  bool wants_token() const { return size() - prompt_size() < spec.max_tokens; }
+  // More than one token may be computed at a time once the prompt is.
+  bool may_jump() const { return spec.sampling.constraint != nullptr; }
   // There is something left to compute. The last token wanted is never fed back.
   bool can_go_on() const { return computed < prompt_size() || wants_token(); }
   // Positions that enter the cache in the request's life.

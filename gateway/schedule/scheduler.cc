@@ -190,6 +190,7 @@ Scheduler::Admission Scheduler::TryAdmit(Request& request, StepPlan* plan, Budge
   request.global_blocks.reserve(static_cast<std::size_t>(global));
   request.window_blocks.reserve(static_cast<std::size_t>(window));
   request.generated.reserve(static_cast<std::size_t>(request.spec.max_tokens));
+  request.ahead.reserve(kMostStepsInFlight + kMaxForcedTokens);
   request.slot = free_slots_.back();
   free_slots_.pop_back();
   running_.push_back(&request);
@@ -261,8 +262,13 @@ void Scheduler::PlaceAll(StepPlan* plan, Budget* budget) {
     if (request->left() == 1 && MayRun(*request)) Place(*request, 1, plan, budget);
   }
   if (budget->shares > 0) budget->prefill = options_.mixed_prefill_tokens;
-  for (Request* request : running_) {
-    if (request->left() > 1 && MayRun(*request)) PlacePrefill(*request, plan, budget);
+  // Those that have begun to answer do not wait for prompts.
+  for (const bool answering : {true, false}) {
+    for (Request* request : running_) {
+      if (request->left() > 1 && (request->computed >= request->prompt_size()) == answering &&
+          MayRun(*request))
+        PlacePrefill(*request, plan, budget);
+    }
   }
 }
 
@@ -306,7 +312,7 @@ void Scheduler::Place(Request& request, std::int32_t count, StepPlan* plan, Budg
   budget->rows -= share.score ? count : (share.sample ? 1 : 0);
   (count == 1 && share.sample ? plan->decode_tokens : plan->prefill_tokens) += count;
   request.computed = end;
-  if (share.sample) ++request.pending;
+  if (share.sample) request.ahead.push_back(kSampledToken);
 }
 
 void Scheduler::MoveWindow(Request& request, std::int32_t count, SequenceShare* share) {
@@ -319,8 +325,8 @@ void Scheduler::MoveWindow(Request& request, std::int32_t count, SequenceShare* 
     request.window_left += leaving;
   }
   if (request.left() == 1) {
-    // From now on one token at a time: less is enough.
-    const std::int32_t peak = WindowPeak(request, 1);
+    // From now on one token at a time, or what is forced: less is enough.
+    const std::int32_t peak = WindowPeak(request, request.may_jump() ? 1 + kMaxForcedTokens : 1);
     if (peak < request.window_reserved) {
       window_.Unreserve(request.window_reserved - peak);
       request.window_reserved = peak;

@@ -85,6 +85,9 @@ struct StepFailure {
 //    A request that ends for a reason found in a result leaves at most one useless share in each
 //    later step in flight; that share's results are dropped. Its blocks and its slot may be given
 //    to others at once, because workers run steps in order.
+//  - Where a result says which tokens must follow (a constraint leaves no choice), they are known
+//    without being sampled: they enter the row behind the placeholders, and the next step takes all
+//    of them at once.
 //  - Decodes (one token left) come first in every step, then prompts in order of arrival fill the
 //    token budget.
 //  - Admission is first come, first served, and reserves the KV blocks of the whole request (prompt
@@ -175,6 +178,8 @@ class Scheduler {
   // scheduler_results.cc: what comes back, ends, and starting over.
   absl::Status CheckResult(const InFlight& step, const StepResult& result) const;
   void Apply(Request& request, const InFlightShare& share, SequenceResult* result);
+  void TakeAhead(Request& request);
+  void AddForced(Request& request, const std::vector<std::int32_t>& forced);
   RequestEvent& Emit(std::uint64_t id, RequestEvent::Kind kind);
   void FreeBlocks(Request& request);
   // Frees what the request holds, reports its end and forgets it.

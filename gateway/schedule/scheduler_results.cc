@@ -56,6 +56,8 @@ absl::Status Scheduler::CheckResult(const InFlight& step, const StepResult& resu
       return wrong(share.slot, "a token below ", options_.vocab_size, ", found ",
                    found->sampled->token);
     }
+    if (!found->forced.empty() && !requests_.at(share.request)->may_jump())
+      return wrong(share.slot, "no forced tokens without a constraint, found some");
     if (static_cast<std::int32_t>(found->scored.size()) != share.scores)
       return wrong(share.slot, share.scores, " scores, found ", found->scored.size());
   }
@@ -96,16 +98,37 @@ void Scheduler::Apply(Request& request, const InFlightShare& share, SequenceResu
     Emit(request.id, RequestEvent::Kind::kPromptScores).scores = std::exchange(request.scores, {});
   }
   if (share.sample) {
-    --request.pending;
+    TakeAhead(request);
     const std::int32_t token = result->sampled->token;
     const auto& eos = options_.eos_ids;
     if (!request.spec.ignore_eos && std::find(eos.begin(), eos.end(), token) != eos.end())
       return Finish(request.id, FinishReason::kStop, absl::OkStatus());
     request.generated.push_back(token);
     Emit(request.id, RequestEvent::Kind::kToken).token = *std::move(result->sampled);
+    AddForced(request, result->forced);
   }
-  if (share.end >= request.prompt_size() && request.pending == 0 && !request.wants_token())
+  if (share.end >= request.prompt_size() && request.ahead.empty() && !request.wants_token())
     Finish(request.id, FinishReason::kLength, absl::OkStatus());
+}
+
+// Up to the sample that has come: tokens that were forced before it are there with it.
+void Scheduler::TakeAhead(Request& request) {
+  auto it = request.ahead.begin();
+  for (; *it != kSampledToken; ++it) {
+    request.generated.push_back(*it);
+    Emit(request.id, RequestEvent::Kind::kToken).token.token = *it;
+  }
+  request.ahead.erase(request.ahead.begin(), it + 1);
+}
+
+// forced[i] comes i + 1 tokens after the last one. Steps in flight bring the first ones; the last
+// token wanted is always sampled.
+void Scheduler::AddForced(Request& request, const std::vector<std::int32_t>& forced) {
+  const std::int32_t wanted =
+      request.spec.max_tokens - static_cast<std::int32_t>(request.generated.size());
+  const auto most = static_cast<std::size_t>(std::clamp(wanted - 1, 0, kMaxForcedTokens));
+  for (std::size_t i = request.ahead.size(); i < std::min(forced.size(), most); ++i)
+    request.ahead.push_back(forced[i]);
 }
 
 RequestEvent& Scheduler::Emit(std::uint64_t id, RequestEvent::Kind kind) {
@@ -180,7 +203,8 @@ void Scheduler::Reset(const StepFailure& failure) {
   for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
     Request& request = **it;
     request.slot = -1;
-    request.computed = request.pending = 0;
+    request.computed = 0;
+    request.ahead.clear();
     request.scores.clear();
     request.global_blocks.clear();
     request.window_blocks.clear();

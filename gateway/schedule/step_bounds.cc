@@ -9,6 +9,8 @@ namespace {
 constexpr std::int64_t kNumber = 5;
 // Slot, the numbers and lengths of SamplingParams (a negative number takes 10 bytes), lengths.
 constexpr std::int64_t kStart = 128;
+// Tags and lengths of the message and of both its fields.
+constexpr std::int64_t kConstraint = 32;
 // An entry of the map: tag and length, key with its tag, four bytes of value with theirs.
 constexpr std::int64_t kBiasEntry = 2 + 1 + kNumber + 1 + 4;
 // Slot, position, flags, next token, and the lengths of three lists.
@@ -19,8 +21,13 @@ constexpr std::int64_t kStep = 256;
 }  // namespace
 
 std::int64_t StartBytesBound(const SamplingParams& sampling, std::int64_t generated) {
+  std::int64_t constraint = 0;
+  if (sampling.constraint != nullptr) {
+    constraint = kConstraint + static_cast<std::int64_t>(sampling.constraint->grammar.size()) +
+                 kNumber * static_cast<std::int64_t>(sampling.constraint->stop_tokens.size());
+  }
   return kStart + kBiasEntry * static_cast<std::int64_t>(sampling.logit_bias.size()) +
-         kNumber * generated;
+         kNumber * generated + constraint;
 }
 
 std::int64_t SharesBytesBound(const StepLimits& limits) {

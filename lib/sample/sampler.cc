@@ -89,6 +89,17 @@ absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t v
     TANDEM_RETURN_IF_ERROR(CheckRange("logit_bias", bias, -100, 100, "values in [-100, 100]"));
     previous = token;
   }
+  if (params.constraint == nullptr) return absl::OkStatus();
+  if (params.constraint->grammar.size() > kMaxConstraintBytes) {
+    return OutOfRange("constraint", absl::StrCat("at most ", kMaxConstraintBytes, " bytes"),
+                      static_cast<double>(params.constraint->grammar.size()));
+  }
+  if (params.constraint->stop_tokens.empty())
+    return absl::InvalidArgumentError("sampling: constraint: expected a stop token, found none");
+  for (const std::int32_t token : params.constraint->stop_tokens) {
+    if (token < 0 || token >= vocab_size)
+      return OutOfRange("constraint", absl::StrCat("stop tokens in [0, ", vocab_size, ")"), token);
+  }
   return absl::OkStatus();
 }
 
@@ -119,20 +130,24 @@ Sampler::Sampler(std::int32_t vocab_size)
 
 absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits,
                                              const SamplingParams& params,
-                                             const TokenCounts& counts, std::int64_t position) {
+                                             const TokenCounts& counts, std::int64_t position,
+                                             std::span<const std::uint64_t> allowed) {
   TANDEM_CHECK(static_cast<std::int32_t>(logits.size()) == vocab_size_);
   const SoftmaxSummary raw = Summarize(logits);
   TANDEM_RETURN_IF_ERROR(CheckLogits(logits, raw));
   const bool penalised =
       !counts.counts().empty() && (params.frequency_penalty != 0 || params.presence_penalty != 0);
-  const bool adjusted = penalised || !params.logit_bias.empty();
+  const bool adjusted = penalised || !params.logit_bias.empty() || !allowed.empty();
 
   SampledToken sampled;
   if (params.temperature == 0 && !adjusted) {
     sampled.token = raw.best;
   } else {
     Adjust(logits, params, counts);
+    if (!allowed.empty()) Forbid(allowed);
     const SoftmaxSummary best = FindBest(scaled_);
+    if (best.max == -kInfinity)
+      return absl::InternalError("logits: all tokens that are allowed have -infinity");
     sampled.token = best.best;
     if (params.temperature > 0) {
       ScaleBelow(scaled_, best.max, params.temperature);
@@ -166,6 +181,22 @@ void Sampler::Adjust(std::span<const float> logits, const SamplingParams& params
   for (const auto& [token, count] : counts.counts()) {
     scaled_[static_cast<std::size_t>(token)] -=
         params.frequency_penalty * static_cast<float>(count) + params.presence_penalty;
+  }
+}
+
+void Sampler::Forbid(std::span<const std::uint64_t> allowed) {
+  TANDEM_CHECK(allowed.size() == (scaled_.size() + 63) / 64);
+  for (std::size_t word = 0; word < allowed.size(); ++word) {
+    const std::size_t begin = word * 64;
+    const std::size_t end = std::min(begin + 64, scaled_.size());
+    if (allowed[word] == 0) {
+      std::fill(scaled_.begin() + static_cast<std::ptrdiff_t>(begin),
+                scaled_.begin() + static_cast<std::ptrdiff_t>(end), -kInfinity);
+    } else if (allowed[word] != ~std::uint64_t{0}) {
+      for (std::size_t i = begin; i < end; ++i) {
+        if ((allowed[word] >> (i - begin) & 1) == 0) scaled_[i] = -kInfinity;
+      }
+    }
   }
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -9,6 +11,15 @@
 #include "absl/status/statusor.h"
 
 namespace tandem {
+
+// What a request's text must be: of the language of a grammar (lib/constrain/ebnf.h).
+struct Constraint {
+  std::string grammar;
+  // They end the text, and may come where it is whole: at least one.
+  std::vector<std::int32_t> stop_tokens;
+  bool operator==(const Constraint&) const = default;
+};
+inline constexpr std::size_t kMaxConstraintBytes = std::size_t{512} << 10;
 
 // How one request wants its tokens chosen. Meanings are those of the OpenAI API, extended as vLLM
 // extends it (top_k, min_p).
@@ -22,6 +33,12 @@ struct SamplingParams {
   std::vector<std::pair<std::int32_t, float>> logit_bias;  // token, [-100, 100]; ascending by token
   std::uint64_t seed = 0;
   std::int32_t num_logprobs = -1;  // -1: none; 0..20: that many best tokens beside the chosen one
+  // Null: none.
+  std::shared_ptr<const Constraint> constraint;
+
+  // Only some tokens are allowed, and nobody knows which before the one before is chosen: a few
+  // likely ones are not enough to choose from.
+  bool needs_all_logits() const { return constraint != nullptr; }
 };
 // INVALID_ARGUMENT naming the field, the range and what was found.
 absl::Status ValidateSamplingParams(const SamplingParams& params, std::int32_t vocab_size);
@@ -73,8 +90,11 @@ class Sampler {
  public:
   explicit Sampler(std::int32_t vocab_size);
   // `logits`: (vocab) float32. `position`: that of the token to be chosen. `params` are valid.
+  // `allowed`: one bit for each token, 64 in a word; empty: all are. INTERNAL where all that are
+  // allowed have -infinity.
   absl::StatusOr<SampledToken> Sample(std::span<const float> logits, const SamplingParams& params,
-                                      const TokenCounts& counts, std::int64_t position);
+                                      const TokenCounts& counts, std::int64_t position,
+                                      std::span<const std::uint64_t> allowed = {});
   // Log-probabilities of a given token, as for a prompt that is echoed: `token` is the one that
   // stands there.
   absl::StatusOr<SampledToken> Score(std::span<const float> logits, std::int32_t token,
@@ -83,6 +103,8 @@ class Sampler {
  private:
   void Adjust(std::span<const float> logits, const SamplingParams& params,
               const TokenCounts& counts);
+  // -infinity for what is not allowed.
+  void Forbid(std::span<const std::uint64_t> allowed);
   SamplingCut FindCut(const SamplingParams& params);
   void CollectCandidates(const SamplingParams& params, float floor, double* mass);
   std::int32_t NucleusSize(std::int32_t kept, double target);

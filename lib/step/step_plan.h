@@ -18,6 +18,9 @@ namespace tandem {
 // run when this one is sent.
 inline constexpr std::int32_t kSampledToken = -1;
 
+// Most tokens that one result names as known ahead (SequenceResult::forced).
+inline constexpr std::int32_t kMaxForcedTokens = 32;
+
 // A sequence takes a slot; its block tables begin empty.
 struct SequenceStart {
   std::int32_t slot = 0;
@@ -30,7 +33,8 @@ struct SequenceStart {
 struct SequenceShare {
   std::int32_t slot = 0;
   std::int32_t first_position = 0;
-  // Vocabulary ids; the first one may be kSampledToken.
+  // Vocabulary ids; the first one may be kSampledToken. Behind a sampled token stand those that a
+  // result named as forced.
   std::vector<std::int32_t> tokens;
   // Appended to the slot's block tables.
   std::vector<std::int32_t> new_global_blocks;
@@ -78,6 +82,9 @@ struct SequenceResult {
   absl::Status status = absl::OkStatus();
   // There when `sample` was asked for.
   std::optional<SampledToken> sampled = {};
+  // The tokens that will be sampled next whatever the logits, because the request's constraint
+  // leaves no choice: they need not be waited for.
+  std::vector<std::int32_t> forced = {};
   // Entry i: the token after the share's i-th; one less than tokens when next_token is -1.
   std::vector<SampledToken> scored = {};
 };

@@ -67,23 +67,7 @@ std::string_view Tokenizer::PieceOf(int32_t id) const {
 
 std::string Tokenizer::BytesOf(int32_t id) const {
   TANDEM_CHECK(id >= 0 && static_cast<size_t>(id) < size());
-  const Piece& piece = vocabulary_.pieces[id];
-  if (piece.type == PieceType::kControl) return {};
-  if (piece.type == PieceType::kByte)
-    return std::string(1, static_cast<char>(ByteOfPiece(piece.text)));
-  if (piece.type == PieceType::kUnknown) return vocabulary_.unk_surface;
-  std::string bytes;
-  std::string_view text = piece.text;
-  while (!text.empty()) {
-    if (text.starts_with(kSpaceSymbol)) {
-      bytes.push_back(' ');
-      text.remove_prefix(kSpaceSymbol.size());
-    } else {
-      bytes.push_back(text[0]);
-      text.remove_prefix(1);
-    }
-  }
-  return bytes;
+  return BytesOfPiece(vocabulary_, id);
 }
 
 int32_t Tokenizer::IdOf(std::string_view piece) const {

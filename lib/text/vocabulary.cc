@@ -151,6 +151,37 @@ bool IsGemmaMarker(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
+std::string BytesOfPiece(const Vocabulary& vocabulary, int32_t id) {
+  const Piece& piece = vocabulary.pieces[static_cast<size_t>(id)];
+  if (piece.type == PieceType::kControl) return {};
+  if (piece.type == PieceType::kByte)
+    return std::string(1, static_cast<char>(ByteOfPiece(piece.text)));
+  if (piece.type == PieceType::kUnknown) return vocabulary.unk_surface;
+  std::string bytes;
+  std::string_view text = piece.text;
+  while (!text.empty()) {
+    if (text.starts_with(kSpaceSymbol)) {
+      bytes.push_back(' ');
+      text.remove_prefix(kSpaceSymbol.size());
+    } else {
+      bytes.push_back(text[0]);
+      text.remove_prefix(1);
+    }
+  }
+  return bytes;
+}
+
+std::vector<std::string> TextBytes(const Vocabulary& vocabulary, size_t vocab_size) {
+  std::vector<std::string> bytes(vocab_size);
+  for (size_t id = 0; id < std::min(vocab_size, vocabulary.pieces.size()); ++id) {
+    const Piece& piece = vocabulary.pieces[id];
+    const bool text = piece.type == PieceType::kNormal || piece.type == PieceType::kByte ||
+                      (piece.type == PieceType::kUserDefined && !piece.special);
+    if (text) bytes[id] = BytesOfPiece(vocabulary, static_cast<int32_t>(id));
+  }
+  return bytes;
+}
+
 int ByteOfPiece(std::string_view text) {
   if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return -1;
   const int high = HexDigit(text[3]);

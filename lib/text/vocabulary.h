@@ -68,6 +68,12 @@ inline constexpr size_t kMaxPieceBytes = 4096;
 // symbols such as "\n\n" or "<h1>".
 bool IsGemmaMarker(std::string_view text);
 
+// The bytes that the piece alone stands for (Tokenizer::BytesOf). `id` must be in range.
+std::string BytesOfPiece(const Vocabulary& vocabulary, int32_t id);
+// Of every token the bytes that it stands for in a text; nothing for those that no text is made of:
+// control, special, unknown and unused pieces, and ids beyond the pieces.
+std::vector<std::string> TextBytes(const Vocabulary& vocabulary, size_t vocab_size);
+
 // The value of a byte piece's text ("<0x0A>" gives 10), or -1.
 int ByteOfPiece(std::string_view text);
 

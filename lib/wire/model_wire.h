@@ -34,6 +34,8 @@ absl::StatusOr<Vocabulary> FromProto(const v1::Vocabulary& message);
 inline constexpr int kMaxModelMessageBytes = 64 << 20;
 
 v1::SamplingParams ToProto(const SamplingParams& params);
+// Null where there is none.
+std::shared_ptr<const Constraint> ConstraintOf(const v1::SamplingParams& message);
 absl::StatusOr<SamplingParams> FromProto(const v1::SamplingParams& message,
                                          std::int32_t vocab_size);
 

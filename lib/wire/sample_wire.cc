@@ -37,7 +37,21 @@ v1::SamplingParams ToProto(const SamplingParams& params) {
   for (const auto& [token, bias] : params.logit_bias) (*message.mutable_logit_bias())[token] = bias;
   message.set_seed(params.seed);
   message.set_num_logprobs(params.num_logprobs);
+  if (params.constraint != nullptr) {
+    message.mutable_constraint()->set_grammar(params.constraint->grammar);
+    message.mutable_constraint()->mutable_stop_tokens()->Add(params.constraint->stop_tokens.begin(),
+                                                             params.constraint->stop_tokens.end());
+  }
   return message;
+}
+
+std::shared_ptr<const Constraint> ConstraintOf(const v1::SamplingParams& message) {
+  if (!message.has_constraint()) return nullptr;
+  auto constraint = std::make_shared<Constraint>();
+  constraint->grammar = message.constraint().grammar();
+  constraint->stop_tokens.assign(message.constraint().stop_tokens().begin(),
+                                 message.constraint().stop_tokens().end());
+  return constraint;
 }
 
 absl::StatusOr<SamplingParams> FromProto(const v1::SamplingParams& message,
@@ -53,6 +67,7 @@ absl::StatusOr<SamplingParams> FromProto(const v1::SamplingParams& message,
   std::sort(params.logit_bias.begin(), params.logit_bias.end());
   params.seed = message.seed();
   params.num_logprobs = message.num_logprobs();
+  params.constraint = ConstraintOf(message);
   TANDEM_RETURN_IF_ERROR(Annotate(ValidateSamplingParams(params, vocab_size), "SamplingParams"));
   return params;
 }

@@ -56,6 +56,7 @@ SamplingParams FromProto(const v1::SamplingParams& message) {
   std::sort(params.logit_bias.begin(), params.logit_bias.end());
   params.seed = message.seed();
   params.num_logprobs = message.num_logprobs();
+  params.constraint = ConstraintOf(message);
   return params;
 }
 
@@ -132,6 +133,13 @@ absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, S
       if (!token.ok()) return annotate(token.status());
       out.sampled = *std::move(token);
     }
+    for (const std::int32_t token : in.forced()) {
+      if (token < 0 || token >= vocab_size) {
+        return annotate(absl::InvalidArgumentError(
+            absl::StrCat("forced: expected 0 to ", vocab_size - 1, ", found ", token)));
+      }
+    }
+    CopyTo(in.forced(), &out.forced);
     out.scored.clear();
     for (const v1::SampledToken& scored : in.scored()) {
       absl::StatusOr<SampledToken> token = FromProto(scored, vocab_size);
@@ -156,6 +164,7 @@ void ToProto(const StepResult& result, v1::StepResult* message) {
     out.set_code(static_cast<std::int32_t>(in.status.code()));
     out.set_error(std::string(in.status.message()));
     if (in.sampled.has_value()) *out.mutable_sampled() = ToProto(*in.sampled);
+    out.mutable_forced()->Add(in.forced.begin(), in.forced.end());
     for (const SampledToken& scored : in.scored) *out.add_scored() = ToProto(scored);
   }
 }

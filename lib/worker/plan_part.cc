@@ -163,6 +163,7 @@ absl::StatusOr<std::unique_ptr<StepRunner>> PlanPart::Compile(Device& device,
   parts.layout = layout;
   parts.bounds = bounds;
   parts.trace = trace;
+  parts.masks = masks;
   for (const LocalEdge& local : layout.edges) {
     const auto found = std::find_if(edges.begin(), edges.end(), [&](const auto& edge) {
       return edge->spec.from == local.ends.from && edge->spec.to == local.ends.to;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "lib/base/trace.h"
+#include "lib/constrain/token_masks.h"
 #include "lib/device/device.h"
 #include "lib/model/plan.h"
 #include "lib/worker/edge_connect.h"
@@ -34,6 +35,8 @@ struct PlanPart {
   ActivationType activations = ActivationType::kFloat32;
   KvCacheSpec kv_spec;
   StageLayout layout;
+  // At the head, where the gateway gave the vocabulary.
+  std::shared_ptr<MaskCache> masks;
   // Null where no attention runs here.
   std::unique_ptr<KvCache> kv_cache;
   std::vector<std::unique_ptr<Edge>> edges;

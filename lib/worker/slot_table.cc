@@ -64,6 +64,7 @@ Step StepBatch::step(std::int32_t micro_batch) const {
 void SlotTable::Slot::Reset() {
   active = spoiled = sampled = false;
   last_token = next_position = window_left = 0;
+  generated_end = -1;
   fault = head_fault = absl::OkStatus();
   sampling = {};
   counts.Clear();
@@ -250,6 +251,7 @@ absl::Status SlotTable::Apply(const StepPlan& plan, StepBatch* batch, StepResult
   batch->uses.clear();
   batch->inverse_temperatures.clear();
   batch->micro_batches.clear();
+  batch->forced.clear();
   result->sequences.clear();
 
   // Tokens of the plan so far, with those that are left out; the ends count them, too.
@@ -265,7 +267,10 @@ absl::Status SlotTable::Apply(const StepPlan& plan, StepBatch* batch, StepResult
       result->sequences.back().slot = share.slot;
       result->sequences.back().status = fault;
     }
-    if (slot.fault.ok()) ApplyShare(share, &slot);
+    if (slot.fault.ok()) {
+      TakeForced(share, &slot, batch);
+      ApplyShare(share, &slot);
+    }
     for (std::int32_t begin = 0; begin < Count(share.tokens);) {
       std::int32_t end = Count(share.tokens);
       const bool cut =
@@ -290,6 +295,17 @@ void SlotTable::ApplyShare(const SequenceShare& share, Slot* slot) {
   slot->window_left = share.window_blocks_left;
   slot->next_position = share.first_position + Count(share.tokens);
   slot->sampled = share.sample;
+}
+
+void SlotTable::TakeForced(const SequenceShare& share, Slot* slot, StepBatch* batch) {
+  if (!bounds_.head || slot->sampling.constraint == nullptr || slot->generated_end < 0) return;
+  const std::int32_t end = share.first_position + Count(share.tokens);
+  for (; slot->generated_end < end; ++slot->generated_end) {
+    const std::int32_t token =
+        share.tokens[static_cast<std::size_t>(slot->generated_end - share.first_position)];
+    batch->forced.push_back({share.slot, token});
+    slot->counts.Add(token);
+  }
 }
 
 void SlotTable::AddPart(const SequenceShare& share, std::int32_t begin, std::int32_t end,
@@ -327,8 +343,11 @@ void SlotTable::AddUse(const SequenceShare& share, std::int32_t index, std::int3
 }
 
 void SlotTable::SetSampled(std::int32_t slot, std::int32_t token) {
-  At(slot).last_token = token;
-  At(slot).counts.Add(token);
+  Slot& taken = At(slot);
+  taken.last_token = token;
+  // Where the next share's first token stands.
+  taken.generated_end = taken.next_position + 1;
+  taken.counts.Add(token);
 }
 
 void SlotTable::SetHeadFault(std::int32_t slot, absl::Status status) {

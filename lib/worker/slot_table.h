@@ -32,6 +32,12 @@ struct LogitUse {
   std::int32_t answer = 0;
 };
 
+// A token of a share that was known to come, because the slot's constraint left no choice.
+struct ForcedToken {
+  std::int32_t slot = 0;
+  std::int32_t token = 0;
+};
+
 // Ranges in a StepBatch; all empty where every share of the micro-batch was left out.
 struct MicroBatch {
   std::int32_t first_token = 0;
@@ -54,6 +60,8 @@ struct StepBatch {
   // Of the rows.
   std::vector<float> inverse_temperatures;
   std::vector<MicroBatch> micro_batches;
+  // At the head, of slots with a constraint: what shares bring behind a sampled token, in order.
+  std::vector<ForcedToken> forced;
 
   Step step(std::int32_t micro_batch) const;
 };
@@ -102,6 +110,8 @@ class SlotTable {
     // The last share asked for a token.
     bool sampled = false;
     std::int32_t last_token = 0;
+    // The position after the last token that was sampled or forced; -1 while none was.
+    std::int32_t generated_end = -1;
     std::int32_t next_position = 0;
     std::int32_t window_left = 0;
     // Why its shares are left out, on every worker.
@@ -130,6 +140,7 @@ class SlotTable {
   absl::Status CheckBlocks(const SequenceShare& share, const Slot& slot) const;
   // Updates the slot; the batch takes the tokens by AddPart.
   void ApplyShare(const SequenceShare& share, Slot* slot);
+  void TakeForced(const SequenceShare& share, Slot* slot, StepBatch* batch);
   // Tokens [begin, end) of the share, to the micro-batch that is being filled.
   void AddPart(const SequenceShare& share, std::int32_t begin, std::int32_t end,
                std::int32_t answer, StepBatch* batch);

@@ -50,6 +50,10 @@ StepRunner::StepRunner(Parts parts)
   const auto rows = static_cast<std::size_t>(parts_.bounds.limits.max_logit_rows);
   row_results_.reserve(rows);
   whole_rows_.reserve(rows);
+  if (parts_.masks != nullptr) {
+    constraints_ =
+        std::make_unique<ConstraintTable>(parts_.masks, parts_.bounds.limits.max_sequences);
+  }
 }
 
 absl::Status StepRunner::CheckOrder(const StepPlan& plan) const {
@@ -122,6 +126,7 @@ absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
 absl::Status StepRunner::RunInOrder(const StepPlan& plan, StepResult* result) {
   TANDEM_RETURN_IF_ERROR(CheckTimeout(plan));
   TANDEM_RETURN_IF_ERROR(slots_.Apply(plan, &batch_, result));
+  if (constraints_ != nullptr) TakeConstraints(plan);
   if (batch_.sequences.empty()) return absl::OkStatus();
   BeginEdges();
   const std::vector<ListEntry>& list = lists_[batch_.micro_batches.size() - 1];
@@ -187,7 +192,7 @@ absl::Status StepRunner::RunEntry(const ListEntry& entry, Deadline deadline, Ste
       ControlOf(entry.edge).Publish(Sequence(entry.edge, entry.number), batch_.id, rows);
       return absl::OkStatus();
     case ListOp::kSample:
-      return Sample(entry.micro_batch, result);
+      return Sample(entry.micro_batch, deadline, result);
   }
   TANDEM_CHECK(false && "unknown ListOp");
 }
@@ -224,7 +229,17 @@ absl::Status StepRunner::Compute(const ListEntry& entry, Deadline deadline) {
   return done;
 }
 
-absl::Status StepRunner::Sample(std::int32_t micro_batch, StepResult* result) {
+void StepRunner::TakeConstraints(const StepPlan& plan) {
+  for (const std::int32_t slot : plan.ends) constraints_->End(slot);
+  for (const SequenceStart& start : plan.starts)
+    constraints_->Start(start.slot, slots_.sampling(start.slot).constraint, start.generated);
+  for (const ForcedToken& forced : batch_.forced) {
+    const absl::Status taken = constraints_->TakeForced(forced.slot, forced.token);
+    if (!taken.ok()) slots_.SetHeadFault(forced.slot, taken);
+  }
+}
+
+absl::Status StepRunner::Sample(std::int32_t micro_batch, Deadline deadline, StepResult* result) {
   const MicroBatch& part = batch_.micro_batches[static_cast<std::size_t>(micro_batch)];
   row_results_.clear();
   row_results_.resize(static_cast<std::size_t>(part.num_uses));
@@ -234,31 +249,60 @@ absl::Status StepRunner::Sample(std::int32_t micro_batch, StepResult* result) {
     if (!UseCandidates(micro_batch, i, use, &row_results_[static_cast<std::size_t>(i)]))
       whole_rows_.push_back(i);
   }
+  for (const std::int32_t i : whole_rows_) {
+    const LogitUse& use = batch_.uses[static_cast<std::size_t>(part.first_use + i)];
+    if (!use.sample || slots_.sampling(use.slot).constraint == nullptr) continue;
+    RowResult& row = row_results_[static_cast<std::size_t>(i)];
+    absl::StatusOr<ConstraintTable::Choice> choice = ChoiceOf(use, deadline);
+    row.status = choice.status();
+    if (choice.ok()) row.choice = *std::move(choice);
+  }
   if (!whole_rows_.empty()) TANDEM_RETURN_IF_ERROR(UseLogits(micro_batch));
   for (std::int32_t i = 0; i < part.num_uses; ++i) {
     const LogitUse& use = batch_.uses[static_cast<std::size_t>(part.first_use + i)];
-    RowResult& row = row_results_[static_cast<std::size_t>(i)];
     SequenceResult& answer = result->sequences[static_cast<std::size_t>(use.answer)];
     // An earlier row of the share could not be used.
     if (!answer.status.ok()) continue;
-    if (!row.status.ok()) {
-      answer.status = Annotate(row.status, absl::StrCat("slot ", use.slot));
-      answer.sampled.reset();
-      answer.scored.clear();
-      slots_.SetHeadFault(use.slot, answer.status);
-      continue;
-    }
-    if (row.scored.has_value()) answer.scored.push_back(*std::move(row.scored));
-    if (!row.sampled.has_value()) continue;
-    slots_.SetSampled(use.slot, row.sampled->token);
-    answer.sampled = *std::move(row.sampled);
+    const absl::Status taken = TakeRow(use, row_results_[static_cast<std::size_t>(i)], &answer);
+    if (taken.ok()) continue;
+    answer.status = Annotate(taken, absl::StrCat("slot ", use.slot));
+    answer.sampled.reset();
+    answer.forced.clear();
+    answer.scored.clear();
+    slots_.SetHeadFault(use.slot, answer.status);
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ConstraintTable::Choice> StepRunner::ChoiceOf(const LogitUse& use,
+                                                             Deadline deadline) {
+  if (constraints_ == nullptr) {
+    return absl::FailedPreconditionError(
+        "constraint: this worker was prepared without the vocabulary");
+  }
+  return constraints_->Next(use.slot, deadline);
+}
+
+absl::Status StepRunner::TakeRow(const LogitUse& use, RowResult& row, SequenceResult* answer) {
+  TANDEM_RETURN_IF_ERROR(row.status);
+  if (row.scored.has_value()) answer->scored.push_back(*std::move(row.scored));
+  if (!row.sampled.has_value()) return absl::OkStatus();
+  const std::int32_t token = row.sampled->token;
+  const SamplingParams& params = slots_.sampling(use.slot);
+  if (params.constraint != nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> forced,
+                            constraints_->Accept(use.slot, token));
+    // Log-probabilities are wanted of every token: each then goes through the head.
+    if (params.num_logprobs < 0) answer->forced = std::move(forced);
+  }
+  slots_.SetSampled(use.slot, token);
+  answer->sampled = *std::move(row.sampled);
   return absl::OkStatus();
 }
 
 bool StepRunner::UseCandidates(std::int32_t micro_batch, std::int32_t row, const LogitUse& use,
                                RowResult* result) {
-  if (use.score >= 0) return false;
+  if (use.score >= 0 || slots_.sampling(use.slot).needs_all_logits()) return false;
   const std::optional<LogitCandidates> candidates =
       parts_.program->candidates(micro_batch, row, &candidates_);
   if (!candidates.has_value()) return false;
@@ -291,6 +335,7 @@ absl::Status StepRunner::UseLogits(std::int32_t micro_batch) {
 
 void StepRunner::UseRow(std::span<const float> row, const LogitUse& use, Sampler& sampler,
                         RowResult* result) const {
+  if (!result->status.ok()) return;
   const SamplingParams& params = slots_.sampling(use.slot);
   if (use.score >= 0) {
     absl::StatusOr<SampledToken> scored = sampler.Score(row, use.score, params.num_logprobs);
@@ -299,8 +344,12 @@ void StepRunner::UseRow(std::span<const float> row, const LogitUse& use, Sampler
     result->scored = *std::move(scored);
   }
   if (!use.sample) return;
+  const ConstraintTable::Choice& choice = result->choice;
   absl::StatusOr<SampledToken> sampled =
-      sampler.Sample(row, params, slots_.counts(use.slot), use.position);
+      choice.token >= 0 ? sampler.Score(row, choice.token, params.num_logprobs)
+                        : sampler.Sample(row, params, slots_.counts(use.slot), use.position,
+                                         choice.mask == nullptr ? std::span<const std::uint64_t>()
+                                                                : *choice.mask);
   result->status = sampled.status();
   if (sampled.ok()) result->sampled = *std::move(sampled);
 }

@@ -16,6 +16,7 @@
 #include "lib/sample/candidates.h"
 #include "lib/sample/sampler.h"
 #include "lib/step/step_plan.h"
+#include "lib/worker/constraints.h"
 #include "lib/worker/edge.h"
 #include "lib/worker/slot_table.h"
 #include "lib/worker/stage_layout.h"
@@ -41,6 +42,8 @@ class StepRunner {
     std::vector<Edge*> edges;
     // Outlives the runner; may be null.
     TraceRecorder* trace = nullptr;
+    // For constraints, where the head stands; without it requests that have one fail.
+    std::shared_ptr<MaskCache> masks = nullptr;
   };
   explicit StepRunner(Parts parts);
 
@@ -72,20 +75,27 @@ class StepRunner {
   absl::Status RunList(const std::vector<ListEntry>& list, Deadline deadline, StepResult* result);
   absl::Status RunEntry(const ListEntry& entry, Deadline deadline, StepResult* result);
   absl::Status Compute(const ListEntry& entry, Deadline deadline);
-  absl::Status Sample(std::int32_t micro_batch, StepResult* result);
+  // What the step says of constraints: slots that begin and end, tokens that were known to come.
+  void TakeConstraints(const StepPlan& plan);
+  absl::Status Sample(std::int32_t micro_batch, Deadline deadline, StepResult* result);
   // What came of a row of logits: what its use asks for.
   struct RowResult {
     absl::Status status;
+    // What a constraint allows; before the row is used.
+    ConstraintTable::Choice choice;
     std::optional<SampledToken> scored;
     std::optional<SampledToken> sampled;
   };
   // By candidates; false where they do not tell.
   bool UseCandidates(std::int32_t micro_batch, std::int32_t row, const LogitUse& use,
                      RowResult* result);
+  absl::StatusOr<ConstraintTable::Choice> ChoiceOf(const LogitUse& use, Deadline deadline);
   void UseRow(std::span<const float> row, const LogitUse& use, Sampler& sampler,
               RowResult* result) const;
   // Rows of the micro-batch that candidates do not tell of, several at a time.
   absl::Status UseLogits(std::int32_t micro_batch);
+  // Hands on what came of a row, and follows the slot's constraint by what was sampled.
+  absl::Status TakeRow(const LogitUse& use, RowResult& row, SequenceResult* answer);
   void Account(const ListEntry& entry, std::int64_t begin_ns, std::int64_t end_ns, bool ok);
   // Hand-overs before this step's number are given up by this end.
   void BeginEdges();
@@ -112,6 +122,8 @@ class StepRunner {
   // Of the rows of a micro-batch; and which of them need their logits.
   std::vector<RowResult> row_results_;
   std::vector<std::int32_t> whole_rows_;
+  // Null without the vocabulary.
+  std::unique_ptr<ConstraintTable> constraints_;
   StepBatch batch_;
   // Of each edge: the sequence of hand-over 0 of the next step. Grows with every step that comes in
   // its order, whatever becomes of it: so both ends agree.

@@ -154,6 +154,8 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
   inbox_.DropBefore(request.generation());
   TANDEM_RETURN_IF_ERROR(Checked(part->Allocate(request, *device_, weights_)));
 
+  TANDEM_RETURN_IF_ERROR(TakeVocabulary(request, *part));
+
   auto described = std::make_unique<v1::WorkerDescription>();
   described->set_plan(part->plan.name);
   for (const auto& weights : weights_.all()) {
@@ -171,6 +173,24 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
   part_ = std::move(part);
   std::lock_guard state(state_mutex_);
   prepared_ = std::move(described);
+  return absl::OkStatus();
+}
+
+absl::Status WorkerEngine::TakeVocabulary(const v1::PrepareRequest& request, PlanPart& part) {
+  if (request.token_bytes().empty() || !part.layout.has_head) return absl::OkStatus();
+  if (request.token_bytes_size() != part.bounds.config.vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat("token_bytes: expected ",
+                                                   part.bounds.config.vocab_size, ", found ",
+                                                   request.token_bytes_size()));
+  }
+  // Of the same model it is the same: what grammars were compiled to is kept.
+  if (masks_ == nullptr || masks_model_ != request.fingerprint()) {
+    const std::vector<std::string> tokens(request.token_bytes().begin(),
+                                          request.token_bytes().end());
+    masks_ = std::make_shared<MaskCache>(std::make_shared<TokenTrie>(tokens));
+    masks_model_ = request.fingerprint();
+  }
+  part.masks = masks_;
   return absl::OkStatus();
 }
 

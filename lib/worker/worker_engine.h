@@ -71,6 +71,8 @@ class WorkerEngine {
   void TearDown(const std::string& reason);
   void Probe();
   void SetHealthy(bool healthy);
+  // Keeps the vocabulary for constraints, where the request has it.
+  absl::Status TakeVocabulary(const v1::PrepareRequest& request, PlanPart& part);
   // A device that is lost ends the process; other errors are the caller's.
   absl::Status Checked(absl::Status status);
 
@@ -83,6 +85,9 @@ class WorkerEngine {
 
   std::mutex control_mutex_;  // Prepare, Connect, Drain and probes: one at a time
   std::unique_ptr<PlanPart> part_;
+  // Compiled grammars, and the fingerprint of the model that they are for.
+  std::shared_ptr<MaskCache> masks_;
+  std::string masks_model_;
 
   std::mutex state_mutex_;  // below it only what Describe and Supersede read; never held for long
   std::uint64_t generation_number_ = 0;

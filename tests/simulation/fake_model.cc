@@ -32,6 +32,21 @@ SampledToken FakeModel::Next(std::span<const std::int32_t> history,
   return out;
 }
 
+std::vector<std::int32_t> FakeModel::Forced(std::vector<std::int32_t> history,
+                                            const SamplingParams& sampling) const {
+  std::vector<std::int32_t> forced;
+  if (sampling.constraint == nullptr) return forced;
+  const std::uint64_t h = Hash(history, sampling.seed + 1);
+  const std::uint64_t count = h % 3 != 0 ? 0 : h % 7 == 0 ? 40 : 1 + h / 3 % 6;
+  while (forced.size() < count) {
+    const std::int32_t token = Next(history, sampling).token;
+    if (token == eos_id) break;
+    forced.push_back(token);
+    history.push_back(token);
+  }
+  return forced;
+}
+
 SampledToken FakeModel::Score(std::span<const std::int32_t> history, std::int32_t token) const {
   SampledToken out;
   out.token = token;
@@ -217,6 +232,9 @@ absl::Status FakeWorkerState::Compute(const Portion& portion, SequenceResult* re
   if (!share.sample) return absl::OkStatus();
   result->sampled = model_.Next(history, slot.sampling);
   slot.sampled = result->sampled->token;
+  std::vector<std::int32_t> with_sampled = history;
+  with_sampled.push_back(result->sampled->token);
+  result->forced = model_.Forced(std::move(with_sampled), slot.sampling);
   return absl::OkStatus();
 }
 

@@ -25,6 +25,10 @@ struct FakeModel {
 
   SampledToken Next(std::span<const std::int32_t> history, const SamplingParams& sampling) const;
   SampledToken Score(std::span<const std::int32_t> history, std::int32_t token) const;
+  // Of a request with a constraint: what comes after `history`, as far as it is said ahead. That is
+  // nothing at most places, and now and then more than one result may name.
+  std::vector<std::int32_t> Forced(std::vector<std::int32_t> history,
+                                   const SamplingParams& sampling) const;
 };
 
 struct FakeText {

@@ -139,6 +139,10 @@ void World::Submit(std::uint64_t id) {
   request.max_tokens = static_cast<std::int32_t>(Pick(request.score_prompt ? 0 : 1, 60));
   request.ignore_eos = Chance(0.5);
   request.sampling.seed = static_cast<std::uint64_t>(Pick(0, 1000));
+  if (Chance(0.4)) {
+    request.sampling.constraint = std::make_shared<const Constraint>(
+        Constraint{.grammar = "root ::= .*", .stop_tokens = {model_.eos_id}});
+  }
   if (Chance(options_.poisoned)) {
     const auto last = static_cast<std::int64_t>(options_.poisons.size()) - 1;
     const Poison poison{options_.poisons[static_cast<std::size_t>(Pick(0, last))],

@@ -402,5 +402,54 @@ TEST(MicroBatches, APromptAloneIsCutInside) {
   EXPECT_THAT(plan.micro_batch_ends, ElementsAre(15, 30));
 }
 
+// A constraint's forced tokens are computed in company, and the text is the one that they would be
+// sampled to, one by one.
+TEST(ForcedTokens, JumpAheadWithTheSameText) {
+  for (std::int32_t depth = 1; depth <= kMostStepsInFlight; ++depth) {
+    std::size_t shares[2] = {0, 0};
+    for (const bool constrained : {false, true}) {
+      Runner runner(Options(depth));
+      for (std::uint64_t id = 0; id < 6; ++id) {
+        GenerationRequest request =
+            Request(5 + static_cast<std::int32_t>(id), 70, /*seed=*/100 + id);
+        if (constrained) {
+          request.sampling.constraint = std::make_shared<const Constraint>(
+              Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
+        }
+        runner.Add(id, request);
+      }
+      runner.Run();
+      for (std::uint64_t id = 0; id < 6; ++id) runner.ExpectText(id);
+      shares[constrained ? 1 : 0] = runner.shares();
+    }
+    EXPECT_LT(shares[1], shares[0]) << "with " << depth << " steps in flight";
+  }
+}
+
+TEST(ForcedTokens, AreRefusedWithoutAConstraint) {
+  Scheduler scheduler(Options(1));
+  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
+  StepPlan plan;
+  ASSERT_TRUE(scheduler.Schedule(&plan));
+  StepResult result{.step_id = plan.step_id, .sequences = {}};
+  result.sequences.push_back({.slot = plan.sequences[0].slot,
+                              .status = absl::OkStatus(),
+                              .sampled = SampledToken{.token = 5, .logprob = -1, .top = {}},
+                              .forced = {6}});
+  EXPECT_EQ(scheduler.Update(&result).code(), absl::StatusCode::kInternal);
+}
+
+// A grammar travels with the start of its request, and counts against the bound of a step.
+TEST(ForcedTokens, GrammarsFitTheStepsMessage) {
+  GenerationRequest request = Request(3, 5);
+  request.sampling.constraint = std::make_shared<const Constraint>(
+      Constraint{.grammar = std::string(1000, 'x'), .stop_tokens = {1, 2}});
+  SequenceStart start{.slot = 7, .sampling = request.sampling, .generated = {}};
+  StepPlan plan;
+  plan.starts.push_back(start);
+  EXPECT_LE(static_cast<std::int64_t>(ToProto(plan).ByteSizeLong()),
+            StartBytesBound(request.sampling, 0));
+}
+
 }  // namespace
 }  // namespace tandem

@@ -270,5 +270,41 @@ TEST(SoftmaxTest, ExponentialIsAccurate) {
   EXPECT_EQ(ExpNegative(0.0f), 1.0f);
 }
 
+// As if all other logits were -infinity, but for the log-probability, which is the model's own.
+TEST(Sampler, AMaskLeavesOnlyWhatItAllows) {
+  constexpr std::size_t kVocab = 300;
+  Sampler sampler(kVocab);
+  std::mt19937 random(3);
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    const std::vector<float> logits = RandomLogits(kVocab, seed);
+    std::vector<std::uint64_t> allowed((kVocab + 63) / 64);
+    const unsigned dense = seed % 3;
+    for (std::size_t token = 0; token < kVocab; ++token) {
+      const bool may = dense == 0   ? random() % 40 == 0
+                       : dense == 1 ? random() % 2 == 0
+                                    : token >= 64;
+      if (may || token == 70) allowed[token / 64] |= std::uint64_t{1} << (token % 64);
+    }
+    std::vector<float> masked = logits;
+    for (std::size_t token = 0; token < kVocab; ++token) {
+      if ((allowed[token / 64] >> (token % 64) & 1) == 0) masked[token] = -kInfinity;
+    }
+    SamplingParams params;
+    params.temperature = seed % 4 == 0 ? 0.0f : 0.9f;
+    params.top_p = seed % 5 == 0 ? 0.8f : 1.0f;
+    params.top_k = seed % 7 == 0 ? 4 : 0;
+    params.seed = seed;
+    const auto with_mask = sampler.Sample(logits, params, {}, 5, allowed);
+    const auto expected = sampler.Sample(masked, params, {}, 5);
+    ASSERT_TRUE(with_mask.ok() && expected.ok());
+    EXPECT_EQ(with_mask->token, expected->token);
+    EXPECT_NEAR(with_mask->logprob,
+                logits[static_cast<std::size_t>(with_mask->token)] - LogSum(logits), 1e-4);
+  }
+  const std::vector<float> nothing(kVocab, 0.0f);
+  std::vector<std::uint64_t> none((kVocab + 63) / 64);
+  EXPECT_EQ(sampler.Sample(nothing, {}, {}, 0, none).status().code(), absl::StatusCode::kInternal);
+}
+
 }  // namespace
 }  // namespace tandem

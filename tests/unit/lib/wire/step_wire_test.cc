@@ -20,6 +20,8 @@ TEST(StepWire, PlanThereAndBack) {
   start.slot = 3;
   start.sampling.seed = 77;
   start.sampling.logit_bias = {{4, 1.5f}};
+  start.sampling.constraint = std::make_shared<const Constraint>(
+      Constraint{.grammar = "root ::= \"a\"", .stop_tokens = {1, 9}});
   start.generated = {5, 6};
   plan.starts.push_back(start);
   plan.sequences.push_back({.slot = 3,
@@ -46,6 +48,8 @@ TEST(StepWire, PlanThereAndBack) {
   ASSERT_THAT(back.starts, SizeIs(1));
   EXPECT_EQ(back.starts[0].sampling.seed, 77u);
   EXPECT_EQ(back.starts[0].sampling.logit_bias, start.sampling.logit_bias);
+  ASSERT_NE(back.starts[0].sampling.constraint, nullptr);
+  EXPECT_EQ(*back.starts[0].sampling.constraint, *start.sampling.constraint);
   EXPECT_THAT(back.starts[0].generated, ElementsAre(5, 6));
   ASSERT_THAT(back.sequences, SizeIs(1));
   const SequenceShare& share = back.sequences[0];
@@ -64,6 +68,7 @@ TEST(StepWire, ResultThereAndBack) {
   SequenceResult sequence;
   sequence.slot = 2;
   sequence.sampled = SampledToken{7, -0.5f, {{7, -0.5f}, {8, -1.0f}}};
+  sequence.forced = {5, 6};
   sequence.scored = {SampledToken{9, -2.0f, {}}};
   result.sequences.push_back(sequence);
   // Nothing of what stood there before is left.
@@ -73,6 +78,8 @@ TEST(StepWire, ResultThereAndBack) {
   back.sequences[0].status = absl::InternalError("old");
   back.sequences[0].scored.resize(5);
   ASSERT_TRUE(FromProto(ToProto(result), 100, &back).ok());
+  ASSERT_FALSE(back.sequences.empty());
+  EXPECT_THAT(back.sequences[0].forced, ElementsAre(5, 6));
   EXPECT_EQ(back.step_id, 4u);
   EXPECT_TRUE(back.status.ok());
   ASSERT_THAT(back.sequences, SizeIs(1));

@@ -151,6 +151,15 @@ Plan TestCluster::PlanOf(const std::string& name) const {
   return *plan;
 }
 
+std::vector<std::string> TestCluster::TokenBytes() const {
+  std::vector<std::string> tokens(static_cast<std::size_t>(model_.config.vocab_size));
+  for (std::size_t i = 1; i < tokens.size(); ++i) {
+    const char letter = static_cast<char>('a' + (i - 1) % 26);
+    tokens[i] = std::string(1 + (i - 1) / 26, letter);
+  }
+  return tokens;
+}
+
 v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, const Plan& plan,
                                                   std::uint64_t generation) const {
   v1::PrepareRequest request;
@@ -168,6 +177,7 @@ v1::PrepareRequest TestCluster::PrepareRequestFor(const std::string& worker, con
   request.set_activations("float32");
   request.set_kv_type("float32");
   request.set_max_micro_batches(3);
+  for (const std::string& bytes : TokenBytes()) *request.add_token_bytes() = bytes;
   return request;
 }
 

@@ -88,6 +88,8 @@ class TestCluster {
   void RemoveWorker(const std::string& name) { workers_.erase(name); }
   void StopRegionServer() { regions_.reset(); }
 
+  // What tokens stand for: 0 for nothing, the others for "a" to "z", "aa" to "zz" and so on.
+  std::vector<std::string> TokenBytes() const;
   v1::PrepareRequest PrepareRequestFor(const std::string& worker, const Plan& plan,
                                        std::uint64_t generation) const;
   v1::ConnectRequest ConnectRequestFor(const std::string& worker, const Plan& plan,
