@@ -116,10 +116,13 @@ absl::StatusOr<TokenMask> TokenMasks::Compute(State state) {
 absl::StatusOr<std::vector<std::int32_t>> TokenMasks::Forced(State state) {
   const std::lock_guard lock(mutex_);
   automaton_.Refresh();
+  const auto longest = static_cast<std::size_t>(trie_->max_depth());
   std::string text;
-  while (text.size() < kMaxForcedBytes) {
+  bool cut_off = true;
+  while (text.size() < kMaxForcedBytes + longest) {
     const int byte = automaton_.OnlyByte(state);
-    if (byte < 0) break;
+    cut_off = byte >= 0;
+    if (!cut_off) break;
     text.push_back(static_cast<char>(byte));
     state = automaton_.Next(state, static_cast<std::uint8_t>(byte));
     if (state == Automaton::kExhausted) return Exhausted();
@@ -128,6 +131,8 @@ absl::StatusOr<std::vector<std::int32_t>> TokenMasks::Forced(State state) {
   std::vector<std::int32_t> forced;
   std::string_view left = text;
   while (!left.empty()) {
+    // Where the next token ends must not depend on where this text was cut off.
+    if (cut_off && left.size() < longest) break;
     const std::int32_t token = trie_->Longest(left);
     if (token < 0) break;
     left.remove_prefix(trie_->BytesOf(token).size());

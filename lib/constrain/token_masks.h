@@ -45,7 +45,8 @@ class TokenMasks {
 
   // Where only one text can follow: tokens that spell it, each the longest there is, without the
   // last one where the text may go on differently, which could be spelled with what comes then.
-  // Empty where there is a choice.
+  // Empty where there is a choice. Of a long text the beginning; asked again behind it, the rest
+  // comes, so that the tokens are the same wherever one begins to ask.
   absl::StatusOr<std::vector<std::int32_t>> Forced(State state);
 
   std::size_t memory() const;

@@ -35,6 +35,7 @@ ConstraintTable::~ConstraintTable() {
 
 void ConstraintTable::Queue(std::int32_t slot) {
   At(slot).ready = false;
+  ++At(slot).job;
   // Once is enough: a job does what the slot needs when it runs.
   if (std::find(queue_.begin(), queue_.end(), slot) == queue_.end()) queue_.push_back(slot);
   work_.notify_one();
@@ -45,9 +46,9 @@ void ConstraintTable::Start(std::int32_t slot, std::shared_ptr<const Constraint>
   const std::lock_guard lock(mutex_);
   Slot& taken = At(slot);
   if (constraint == nullptr && taken.constraint == nullptr) return;
-  const std::uint64_t start = taken.start + 1;
+  const std::uint64_t job = taken.job + 1;
   taken = {};
-  taken.start = start;
+  taken.job = job;
   if (constraint == nullptr) return;
   taken.constraint = std::move(constraint);
   taken.generated = std::move(generated);
@@ -85,45 +86,55 @@ absl::StatusOr<std::vector<std::int32_t>> ConstraintTable::TakeAllForced(TokenMa
   return forced;
 }
 
-absl::StatusOr<std::vector<std::int32_t>> ConstraintTable::Accept(std::int32_t slot,
-                                                                  std::int32_t token) {
+absl::Status ConstraintTable::Advance(std::int32_t slot, std::int32_t accepted) {
   std::unique_lock lock(mutex_);
   Slot& taken = At(slot);
-  if (!taken.forced.empty()) {
-    if (taken.forced.front() != token) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("constraint: expected token ", taken.forced.front(), ", found ", token));
-    }
-    taken.forced.pop_front();
-    return std::vector<std::int32_t>(taken.forced.begin(), taken.forced.end());
-  }
   const std::shared_ptr<TokenMasks> masks = taken.masks;
   TokenMasks::State state = taken.state;
-  // The other thread holds nothing of a slot that is ready.
+  // Only calls of this thread change what was read.
   lock.unlock();
   std::vector<std::int32_t> forced;
-  const auto accept = [&]() -> absl::Status {
-    TANDEM_ASSIGN_OR_RETURN(state, masks->Accept(state, token));
+  const auto advance = [&]() -> absl::Status {
+    if (accepted >= 0) {
+      TANDEM_ASSIGN_OR_RETURN(state, masks->Accept(state, accepted));
+    }
     TANDEM_ASSIGN_OR_RETURN(forced, TakeAllForced(*masks, &state));
     return absl::OkStatus();
   };
-  TANDEM_RETURN_IF_ERROR(RequestsFault(accept()));
+  TANDEM_RETURN_IF_ERROR(RequestsFault(advance()));
+  if (accepted < 0 && forced.empty()) return absl::OkStatus();
   lock.lock();
   taken.state = state;
   taken.forced.assign(forced.begin(), forced.end());
   Queue(slot);
-  return forced;
+  return absl::OkStatus();
 }
 
 absl::Status ConstraintTable::TakeForced(std::int32_t slot, std::int32_t token) {
-  const std::lock_guard lock(mutex_);
-  Slot& taken = At(slot);
-  if (taken.forced.empty() || taken.forced.front() != token) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "step: slot ", slot, ": expected the tokens that its constraint forces, found ", token));
+  {
+    const std::lock_guard lock(mutex_);
+    Slot& taken = At(slot);
+    if (taken.forced.empty() || taken.forced.front() != token) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "step: slot ", slot, ": expected the tokens that its constraint forces, found ", token));
+    }
+    taken.forced.pop_front();
+    if (!taken.forced.empty()) return absl::OkStatus();
   }
-  taken.forced.pop_front();
-  return absl::OkStatus();
+  return Advance(slot, -1);
+}
+
+absl::StatusOr<std::vector<std::int32_t>> ConstraintTable::Accept(std::int32_t slot,
+                                                                  std::int32_t token) {
+  bool is_forced = false;
+  {
+    const std::lock_guard lock(mutex_);
+    is_forced = !At(slot).forced.empty();
+  }
+  TANDEM_RETURN_IF_ERROR(is_forced ? TakeForced(slot, token) : Advance(slot, token));
+  const std::lock_guard lock(mutex_);
+  const std::deque<std::int32_t>& forced = At(slot).forced;
+  return std::vector<std::int32_t>(forced.begin(), forced.end());
 }
 
 void ConstraintTable::Run() {
@@ -139,7 +150,7 @@ void ConstraintTable::Run() {
 
 void ConstraintTable::Prepare(std::int32_t slot, std::unique_lock<std::mutex>& lock) {
   Slot& taken = At(slot);
-  const std::uint64_t start = taken.start;
+  const std::uint64_t job = taken.job;
   if (taken.constraint == nullptr) return;
   const std::shared_ptr<const Constraint> constraint = taken.constraint;
   const std::vector<std::int32_t> generated = std::exchange(taken.generated, {});
@@ -163,8 +174,8 @@ void ConstraintTable::Prepare(std::int32_t slot, std::unique_lock<std::mutex>& l
   };
   const absl::Status status = RequestsFault(prepare());
   lock.lock();
-  // It ended meanwhile, and perhaps another one has begun, which waits in the queue.
-  if (taken.start != start) return;
+  // The slot has ended or gone on meanwhile; where it needs something, that waits in the queue.
+  if (taken.job != job) return;
   if (begins) {
     taken.masks = std::move(masks);
     taken.state = state;

@@ -40,16 +40,17 @@ class ConstraintTable {
   // Of a slot with a constraint. Waits for the mask, where it is not ready. Errors are about this
   // slot's request alone: its grammar is wrong or cannot be followed, or the time is over.
   absl::StatusOr<Choice> Next(std::int32_t slot, Deadline deadline);
-  // What was chosen. Gives the tokens that must follow, at most kMaxForcedTokens; Next will give
-  // them one after another.
+  // What was chosen. Gives tokens that must follow, at most kMaxForcedTokens; Next will give them
+  // one after another. Which tokens those are follows from the text alone, not from where it was
+  // begun.
   absl::StatusOr<std::vector<std::int32_t>> Accept(std::int32_t slot, std::int32_t token);
   // The next one of those came with a step, and need not be sampled any more.
   absl::Status TakeForced(std::int32_t slot, std::int32_t token);
 
  private:
   struct Slot {
-    // Grows with every Start: a job for an earlier one is dropped.
-    std::uint64_t start = 0;
+    // Grows with every job that is queued: what an earlier one finds is dropped.
+    std::uint64_t job = 0;
     std::shared_ptr<const Constraint> constraint;
     // Until it has begun.
     std::vector<std::int32_t> generated;
@@ -66,7 +67,10 @@ class ConstraintTable {
   void Run();
   // With the lock open in between.
   void Prepare(std::int32_t slot, std::unique_lock<std::mutex>& lock);
-  // Everything behind `state` that has no choice; `state` is behind that then.
+  // The state behind `accepted` (>= 0) and behind all that must follow then; a mask is made for
+  // that where it is another one. The slot has no forced tokens left.
+  absl::Status Advance(std::int32_t slot, std::int32_t accepted);
+  // What must follow, up to kMaxForcedTokens; `state` is behind that then.
   static absl::StatusOr<std::vector<std::int32_t>> TakeAllForced(TokenMasks& masks,
                                                                  TokenMasks::State* state);
 

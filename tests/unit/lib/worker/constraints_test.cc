@@ -67,6 +67,38 @@ TEST(ConstraintTable, GivesForcedTokensOneByOneOrTakesThemFromSteps) {
   }
 }
 
+// Longer than what is forced at a time, and begun anywhere.
+TEST(ConstraintTable, ALongTextHasTheSameTokensWhereverItIsBegun) {
+  const std::vector<std::string> tokens = {"", "a", "b", "word", "wordw", "ord"};
+  const auto cache = std::make_shared<MaskCache>(std::make_shared<TokenTrie>(tokens));
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += i % 7 == 0 ? "a" : "word";
+  const auto constraint = Make("root ::= [ab] \"" + text + "\" [ab]");
+  std::vector<std::int32_t> whole = {kB};
+  for (std::size_t begin = 0; begin < 250; ++begin) {
+    ConstraintTable table(cache, 1);
+    const std::vector<std::int32_t> before(whole.begin(),
+                                           whole.begin() + static_cast<std::ptrdiff_t>(begin));
+    table.Start(0, constraint, before);
+    if (begin == 0) {
+      ASSERT_TRUE(table.Next(0, kSoon).ok());
+      ASSERT_TRUE(table.Accept(0, kB).ok());
+    }
+    std::vector<std::int32_t> read = begin == 0 ? std::vector<std::int32_t>{kB} : before;
+    auto choice = table.Next(0, kSoon);
+    for (; choice.ok() && choice->token >= 0; choice = table.Next(0, kSoon)) {
+      read.push_back(choice->token);
+      const bool sampled = read.size() % 3 == 0;
+      ASSERT_TRUE(sampled ? table.Accept(0, read.back()).ok()
+                          : table.TakeForced(0, read.back()).ok());
+    }
+    ASSERT_TRUE(choice.ok()) << choice.status();
+    if (begin == 0) whole = read;
+    ASSERT_GT(whole.size(), 250u);
+    ASSERT_EQ(read, whole) << "begun after " << begin;
+  }
+}
+
 // As after a failover: the tokens that were sent already come with the start.
 TEST(ConstraintTable, GoesOnBehindWhatWasGenerated) {
   ConstraintTable table(Cache(), 1);
@@ -98,6 +130,24 @@ TEST(ConstraintTable, AGrammarThatIsNoneFailsItsSlotAlone) {
   EXPECT_EQ(table.Next(0, kSoon).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(table.Next(1, kSoon).ok());
   EXPECT_FALSE(table.Accept(1, kB).ok());
+}
+
+// Its own fault: not that of a cluster that has no room.
+TEST(ConstraintTable, AGrammarThatCostsTooMuchIsAWrongOne) {
+  ConstraintTable table(Cache(), 1);
+  std::string rules = "root ::= ";
+  for (int i = 0; i < 2000; ++i) {
+    const std::string name = "r" + std::to_string(i);
+    rules.append(i == 0 ? "" : " | ").append(name);
+  }
+  for (int i = 0; i < 2000; ++i) {
+    const std::string n = std::to_string(i);
+    rules.append("\nr" + n + " ::= [ab]{" + n + ",} \"a\" [ab]{" + n + "} \"word\"");
+  }
+  table.Start(0, Make(rules), {});
+  const absl::Status status = table.Next(0, kSoon).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_NE(status.message().find("too large or too ambiguous"), std::string::npos) << status;
 }
 
 }  // namespace
