@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "lib/step/step_plan.h"
 
 namespace tandem {
@@ -73,7 +74,7 @@ TEST(ConstraintTable, ALongTextHasTheSameTokensWhereverItIsBegun) {
   const auto cache = std::make_shared<MaskCache>(std::make_shared<TokenTrie>(tokens));
   std::string text;
   for (int i = 0; i < 300; ++i) text += i % 7 == 0 ? "a" : "word";
-  const auto constraint = Make("root ::= [ab] \"" + text + "\" [ab]");
+  const auto constraint = Make(absl::StrCat("root ::= [ab] \"", text, "\" [ab]"));
   std::vector<std::int32_t> whole = {kB};
   for (std::size_t begin = 0; begin < 250; ++begin) {
     ConstraintTable table(cache, 1);
@@ -135,14 +136,10 @@ TEST(ConstraintTable, AGrammarThatIsNoneFailsItsSlotAlone) {
 // Its own fault: not that of a cluster that has no room.
 TEST(ConstraintTable, AGrammarThatCostsTooMuchIsAWrongOne) {
   ConstraintTable table(Cache(), 1);
-  std::string rules = "root ::= ";
+  std::string rules = "root ::= r0";
+  for (int i = 1; i < 2000; ++i) absl::StrAppend(&rules, " | r", i);
   for (int i = 0; i < 2000; ++i) {
-    const std::string name = "r" + std::to_string(i);
-    rules.append(i == 0 ? "" : " | ").append(name);
-  }
-  for (int i = 0; i < 2000; ++i) {
-    const std::string n = std::to_string(i);
-    rules.append("\nr" + n + " ::= [ab]{" + n + ",} \"a\" [ab]{" + n + "} \"word\"");
+    absl::StrAppend(&rules, "\nr", i, " ::= [ab]{", i, ",} \"a\" [ab]{", i, "} \"word\"");
   }
   table.Start(0, Make(rules), {});
   const absl::Status status = table.Next(0, kSoon).status();
