@@ -30,16 +30,13 @@ struct Scratch {
   std::vector<float> floats;
 };
 
-// The parts of one region on their way through the pool.
+// One region while it is packed. Its parts may be done by several threads at once; the one that
+// does the last seals it.
 class RegionJob {
  public:
-  RegionJob(const ModelSource& source, RegionBuilder& builder, const PackOptions& options,
-            int threads)
-      : source_(source),
-        builder_(builder),
-        options_(options),
-        scratch_(static_cast<std::size_t>(threads)) {
-    const std::vector<TensorEntry>& entries = builder.manifest().tensors;
+  RegionJob(const ModelSource& source, RegionBuilder builder, const PackOptions& options)
+      : source_(source), options_(options), builder_(std::move(builder)) {
+    const std::vector<TensorEntry>& entries = builder_.manifest().tensors;
     rows_left_ = std::make_unique<std::atomic<std::int64_t>[]>(entries.size());
     for (std::size_t t = 0; t < entries.size(); ++t) {
       const SourceTensor& tensor = source.Find(entries[t].id);
@@ -52,29 +49,21 @@ class RegionJob {
         parts_.push_back({t, row, std::min(step, tensor.shape.rows - row)});
       }
     }
+    parts_left_ = parts_.size();
   }
 
-  absl::Status Run(ThreadPool& pool) {
-    pool.ParallelFor(
-        static_cast<std::int64_t>(parts_.size()), 1,
-        [this](std::int64_t begin, std::int64_t end, int worker) {
-          for (std::int64_t i = begin; i < end && !failed_.load(std::memory_order_relaxed); ++i) {
-            const absl::Status status = DoPart(parts_[static_cast<std::size_t>(i)],
-                                               scratch_[static_cast<std::size_t>(worker)]);
-            if (!status.ok()) Fail(status);
-          }
-        });
-    return first_error_;
+  std::size_t parts() const { return parts_.size(); }
+  absl::Status Do(std::size_t part, Scratch& scratch) {
+    TANDEM_RETURN_IF_ERROR(Pack(parts_[part], scratch));
+    if (parts_left_.fetch_sub(1, std::memory_order_acq_rel) > 1) return absl::OkStatus();
+    TANDEM_ASSIGN_OR_RETURN(sealed_, std::move(builder_).Finish());
+    return absl::OkStatus();
   }
+  // When all parts are done.
+  SealedRegion Take() && { return std::move(sealed_); }
 
  private:
-  void Fail(const absl::Status& status) {
-    const std::lock_guard lock(mutex_);
-    if (first_error_.ok()) first_error_ = status;
-    failed_ = true;
-  }
-
-  absl::Status DoPart(const Part& part, Scratch& scratch) {
+  absl::Status Pack(const Part& part, Scratch& scratch) {
     if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed))
       return absl::CancelledError("loading was cancelled");
     const SourceTensor& tensor = *tensors_[part.tensor];
@@ -116,16 +105,41 @@ class RegionJob {
   }
 
   const ModelSource& source_;
-  RegionBuilder& builder_;
   const PackOptions& options_;
+  RegionBuilder builder_;
   std::vector<const SourceTensor*> tensors_;
   std::unique_ptr<std::atomic<std::int64_t>[]> rows_left_;
   std::vector<Part> parts_;
-  std::vector<Scratch> scratch_;
-  std::atomic<bool> failed_ = false;
-  std::mutex mutex_;
-  absl::Status first_error_;  // guarded by mutex_ while threads run
+  std::atomic<std::size_t> parts_left_ = 0;
+  SealedRegion sealed_;
 };
+
+// All parts of all jobs, in their order: what ends a region (its sums, unmapping) goes on beside
+// the next one's parts.
+absl::Status RunAll(const std::vector<std::unique_ptr<RegionJob>>& jobs, ThreadPool& pool) {
+  std::vector<std::pair<RegionJob*, std::size_t>> parts;
+  for (const auto& job : jobs) {
+    for (std::size_t i = 0; i < job->parts(); ++i) parts.emplace_back(job.get(), i);
+  }
+  std::vector<Scratch> scratch(static_cast<std::size_t>(pool.threads()));
+  std::atomic<bool> failed = false;
+  std::mutex mutex;
+  absl::Status first_error;  // guarded by mutex
+  pool.ParallelFor(static_cast<std::int64_t>(parts.size()), 1,
+                   [&](std::int64_t begin, std::int64_t end, int worker) {
+                     for (std::int64_t i = begin; i < end; ++i) {
+                       if (failed.load(std::memory_order_relaxed)) return;
+                       const auto& [job, part] = parts[static_cast<std::size_t>(i)];
+                       const absl::Status status =
+                           job->Do(part, scratch[static_cast<std::size_t>(worker)]);
+                       if (status.ok()) continue;
+                       const std::lock_guard lock(mutex);
+                       if (first_error.ok()) first_error = status;
+                       failed = true;
+                     }
+                   });
+  return first_error;
+}
 
 absl::StatusOr<RegionManifest> LayOut(const ModelSource& source, QuantMode mode, WeightPart part,
                                       std::int32_t layer) {
@@ -177,12 +191,19 @@ std::string_view ModelPacker::weight_format() const {
   return WeightFormatName(first);
 }
 
-absl::StatusOr<SealedRegion> ModelPacker::PackRegion(const RegionManifest& layout, ThreadPool& pool,
-                                                     const PackOptions& options) const {
-  TANDEM_ASSIGN_OR_RETURN(RegionBuilder builder, RegionBuilder::Create(layout, options.huge_pages));
-  RegionJob job(*source_, builder, options, pool.threads());
-  TANDEM_RETURN_IF_ERROR(job.Run(pool));
-  return std::move(builder).Finish();
+absl::StatusOr<std::vector<SealedRegion>> ModelPacker::PackRegions(
+    const std::vector<const RegionManifest*>& layouts, ThreadPool& pool,
+    const PackOptions& options) const {
+  std::vector<std::unique_ptr<RegionJob>> jobs;
+  for (const RegionManifest* layout : layouts) {
+    TANDEM_ASSIGN_OR_RETURN(RegionBuilder builder,
+                            RegionBuilder::Create(*layout, options.huge_pages));
+    jobs.push_back(std::make_unique<RegionJob>(*source_, std::move(builder), options));
+  }
+  TANDEM_RETURN_IF_ERROR(RunAll(jobs, pool));
+  std::vector<SealedRegion> regions;
+  for (const auto& job : jobs) regions.push_back(std::move(*job).Take());
+  return regions;
 }
 
 void ModelPacker::ReportWhole(const RegionManifest& layout, const PackOptions& options) const {
@@ -193,26 +214,32 @@ void ModelPacker::ReportWhole(const RegionManifest& layout, const PackOptions& o
 
 absl::StatusOr<std::vector<SealedRegion>> ModelPacker::Pack(
     ThreadPool& pool, const PackOptions& options, std::vector<SealedRegion> finished) const {
-  std::vector<SealedRegion> regions;
+  std::vector<const RegionManifest*> missing;
+  std::vector<SealedRegion*> there;  // of each layout; null where it is missing
   for (const RegionManifest& layout : layouts_) {
-    const auto there = std::find_if(finished.begin(), finished.end(), [&](const SealedRegion& r) {
-      return r.manifest.name == layout.name;
-    });
-    if (there != finished.end()) {
+    const auto found = std::find_if(
+        finished.begin(), finished.end(),
+        [&](const SealedRegion& region) { return region.manifest.name == layout.name; });
+    there.push_back(found == finished.end() ? nullptr : &*found);
+    if (there.back() == nullptr) {
+      missing.push_back(&layout);
+    } else {
       ReportWhole(layout, options);
-      regions.push_back(std::move(*there));
-      finished.erase(there);
-      continue;
     }
-    TANDEM_ASSIGN_OR_RETURN(SealedRegion region, PackRegion(layout, pool, options));
-    regions.push_back(std::move(region));
+  }
+  TANDEM_ASSIGN_OR_RETURN(std::vector<SealedRegion> packed, PackRegions(missing, pool, options));
+  std::vector<SealedRegion> regions;
+  auto next = packed.begin();
+  for (SealedRegion* const region : there) {
+    regions.push_back(std::move(region == nullptr ? *next++ : *region));
   }
   return regions;
 }
 
 absl::Status ModelPacker::Check(ThreadPool& pool, const PackOptions& options) const {
+  // One at a time: no more memory than the largest takes.
   for (const RegionManifest& layout : layouts_) {
-    TANDEM_RETURN_IF_ERROR(PackRegion(layout, pool, options).status());
+    TANDEM_RETURN_IF_ERROR(PackRegions({&layout}, pool, options).status());
   }
   return absl::OkStatus();
 }

@@ -55,8 +55,10 @@ class ModelPacker {
  private:
   explicit ModelPacker(const ModelSource& source) : source_(&source) {}
   void ReportWhole(const RegionManifest& layout, const PackOptions& options) const;
-  absl::StatusOr<SealedRegion> PackRegion(const RegionManifest& layout, ThreadPool& pool,
-                                          const PackOptions& options) const;
+  // All at once, in their order.
+  absl::StatusOr<std::vector<SealedRegion>> PackRegions(
+      const std::vector<const RegionManifest*>& layouts, ThreadPool& pool,
+      const PackOptions& options) const;
 
   const ModelSource* source_;
   std::vector<RegionManifest> layouts_;
