@@ -2,11 +2,13 @@
 // weights a second, beside the copy bandwidth measured in the same run, and whole layers at the
 // shapes of the 27B model. Prints tables.
 //
-//   vulkan_bench [--device NAME] [--small] [--layers] [--only PART] [--set FIELD=VALUE]...
+//   vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--only PART]
+//       [--set FIELD=VALUE]...
 //
-// --small: shapes for a software rasteriser. --layers: layers alone. --only: lines whose
-// "FORMAT/NAME" contains PART, and layers of such formats only with --layers. --set: another value in the row of the tuning table,
-// for example packed.rows=2.
+// --small: shapes for a software rasteriser. --layers: layers alone. --dispatches: layers, and what
+// each dispatch of a layer takes, by timestamps. --only: lines whose "FORMAT/NAME" contains PART,
+// and layers of such formats only with --layers. --set: another value in the row of the tuning
+// table, for example packed.rows=2.
 
 #include <algorithm>
 #include <cstdio>
@@ -27,6 +29,7 @@
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/timeline.h"
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -134,31 +137,57 @@ struct Options {
   std::string device = "0";  // the best one that is there, be it a software driver
   bool small = false;
   bool layers = false;
+  bool dispatches = false;
   std::string only;
   std::vector<std::pair<std::string, std::uint32_t>> settings;
 };
 
 // False when there is no such field.
 bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
-  MatvecTuning& bf16 = tuning->matvec_bf16;
-  MatvecTuning& packed = tuning->matvec_packed;
-  const std::pair<const char*, std::uint32_t*> fields[] = {{"bf16.group", &bf16.group},
-                                                           {"bf16.lanes", &bf16.lanes},
-                                                           {"bf16.rows", &bf16.rows},
-                                                           {"bf16.fill", &bf16.fill},
-                                                           {"bf16.shared", &bf16.shared},
-                                                           {"packed.group", &packed.group},
-                                                           {"packed.lanes", &packed.lanes},
-                                                           {"packed.rows", &packed.rows},
-                                                           {"packed.fill", &packed.fill},
-                                                           {"packed.shared", &packed.shared},
-                                                           {"matmat_fill", &tuning->matmat_fill}};
+  const std::pair<const char*, bool*> switches[] = {{"fuse_geglu", &tuning->fuse_geglu},
+                                                    {"fuse_post_norm", &tuning->fuse_post_norm}};
+  for (const auto& [name, place] : switches) {
+    if (field != name) continue;
+    *place = value != 0;
+    return true;
+  }
+  std::vector<std::pair<std::string, std::uint32_t*>> fields = {
+      {"matmat_fill", &tuning->matmat_fill},
+      {"norm_lanes", &tuning->norm_lanes},
+      {"decode.threads", &tuning->decode.threads},
+      {"decode.unroll", &tuning->decode.unroll},
+      {"decode.groups", &tuning->decode.groups}};
+  for (const auto& [name, matvec] :
+       {std::pair{"bf16", &tuning->matvec_bf16}, std::pair{"packed", &tuning->matvec_packed}}) {
+    fields.emplace_back(Cat(name, ".group"), &matvec->group);
+    fields.emplace_back(Cat(name, ".lanes"), &matvec->lanes);
+    fields.emplace_back(Cat(name, ".rows"), &matvec->rows);
+    fields.emplace_back(Cat(name, ".fill"), &matvec->fill);
+    fields.emplace_back(Cat(name, ".shared"), &matvec->shared);
+  }
+  for (const auto& [name, dot] :
+       {std::pair{"dot", &tuning->dot}, std::pair{"dot_geglu", &tuning->dot_geglu},
+        std::pair{"dot_post_norm", &tuning->dot_post_norm}}) {
+    fields.emplace_back(Cat(name, ".threads"), &dot->threads);
+    fields.emplace_back(Cat(name, ".lanes"), &dot->lanes);
+    fields.emplace_back(Cat(name, ".loads"), &dot->loads);
+  }
   for (const auto& [name, place] : fields) {
     if (field != name) continue;
     *place = value;
     return true;
   }
   return false;
+}
+
+absl::Status SetFields(const Options& options, Tuning* tuning) {
+  for (const auto& [field, value] : options.settings) {
+    if (!SetField(tuning, field, value)) {
+      return absl::InvalidArgumentError(Cat("--set: no field '", field, "'"));
+    }
+    std::printf(" %s=%u", field.c_str(), value);
+  }
+  return absl::OkStatus();
 }
 
 struct Product {
@@ -269,12 +298,7 @@ absl::Status BenchProducts(const Options& options) {
   const vulkan::PhysicalDevice& physical = bench->device().physical();
   std::printf("device %s, %s, tuning %s", physical.name.c_str(), physical.driver.c_str(),
               std::string(bench->tuning().name).c_str());
-  for (const auto& [field, value] : options.settings) {
-    if (!SetField(&bench->tuning(), field, value)) {
-      return absl::InvalidArgumentError("--set: no field '" + field + "'");
-    }
-    std::printf(" %s=%u", field.c_str(), value);
-  }
+  TANDEM_RETURN_IF_ERROR(SetFields(options, &bench->tuning()));
   TANDEM_ASSIGN_OR_RETURN(const double copy, CopyBandwidth(*bench, options.small));
   std::printf("\ncopy bandwidth (read + written): %.1f GB/s\n", copy / 1e9);
   const std::vector<Product> large = {{"head", 262144, 5376}, {"gate", 21504, 5376},
@@ -298,7 +322,12 @@ absl::Status Run(const Options& options) {
   for (const WeightFormat format :
        {WeightFormat::kInt4, WeightFormat::kInt8, WeightFormat::kBf16}) {
     if (std::string(WeightFormatName(format)).find(options.only) == std::string::npos) continue;
-    TANDEM_RETURN_IF_ERROR(BenchLayers(options.device, format, options.small));
+    LayerBench layers{options.device, format, options.small, options.dispatches, {}};
+    absl::Status known;
+    layers.tune = [&](Tuning& tuning) { known = SetFields(options, &tuning); };
+    const absl::Status done = BenchLayers(layers);
+    TANDEM_RETURN_IF_ERROR(known);
+    TANDEM_RETURN_IF_ERROR(done);
   }
   return absl::OkStatus();
 }
@@ -313,6 +342,10 @@ bool ParseArguments(int argc, char** argv, Options* options) {
     }
     if (arg == "--layers") {
       options->layers = true;
+      continue;
+    }
+    if (arg == "--dispatches") {
+      options->layers = options->dispatches = true;
       continue;
     }
     if (i + 1 == argc) return false;
@@ -341,7 +374,8 @@ int main(int argc, char** argv) {
   if (!tandem::ParseArguments(argc, argv, &options)) {
     std::fprintf(
         stderr,
-        "usage: vulkan_bench [--device NAME] [--small] [--only PART] [--set FIELD=VALUE]...\n");
+        "usage: vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--only PART] "
+        "[--set FIELD=VALUE]...\n");
     return 2;
   }
   const absl::Status status = tandem::Run(options);

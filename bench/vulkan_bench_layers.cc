@@ -7,7 +7,9 @@
 #include <random>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
+#include "gpu-worker/stage/dispatch_timer.h"
 #include "gpu-worker/stage/vulkan_device.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
@@ -85,19 +87,23 @@ struct Rig {
   std::unique_ptr<Device> device;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<ResidualBuffer> output;
+  // Of the device, so it goes before it.
+  DispatchTimer timer;
   std::unique_ptr<Program> program;
   std::uint64_t layer_bytes = 0;
 };
 
-absl::Status MakeRig(const std::string& name, WeightFormat format, bool small, Rig* rig) {
-  rig->config = ConfigOf(small);
+absl::Status MakeRig(const LayerBench& bench, Rig* rig) {
+  rig->config = ConfigOf(bench.small);
   const ModelConfig& config = rig->config;
   VulkanDeviceOptions options;
-  options.device = name;
+  options.device = bench.device;
+  options.tune = bench.tune;
+  if (bench.dispatches) options.timer = &rig->timer;
   TANDEM_ASSIGN_OR_RETURN(rig->device, CreateVulkanDevice(options));
   ProgramSpec program;
   const auto add = [&](WeightPart part, std::int32_t layer) -> absl::Status {
-    TANDEM_ASSIGN_OR_RETURN(auto region, RandomRegion(config, part, layer, format));
+    TANDEM_ASSIGN_OR_RETURN(auto region, RandomRegion(config, part, layer, bench.format));
     if (part != WeightPart::kEmbedding) rig->layer_bytes += region->manifest().bytes;
     TANDEM_ASSIGN_OR_RETURN(auto weights, rig->device->Import(region, config));
     program.weights.push_back(std::move(weights));
@@ -167,11 +173,28 @@ absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t t
   return seconds[seconds.size() / 2];
 }
 
+// What the dispatches of the second layer took in the step that ran last. The first one's has the
+// embedding in front of it.
+absl::Status PrintDispatches(const Rig& rig) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<DispatchTimer::Entry> entries, rig.timer.Last());
+  double all = 0;
+  for (const DispatchTimer::Entry& entry : entries) {
+    const bool of_layer = entry.name.ends_with(" 1") || absl::StrContains(entry.name, ".1.");
+    all += entry.seconds;
+    if (of_layer) std::printf("      %8.1f us  %s\n", entry.seconds * 1e6, entry.name.c_str());
+  }
+  std::printf("      %8.1f us  a layer, with all dispatches of the step kept apart\n",
+              all / rig.config.num_layers * 1e6);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status BenchLayers(const std::string& device_name, WeightFormat format, bool small) {
+absl::Status BenchLayers(const LayerBench& bench) {
+  const WeightFormat format = bench.format;
+  const bool small = bench.small;
   Rig rig;
-  TANDEM_RETURN_IF_ERROR(MakeRig(device_name, format, small, &rig));
+  TANDEM_RETURN_IF_ERROR(MakeRig(bench, &rig));
   const double bytes = static_cast<double>(rig.layer_bytes);
   std::printf("layers: %s, hidden %d, ffn %d, %.1f MB of weights a layer, %d layers a step\n",
               std::string(WeightFormatName(format)).c_str(), rig.config.hidden_size,
@@ -193,6 +216,7 @@ absl::Status BenchLayers(const std::string& device_name, WeightFormat format, bo
         "layers, %8.0f tokens/s\n",
         sequences, tokens, context, seconds * 1e6, bytes / seconds / 1e9, seconds * 62e3,
         sequences * tokens / (seconds * 62));
+    if (bench.dispatches) TANDEM_RETURN_IF_ERROR(PrintDispatches(rig));
     std::fflush(stdout);
   }
   return absl::OkStatus();

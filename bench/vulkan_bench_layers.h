@@ -1,15 +1,25 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "gpu-worker/stage/tuning.h"
 #include "lib/weights/format.h"
 
 namespace tandem {
 
+struct LayerBench {
+  std::string device;
+  WeightFormat format = WeightFormat::kInt4;
+  bool small = false;       // a small shape
+  bool dispatches = false;  // prints what each dispatch of a layer takes, too
+  std::function<void(Tuning&)> tune;
+};
+
 // Times whole layers (attention and FFN) of the 27B model's shape through the device interface,
 // with random weights: decode steps of several sequences at a context of 512, and prefill. Prints a
-// table; `small` takes a small shape.
-absl::Status BenchLayers(const std::string& device_name, WeightFormat format, bool small);
+// table.
+absl::Status BenchLayers(const LayerBench& bench);
 
 }  // namespace tandem

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::uint32_t kBuffers = 10;  // of decode.comp
 constexpr std::uint32_t kMostSharedHeads = 4;
-constexpr std::uint32_t kMostSplits = 16;
+constexpr std::uint32_t kMostSplits = 8;
 
 std::uint32_t Unsigned(std::int32_t value) { return static_cast<std::uint32_t>(value); }
 

@@ -16,6 +16,8 @@
 
 namespace tandem {
 
+class DispatchTimer;
+
 // The pipelines of one device, each made at its first use and kept. Any thread.
 class PipelineLibrary {
  public:
@@ -40,6 +42,8 @@ struct DeviceContext {
   // Kernels with KernelNeeds::kFragments can be used: the device's map of matrix elements is the
   // one they are written for.
   bool fragments = false;
+  // Null where nothing is timed.
+  DispatchTimer* timer = nullptr;
 
   // Kernels with KernelNeeds::kMatrix are to be used.
   bool matrices() const { return device.physical().matrix && tuning.matrices; }

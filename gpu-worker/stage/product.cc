@@ -328,6 +328,7 @@ bool Product::OneBatch(std::size_t matrices) const {
 
 bool Product::MakesGeglu(std::uint32_t bucket, const Product& reader) const {
   const ActivationForm form = this->form(bucket);
+  if (form == ActivationForm::kQ8 && !context_.tuning.fuse_geglu) return false;
   // Groups of the result are whole in a workgroup.
   if (form == ActivationForm::kF16 && matrices_kind_ != MatrixKind::kFragments) return false;
   return form != ActivationForm::kFloat32 && reader.form(bucket) == form && OneBatch(2) &&
@@ -335,7 +336,8 @@ bool Product::MakesGeglu(std::uint32_t bucket, const Product& reader) const {
 }
 
 bool Product::MakesPostNorm(std::uint32_t bucket, const Product* next) const {
-  return bucket == 1 && form(1) == ActivationForm::kQ8 && OneBatch(1) && rows_ % 4 == 0 &&
+  return bucket == 1 && context_.tuning.fuse_post_norm && form(1) == ActivationForm::kQ8 &&
+         OneBatch(1) && rows_ % 4 == 0 &&
          context_.device.physical().limits.maxPerStageDescriptorStorageBuffers >=
              kPostNormBuffers &&
          (next == nullptr || (next->form(1) == ActivationForm::kQ8 && rows_ % kGroup == 0));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "gpu-worker/stage/dispatch_timer.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -63,12 +64,17 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
       for (std::size_t b = 0; segments.empty() && b < external.size(); ++b) {
         commands->AcquireExternal(external[b]);
       }
+      if (context.timer != nullptr) {
+        TANDEM_RETURN_IF_ERROR(context.timer->Begin(context.device, *commands,
+                                                    static_cast<std::uint32_t>(ops.size() - i)));
+      }
     } else if (barrier) {
       commands->Barrier();
     }
     barrier = false;
     commands->Dispatch(*plan->pipeline, sets_[i], std::span(plan->push).first(plan->push_bytes),
                        plan->groups);
+    if (context.timer != nullptr) context.timer->Mark(*commands, ops[i].name);
     seconds += cost;
   }
   if (!commands.has_value()) return segments;

@@ -94,6 +94,10 @@ struct Tuning {
   DotTuning dot = {};
   // gate and up with GeGLU: 32 rows a workgroup, so `threads` does not count
   DotTuning dot_geglu = {};
+  // Gate and up make what GeGLU gives in one dispatch with it; for one token.
+  bool fuse_geglu = true;
+  // The products that end a half layer do its post-norm in their last workgroup; for one token.
+  bool fuse_post_norm = true;
   // the products that end a half layer, for one token
   DotTuning dot_post_norm = {.threads = 256, .lanes = 16, .loads = 4};
   DecodeTuning decode = {};

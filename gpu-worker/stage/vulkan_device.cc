@@ -9,6 +9,7 @@
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/matrix_map.h"
 #include "gpu-worker/stage/probe.h"
+#include "gpu-worker/stage/upload.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_program.h"
 #include "gpu-worker/stage/vulkan_residual.h"
@@ -29,19 +30,27 @@ std::string VersionName(std::uint32_t version) {
              VK_API_VERSION_PATCH(version));
 }
 
+Tuning TuningOf(const VulkanDeviceOptions& options, const vulkan::PhysicalDevice& physical) {
+  Tuning tuning = TuningFor(physical);
+  if (options.tune) options.tune(tuning);
+  return tuning;
+}
+
 class VulkanDevice final : public Device {
  public:
   VulkanDevice(std::unique_ptr<vulkan::Instance> instance,
-               std::unique_ptr<vulkan::LogicalDevice> device, WeightImport weight_import,
-               const std::string& cache_folder, std::size_t kept_bytes)
+               std::unique_ptr<vulkan::LogicalDevice> device, const VulkanDeviceOptions& options,
+               std::size_t kept_bytes)
       : instance_(std::move(instance)),
         device_(std::move(device)),
-        kept_(cache_folder, device_->physical()),
+        kept_(options.cache_folder, device_->physical()),
         kept_bytes_(kept_bytes),
         pipelines_(*device_),
-        tuning_(TuningFor(device_->physical())),
-        context_{*device_, pipelines_, tuning_},
-        upload_(weight_import == WeightImport::kUpload || !device_->physical().unified_memory()) {
+        tuning_(TuningOf(options, device_->physical())),
+        context_{*device_, pipelines_, tuning_, false, options.timer},
+        upload_(options.weight_import == WeightImport::kUpload ||
+                !device_->physical().unified_memory()),
+        uploader_(*device_) {
     const vulkan::PhysicalDevice& physical = device_->physical();
     info_.kind = "vulkan";
     info_.name = physical.name;
@@ -81,7 +90,7 @@ class VulkanDevice final : public Device {
   absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
                                                         const ModelConfig& config) override {
     TANDEM_RETURN_IF_ERROR(ValidateManifest(region->manifest(), config));
-    return VulkanWeights::Create(*device_, std::move(region), upload_);
+    return VulkanWeights::Create(uploader_, std::move(region), upload_);
   }
 
   absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config,
@@ -107,6 +116,8 @@ class VulkanDevice final : public Device {
 
   absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
                                                    const ProgramSpec& spec) override {
+    // All weights are there.
+    uploader_.Release();
     auto program = VulkanProgram::Create(context_, config, spec);
     KeepPipelines();
     return program;
@@ -135,6 +146,7 @@ class VulkanDevice final : public Device {
   const Tuning tuning_;
   DeviceContext context_;
   const bool upload_;
+  Uploader uploader_;
   DeviceInfo info_;
   MemoryDeclaration memory_;
   std::unique_ptr<tandem::Probe> probe_;
@@ -187,9 +199,8 @@ absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOpt
     kept.emplace();
   }
   TANDEM_ASSIGN_OR_RETURN(auto logical, vulkan::LogicalDevice::Create(devices[chosen], *kept));
-  auto device =
-      std::make_unique<VulkanDevice>(*std::move(instance), std::move(logical),
-                                     options.weight_import, options.cache_folder, kept->size());
+  auto device = std::make_unique<VulkanDevice>(*std::move(instance), std::move(logical), options,
+                                               kept->size());
   TANDEM_RETURN_IF_ERROR(device->Start());
   return device;
 }

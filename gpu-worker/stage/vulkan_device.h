@@ -8,9 +8,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gpu-worker/stage/tuning.h"
 #include "lib/device/device.h"
 
 namespace tandem {
+
+class DispatchTimer;
 
 struct VulkanDeviceOptions {
   // "auto", a part of the device's name (letter case does not matter) or its index in
@@ -29,6 +32,9 @@ struct VulkanDeviceOptions {
   // Called with each warning and error of the validation layer, from any thread. Null: they go to
   // the log as errors.
   std::function<void(std::string_view)> on_validation_message;
+  // For benchmarks: changes the row of the tuning table, and times dispatches. May be null.
+  std::function<void(Tuning&)> tune;
+  DispatchTimer* timer = nullptr;
 };
 
 // One device as the drivers show it, for `doctor` and for errors.

@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "gpu-worker/stage/upload.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/model/tensors.h"
@@ -27,9 +26,9 @@ std::string_view VulkanWeights::import_kind() const {
   TANDEM_CHECK(false && "unknown WeightPath");
 }
 
-absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(vulkan::LogicalDevice& device,
-                                                         const ByteSpan& window,
+absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(Uploader& uploader, const ByteSpan& window,
                                                          UniqueFd dma_buf) const {
+  vulkan::LogicalDevice& device = uploader.device();
   const std::string what = Cat("weights of region '", region_->manifest().name, "'");
   const std::span<const std::byte> bytes = region_->bytes();
   const std::byte* begin = bytes.data() + window.offset;
@@ -47,7 +46,7 @@ absl::StatusOr<vulkan::Buffer> VulkanWeights::MakeWindow(vulkan::LogicalDevice& 
       vulkan::Buffer buffer,
       vulkan::Buffer::Create(device, window.bytes, vulkan::Placement::kDevice, what));
   const std::uint64_t there = std::min<std::uint64_t>(window.bytes, bytes.size() - window.offset);
-  TANDEM_RETURN_IF_ERROR(Annotate(Upload(device, {begin, there}, buffer), what));
+  TANDEM_RETURN_IF_ERROR(Annotate(uploader.Upload({begin, there}, buffer), what));
   return buffer;
 }
 
@@ -57,25 +56,26 @@ vulkan::BufferSlice VulkanWeights::SliceOf(const WeightLayout& layout, const Byt
 }
 
 absl::StatusOr<std::shared_ptr<const VulkanWeights>> VulkanWeights::Create(
-    vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, bool upload) {
+    Uploader& uploader, std::shared_ptr<const Region> region, bool upload) {
+  const vulkan::PhysicalDevice& physical = uploader.device().physical();
   std::vector<UniqueFd> dma_bufs = region->TakeWindows();
   // A GPU with memory of its own computes from that; no other one copies unasked.
-  const bool unified = device.physical().unified_memory();
+  const bool unified = physical.unified_memory();
   if (upload || !unified) {
-    return Make(device, std::move(region),
+    return Make(uploader, std::move(region),
                 unified ? WeightPath::kUploadAsAsked : WeightPath::kUpload, {});
   }
   absl::Status by_dma_buf = absl::UnimplementedError(
       dma_bufs.empty() ? "the loader has none to give: it needs /dev/udmabuf (tandem doctor)"
                        : "the driver imports none");
-  if (!dma_bufs.empty() && device.physical().dma_buf_import) {
-    auto weights = Make(device, region, WeightPath::kDmaBuf, std::move(dma_bufs));
+  if (!dma_bufs.empty() && physical.dma_buf_import) {
+    auto weights = Make(uploader, region, WeightPath::kDmaBuf, std::move(dma_bufs));
     if (weights.ok()) return weights;
     by_dma_buf = weights.status();
     spdlog::warn("region '{}': not as a dma-buf: {}", region->manifest().name,
                  by_dma_buf.ToString());
   }
-  auto weights = Make(device, region, WeightPath::kHostPointer, {});
+  auto weights = Make(uploader, region, WeightPath::kHostPointer, {});
   if (weights.ok()) return weights;
   return absl::Status(
       weights.status().code(),
@@ -86,21 +86,23 @@ absl::StatusOr<std::shared_ptr<const VulkanWeights>> VulkanWeights::Create(
 }
 
 absl::StatusOr<std::shared_ptr<const VulkanWeights>> VulkanWeights::Make(
-    vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, WeightPath path,
+    Uploader& uploader, std::shared_ptr<const Region> region, WeightPath path,
     std::vector<UniqueFd> dma_bufs) {
   auto weights = std::shared_ptr<VulkanWeights>(new VulkanWeights(std::move(region), path));
   const RegionManifest& manifest = weights->manifest();
   std::vector<ByteSpan> windows = manifest.windows;
   if (path != WeightPath::kDmaBuf) {
-    TANDEM_ASSIGN_OR_RETURN(windows, WindowsOf(manifest, device.physical().max_allocation_bytes));
+    TANDEM_ASSIGN_OR_RETURN(windows,
+                            WindowsOf(manifest, uploader.device().physical().max_allocation_bytes));
   }
   dma_bufs.resize(windows.size());
   TANDEM_ASSIGN_OR_RETURN(
       const WeightLayout layout,
-      LayOutWeights(manifest, device.physical().limits.maxStorageBufferRange, std::move(windows)));
+      LayOutWeights(manifest, uploader.device().physical().limits.maxStorageBufferRange,
+                    std::move(windows)));
   for (std::size_t i = 0; i < layout.windows.size(); ++i) {
-    TANDEM_ASSIGN_OR_RETURN(vulkan::Buffer buffer,
-                            weights->MakeWindow(device, layout.windows[i], std::move(dma_bufs[i])));
+    TANDEM_ASSIGN_OR_RETURN(vulkan::Buffer buffer, weights->MakeWindow(uploader, layout.windows[i],
+                                                                       std::move(dma_bufs[i])));
     weights->windows_.push_back(std::move(buffer));
   }
   for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {

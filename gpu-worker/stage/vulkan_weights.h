@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gpu-worker/stage/upload.h"
 #include "gpu-worker/stage/weight_layout.h"
 #include "gpu-worker/vulkan/buffer.h"
 #include "gpu-worker/vulkan/logical_device.h"
@@ -40,7 +41,7 @@ class VulkanWeights final : public Weights {
   // driver imports them, else by host pointer; an error names why neither works. Nothing is copied
   // that was not asked for.
   static absl::StatusOr<std::shared_ptr<const VulkanWeights>> Create(
-      vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, bool upload);
+      Uploader& uploader, std::shared_ptr<const Region> region, bool upload);
 
   const RegionManifest& manifest() const override { return region_->manifest(); }
   std::string_view import_kind() const override;
@@ -51,9 +52,9 @@ class VulkanWeights final : public Weights {
   VulkanWeights(std::shared_ptr<const Region> region, WeightPath path)
       : region_(std::move(region)), path_(path) {}
   static absl::StatusOr<std::shared_ptr<const VulkanWeights>> Make(
-      vulkan::LogicalDevice& device, std::shared_ptr<const Region> region, WeightPath path,
+      Uploader& uploader, std::shared_ptr<const Region> region, WeightPath path,
       std::vector<UniqueFd> dma_bufs);
-  absl::StatusOr<vulkan::Buffer> MakeWindow(vulkan::LogicalDevice& device, const ByteSpan& window,
+  absl::StatusOr<vulkan::Buffer> MakeWindow(Uploader& uploader, const ByteSpan& window,
                                             UniqueFd dma_buf) const;
   vulkan::BufferSlice SliceOf(const WeightLayout& layout, const ByteSpan& span) const;
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
@@ -15,6 +16,7 @@ namespace {
 struct MemoryWish {
   VkMemoryPropertyFlags required;
   VkMemoryPropertyFlags preferred;
+  VkMemoryPropertyFlags unwanted;
 };
 
 MemoryWish WishOf(Placement placement) {
@@ -22,11 +24,13 @@ MemoryWish WishOf(Placement placement) {
       VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
   switch (placement) {
     case Placement::kDevice:
-      return {0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT};
+      return {0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0};
     case Placement::kUpload:
-      return {kHost, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT};
+      return {kHost, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0};
+    case Placement::kStaging:
+      return {kHost, 0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT};
     case Placement::kReadback:
-      return {kHost, VK_MEMORY_PROPERTY_HOST_CACHED_BIT};
+      return {kHost, VK_MEMORY_PROPERTY_HOST_CACHED_BIT, 0};
   }
   TANDEM_CHECK(false);
 }
@@ -61,6 +65,13 @@ absl::StatusOr<Buffer> Buffer::CreateUnbound(const LogicalDevice& device, std::u
   info.size = bytes;
   info.usage = kBufferUsage;
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+  const PhysicalDevice& physical = device.physical();
+  const std::array families = {physical.compute_family, physical.transfer_family.value_or(0)};
+  if (external == 0 && physical.transfer_family.has_value()) {
+    info.sharingMode = VK_SHARING_MODE_CONCURRENT;
+    info.queueFamilyIndexCount = static_cast<std::uint32_t>(families.size());
+    info.pQueueFamilyIndices = families.data();
+  }
   Buffer buffer;
   buffer.device_ = &device;
   buffer.bytes_ = bytes;
@@ -88,7 +99,7 @@ absl::StatusOr<Buffer> Buffer::Create(const LogicalDevice& device, std::uint64_t
   const MemoryWish wish = WishOf(placement);
   TANDEM_ASSIGN_OR_RETURN(
       const std::uint32_t type,
-      device.MemoryType(requirements.memoryTypeBits, wish.required, wish.preferred));
+      device.MemoryType(requirements.memoryTypeBits, wish.required, wish.preferred, wish.unwanted));
   TANDEM_ASSIGN_OR_RETURN(DeviceMemory memory,
                           DeviceMemory::Allocate(device, requirements.size, type, nullptr, what));
   TANDEM_RETURN_IF_ERROR(buffer.Bind(std::move(memory), what));

@@ -18,6 +18,8 @@ enum class Placement : std::uint8_t {
   kDevice,  // the device's own, not mapped
   // written by the host, read by the device; mapped, coherent, device-local where that exists
   kUpload,
+  // written by the host once and copied from; mapped, coherent, in system memory where that exists
+  kStaging,
   kReadback,  // written by the device, read by the host; mapped, coherent, cached where that exists
 };
 

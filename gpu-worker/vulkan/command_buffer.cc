@@ -7,11 +7,8 @@
 namespace tandem::vulkan {
 namespace {
 
-constexpr VkPipelineStageFlags kWorkStages =
-    VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-constexpr VkAccessFlags kWorkWrites = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
-constexpr VkAccessFlags kWorkAccess =
-    kWorkWrites | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT;
+constexpr VkAccessFlags kShaderAccess = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT;
+constexpr VkAccessFlags kCopyAccess = VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
 
 }  // namespace
 
@@ -19,11 +16,26 @@ CommandPool::~CommandPool() {
   if (pool_ != VK_NULL_HANDLE) vkDestroyCommandPool(device_->handle(), pool_, nullptr);
 }
 
-absl::StatusOr<CommandPool> CommandPool::Create(const LogicalDevice& device) {
+VkPipelineStageFlags CommandBuffer::stages() const {
+  VkPipelineStageFlags stages = VK_PIPELINE_STAGE_TRANSFER_BIT;
+  if (!copies_only_) stages |= VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+  return stages;
+}
+VkAccessFlags CommandBuffer::writes() const {
+  VkAccessFlags accesses = VK_ACCESS_TRANSFER_WRITE_BIT;
+  if (!copies_only_) accesses |= VK_ACCESS_SHADER_WRITE_BIT;
+  return accesses;
+}
+VkAccessFlags CommandBuffer::accesses() const {
+  return copies_only_ ? kCopyAccess : kCopyAccess | kShaderAccess;
+}
+
+absl::StatusOr<CommandPool> CommandPool::Create(const LogicalDevice& device, Queue queue) {
   auto info = Structure<VkCommandPoolCreateInfo>(VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO);
-  info.queueFamilyIndex = device.physical().compute_family;
+  info.queueFamilyIndex = device.FamilyOf(queue);
   CommandPool pool;
   pool.device_ = &device;
+  pool.queue_ = queue;
   TANDEM_RETURN_IF_ERROR(ToStatus(vkCreateCommandPool(device.handle(), &info, nullptr, &pool.pool_),
                                   "creating a command pool"));
   return pool;
@@ -43,9 +55,11 @@ absl::StatusOr<CommandBuffer> CommandPool::Begin() {
   device_->counters().command_recordings.fetch_add(1, std::memory_order_relaxed);
   TANDEM_RETURN_IF_ERROR(
       ToStatus(vkBeginCommandBuffer(handle, &begin), "beginning a command buffer"));
-  CommandBuffer commands(device_, handle);
-  commands.Memory(kWorkStages | VK_PIPELINE_STAGE_HOST_BIT, kWorkWrites | VK_ACCESS_HOST_WRITE_BIT,
-                  kWorkStages, kWorkAccess);
+  CommandBuffer commands(device_, handle,
+                         device_->FamilyOf(queue_) != device_->FamilyOf(Queue::kCompute));
+  commands.Memory(commands.stages() | VK_PIPELINE_STAGE_HOST_BIT,
+                  commands.writes() | VK_ACCESS_HOST_WRITE_BIT, commands.stages(),
+                  commands.accesses());
   return commands;
 }
 
@@ -70,7 +84,20 @@ void CommandBuffer::Dispatch(const Pipeline& pipeline, VkDescriptorSet set,
   vkCmdDispatch(commands_, groups.x, groups.y, groups.z);
 }
 
-void CommandBuffer::Barrier() { Memory(kWorkStages, kWorkWrites, kWorkStages, kWorkAccess); }
+void CommandBuffer::Barrier() {
+  // Of dispatches alone: a copy in it would cost each of hundreds a step some time.
+  Memory(VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
+         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, kShaderAccess);
+}
+
+void CommandBuffer::ResetTimestamps(const Timestamps& timestamps, std::uint32_t first,
+                                    std::uint32_t count) {
+  vkCmdResetQueryPool(commands_, timestamps.handle(), first, count);
+}
+
+void CommandBuffer::Timestamp(const Timestamps& timestamps, std::uint32_t index) {
+  vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, timestamps.handle(), index);
+}
 
 void CommandBuffer::Copy(const BufferSlice& from, const BufferSlice& to) {
   TANDEM_CHECK(from.bytes == to.bytes);
@@ -85,21 +112,21 @@ void CommandBuffer::Transfer(VkBuffer buffer, bool acquire) {
   const std::uint32_t other =
       physical.foreign_queue ? VK_QUEUE_FAMILY_FOREIGN_EXT : VK_QUEUE_FAMILY_EXTERNAL;
   auto barrier = Structure<VkBufferMemoryBarrier>(VK_STRUCTURE_TYPE_BUFFER_MEMORY_BARRIER);
-  barrier.srcAccessMask = acquire ? 0 : kWorkWrites;
-  barrier.dstAccessMask = acquire ? kWorkAccess : 0;
+  barrier.srcAccessMask = acquire ? 0 : writes();
+  barrier.dstAccessMask = acquire ? accesses() : 0;
   barrier.srcQueueFamilyIndex = acquire ? other : physical.compute_family;
   barrier.dstQueueFamilyIndex = acquire ? physical.compute_family : other;
   barrier.buffer = buffer;
   barrier.size = VK_WHOLE_SIZE;
-  vkCmdPipelineBarrier(commands_, acquire ? kTop : kWorkStages, acquire ? kWorkStages : kBottom, 0,
-                       0, nullptr, 1, &barrier, 0, nullptr);
+  vkCmdPipelineBarrier(commands_, acquire ? kTop : stages(), acquire ? stages() : kBottom, 0, 0,
+                       nullptr, 1, &barrier, 0, nullptr);
 }
 
 void CommandBuffer::AcquireExternal(VkBuffer buffer) { Transfer(buffer, true); }
 void CommandBuffer::ReleaseExternal(VkBuffer buffer) { Transfer(buffer, false); }
 
 absl::Status CommandBuffer::Finish() {
-  Memory(kWorkStages, kWorkWrites, VK_PIPELINE_STAGE_HOST_BIT,
+  Memory(stages(), writes(), VK_PIPELINE_STAGE_HOST_BIT,
          VK_ACCESS_HOST_READ_BIT | VK_ACCESS_HOST_WRITE_BIT);
   return ToStatus(vkEndCommandBuffer(commands_), "ending a command buffer");
 }

@@ -119,7 +119,7 @@ void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
                         (v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
                         (controls || v11.subgroupSize >= kMinSubgroup);
   device->packed_dot = has_dot_ && dot_.shaderIntegerDotProduct == VK_TRUE && shuffles;
-  if (!has_matrix_ || matrix_.cooperativeMatrix != VK_TRUE || !controls || !shuffles ||
+  if (!has_matrix_ || matrix_.cooperativeMatrix != VK_TRUE || !controls || !device->packed_dot ||
       v12_.shaderFloat16 != VK_TRUE || v12_.vulkanMemoryModel != VK_TRUE) {
     return;
   }

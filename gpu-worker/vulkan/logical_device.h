@@ -25,8 +25,12 @@ struct Counters {
   std::atomic<std::uint64_t> submissions{0};
 };
 
-// Owns a VkDevice with one compute queue, its pipeline cache and the extension functions in use.
-// Any thread. Must outlive all objects made from it.
+// Which of a device's queues; the one for transfers is that for compute where the device has no
+// other.
+enum class Queue : std::uint8_t { kCompute, kTransfer };
+
+// Owns a VkDevice with a compute queue and, where it has one, a queue for transfers, its pipeline
+// cache and the extension functions in use. Any thread. Must outlive all objects made from it.
 class LogicalDevice {
  public:
   // `pipelines`: what PipelineData gave before, on this device and driver; or nothing.
@@ -46,12 +50,14 @@ class LogicalDevice {
   // Runs the command buffers in order as one job; `timeline` reaches `value` when all are done.
   // Allocates nothing.
   absl::Status Submit(std::span<const VkCommandBuffer> commands, VkSemaphore timeline,
-                      std::uint64_t value);
+                      std::uint64_t value, Queue queue = Queue::kCompute);
+  std::uint32_t FamilyOf(Queue queue) const;
 
   // The first memory type of `allowed` that has all of `required`, and `preferred` too if one does.
-  // NOT_FOUND if none.
+  // One with none of `unwanted` comes first among equals. NOT_FOUND if none.
   absl::StatusOr<std::uint32_t> MemoryType(std::uint32_t allowed, VkMemoryPropertyFlags required,
-                                           VkMemoryPropertyFlags preferred) const;
+                                           VkMemoryPropertyFlags preferred,
+                                           VkMemoryPropertyFlags unwanted = 0) const;
 
   // Null where the extension is not there.
   PFN_vkGetMemoryHostPointerPropertiesEXT get_host_pointer_properties = nullptr;
@@ -64,8 +70,10 @@ class LogicalDevice {
   const PhysicalDevice physical_;
   VkDevice device_ = VK_NULL_HANDLE;
   VkPipelineCache pipeline_cache_ = VK_NULL_HANDLE;
+  // Guards both queues, which may be the same.
   std::mutex queue_mutex_;
-  VkQueue queue_ = VK_NULL_HANDLE;  // guarded by queue_mutex_
+  VkQueue compute_queue_ = VK_NULL_HANDLE;
+  VkQueue transfer_queue_ = VK_NULL_HANDLE;
   mutable Counters counters_;
 };
 

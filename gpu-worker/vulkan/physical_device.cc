@@ -49,14 +49,32 @@ absl::StatusOr<std::set<std::string>> Extensions(VkPhysicalDevice handle) {
   return names;
 }
 
-// Prefers a family for compute alone: it does not share its queue with a desktop.
-std::optional<std::uint32_t> ComputeFamily(VkPhysicalDevice handle) {
+std::vector<VkQueueFamilyProperties> QueueFamilies(VkPhysicalDevice handle) {
   std::uint32_t count = 0;
   vkGetPhysicalDeviceQueueFamilyProperties(handle, &count, nullptr);
   std::vector<VkQueueFamilyProperties> families(count);
   vkGetPhysicalDeviceQueueFamilyProperties(handle, &count, families.data());
+  return families;
+}
+
+std::optional<std::uint32_t> TransferFamily(VkPhysicalDevice handle) {
+  const std::vector<VkQueueFamilyProperties> families = QueueFamilies(handle);
+  for (std::uint32_t i = 0; i < families.size(); ++i) {
+    // Compute and graphics can copy, whether they say so or not.
+    constexpr VkQueueFlags kKinds =
+        VK_QUEUE_TRANSFER_BIT | VK_QUEUE_COMPUTE_BIT | VK_QUEUE_GRAPHICS_BIT;
+    const VkExtent3D& grain = families[i].minImageTransferGranularity;
+    const bool for_video = grain.width == 0 && grain.height == 0 && grain.depth == 0;
+    if ((families[i].queueFlags & kKinds) == VK_QUEUE_TRANSFER_BIT && !for_video) return i;
+  }
+  return std::nullopt;
+}
+
+// Prefers a family for compute alone: it does not share its queue with a desktop.
+std::optional<std::uint32_t> ComputeFamily(VkPhysicalDevice handle) {
+  const std::vector<VkQueueFamilyProperties> families = QueueFamilies(handle);
   std::optional<std::uint32_t> best;
-  for (std::uint32_t i = 0; i < count; ++i) {
+  for (std::uint32_t i = 0; i < families.size(); ++i) {
     if ((families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) == 0) continue;
     if ((families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) == 0) return i;
     if (!best.has_value()) best = i;
@@ -142,6 +160,7 @@ absl::StatusOr<PhysicalDevice> ReadDevice(VkInstance instance, VkPhysicalDevice 
     return device;
   }
   device.compute_family = *family;
+  device.transfer_family = TransferFamily(handle);
   if (device.limits.maxPerStageDescriptorStorageBuffers < kStorageBuffersPerStage) {
     device.unusable =
         Cat("kernels bind ", kStorageBuffersPerStage, " storage buffers, the driver allows ",

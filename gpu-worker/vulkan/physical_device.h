@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,8 @@ struct PhysicalDevice {
   // Of the device and the driver's version: what compiled pipelines belong to.
   std::array<std::uint8_t, VK_UUID_SIZE> cache_uuid{};
   std::uint32_t compute_family = 0;
+  // Of queues that only copy, beside those that compute; absent where there are none.
+  std::optional<std::uint32_t> transfer_family;
   std::uint32_t subgroup_size = 0;
   VkPhysicalDeviceLimits limits{};
   VkPhysicalDeviceMemoryProperties memory{};

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/time/time.h"
+#include "gpu-worker/stage/dispatch_timer.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "gpu-worker/vulkan/instance.h"
@@ -57,10 +58,11 @@ class VulkanProgramTest : public testing::Test {
     const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt8, 5);
     ASSERT_TRUE(model.ok()) << model.status();
     config_ = model->config;
+    Uploader uploader(*device_);
     const bool upload = Uploads() || !physical.unified_memory();
     for (const auto& [name, region] : model->regions) {
       regions_.push_back(region);
-      auto weights = VulkanWeights::Create(*device_, region, upload);
+      auto weights = VulkanWeights::Create(uploader, region, upload);
       ASSERT_TRUE(weights.ok()) << weights.status();
       weights_.push_back(*std::move(weights));
     }
@@ -84,8 +86,9 @@ class VulkanProgramTest : public testing::Test {
   virtual bool Uploads() const { return false; }
 
   // The whole model as one stage. `tuning` outlives it.
-  std::unique_ptr<VulkanProgram> Compile(const Tuning& tuning, std::int32_t contexts = 2) {
-    const DeviceContext context{*device_, *pipelines_, tuning};
+  std::unique_ptr<VulkanProgram> Compile(const Tuning& tuning, std::int32_t contexts = 2,
+                                         DispatchTimer* timer = nullptr) {
+    const DeviceContext context{*device_, *pipelines_, tuning, false, timer};
     ProgramSpec spec;
     spec.stages = {{{.embed = true, .first_half = 0, .last_half = 4, .head = true}}};
     spec.weights = weights_;
@@ -154,6 +157,27 @@ TEST_F(VulkanProgramTest, ManyJobsGiveTheAnswerOfOne) {
   // Two layers of 5 + 3 products and kernels at least, embedding, norm and head.
   EXPECT_GT(submissions() - middle, 20u);
   EXPECT_EQ(Run(*many), expected);
+}
+
+TEST_F(VulkanProgramTest, ATimerTellsOfEveryDispatchOfWhatRanLast) {
+  const Tuning tuning = TuningFor(device_->physical());
+  DispatchTimer timer;
+  const auto plain = Compile(tuning);
+  const auto timed = Compile(tuning, 2, &timer);
+  ASSERT_TRUE(plain != nullptr && timed != nullptr);
+  EXPECT_TRUE(absl::IsNotFound(timer.Last().status()));
+  EXPECT_EQ(Run(*timed), Run(*plain));
+  // The head's list ends last.
+  const auto head = timer.Last();
+  ASSERT_TRUE(head.ok()) << head.status();
+  std::vector<std::string> names;
+  for (const DispatchTimer::Entry& entry : *head) {
+    names.push_back(entry.name);
+    EXPECT_GE(entry.seconds, 0);
+    EXPECT_LT(entry.seconds, 60);
+  }
+  EXPECT_THAT(names, testing::Contains("candidates"));
+  EXPECT_THAT(names, testing::Contains("head"));
 }
 
 TEST_F(VulkanProgramTest, CancelSendsNoFurtherJobs) {
