@@ -1,5 +1,22 @@
 // Sums over a workgroup of LANES invocations (a power of two, 16 or more). Every invocation calls,
 // and gets the sum; calls may follow one another.
+#if defined(ACT_Q8) || defined(ACT_F16)
+// Devices that take such activations have shuffles, and whole subgroups of 8 or more.
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+shared float reduce_parts[LANES / 8u];
+
+float WorkgroupSum(float value) {
+  for (uint other = gl_SubgroupSize / 2u; other > 0u; other /= 2u)
+    value += subgroupShuffleXor(value, other);
+  if (gl_SubgroupInvocationID == 0u) reduce_parts[gl_SubgroupID] = value;
+  barrier();
+  float sum = 0.0;
+  for (uint i = 0u; i < gl_NumSubgroups; ++i) sum += reduce_parts[i];
+  barrier();
+  return sum;
+}
+#else
 const uint REDUCE_PARTS = 16u;
 shared float reduce_scratch[LANES];
 shared float reduce_parts[REDUCE_PARTS];
@@ -20,3 +37,4 @@ float WorkgroupSum(float value) {
   barrier();
   return sum;
 }
+#endif

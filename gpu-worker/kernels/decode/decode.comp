@@ -7,8 +7,9 @@
 // projections and it. A workgroup takes SHARED_HEADS query heads of one key head of one token
 // (x, y) and every SPLITS-th round of keys (z): it norms, turns (RoPE) and scales the queries,
 // norms and turns the token's own key, and writes that and the value to the cache. Earlier keys are
-// shared out among teams of LANES invocations of a subgroup, UNROLL at a time each; an invocation
-// holds eight dimensions or more of everything, so nothing but the scores passes between lanes.
+// shared out among teams of LANES invocations of a subgroup, UNROLL at a time each while the next
+// ones are on their way; an invocation holds eight dimensions or more of everything, so nothing but
+// the scores passes between lanes.
 // Results of the splits go through memory, and the last split to end weighs them against each
 // other.
 #include "gpu-worker/kernels/decode/decode_params.h"
@@ -73,12 +74,14 @@ struct Octet {
 vec4 Rounded(vec4 v) {
   return vec4(unpackHalf2x16(packHalf2x16(v.xy)), unpackHalf2x16(packHalf2x16(v.zw)));
 }
-Octet Unpack(uvec4 v) {
+// An octet as it lies in the cache.
+#define Raw uvec4
+Octet Unpack(Raw v) {
   return Octet(vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y)),
                vec4(unpackHalf2x16(v.z), unpackHalf2x16(v.w)));
 }
-Octet LoadKey(uint row, uint octet) { return Unpack(keys[row / 8u + octet]); }
-Octet LoadValue(uint row, uint octet) { return Unpack(values[row / 8u + octet]); }
+Raw LoadKey(uint row, uint octet) { return keys[row / 8u + octet]; }
+Raw LoadValue(uint row, uint octet) { return values[row / 8u + octet]; }
 uvec4 Pack(Octet v) {
   return uvec4(packHalf2x16(v.low.xy), packHalf2x16(v.low.zw), packHalf2x16(v.high.xy),
                packHalf2x16(v.high.zw));
@@ -87,6 +90,8 @@ void StoreKey(uint row, uint octet, Octet v) { keys[row / 8u + octet] = Pack(v);
 void StoreValue(uint row, uint octet, Octet v) { values[row / 8u + octet] = Pack(v); }
 #else
 vec4 Rounded(vec4 v) { return v; }
+#define Raw Octet
+Octet Unpack(Raw v) { return v; }
 Octet LoadKey(uint row, uint octet) {
   const uint at = row / 4u + octet * 2u;
   return Octet(keys[at], keys[at + 1u]);
@@ -185,18 +190,37 @@ void Fade(uint h, float now_largest) {
   }
 }
 
-// Adds UNROLL keys of this team from position `start` on; those from `end` on are not seen.
-void AddKeys(uint tables, uint sequence, uint kv_head, uint start, uint end) {
-  Octet key[UNROLL][EACH];
-  Octet value[UNROLL][EACH];
+// A round's keys and values that are on their way.
+Raw next_keys[UNROLL][EACH];
+Raw next_values[UNROLL][EACH];
+
+// Fetches UNROLL keys and values of this team from position `start` on, all before `end`.
+void LoadRound(uint tables, uint sequence, uint kv_head, uint start, uint end) {
   uint rows[UNROLL];
   [[unroll]] for (uint u = 0u; u < UNROLL; ++u)
     rows[u] = CacheRow(tables, sequence, min(start + u * TEAMS + Team(), end - 1u), kv_head);
   [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
-    [[unroll]] for (uint e = 0u; e < EACH; ++e) key[u][e] = LoadKey(rows[u], OctetOf(e));
+    [[unroll]] for (uint e = 0u; e < EACH; ++e) next_keys[u][e] = LoadKey(rows[u], OctetOf(e));
   }
   [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
-    [[unroll]] for (uint e = 0u; e < EACH; ++e) value[u][e] = LoadValue(rows[u], OctetOf(e));
+    [[unroll]] for (uint e = 0u; e < EACH; ++e) next_values[u][e] = LoadValue(rows[u], OctetOf(e));
+  }
+}
+
+// Adds what was fetched; those from `end` on are not seen. `more`: fetches the round from there on.
+void AddRound(uint tables, uint sequence, uint kv_head, uint start, uint end, uint more) {
+  Octet key[UNROLL][EACH];
+  Raw raw_value[UNROLL][EACH];
+  [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
+    [[unroll]] for (uint e = 0u; e < EACH; ++e) {
+      key[u][e] = Unpack(next_keys[u][e]);
+      raw_value[u][e] = next_values[u][e];
+    }
+  }
+  if (more < end) LoadRound(tables, sequence, kv_head, more, end);
+  Octet value[UNROLL][EACH];
+  [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
+    [[unroll]] for (uint e = 0u; e < EACH; ++e) value[u][e] = Unpack(raw_value[u][e]);
   }
   [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) {
     float score[UNROLL];
@@ -297,17 +321,22 @@ void WriteHead(uint token, uint head) {
 void WriteAllSplits(uint token, uint first_head) {
   for (uint i = Self(); i < SHARED_HEADS * VECS; i += GROUP) {
     const uint head = first_head + i / VECS;
+    // Everything is read at once.
+    vec4 parts[SPLITS];
+    vec4 of_split[SPLITS];
+    [[unroll]] for (uint s = 0u; s < SPLITS; ++s) {
+      const uint at = SplitAt(token, head, s);
+      of_split[s] = split_sums[at + VECS];
+      parts[s] = split_sums[at + i % VECS];
+    }
     float most = NOTHING;
-    for (uint s = 0u; s < SPLITS; ++s)
-      most = max(most, split_sums[SplitAt(token, head, s) + VECS].x);
+    [[unroll]] for (uint s = 0u; s < SPLITS; ++s) most = max(most, of_split[s].x);
     float all = 0.0;
     vec4 sum = vec4(0.0);
-    for (uint s = 0u; s < SPLITS; ++s) {
-      const uint at = SplitAt(token, head, s);
-      const vec4 of_split = split_sums[at + VECS];
-      const float weight = exp(of_split.x - most);
-      all += weight * of_split.y;
-      sum += weight * split_sums[at + i % VECS];
+    [[unroll]] for (uint s = 0u; s < SPLITS; ++s) {
+      const float weight = exp(of_split[s].x - most);
+      all += weight * of_split[s].y;
+      sum += weight * parts[s];
     }
     StoreActivation(token, HEADS * HEAD_DIM, head * VECS + i % VECS, sum / all, params.pad);
   }
@@ -323,6 +352,10 @@ void main() {
   const uint tables = params.window == 0u ? step.global_blocks_at : step.window_blocks_at;
   const uint first =
       params.window != 0u && position >= params.window ? position - params.window + 1u : 0u;
+  const uint stride = SPLITS * ROUND;
+  const uint start = first + gl_WorkGroupID.z * ROUND;
+  // The first keys depend on nothing that Prepare does.
+  if (start < position) LoadRound(tables, sequence, kv_head, start, position);
   Prepare(token, first_head, kv_head, position);
   // One of the workgroups that share the key head writes it.
   if (gl_WorkGroupID.z == 0u && first_head % (HEADS / KV_HEADS) == 0u) {
@@ -340,8 +373,8 @@ void main() {
       queries[h][e] = HeadOctet(h, OctetOf(e));
     }
   }
-  for (uint start = first + gl_WorkGroupID.z * ROUND; start < position; start += SPLITS * ROUND)
-    AddKeys(tables, sequence, kv_head, start, position);
+  for (uint at = start; at < position; at += stride)
+    AddRound(tables, sequence, kv_head, at, position, at + stride);
   if (gl_WorkGroupID.z == 0u) AddOwn();
   [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) {
     Gather(h);

@@ -278,6 +278,8 @@ uint RowOf(uint m, uint r) {
 }
 
 void main() {
+  // A bucket may end with tokens that the step has not.
+  if (FirstToken() >= StepRows(COUNT)) return;
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
     [[unroll]] for (uint i = 0; i < 2; ++i) rows[m][i] = FindRow(RowOf(m, i * 8u + Lane() / 4u));
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) sums[m][n] = MatrixC(0.0);

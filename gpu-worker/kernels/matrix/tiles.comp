@@ -186,6 +186,8 @@ void WriteSums() {
 }
 
 void main() {
+  // A bucket may end with tokens that the step has not.
+  if (FirstToken() >= StepRows(COUNT)) return;
   [[unroll]] for (uint j = 0u; j < BLOCKS; ++j) {
     const uint e = j * GROUP + Thread();
     const WeightRow row = FindRow(min(FirstRow() + e / 4u, params.rows - 1u));

@@ -47,11 +47,13 @@ void main() {
   // Everything is read before the first sum is waited for.
   vec4 added[VECS_EACH];
   vec4 before[VECS_EACH];
+  vec4 next_factor[VECS_EACH];
   float squares = 0.0;
   [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
     const uint i = lane + v * LANES;
     added[v] = i < vecs ? BranchVec(row + i) : vec4(0.0);
     before[v] = i < vecs ? x[from + i] : vec4(0.0);
+    next_factor[v] = NEXT_NORM && i < vecs ? next_weight[i] : vec4(0.0);
     squares += dot(added[v], added[v]);
   }
   [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
@@ -67,13 +69,10 @@ void main() {
     squares += dot(added[v], added[v]);
   }
   if (!NEXT_NORM) return;
-  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
-    const uint i = lane + v * LANES;
-    if (i < vecs) added[v] *= next_weight[i];
-  }
   const float next_inverse = InverseRms(squares);
   [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
     const uint i = lane + v * LANES;
-    if (i < vecs) StoreActivation(token, params.hidden, i, added[v] * next_inverse, params.pad);
+    const vec4 value = added[v] * next_factor[v] * next_inverse;
+    if (i < vecs) StoreActivation(token, params.hidden, i, value, params.pad);
   }
 }
