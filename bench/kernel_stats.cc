@@ -55,6 +55,10 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
     return all;
   }
   if (kernel.starts_with("matmat_")) return {{0, 4}};
+  if (kernel.starts_with("decode_")) {
+    const DecodeTuning& decode = tuning.decode;
+    return {{decode.threads, 32, 16, 128, 2, 32, 16, decode.unroll, 4, 1}};
+  }
   if (kernel.starts_with("dot_")) {
     const DotTuning& dot = tuning.dot;
     return {{dot.threads, dot.lanes, dot.loads, 1, 0}, {dot.threads, dot.lanes, dot.loads, 8, 0}};
