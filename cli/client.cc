@@ -20,6 +20,7 @@ namespace {
 
 constexpr absl::Duration kQuick = absl::Seconds(10);
 constexpr absl::Duration kGeneration = absl::Hours(1);
+constexpr int kPollMilliseconds = 50;
 
 // Cancels a call as soon as a descriptor is readable.
 class CancelOn {
@@ -93,6 +94,7 @@ GatewayClient::GatewayClient(const std::string& address, std::string api_key,
   const std::shared_ptr<grpc::Channel> channel = ChannelTo(address, tls_ca);
   stub_ = v1::Inference::NewStub(channel);
   tracing_ = v1::Tracing::NewStub(channel);
+  control_ = v1::Control::NewStub(channel);
 }
 
 void GatewayClient::Prepare(grpc::ClientContext* context, absl::Duration timeout) const {
@@ -106,6 +108,32 @@ absl::StatusOr<v1::ClusterStatus> GatewayClient::Status(absl::Duration timeout) 
   v1::ClusterStatus status;
   TANDEM_RETURN_IF_ERROR(FromGrpc(stub_->GetStatus(&context, v1::GetStatusRequest(), &status)));
   return status;
+}
+
+absl::Status GatewayClient::ChangePlan(const std::string& plan) {
+  grpc::ClientContext context;
+  Prepare(&context, kQuick);
+  v1::ChangePlanRequest request;
+  request.set_plan(plan);
+  v1::ChangePlanResponse response;
+  TANDEM_RETURN_IF_ERROR(FromGrpc(control_->ChangePlan(&context, request, &response)));
+  while (true) {
+    TANDEM_ASSIGN_OR_RETURN(const v1::ClusterStatus status, Status(kQuick));
+    const v1::PlanChange& change = status.plan_change();
+    if (change.number() < response.number()) {
+      return absl::AbortedError(
+          absl::StrCat("the gateway was started again, and serves plan ", status.plan()));
+    }
+    // Another one can only follow when this one is over.
+    if (change.number() > response.number()) return absl::OkStatus();
+    if (change.state() == "failed") {
+      return absl::UnavailableError(
+          absl::StrCat(change.error(), "; the plan stays ", change.from()));
+    }
+    if (change.state() != "running") return absl::OkStatus();
+    // The port has no event for it.
+    ::poll(nullptr, 0, kPollMilliseconds);
+  }
 }
 
 absl::StatusOr<v1::ServedModel> GatewayClient::Model(absl::Duration timeout) {

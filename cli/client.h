@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "tandem/v1/control.grpc.pb.h"
 #include "tandem/v1/inference.grpc.pb.h"
 #include "tandem/v1/loader.grpc.pb.h"
 #include "tandem/v1/trace.grpc.pb.h"
@@ -26,6 +27,9 @@ class GatewayClient {
   absl::StatusOr<std::vector<std::int32_t>> Tokenize(const std::string& text, bool add_bos,
                                                      bool parse_special);
   absl::StatusOr<std::string> Detokenize(const std::vector<std::int32_t>& ids);
+  // Asks for another plan and waits until it serves. The error of a change that failed names the
+  // plan that stays; ABORTED where the gateway is another process meanwhile.
+  absl::Status ChangePlan(const std::string& plan);
   absl::StatusOr<v1::TraceResponse> Trace(const v1::TraceRequest& request);
   // Calls `on_message` for each message. As soon as `stop_fd` (-1: none) is readable the request is
   // cancelled, also before the first message; what came until then stands, and the result is OK.
@@ -36,6 +40,7 @@ class GatewayClient {
   void Prepare(grpc::ClientContext* context, absl::Duration timeout) const;
   std::unique_ptr<v1::Inference::Stub> stub_;
   std::unique_ptr<v1::Tracing::Stub> tracing_;
+  std::unique_ptr<v1::Control::Stub> control_;
   std::string api_key_;
 };
 

@@ -50,7 +50,7 @@ std::vector<FlagWord> FlagsOf(const Command& command) {
 std::vector<std::string> WordsOf(const Command& command) {
   std::vector<std::string> words;
   for (const Command& sub : command.commands) words.push_back(sub.name);
-  if (command.word == "shell") words = {"bash", "zsh", "fish"};
+  words.insert(words.end(), command.word_choices.begin(), command.word_choices.end());
   return words;
 }
 
@@ -198,9 +198,10 @@ std::string FishCompletion(const Command& program) {
             : condition;
     for (const Command& sub : command.commands)
       text += Cat(start, Quoted(none_yet), " -a ", sub.name, " -d ", Quoted(sub.summary), "\n");
-    if (command.word == "shell")
-      text +=
-          Cat(start, Quoted(condition), " -a ", Quoted(absl::StrJoin(WordsOf(command), " ")), "\n");
+    if (!command.word_choices.empty()) {
+      text += Cat(start, Quoted(condition), " -a ",
+                  Quoted(absl::StrJoin(command.word_choices, " ")), "\n");
+    }
     if (WordIsPath(command)) text += Cat(start, Quoted(condition), " -F\n");
     for (const FlagWord& word : FlagsOf(command)) {
       text += Cat(start, Quoted(condition), " -l ", word.name.substr(2), " -d ", Quoted(word.help));

@@ -24,6 +24,7 @@ struct CommandLine {
   bool json = false;
   UpOptions up;
   GatewayAddress status;
+  std::string plan;
   ChatOptions chat;
   TokenizeOptions tokenize;
   TraceOptions trace;
@@ -102,6 +103,33 @@ Command StatusCommand(CommandLine* line) {
   command.run = [line] {
     return WithPaths(*line, [line](const ClusterPaths& paths) {
       return CommandStatus(paths, line->status, line->json);
+    });
+  };
+  return command;
+}
+
+Command Plan(CommandLine* line) {
+  Command command{
+      "plan", "changes which device computes what, while requests run",
+      "Running requests pause and go on under the new plan, with the same text. A plan whose "
+      "devices do not answer, or that does not come to serve, leaves the plan as it was. The "
+      "choice "
+      "lasts until the gateway ends; --plan of `tandem up` says with which one it begins. A key "
+      "for "
+      "--grpc needs the scope admin."};
+  command.examples = {
+      {"tandem plan npu", "everything on the NPU"},
+      {"tandem plan layers:20,14", "20 layers on the first worker, 14 on the next"}};
+  command.word = "name";
+  command.word_choices = {"gpu", "npu", "split", "layers"};
+  AddClusterFlag(&command.flags, line);
+  AddGatewayAddressFlags(&command.flags, &line->status);
+  command.flags.Section(kThisCommand, FlagScope::kCommandLine);
+  command.flags.Text("name", &line->plan,
+                     "gpu, npu, split, layers or layers:N,M,...; may stand as a word of its own");
+  command.run = [line] {
+    return WithPaths(*line, [line](const ClusterPaths& paths) {
+      return CommandPlan(paths, line->status, line->plan);
     });
   };
   return command;
@@ -245,6 +273,7 @@ Command Completion(CommandLine* line) {
       {"tandem completion zsh > \"${fpath[1]}/_tandem\"", "zsh"},
       {"tandem completion fish > ~/.config/fish/completions/tandem.fish", "fish"}};
   command.word = "shell";
+  command.word_choices = {"bash", "zsh", "fish"};
   command.flags.Section(kThisCommand, FlagScope::kCommandLine);
   command.flags.Text("shell", &line->shell, "bash, zsh or fish; may stand as a word of its own");
   return command;
@@ -270,6 +299,7 @@ Command Program(CommandLine* line) {
                       {"tandem doctor", "what devices, drivers, memory and limits are there"}};
   program.commands = {Up(line),       Down(line),  StatusCommand(line), Chat(line),
                       Tokenize(line), Trace(line), Config(line),        Completion(line)};
+  program.commands.push_back(Plan(line));
   program.commands.push_back(Health(line));
   program.commands.push_back(Key(line));
   program.commands.push_back(Manuals(line));

@@ -196,7 +196,10 @@ std::string StatusTable(const v1::ClusterStatus& s) {
   text += "workers\n";
   for (const v1::WorkerStatus& w : s.workers()) {
     text += fmt::format("  {:<8} pid {:<8} {}: {} [{}]{}; {}\n", w.name(), w.pid(), w.device_kind(),
-                        w.device_name(), w.driver(), w.connected() ? "" : ", not connected",
+                        w.device_name(), w.driver(),
+                        !w.in_plan()    ? ", no part in this plan"
+                        : w.connected() ? ""
+                                        : ", not connected",
                         JoinImports(w));
     text += DeviceDetails(w);
     if (!w.metrics().empty()) text += fmt::format("  {:<8} /metrics at {}\n", "", w.metrics());

@@ -200,6 +200,15 @@ int CommandStatus(const ClusterPaths& paths, const GatewayAddress& gateway, bool
   return 0;
 }
 
+int CommandPlan(const ClusterPaths& paths, const GatewayAddress& gateway, const std::string& plan) {
+  if (plan.empty()) return Fail(absl::InvalidArgumentError("expected a plan, found none"));
+  absl::StatusOr<GatewayClient> client = ConnectTo(paths, gateway);
+  if (!client.ok()) return Fail(client.status());
+  if (const absl::Status changed = client->ChangePlan(plan); !changed.ok()) return Fail(changed);
+  std::printf("plan %s\n", plan.c_str());
+  return 0;
+}
+
 int CommandHealth(const std::string& address) {
   if (address.empty()) return Fail(absl::InvalidArgumentError("expected an address, found none"));
   const absl::Status status = CheckHealth(address, absl::Seconds(5));

@@ -156,6 +156,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> Gateway::StartGrpc(const ListenAddre
     return cluster != nullptr ? cluster->Trace(request, response)
                               : absl::UnavailableError("waiting for the loader");
   };
+  backend.change_plan = [this](const std::string& plan) -> absl::StatusOr<std::uint64_t> {
+    const std::shared_ptr<Cluster> cluster = CurrentCluster();
+    if (cluster == nullptr) return absl::UnavailableError("waiting for the loader");
+    return cluster->ChangePlan(plan);
+  };
   return GrpcServer::Start(address, options, std::move(backend));
 }
 
@@ -272,11 +277,10 @@ absl::Status Gateway::StartCluster(ClusterOptions options) {
   if (serving->model.id.empty()) serving->model.id = "gemma-3";
   serving->model.created = absl::ToUnixSeconds(absl::Now());
   serving->model.weight_format = model.weight_format;
-  serving->model.plan = model.plan.name;
   TANDEM_ASSIGN_OR_RETURN(serving->model.tokenizer, Tokenizer::Create(model.vocabulary));
   serving->engine = cluster.get();
-  spdlog::info("serving {} with plan {} and a context of {} tokens", serving->model.id,
-               serving->model.plan, cluster->limits().context_tokens);
+  spdlog::info("serving {} with a context of {} tokens", serving->model.id,
+               cluster->limits().context_tokens);
   serving_.Set(std::move(serving));
   const std::lock_guard<std::mutex> lock(mutex_);
   cluster_ = cluster;

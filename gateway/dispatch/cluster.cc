@@ -55,7 +55,7 @@ absl::StatusOr<std::unique_ptr<Cluster>> Cluster::Start(
   if (!model.ok()) return Annotate(model.status(), "loader");
   TANDEM_ASSIGN_OR_RETURN(ClusterSetup setup, MakeClusterSetup(std::move(options), *model));
   spdlog::info("model {} ({}, {} MiB), plan {}, context {} tokens", setup.model.config.name,
-               setup.model.weight_format, setup.model.weight_bytes >> 20, setup.model.plan.name,
+               setup.model.weight_format, setup.model.weight_bytes >> 20, setup.plan->name,
                setup.kv.context_tokens);
   return std::unique_ptr<Cluster>(new Cluster(
       std::make_unique<Impl>(std::move(setup), std::move(loader), std::move(registry))));
@@ -70,6 +70,9 @@ absl::StatusOr<std::uint64_t> Cluster::Submit(GenerationRequest request,
   return impl_->Submit(std::move(request), std::move(sink));
 }
 void Cluster::Cancel(std::uint64_t handle) { impl_->Cancel(handle); }
+absl::StatusOr<std::uint64_t> Cluster::ChangePlan(const std::string& name) {
+  return impl_->ChangePlan(name);
+}
 const ServedModel& Cluster::model() const { return impl_->model(); }
 ClusterStatus Cluster::Status() const { return impl_->Status(); }
 absl::Status Cluster::Trace(const v1::TraceRequest& request, v1::TraceResponse* response) {
@@ -80,16 +83,16 @@ Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
                     std::shared_ptr<prometheus::Registry> registry)
     : setup_(std::move(setup)),
       metrics_(std::move(registry)),
-      trace_(setup_.workers, setup_.model.plan.name),
+      trace_(setup_.workers(), setup_.plan->plan.name),
       loader_(std::move(loader)),
-      coordinator_(setup_.recovery, setup_.scheduler, setup_.head),
-      known_(setup_.workers.size()) {
-  for (const ClusterWorker& worker : setup_.workers) {
+      coordinator_(setup_.recovery, setup_.scheduler, setup_.plan),
+      known_(setup_.workers().size()) {
+  for (const ClusterWorker& worker : setup_.workers()) {
     links_.push_back(std::make_unique<WorkerLink>(worker.name, worker.address));
   }
   metrics_.Ready(false);
   metrics_.Limits(setup_.scheduler.limits.max_sequences, setup_.scheduler.max_waiting);
-  for (const ClusterWorker& worker : setup_.workers) {
+  for (const ClusterWorker& worker : setup_.workers()) {
     metrics_.WorkerRestarted(worker.name, 0);
     metrics_.WorkerConnected(worker.name, false);
   }
@@ -140,6 +143,7 @@ void Cluster::Impl::Cancel(std::uint64_t handle) {
 std::string Cluster::Impl::State() const {
   const Recovery& recovery = coordinator_.recovery();
   if (recovery.serving()) return "ready";
+  if (recovery.changing()) return "changing";
   if (recovery.start_refused()) return "failed";
   if (!recovery.ever_served()) return "starting";
   return recovery.gave_up() ? "failed" : "recovering";
@@ -148,23 +152,23 @@ std::string Cluster::Impl::State() const {
 std::string Cluster::Impl::Detail() const {
   const Recovery& recovery = coordinator_.recovery();
   if (recovery.start_refused()) return std::string(recovery.last_failure().message());
-  std::string text;
+  std::string text = recovery.changing() ? absl::StrCat("to plan ", plan().name, ": ") : "";
   switch (recovery.phase()) {
     case ClusterPhase::kServing:
       return absl::StrCat("serving, generation ", recovery.generation());
     case ClusterPhase::kWaiting:
       return absl::StrCat(State(), ": ", std::string(recovery.last_failure().message()));
     case ClusterPhase::kLoading:
-      text = load_text_;
+      text += load_text_;
       break;
     case ClusterPhase::kDescribing:
-      text = "waiting for " + recovery.Pending();
+      text += "waiting for " + recovery.Pending();
       break;
     case ClusterPhase::kPreparing:
-      text = recovery.Pending() + " mapping weights";
+      text += recovery.Pending() + " mapping weights";
       break;
     case ClusterPhase::kConnecting:
-      text = recovery.Pending() + " compiling stages";
+      text += recovery.Pending() + " compiling stages";
       break;
   }
   if (!recovery.last_failure().ok())
@@ -174,34 +178,36 @@ std::string Cluster::Impl::Detail() const {
 
 ClusterStatus Cluster::Impl::Status() const {
   ClusterStatus status;
-  status.plan = setup_.model.plan.name;
   status.model = setup_.model.config.name;
   status.weight_format = setup_.model.weight_format;
   const absl::Duration now = Now();
   const std::lock_guard<std::mutex> lock(mutex_);
+  status.plan = plan().plan.name;
+  status.plan_change = change_;
   status.state = State();
   status.detail = Detail();
   const bool serving = coordinator_.recovery().serving();
   report_wanted_ = true;
   wake_.notify_one();
-  for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
+  for (std::size_t i = 0; i < setup_.workers().size(); ++i) {
     const v1::WorkerDescription& description = known_[i].description;
     WorkerStatus worker;
-    worker.name = setup_.workers[i].name;
-    worker.role = setup_.workers[i].role;
+    worker.name = setup_.workers()[i].name;
+    worker.role = setup_.workers()[i].role;
     worker.pid = description.pid();
     worker.device_kind = description.device().kind();
     worker.device_name = description.device().name();
     worker.driver = description.device().driver();
     worker.device = ReportOf(description.device());
-    worker.connected = serving;
-    worker.address = setup_.workers[i].address;
+    worker.in_plan = plan().members[i] != 0;
+    worker.connected = serving && worker.in_plan;
+    worker.address = setup_.workers()[i].address;
     for (const auto& w : known_[i].prepared.weights())
       worker.weight_imports.push_back(w.region() + ": " + w.import_kind());
     worker.metrics = description.metrics();
     worker.restarts = known_[i].restarts;
-    worker.busy = serving ? known_[i].busy.PerSecond(now) * 1e-9 : 0;
-    if (serving) {
+    worker.busy = worker.connected ? known_[i].busy.PerSecond(now) * 1e-9 : 0;
+    if (worker.connected) {
       for (const auto& stage : known_[i].connected.stages())
         status.stages.push_back({stage.name(), worker.name, worker.device_name});
       for (const auto& edge : known_[i].connected.edges()) {
@@ -239,7 +245,7 @@ void Cluster::Impl::OnDescription(std::size_t worker, const v1::WorkerDescriptio
   const std::int64_t before = known.description.pid();
   if (before != 0 && before != description.pid()) {
     ++known.restarts;
-    metrics_.WorkerRestarted(setup_.workers[worker].name, 1);
+    metrics_.WorkerRestarted(setup_.workers()[worker].name, 1);
   }
   known.description = description;
 }
@@ -379,8 +385,12 @@ void Cluster::Impl::SendStep(StepPlan* plan) {
   plan->timeout = setup_.options.step_timeout;
   v1::StepRequest request;
   *request.mutable_step() = ToProto(*plan);
-  for (std::size_t i = 1; i < links_.size(); ++i) links_[i]->Send(request);
-  links_[0]->Send(std::move(request));
+  // The worker that samples is one of them in any case: it gets the message itself.
+  const SharedPlan& plan_now = coordinator_.recovery().plan();
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (plan_now->members[i] != 0 && i != plan_now->head) links_[i]->Send(request);
+  }
+  links_[plan_now->head]->Send(std::move(request));
   trace_.own().Record({plan->step_id, begun_ns, MonotonicNanoseconds(), TraceOp::kSend});
 }
 

@@ -106,6 +106,13 @@ class Cluster final : public Engine {
                                        std::shared_ptr<GenerationSink> sink) override;
   void Cancel(std::uint64_t handle) override;
 
+  // Changes the plan: running requests go on under the new one, with the same text. Returns at
+  // once, with the number under which Status().plan_change tells how it goes. A worker that does
+  // not answer, and a plan that does not come to serve, leave the plan as it was. INVALID_ARGUMENT:
+  // the name, or a worker that the plan needs and the cluster has not; FAILED_PRECONDITION: another
+  // change is in progress.
+  absl::StatusOr<std::uint64_t> ChangePlan(const std::string& name);
+
   const ServedModel& model() const;
   ClusterStatus Status() const;
   // As TraceCollector::Read.

@@ -13,6 +13,12 @@
 #include "lib/wire/model_wire.h"
 
 namespace tandem {
+namespace {
+
+// A worker that leaves the plan has nobody who waits for it.
+constexpr absl::Duration kDrainTimeout = absl::Seconds(30);
+
+}  // namespace
 
 void Cluster::Impl::Act(const RecoveryAction& action) {
   switch (action.kind) {
@@ -28,16 +34,32 @@ void Cluster::Impl::Act(const RecoveryAction& action) {
       return Serve(action);
     case RecoveryAction::Kind::kAbandon:
       spdlog::warn("cluster not ready: {}", std::string(action.status.message()));
-      for (const auto& link : links_) link->Abandon();
-      loader_->Stop();
-      metrics_.Ready(false);
-      for (const ClusterWorker& worker : setup_.workers)
-        metrics_.WorkerConnected(worker.name, false);
-      metrics_.ClearEdges();
-      return;
+      return Leave(action);
+    case RecoveryAction::Kind::kLeave:
+      return Leave(action);
+    case RecoveryAction::Kind::kChangeEnded:
+      return EndChange(action);
     case RecoveryAction::Kind::kGiveUp:
       spdlog::error("running requests end: {}", std::string(action.status.message()));
       return;
+  }
+}
+
+void Cluster::Impl::Leave(const RecoveryAction& action) {
+  for (const auto& link : links_) link->Abandon();
+  loader_->Stop();
+  metrics_.Ready(false);
+  for (const ClusterWorker& worker : setup_.workers()) metrics_.WorkerConnected(worker.name, false);
+  metrics_.ClearEdges();
+  const ClusterPlan& next = *coordinator_.recovery().plan();
+  if (next.members == action.plan->members) return;
+  // Those without a part any more give their cache back. What they answer changes nothing.
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (action.plan->members[i] == 0 || next.members[i] != 0) continue;
+    links_[i]->Drain(action.generation, kDrainTimeout);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    known_[i].prepared.Clear();
+    known_[i].connected.Clear();
   }
 }
 
@@ -60,12 +82,12 @@ void Cluster::Impl::Load(const RecoveryAction& action) {
       coordinator_.OnLoaded(round, status, now);
     });
   };
-  loader_->Load(setup_.regions, action.timeout, std::move(handlers));
+  loader_->Load(action.plan->regions, action.timeout, std::move(handlers));
 }
 
 absl::Status Cluster::Impl::CheckDescription(std::size_t worker,
                                              const v1::WorkerDescription& description) const {
-  const ClusterWorker& expected = setup_.workers[worker];
+  const ClusterWorker& expected = setup_.workers()[worker];
   const std::string_view role = NameOf(expected.role);
   if (description.name() == expected.name && description.role() == role) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -75,6 +97,7 @@ absl::Status Cluster::Impl::CheckDescription(std::size_t worker,
 
 void Cluster::Impl::Describe(const RecoveryAction& action) {
   for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (action.plan->members[i] == 0) continue;
     links_[i]->Describe(action.timeout,
                         [this, i, round = action.round](absl::Status status,
                                                         const v1::WorkerDescription& described) {
@@ -90,16 +113,16 @@ void Cluster::Impl::Describe(const RecoveryAction& action) {
   }
 }
 
-absl::Status Cluster::Impl::SizeKvCache() {
-  if (kv_.has_value()) return absl::OkStatus();
+absl::Status Cluster::Impl::SizeKvCache(const SharedPlan& plan) {
+  if (kv_plan_ == plan) return absl::OkStatus();
   KvPlan kv = setup_.kv;
   if (setup_.kv_by_workers) {
     std::vector<KvWorker> workers;
-    for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
-      KvWorker worker = KvLayersOf(setup_.model.plan, setup_.model.config, setup_.workers[i].name);
+    for (std::size_t i = 0; i < setup_.workers().size(); ++i) {
+      KvWorker worker = KvLayersOf(plan->plan, setup_.model.config, setup_.workers()[i].name);
       if (worker.global_layers + worker.window_layers == 0) continue;
       std::uint64_t weight_bytes = 0;
-      for (const std::string& region : RegionsOf(setup_.model.plan, worker.name)) {
+      for (const std::string& region : RegionsOf(plan->plan, worker.name)) {
         for (const v1::RegionManifest& manifest : loaded_.regions)
           weight_bytes += manifest.name() == region ? manifest.bytes() : 0;
       }
@@ -111,8 +134,9 @@ absl::Status Cluster::Impl::SizeKvCache() {
   spdlog::info("KV cache {} MiB in {} + {} blocks", kv.bytes >> 20, kv.global_blocks,
                kv.window_blocks);
   const std::lock_guard<std::mutex> lock(mutex_);
-  coordinator_.SetBlocks(kv.global_blocks, kv.window_blocks);
+  coordinator_.Resize({kv.global_blocks, kv.window_blocks, plan->micro_batches});
   kv_ = kv;
+  kv_plan_ = plan;
   return absl::OkStatus();
 }
 
@@ -130,31 +154,34 @@ void Cluster::Impl::RefreshReports() {
     links_[i]->Describe(
         kPatience, [this, i](const absl::Status& status, const v1::WorkerDescription& described) {
           if (!status.ok()) return;
-          Post([this, i, device = described.device()](absl::Duration) {
+          Post([this, i, described](absl::Duration) {
+            // No round asks a worker without a part.
+            if (plan().members[i] == 0) return OnDescription(i, described);
             v1::DeviceDescription& known = *known_[i].description.mutable_device();
-            *known.mutable_facts() = device.facts();
-            *known.mutable_parts() = device.parts();
+            *known.mutable_facts() = described.device().facts();
+            *known.mutable_parts() = described.device().parts();
           });
         });
   }
 }
 
 void Cluster::Impl::Prepare(const RecoveryAction& action) {
-  const absl::Status sized = SizeKvCache();
+  const absl::Status sized = SizeKvCache(action.plan);
   if (!sized.ok()) {
-    Post([this, round = action.round, sized](absl::Duration now) {
-      coordinator_.OnReply(round, ClusterPhase::kPreparing, 0, sized, now);
+    Post([this, round = action.round, head = action.plan->head, sized](absl::Duration now) {
+      coordinator_.OnReply(round, ClusterPhase::kPreparing, head, sized, now);
     });
     return;
   }
   for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (action.plan->members[i] == 0) continue;
     v1::PrepareRequest request;
     request.set_generation(action.generation);
-    request.set_worker(setup_.workers[i].name);
-    *request.mutable_plan() = ToProto(setup_.model.plan);
+    request.set_worker(setup_.workers()[i].name);
+    *request.mutable_plan() = ToProto(action.plan->plan);
     *request.mutable_config() = setup_.config;
     request.set_fingerprint(loaded_.fingerprint);
-    const std::vector<std::string> own = RegionsOf(setup_.model.plan, setup_.workers[i].name);
+    const std::vector<std::string> own = RegionsOf(action.plan->plan, setup_.workers()[i].name);
     for (const v1::RegionManifest& region : loaded_.regions) {
       if (std::find(own.begin(), own.end(), region.name()) != own.end())
         *request.add_regions() = region;
@@ -165,7 +192,7 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     request.set_window_blocks(kv_->window_blocks);
     request.set_activations(std::string(NameOf(setup_.options.activations)));
     request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
-    request.set_max_micro_batches(setup_.scheduler.micro_batches);
+    request.set_max_micro_batches(action.plan->micro_batches);
     request.set_steps_in_flight(setup_.scheduler.steps_in_flight);
     if (i == setup_.head) {
       const auto vocab_size = static_cast<std::size_t>(setup_.model.config.vocab_size);
@@ -186,28 +213,30 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
 
 void Cluster::Impl::Connect(const RecoveryAction& action) {
   std::vector<EdgeWorker> workers;
-  for (std::size_t i = 0; i < setup_.workers.size(); ++i) {
+  for (std::size_t i = 0; i < setup_.workers().size(); ++i) {
     const v1::WorkerDescription& described = known_[i].description;
-    workers.push_back({setup_.workers[i].name, setup_.workers[i].address, described.fd_socket(),
+    workers.push_back({setup_.workers()[i].name, setup_.workers()[i].address, described.fd_socket(),
                        described.host(), FromProto(described.memory())});
   }
   const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
-                      std::max(setup_.options.edge_slots, setup_.scheduler.micro_batches + 1),
+                      std::max(setup_.options.edge_slots, action.plan->micro_batches + 1),
                       setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};
   absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
-      MakeEdgeSpecs(setup_.model.plan, workers, setup_.options.edge_kinds, ring);
+      MakeEdgeSpecs(action.plan->plan, workers, setup_.options.edge_kinds, ring);
   if (!specs.ok()) {
-    Post([this, round = action.round, status = specs.status()](absl::Duration now) {
-      coordinator_.OnReply(round, ClusterPhase::kConnecting, 0, status, now);
+    Post([this, round = action.round, head = action.plan->head,
+          status = specs.status()](absl::Duration now) {
+      coordinator_.OnReply(round, ClusterPhase::kConnecting, head, status, now);
     });
     return;
   }
   for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (action.plan->members[i] == 0) continue;
     v1::ConnectRequest request;
     request.set_generation(action.generation);
     request.set_timeout_seconds(absl::ToDoubleSeconds(action.timeout));
     for (const v1::EdgeSpec& spec : *specs) {
-      if (spec.from() == setup_.workers[i].name || spec.to() == setup_.workers[i].name)
+      if (spec.from() == setup_.workers()[i].name || spec.to() == setup_.workers()[i].name)
         *request.add_edges() = spec;
     }
     links_[i]->Connect(std::move(request), action.timeout,
@@ -224,6 +253,7 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
 
 void Cluster::Impl::Serve(const RecoveryAction& action) {
   for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (action.plan->members[i] == 0) continue;
     StepStream::Handlers handlers;
     handlers.on_result = [this, i, round = action.round](const v1::StepResult& result) {
       OnStepResult(round, i, result);
@@ -234,9 +264,9 @@ void Cluster::Impl::Serve(const RecoveryAction& action) {
             round, i, absl::UnavailableError("the connection to the worker broke"), now);
       });
     };
-    metrics_.WorkerConnected(setup_.workers[i].name, true);
+    metrics_.WorkerConnected(setup_.workers()[i].name, true);
     known_[i].times =
-        metrics_.Worker(setup_.workers[i].name, known_[i].description.device().name());
+        metrics_.Worker(setup_.workers()[i].name, known_[i].description.device().name());
     links_[i]->OpenSteps(std::move(handlers));
     for (const v1::EdgeDescription& edge : known_[i].connected.edges()) {
       if (edge.from() == links_[i]->name())

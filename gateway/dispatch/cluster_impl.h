@@ -39,6 +39,7 @@ class Cluster::Impl {
   absl::StatusOr<std::uint64_t> Submit(GenerationRequest request,
                                        std::shared_ptr<GenerationSink> sink);
   void Cancel(std::uint64_t handle);
+  absl::StatusOr<std::uint64_t> ChangePlan(const std::string& name);
   const ServedModel& model() const { return setup_.model; }
   ClusterStatus Status() const;
   TraceCollector& trace() { return trace_; }
@@ -74,8 +75,14 @@ class Cluster::Impl {
   void Load(const RecoveryAction& action);
   void Describe(const RecoveryAction& action);
   void Prepare(const RecoveryAction& action);
-  // Before the first Prepare, when every worker has said what memory it has.
-  absl::Status SizeKvCache();
+  // Before the first Prepare under a plan, when every worker of it has said what memory it has.
+  absl::Status SizeKvCache(const SharedPlan& plan);
+  // The generation of `action` is over: what it left at the workers and in the status.
+  void Leave(const RecoveryAction& action);
+  void EndChange(const RecoveryAction& action);
+  // Whether all workers of the plan answer; then the change begins.
+  struct PlanCheck;
+  void CheckWorkers(const SharedPlan& plan);
   void Connect(const RecoveryAction& action);
   void Serve(const RecoveryAction& action);
   void SendStep(StepPlan* plan);
@@ -86,6 +93,9 @@ class Cluster::Impl {
   void OnStepResult(std::uint64_t round, std::size_t worker, const v1::StepResult& result);
 
   // Under the lock.
+  const ClusterPlan& plan() const { return *coordinator_.recovery().plan(); }
+  void OnWorkersChecked(const SharedPlan& plan, const absl::Status& status);
+  void FinishChange(const absl::Status& status);
   void OnDescription(std::size_t worker, const v1::WorkerDescription& description);
   std::vector<KvStatus> KvUse() const;
   std::string State() const;
@@ -118,9 +128,12 @@ class Cluster::Impl {
   std::string last_state_;  // as on_state_change was called for
   LoaderLink::Loaded loaded_;
   std::vector<Known> known_;
+  PlanChange change_;
 
   // Of the engine thread alone.
   std::optional<KvPlan> kv_;
+  // Under which kv_ was made.
+  SharedPlan kv_plan_;
   // The same, kept because a step must allocate nothing.
   std::vector<Message> messages_;
   std::vector<std::unique_ptr<StepReply>> taken_replies_;

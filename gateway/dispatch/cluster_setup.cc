@@ -9,7 +9,6 @@
 #include "lib/base/status_macros.h"
 #include "lib/model/plan.h"
 #include "lib/wire/model_wire.h"
-#include "spdlog/spdlog.h"
 
 namespace tandem {
 namespace {
@@ -55,25 +54,11 @@ absl::StatusOr<ServedModel> ReadModel(const v1::Model& message) {
 }
 
 absl::Status TakePlan(ClusterSetup* setup) {
-  std::vector<PlanWorker> workers;
-  for (const ClusterWorker& worker : setup->options.workers)
-    workers.push_back({worker.name, worker.role});
-  TANDEM_ASSIGN_OR_RETURN(setup->model.plan,
-                          MakePlan(setup->options.plan, setup->model.config, workers));
-  const Plan& plan = setup->model.plan;
-  std::set<std::string> regions;
-  for (const ClusterWorker& worker : setup->options.workers) {
-    const std::vector<std::string> own = RegionsOf(plan, worker.name);
-    if (own.empty()) {
-      spdlog::warn("worker {} has no part in plan {}", worker.name, plan.name);
-      continue;
-    }
-    if (worker.name == plan.stages.back().worker) setup->head = setup->workers.size();
-    setup->workers.push_back(worker);
+  const ClusterOptions& options = setup->options;
+  TANDEM_ASSIGN_OR_RETURN(setup->plan, MakeClusterPlan(options.plan, setup->model.config,
+                                                       options.workers, options.micro_batches));
+  for (const ClusterWorker& worker : options.workers)
     setup->recovery.workers.push_back(worker.name);
-    regions.insert(own.begin(), own.end());
-  }
-  setup->regions.assign(regions.begin(), regions.end());
   return absl::OkStatus();
 }
 
@@ -107,9 +92,7 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   scheduler.max_waiting = options.max_waiting;
   scheduler.mixed_prefill_tokens = options.mixed_prefill_tokens;
   scheduler.steps_in_flight = options.steps_in_flight;
-  scheduler.micro_batches = options.micro_batches;
-  if (options.micro_batches == 0)
-    scheduler.micro_batches = StagesAlternate(setup->model.plan) ? 2 : 1;
+  scheduler.micro_batches = setup->plan->micro_batches;
   scheduler.min_micro_batch_tokens = options.min_micro_batch_tokens;
   scheduler.max_step_bytes = options.max_step_bytes;
   scheduler.eos_ids = config.eos_ids;
@@ -218,17 +201,6 @@ absl::StatusOr<KvPlan> PlanKvCacheOver(const ModelConfig& config, const KvPlanRe
     contexts = std::min(contexts, worker.memory_bytes / std::max<std::uint64_t>(unit, 1));
   }
   return PlanOf(config, request, one, contexts);
-}
-
-bool StagesAlternate(const Plan& plan) {
-  std::set<std::string> workers;
-  std::size_t changes = 0;
-  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
-    workers.insert(plan.stages[i].worker);
-    changes += i > 0 && plan.stages[i].worker != plan.stages[i - 1].worker ? 1 : 0;
-  }
-  // A pipeline passes each worker once and comes back to the first for the head.
-  return changes > workers.size();
 }
 
 absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& message) {

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "gateway/dispatch/cluster.h"
+#include "gateway/dispatch/cluster_plan.h"
 #include "gateway/dispatch/recovery.h"
 #include "gateway/schedule/scheduler.h"
 #include "lib/model/config.h"
@@ -62,10 +62,6 @@ std::uint64_t KvMemoryOf(const v1::DeviceDescription& device, std::uint64_t weig
 absl::StatusOr<KvPlan> PlanKvCacheOver(const ModelConfig& config, const KvPlanRequest& request,
                                        const std::vector<KvWorker>& workers);
 
-// Whether a step passes back and forth between workers, so that two of them can compute at once
-// when it is cut into micro-batches.
-bool StagesAlternate(const Plan& plan);
-
 // What Cluster::Start has made out of options and model.
 struct ClusterSetup {
   ClusterOptions options;
@@ -76,13 +72,13 @@ struct ClusterSetup {
   // One context where the workers' memory is to decide (kv_by_workers): see PlanKvCacheOver.
   KvPlan kv;
   bool kv_by_workers = false;
-  // Those of the plan; their order gives a worker's index.
-  std::vector<ClusterWorker> workers;
-  // All that the plan needs.
-  std::vector<std::string> regions;
+  // The one to begin with.
+  SharedPlan plan;
   RecoveryOptions recovery;
   SchedulerOptions scheduler;
-  std::size_t head = 0;
+
+  // Their order gives a worker's index.
+  const std::vector<ClusterWorker>& workers() const { return options.workers; }
 };
 absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& model);
 

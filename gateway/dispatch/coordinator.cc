@@ -8,8 +8,8 @@
 
 namespace tandem {
 
-Coordinator::Coordinator(RecoveryOptions recovery, SchedulerOptions scheduler, std::size_t head)
-    : recovery_(std::move(recovery)), scheduler_(std::move(scheduler)), head_(head) {}
+Coordinator::Coordinator(RecoveryOptions recovery, SchedulerOptions scheduler, SharedPlan plan)
+    : recovery_(std::move(recovery), std::move(plan)), scheduler_(std::move(scheduler)) {}
 
 absl::Status Coordinator::Submit(std::uint64_t id, GenerationRequest request) {
   if (!recovery_.accepting()) {
@@ -26,7 +26,7 @@ void Coordinator::OnStepReply(StepReply* reply, absl::Duration now) {
       recovery_.OnStepReply(reply->round, reply->worker, step_id, reply->status, now);
   if (state == Recovery::StepState::kIgnored || state == Recovery::StepState::kFailed) return;
   RunningStep& step = StepOf(step_id);
-  if (reply->worker == head_) {
+  if (reply->worker == recovery_.plan()->head) {
     std::swap(step.result, reply->result);
   } else {
     for (SequenceResult& sequence : reply->result.sequences) {
@@ -57,10 +57,12 @@ void Coordinator::Complete(std::uint64_t step_id, absl::Duration now) {
 }
 
 void Coordinator::Take(absl::Duration now, Effects* effects) {
+  recovery_.ContinueChange(now);
   recovery_.TakeActions(&effects->actions);
   effects->replayed = 0;
   for (const RecoveryAction& action : effects->actions) {
-    if (action.kind == RecoveryAction::Kind::kAbandon) {
+    if (action.kind == RecoveryAction::Kind::kAbandon ||
+        action.kind == RecoveryAction::Kind::kLeave) {
       effects->replayed += scheduler_.running();
       scheduler_.Reset({action.step_id, action.status});
     }
@@ -68,7 +70,7 @@ void Coordinator::Take(absl::Duration now, Effects* effects) {
   }
   effects->num_steps = 0;
   effects->round = recovery_.round();
-  while (recovery_.serving() && scheduler_.Schedule(&effects->plans[effects->num_steps])) {
+  while (recovery_.may_send() && scheduler_.Schedule(&effects->plans[effects->num_steps])) {
     StepPlan& plan = effects->plans[effects->num_steps++];
     plan.generation = recovery_.generation();
     RunningStep& step = StepOf(plan.step_id);

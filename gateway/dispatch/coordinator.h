@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,12 +31,11 @@ struct StepReply {
 // drives the very code that serves. In steady state it allocates no memory. Not thread-safe.
 class Coordinator {
  public:
-  // `head`: index of the worker that samples.
-  Coordinator(RecoveryOptions recovery, SchedulerOptions scheduler, std::size_t head);
+  Coordinator(RecoveryOptions recovery, SchedulerOptions scheduler, SharedPlan plan);
 
   void Start(absl::Duration now) { recovery_.Start(now); }
-  // While there are no requests.
-  void SetBlocks(std::int32_t global, std::int32_t window) { scheduler_.SetBlocks(global, window); }
+  // While no request runs: between an end of a generation and the next one.
+  void Resize(const SchedulerSizes& sizes) { scheduler_.Resize(sizes); }
 
   // As Engine::Submit and Engine::Cancel have it.
   absl::Status Submit(std::uint64_t id, GenerationRequest request);
@@ -55,6 +55,8 @@ class Coordinator {
   }
   // Takes over what the reply holds and leaves memory that can be used again.
   void OnStepReply(StepReply* reply, absl::Duration now);
+  // As Recovery has it; running requests start over under the new plan, with the same text.
+  absl::Status ChangePlan(SharedPlan plan) { return recovery_.ChangePlan(std::move(plan)); }
   void OnTime(absl::Duration now) { recovery_.OnTime(now); }
   std::optional<absl::Duration> next_deadline() const { return recovery_.next_deadline(); }
 
@@ -102,7 +104,6 @@ class Coordinator {
 
   Recovery recovery_;
   Scheduler scheduler_;
-  std::size_t head_;
   std::array<RunningStep, kMostStepsInFlight> steps_;
   absl::Duration last_done_;
   std::vector<StepDone> steps_done_;

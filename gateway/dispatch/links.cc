@@ -202,6 +202,16 @@ void WorkerLink::Connect(v1::ConnectRequest request, absl::Duration timeout,
             });
 }
 
+void WorkerLink::Drain(std::uint64_t generation, absl::Duration timeout) {
+  v1::DrainRequest request;
+  request.set_generation(generation);
+  StartCall(calls_, timeout, std::move(request),
+            Done<v1::DrainResponse>([](const absl::Status&, const v1::DrainResponse&) {}),
+            [this](auto* context, auto* sent, auto* response, auto on_done) {
+              stub_->async()->Drain(context, sent, response, std::move(on_done));
+            });
+}
+
 void WorkerLink::OpenSteps(StepStream::Handlers handlers) {
   CloseSteps();
   steps_ = StepStream::Open(*stub_, calls_, std::move(handlers));

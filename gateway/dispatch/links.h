@@ -124,6 +124,8 @@ class WorkerLink {
   void Describe(absl::Duration timeout, Done<v1::WorkerDescription> done);
   void Prepare(v1::PrepareRequest request, absl::Duration timeout, Done<v1::PrepareResponse> done);
   void Connect(v1::ConnectRequest request, absl::Duration timeout, Done<v1::ConnectResponse> done);
+  // Nobody waits for the answer.
+  void Drain(std::uint64_t generation, absl::Duration timeout);
 
   void OpenSteps(StepStream::Handlers handlers);
   // After OpenSteps.

@@ -6,7 +6,7 @@
 
 #include "lib/model/config.h"
 #include "lib/model/device_report.h"
-#include "lib/model/plan.h"
+#include "lib/model/kinds.h"
 #include "lib/text/vocabulary.h"
 
 namespace tandem {
@@ -27,7 +27,6 @@ struct ServedModel {
   std::string loader_metrics;
   // Prompt and completion of one request together.
   std::int32_t context_tokens = 0;
-  Plan plan;
 };
 
 // How the cluster is doing: proto/tandem/v1/inference.proto ClusterStatus has the same fields.
@@ -39,6 +38,8 @@ struct WorkerStatus {
   std::string device_kind;
   std::string device_name;
   std::string driver;
+  // The plan has a part for it.
+  bool in_plan = false;
   // Takes part in the steps now.
   bool connected = false;
   std::string address;
@@ -78,8 +79,20 @@ struct StageStatus {
   std::string device;
 };
 
+// The last change of the plan that was asked for.
+struct PlanChange {
+  // Counts from 1; 0: none was.
+  std::uint64_t number = 0;
+  std::string from;
+  std::string to;
+  // running, done, failed
+  std::string state;
+  // Of one that failed; the plan is then the one before.
+  std::string error;
+};
+
 struct ClusterStatus {
-  // Starting, ready, recovering, failed.
+  // Starting, ready, changing, recovering, failed.
   std::string state;
   // One line for people.
   std::string detail;
@@ -103,6 +116,7 @@ struct ClusterStatus {
   std::int32_t running_limit = 0;
   std::int32_t waiting_limit = 0;
   std::string loader_metrics;
+  PlanChange plan_change;
 };
 
 }  // namespace tandem

@@ -15,6 +15,9 @@ bool IsPassing(const absl::Status& status) {
          absl::IsCancelled(status) || absl::IsAborted(status);
 }
 
+// A worker without a part is ahead of every step.
+constexpr std::uint64_t kNoPart = ~std::uint64_t{0};
+
 }  // namespace
 
 std::string_view ClusterPhaseName(ClusterPhase phase) {
@@ -35,9 +38,9 @@ std::string_view ClusterPhaseName(ClusterPhase phase) {
   return "unknown";
 }
 
-Recovery::Recovery(RecoveryOptions options)
-    : options_(std::move(options)), backoff_(options_.min_backoff) {
-  TANDEM_CHECK(!options_.workers.empty());
+Recovery::Recovery(RecoveryOptions options, SharedPlan plan)
+    : options_(std::move(options)), plan_(std::move(plan)), backoff_(options_.min_backoff) {
+  TANDEM_CHECK(!options_.workers.empty() && plan_->members.size() == options_.workers.size());
   answered_.resize(options_.workers.size());
 }
 
@@ -48,23 +51,67 @@ void Recovery::StartRound(absl::Duration now) {
   Enter(ClusterPhase::kLoading, RecoveryAction::Kind::kLoad, options_.load_timeout, now);
 }
 
+RecoveryAction& Recovery::Push(RecoveryAction::Kind kind) {
+  RecoveryAction& action = actions_.emplace_back();
+  action.kind = kind;
+  action.round = round_;
+  action.generation = generation_;
+  action.plan = plan_;
+  return action;
+}
+
 void Recovery::Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Duration timeout,
                      absl::Duration now) {
   phase_ = phase;
-  answered_.assign(answered_.size(), 0);
+  for (std::size_t i = 0; i < answered_.size(); ++i)
+    answered_[i] = plan_->members[i] != 0 ? 0 : kNoPart;
   deadline_ = now + timeout + options_.grace;
   if (phase == ClusterPhase::kPreparing) ++generation_;
-  if (phase == ClusterPhase::kServing) {
-    deadline_.reset();
-    oldest_step_ = 1;
-    newest_step_ = 0;
-    serving_since_ = now;
-    give_up_at_.reset();
-    ever_served_ = true;
-    start_refusals_ = 0;
-    gave_up_ = false;
+  Push(kind).timeout = timeout;
+  if (phase != ClusterPhase::kServing) return;
+  deadline_.reset();
+  oldest_step_ = 1;
+  newest_step_ = 0;
+  serving_since_ = now;
+  give_up_at_.reset();
+  ever_served_ = true;
+  start_refusals_ = 0;
+  gave_up_ = false;
+  if (former_ == nullptr) return;
+  former_.reset();
+  Push(RecoveryAction::Kind::kChangeEnded);
+}
+
+absl::Status Recovery::ChangePlan(SharedPlan plan) {
+  if (changing()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a change to plan '", (wanted_ != nullptr ? wanted_ : plan_)->name, "' is in progress"));
   }
-  actions_.push_back({kind, round_, generation_, timeout, absl::OkStatus()});
+  TANDEM_CHECK(plan->members.size() == answered_.size());
+  wanted_ = std::move(plan);
+  return absl::OkStatus();
+}
+
+void Recovery::ContinueChange(absl::Duration now) {
+  if (wanted_ == nullptr || steps_running() > 0) return;
+  Push(RecoveryAction::Kind::kLeave);
+  former_ = std::exchange(plan_, std::exchange(wanted_, nullptr));
+  // Weights may have to be read first: the phases' own timeouts count.
+  give_up_at_.reset();
+  outage_began_.reset();
+  oldest_step_ = 1;
+  newest_step_ = 0;
+  backoff_ = options_.min_backoff;
+  StartRound(now);
+}
+
+void Recovery::TakePlanBack(const absl::Status& status, absl::Duration now) {
+  Push(RecoveryAction::Kind::kChangeEnded).status = status;
+  plan_ = std::exchange(former_, nullptr);
+  start_refusals_ = 0;
+  if (!ever_served_ || gave_up_) return;
+  outage_began_ = now;
+  give_up_at_ = now + options_.recovery_timeout;
 }
 
 absl::Status Recovery::Named(const absl::Status& status, std::size_t worker,
@@ -74,8 +121,9 @@ absl::Status Recovery::Named(const absl::Status& status, std::size_t worker,
 
 void Recovery::Fail(const absl::Status& status, std::uint64_t step_id, absl::Duration now) {
   last_failure_ = status;
-  actions_.push_back(
-      {RecoveryAction::Kind::kAbandon, round_, generation_, absl::ZeroDuration(), status, step_id});
+  RecoveryAction& abandon = Push(RecoveryAction::Kind::kAbandon);
+  abandon.status = status;
+  abandon.step_id = step_id;
   start_refusals_ = ever_served_ || IsPassing(status) ? 0 : start_refusals_ + 1;
   if (serving()) {
     ++recoveries_;
@@ -88,6 +136,7 @@ void Recovery::Fail(const absl::Status& status, std::uint64_t step_id, absl::Dur
   newest_step_ = 0;
   deadline_ = now + backoff_;
   backoff_ = std::min(backoff_ * 2, options_.max_backoff);
+  if (former_ != nullptr) TakePlanBack(status, now);
 }
 
 void Recovery::OnLoaded(std::uint64_t round, const absl::Status& status, absl::Duration now) {
@@ -174,8 +223,7 @@ void Recovery::OnTime(absl::Duration now) {
     const std::string text = absl::StrCat("the cluster did not come back within ",
                                           absl::FormatDuration(options_.recovery_timeout), ": ",
                                           std::string(last_failure_.message()));
-    actions_.push_back({RecoveryAction::Kind::kGiveUp, round_, generation_, absl::ZeroDuration(),
-                        absl::UnavailableError(text)});
+    Push(RecoveryAction::Kind::kGiveUp).status = absl::UnavailableError(text);
   }
   if (!deadline_.has_value() || now < *deadline_) return;
   if (phase_ == ClusterPhase::kWaiting) return StartRound(now);

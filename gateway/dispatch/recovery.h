@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "gateway/dispatch/cluster_plan.h"
 
 namespace tandem {
 
@@ -22,6 +23,10 @@ namespace tandem {
 // Each pass is a round with a number of its own. Replies name their round; those of an abandoned
 // one are ignored, so a late answer can do no harm. A failure abandons the whole round: what is
 // still there answers the next one quickly.
+//
+// Every round has a plan, and only the workers of it take part. A planned change of it loses
+// nothing: the steps that run are completed first, and if the first round under the new plan fails
+// before it serves, the next one has the old plan again.
 enum class ClusterPhase : std::uint8_t {
   kWaiting,
   kLoading,
@@ -65,13 +70,20 @@ struct RecoveryAction {
     // cancel all of the round; workers get an abort first where streams are open. Running requests
     // will be replayed
     kAbandon,
+    // The round ends because the plan changes: as kAbandon, but nothing is wrong, and no step runs.
+    kLeave,
+    // A planned change is over: the cluster serves under the plan, or with an error in `status` it
+    // goes back to the one before.
+    kChangeEnded,
     // The recovery timeout has passed: end all requests with `status`.
     kGiveUp,
   };
   Kind kind = Kind::kLoad;
   std::uint64_t round = 0;
-  // kPrepare, kConnect, kServe, kAbandon
+  // kPrepare, kConnect, kServe, kAbandon, kLeave
   std::uint64_t generation = 0;
+  // Of the round; kChangeEnded: the new one.
+  SharedPlan plan;
   // of the calls
   absl::Duration timeout;
   // kAbandon, kGiveUp: why
@@ -82,7 +94,8 @@ struct RecoveryAction {
 
 class Recovery {
  public:
-  explicit Recovery(RecoveryOptions options);
+  // The plan's members are those of options.workers.
+  Recovery(RecoveryOptions options, SharedPlan plan);
 
   // Once.
   void Start(absl::Duration now);
@@ -107,6 +120,13 @@ class Recovery {
   // What came back for the step makes no sense: start over.
   void FailServing(std::uint64_t step_id, const absl::Status& status, absl::Duration now);
 
+  // A planned change, whatever the phase. From now on no step may be sent; the change begins at
+  // the ContinueChange that finds none running. FAILED_PRECONDITION while another one is in
+  // progress.
+  absl::Status ChangePlan(SharedPlan plan);
+  void ContinueChange(absl::Duration now);
+  bool changing() const { return wanted_ != nullptr || former_ != nullptr; }
+
   void OnTime(absl::Duration now);
   // When OnTime must be called at the latest, if nothing comes before.
   std::optional<absl::Duration> next_deadline() const;
@@ -115,6 +135,9 @@ class Recovery {
 
   ClusterPhase phase() const { return phase_; }
   bool serving() const { return phase_ == ClusterPhase::kServing; }
+  bool may_send() const { return serving() && wanted_ == nullptr; }
+  // Of the round.
+  const SharedPlan& plan() const { return plan_; }
   std::uint64_t steps_running() const { return newest_step_ + 1 - oldest_step_; }
   // New requests are taken: it serves, or it did and may be back in time.
   bool accepting() const { return serving() || (ever_served_ && !gave_up_); }
@@ -137,14 +160,22 @@ class Recovery {
   void StartRound(absl::Duration now);
   void Enter(ClusterPhase phase, RecoveryAction::Kind kind, absl::Duration timeout,
              absl::Duration now);
+  RecoveryAction& Push(RecoveryAction::Kind kind);
+  void TakePlanBack(const absl::Status& status, absl::Duration now);
   void Fail(const absl::Status& status, std::uint64_t step_id, absl::Duration now);
   absl::Status Named(const absl::Status& status, std::size_t worker, std::string_view what) const;
 
   RecoveryOptions options_;
+  SharedPlan plan_;
+  // Of a planned change: what comes once no step runs any more, and from then on until it serves
+  // what was there before.
+  SharedPlan wanted_;
+  SharedPlan former_;
   ClusterPhase phase_ = ClusterPhase::kWaiting;
   std::uint64_t round_ = 0;
   std::uint64_t generation_ = 0;
-  // By worker: 1 when it has answered in this phase; while serving, its last answered step.
+  // By worker: 1 when it has answered in this phase; while serving, its last answered step. One
+  // without a part has always answered.
   std::vector<std::uint64_t> answered_;
   // Steps that run: oldest_step_ to newest_step_.
   std::uint64_t oldest_step_ = 1;

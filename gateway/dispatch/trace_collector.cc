@@ -55,11 +55,19 @@ absl::Status TraceCollector::ReadWorker(Link& link, std::uint64_t next, v1::Proc
   return absl::OkStatus();
 }
 
+void TraceCollector::SetPlan(std::string plan) {
+  const std::lock_guard<std::mutex> lock(plan_mutex_);
+  plan_ = std::move(plan);
+}
+
 absl::Status TraceCollector::Read(const v1::TraceRequest& request, v1::TraceResponse* response) {
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock())
     return absl::ResourceExhaustedError("the trace is being read by somebody else");
-  response->set_plan(plan_);
+  {
+    const std::lock_guard<std::mutex> plan_lock(plan_mutex_);
+    response->set_plan(plan_);
+  }
   v1::ProcessTrace* const own = response->add_processes();
   own->set_process(kGateway);
   for (Link& link : links_) {

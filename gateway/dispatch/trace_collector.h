@@ -23,6 +23,9 @@ class TraceCollector {
   // The engine thread records here. `index` of kResult: the worker's, in their order.
   TraceRecorder& own() { return own_; }
 
+  // Any thread: the plan is another one now.
+  void SetPlan(std::string plan);
+
   // Any thread; blocks for the workers' answers, a worker that is silent for two seconds is named
   // in `missing`. RESOURCE_EXHAUSTED while another thread reads.
   absl::Status Read(const v1::TraceRequest& request, v1::TraceResponse* response);
@@ -35,7 +38,8 @@ class TraceCollector {
   };
   absl::Status ReadWorker(Link& link, std::uint64_t next, v1::ProcessTrace* trace);
 
-  const std::string plan_;
+  std::mutex plan_mutex_;
+  std::string plan_;
   TraceRecorder own_;
   std::mutex mutex_;
   std::vector<Link> links_;

@@ -32,6 +32,7 @@ void Fill(const WorkerStatus& from, v1::WorkerStatus& to) {
   to.set_metrics(from.metrics);
   to.set_restarts(from.restarts);
   to.set_busy(from.busy);
+  to.set_in_plan(from.in_plan);
 }
 
 }  // namespace
@@ -75,6 +76,12 @@ v1::ClusterStatus ToWire(const ClusterStatus& status) {
   wire.set_running_limit(status.running_limit);
   wire.set_waiting_limit(status.waiting_limit);
   wire.set_loader_metrics(status.loader_metrics);
+  v1::PlanChange& change = *wire.mutable_plan_change();
+  change.set_number(status.plan_change.number);
+  change.set_from(status.plan_change.from);
+  change.set_to(status.plan_change.to);
+  change.set_state(status.plan_change.state);
+  change.set_error(status.plan_change.error);
   return wire;
 }
 

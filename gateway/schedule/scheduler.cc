@@ -77,12 +77,14 @@ Scheduler::Scheduler(SchedulerOptions options)
     free_slots_.push_back(slot);
 }
 
-void Scheduler::SetBlocks(std::int32_t global, std::int32_t window) {
-  TANDEM_CHECK(requests_.empty() && global >= 1 && window >= 1);
-  options_.global_blocks = global;
-  options_.window_blocks = window;
-  global_ = BlockPool(global);
-  window_ = BlockPool(window);
+void Scheduler::Resize(const SchedulerSizes& sizes) {
+  TANDEM_CHECK(running_.empty() && in_flight_count_ == 0);
+  options_.global_blocks = sizes.global_blocks;
+  options_.window_blocks = sizes.window_blocks;
+  options_.micro_batches = sizes.micro_batches;
+  TANDEM_CHECK(ValidateSchedulerOptions(options_).ok());
+  global_ = BlockPool(sizes.global_blocks);
+  window_ = BlockPool(sizes.window_blocks);
 }
 
 Scheduler::~Scheduler() = default;

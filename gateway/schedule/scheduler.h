@@ -48,6 +48,12 @@ struct SchedulerOptions {
   std::int32_t min_micro_batch_tokens = 32;
   std::vector<std::int32_t> eos_ids;
 };
+// Those of the options that the plan decides.
+struct SchedulerSizes {
+  std::int32_t global_blocks = 1;
+  std::int32_t window_blocks = 1;
+  std::int32_t micro_batches = 1;
+};
 // INVALID_ARGUMENT names the option.
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
 
@@ -106,8 +112,9 @@ class Scheduler {
   ~Scheduler();
   Scheduler(Scheduler&&) noexcept;
 
-  // Other numbers of KV blocks than the options', at least one each; while there are no requests.
-  void SetBlocks(std::int32_t global, std::int32_t window);
+  // Takes the place of what the options say; while no request runs and no step is in flight. What
+  // waits must fit the new sizes.
+  void Resize(const SchedulerSizes& sizes);
 
   // Queues a request under an id never used before. INVALID_ARGUMENT names the field when it can
   // never run; RESOURCE_EXHAUSTED when max_sequences + max_waiting requests run or wait.

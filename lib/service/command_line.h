@@ -27,6 +27,8 @@ struct Command {
   FlagList flags = {};
   // The flag that a single word sets; empty: no word is taken.
   std::string word = {};
+  // What the word may be, where that is known; for completion.
+  std::vector<std::string> word_choices = {};
   // Whether --config, and TANDEM_CONFIG, name a file with settings. With --only_flags neither that
   // nor the environment counts: for one who starts this program and has read them already.
   bool reads_config = false;

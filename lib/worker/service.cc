@@ -252,10 +252,10 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
     return Post(context, [this, request, reply] { return engine_.Connect(*request, reply); });
   }
 
-  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context, const v1::DrainRequest*,
-                                  v1::DrainResponse*) override {
-    return Post(context, [this] {
-      engine_.Drain();
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
+                                  const v1::DrainRequest* request, v1::DrainResponse*) override {
+    return Post(context, [this, generation = request->generation()] {
+      engine_.Drain(generation);
       return absl::OkStatus();
     });
   }

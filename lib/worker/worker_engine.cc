@@ -239,8 +239,9 @@ absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
   return absl::OkStatus();
 }
 
-void WorkerEngine::Drain() {
+void WorkerEngine::Drain(std::uint64_t generation) {
   std::lock_guard control(control_mutex_);
+  if (generation != 0 && part_ != nullptr && part_->number > generation) return;
   steps_->Drain();
   TearDown("the worker drains");
 }

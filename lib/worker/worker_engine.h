@@ -56,7 +56,8 @@ class WorkerEngine {
   void Trace(std::uint64_t next, v1::ProcessTrace* trace);
   absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
   absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
-  void Drain();
+  // Ends the generation that is there, unless it is newer than this one; 0: whichever it is.
+  void Drain(std::uint64_t generation);
   // A Prepare has arrived and will run later: checks it, and ends soon what runs or waits for
   // earlier generations, so that it need not wait for them.
   absl::Status Announce(const v1::PrepareRequest& request);

@@ -249,6 +249,7 @@ _tandem; printf '%s\\n' "${{COMPREPLY[@]}}" """
         self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type=float1"), ["float16"])
         self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type "), ["float32", "float16"])
         self.assertEqual(self.complete_in_bash(script, "tandem completion z"), ["zsh"])
+        self.assertEqual(self.complete_in_bash(script, "tandem plan s"), ["split"])
         self.assertEqual(self.complete_in_bash(script, "tandem up --model /etc/hostn"), ["/etc/hostname"])
         for shell, check in (("zsh", ["zsh", "-n"]), ("fish", ["fish", "--no-execute"])):
             script = c.tandem("completion", shell).stdout
@@ -271,7 +272,7 @@ _tandem; printf '%s\\n' "${{COMPREPLY[@]}}" """
             c = Cluster(TINY)
             self.assertEqual(c.tandem("manuals", folder).returncode, 0)
             pages = {page.name for page in pathlib.Path(folder).iterdir()}
-            self.assertLessEqual({"tandem.1", "tandem-up.1", "tandem-config-show.1", "tandem-chat.1"}, pages)
+            self.assertLessEqual({"tandem.1", "tandem-up.1", "tandem-config-show.1", "tandem-chat.1", "tandem-plan.1"}, pages)
             self.assertEqual(c.tandem("up", "--man").stdout, (pathlib.Path(folder) / "tandem-up.1").read_text())
             self.assertIn("cannot be written", c.tandem("manuals", folder + "/none").stderr)
 

@@ -33,12 +33,15 @@ World::Tally RunSeeds(const WorldOptions& options, std::uint64_t seeds) {
     sum.refused += tally.refused;
     sum.culprits += tally.culprits;
     sum.survivors += tally.survivors;
+    sum.changes += tally.changes;
+    sum.changes_back += tally.changes_back;
   }
   std::printf(
       "  %ld steps, %ld recoveries, %ld give-ups; requests: %ld finished, %ld cancelled, %ld "
-      "failed (%ld of them poisoned), %ld refused; poisoned and finished: %ld\n",
+      "failed (%ld of them poisoned), %ld refused; poisoned and finished: %ld; plans: %ld served, "
+      "%ld taken back\n",
       sum.steps, sum.recoveries, sum.give_ups, sum.finished, sum.cancelled, sum.errors,
-      sum.culprits, sum.refused, sum.survivors);
+      sum.culprits, sum.refused, sum.survivors, sum.changes, sum.changes_back);
   return sum;
 }
 
@@ -128,12 +131,38 @@ TEST(ClusterSimulation, AShareThatFailsEndsItsRequestWithoutARecovery) {
   }
 }
 
+TEST(ClusterSimulation, ThePlanChangesAndTheTextGoesOn) {
+  const World::Tally tally = RunSeeds({.workers = 3, .plan_changes = 6}, 500);
+  EXPECT_EQ(tally.errors, 0);
+  EXPECT_EQ(tally.recoveries, 0);
+  EXPECT_EQ(tally.changes_back, 0);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.changes, 2000);
+    EXPECT_GT(tally.finished, 3000);
+  }
+}
+
+TEST(ClusterSimulation, ThePlanChangesWhileWorkersDie) {
+  const World::Tally tally = RunSeeds({.workers = 3,
+                                       .message_loss = 0.002,
+                                       .worker_deaths = 4,
+                                       .loader_deaths = 1,
+                                       .plan_changes = 6},
+                                      500);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.changes, 1000);
+    EXPECT_GT(tally.changes_back, 200);
+    EXPECT_GT(tally.recoveries, 300);
+  }
+}
+
 TEST(ClusterSimulation, EverythingAtOnce) {
   const World::Tally tally =
       RunSeeds({.workers = 3,
                 .message_loss = 0.002,
                 .worker_deaths = 2,
                 .loader_deaths = 1,
+                .plan_changes = 3,
                 .poisoned = 0.1,
                 .poisons = {Kind::kStep, Kind::kCrash, Kind::kSequence, Kind::kSometimes}},
                500);

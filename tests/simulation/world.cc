@@ -47,8 +47,12 @@ World::World(std::uint64_t seed, WorldOptions options) : random_(seed), options_
   scheduler.micro_batches = static_cast<std::int32_t>(Pick(1, 3));
   scheduler.min_micro_batch_tokens = static_cast<std::int32_t>(Pick(1, 8));
   scheduler.eos_ids = {model_.eos_id};
-  coordinator_ = std::make_unique<Coordinator>(std::move(recovery), scheduler,
-                                               static_cast<std::size_t>(options_.workers - 1));
+  auto plan = std::make_shared<ClusterPlan>();
+  plan->name = "all";
+  plan->members.assign(static_cast<std::size_t>(options_.workers), 1);
+  plan->head = static_cast<std::size_t>(options_.workers - 1);
+  plan->micro_batches = scheduler.micro_batches;
+  coordinator_ = std::make_unique<Coordinator>(std::move(recovery), scheduler, std::move(plan));
   workers_.resize(static_cast<std::size_t>(options_.workers));
 }
 
@@ -125,11 +129,37 @@ void World::ScheduleFaults() {
     faults_end_ = std::max(faults_end_, at + outage);
     At(at, [this, worker, outage] { Kill(worker, outage); });
   }
+  for (std::int32_t i = 0; i < options_.plan_changes; ++i) {
+    const absl::Duration at = absl::Milliseconds(Pick(0, absl::ToInt64Milliseconds(kArrivals)));
+    At(at, [this] {
+      const bool changing = coordinator_->recovery().changing();
+      if (coordinator_->ChangePlan(RandomPlan()).ok() == changing)
+        Broken("a change was refused, or two were taken");
+    });
+  }
   for (std::int32_t i = 0; i < options_.loader_deaths; ++i) {
     const absl::Duration at = absl::Milliseconds(Pick(0, absl::ToInt64Milliseconds(kArrivals)));
     At(at, [this] { loader_alive_ = false; });
     At(at + absl::Milliseconds(Pick(1, 5000)), [this] { loader_alive_ = true; });
   }
+}
+
+SharedPlan World::RandomPlan() {
+  auto plan = std::make_shared<ClusterPlan>();
+  for (std::int32_t i = 0; i < options_.workers; ++i) plan->members.push_back(Chance(0.6) ? 1 : 0);
+  plan->head = static_cast<std::size_t>(Pick(0, options_.workers - 1));
+  plan->members[plan->head] = 1;
+  plan->micro_batches = static_cast<std::int32_t>(Pick(1, 3));
+  return plan;
+}
+
+// As a plan with other devices has another cache; never smaller, because what waits must fit.
+void World::Resize() {
+  SchedulerOptions& o = scheduler_options_;
+  o.global_blocks += static_cast<std::int32_t>(Pick(0, 3));
+  o.window_blocks += static_cast<std::int32_t>(Pick(0, 3));
+  coordinator_->Resize(
+      {o.global_blocks, o.window_blocks, coordinator_->recovery().plan()->micro_batches});
 }
 
 void World::Submit(std::uint64_t id) {
@@ -169,7 +199,7 @@ void World::Kill(std::size_t index, absl::Duration outage) {
   worker.state.reset();
   const std::uint64_t incarnation = ++worker.incarnation;
   const std::uint64_t round = coordinator_->recovery().round();
-  if (!Chance(options_.message_loss)) {
+  if (coordinator_->recovery().plan()->members[index] != 0 && !Chance(options_.message_loss)) {
     At(now_ + Delay(5), [this, round, index] {
       coordinator_->OnStreamBroken(round, index, absl::UnavailableError("connection reset"), now_);
     });
@@ -192,27 +222,38 @@ void World::Act(const RecoveryAction& action) {
     case RecoveryAction::Kind::kLoad:
       return Load(action.round);
     case RecoveryAction::Kind::kDescribe:
-      for (std::size_t i = 0; i < workers_.size(); ++i) Ask(action, ClusterPhase::kDescribing, i);
-      return;
+      return AskAll(action, ClusterPhase::kDescribing);
     case RecoveryAction::Kind::kPrepare:
-      for (std::size_t i = 0; i < workers_.size(); ++i) Ask(action, ClusterPhase::kPreparing, i);
-      return;
+      if (options_.plan_changes > 0) Resize();
+      return AskAll(action, ClusterPhase::kPreparing);
     case RecoveryAction::Kind::kConnect:
-      for (std::size_t i = 0; i < workers_.size(); ++i) Ask(action, ClusterPhase::kConnecting, i);
-      return;
+      return AskAll(action, ClusterPhase::kConnecting);
     case RecoveryAction::Kind::kServe:
       for (std::size_t i = 0; i < workers_.size(); ++i) {
+        if (action.plan->members[i] == 0) continue;
         if (workers_[i].alive && workers_[i].generation == action.generation) continue;
         At(now_ + Delay(5), [this, round = action.round, i] {
           coordinator_->OnStreamBroken(round, i, absl::UnavailableError("no stream"), now_);
         });
       }
       return;
+    case RecoveryAction::Kind::kLeave:
+      if (coordinator_->recovery().steps_running() > 0) Broken("left while steps ran");
+      return;
+    case RecoveryAction::Kind::kChangeEnded:
+      ++(action.status.ok() ? tally_.changes : tally_.changes_back);
+      return;
     case RecoveryAction::Kind::kAbandon:
       return;
     case RecoveryAction::Kind::kGiveUp:
       ++tally_.give_ups;
       return;
+  }
+}
+
+void World::AskAll(const RecoveryAction& action, ClusterPhase phase) {
+  for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (action.plan->members[i] != 0) Ask(action, phase, i);
   }
 }
 
@@ -226,19 +267,20 @@ void World::Load(std::uint64_t round) {
 
 void World::Ask(const RecoveryAction& action, ClusterPhase phase, std::size_t worker) {
   const bool lost = Chance(options_.message_loss);
-  At(now_ + Delay(20), [this, round = action.round, generation = action.generation, phase, worker,
-                        lost] {
-    const absl::Status status = Answer(phase, generation, worker);
+  At(now_ + Delay(20), [this, action, phase, worker, lost] {
+    const absl::Status status = Answer(phase, action, worker);
     if (lost) return;
-    At(now_ + Delay(20), [this, round, phase, worker, status, seen = workers_[worker].generation] {
-      if (phase == ClusterPhase::kDescribing && status.ok()) coordinator_->RaiseGeneration(seen);
-      coordinator_->OnReply(round, phase, worker, status, now_);
-    });
+    At(now_ + Delay(20),
+       [this, round = action.round, phase, worker, status, seen = workers_[worker].generation] {
+         if (phase == ClusterPhase::kDescribing && status.ok()) coordinator_->RaiseGeneration(seen);
+         coordinator_->OnReply(round, phase, worker, status, now_);
+       });
   });
 }
 
-absl::Status World::Answer(ClusterPhase phase, std::uint64_t generation, std::size_t index) {
+absl::Status World::Answer(ClusterPhase phase, const RecoveryAction& action, std::size_t index) {
   SimWorker& worker = workers_[index];
+  const std::uint64_t generation = action.generation;
   if (!worker.alive) return absl::UnavailableError("connection refused");
   if (phase == ClusterPhase::kPreparing) {
     if (generation <= worker.generation) return absl::FailedPreconditionError("an old generation");
@@ -249,8 +291,9 @@ absl::Status World::Answer(ClusterPhase phase, std::uint64_t generation, std::si
                                                      o.global_blocks, o.window_blocks);
   }
   if (phase == ClusterPhase::kConnecting) {
-    for (const SimWorker& other : workers_) {
-      if (!other.alive || other.generation != generation)
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+      if (action.plan->members[i] == 0) continue;
+      if (!workers_[i].alive || workers_[i].generation != generation)
         return absl::DeadlineExceededError("no handshake");
     }
     worker.connected = true;
@@ -259,28 +302,29 @@ absl::Status World::Answer(ClusterPhase phase, std::uint64_t generation, std::si
 }
 
 void World::SendStep(std::uint64_t round, const StepPlan& plan) {
-  const auto shared = std::make_shared<const StepPlan>(plan);
-  const bool sometimes = Chance(0.3);
+  const auto sent =
+      std::make_shared<const Sent>(Sent{round, plan, coordinator_->recovery().plan(), Chance(0.3)});
   for (std::size_t i = 0; i < workers_.size(); ++i) {
+    if (sent->plan->members[i] == 0) continue;
     workers_[i].arrived = std::max(workers_[i].arrived, now_ + Delay(2));
     workers_[i].busy_until = std::max(workers_[i].busy_until, workers_[i].arrived) + Delay(3);
-    At(workers_[i].busy_until,
-       [this, round, shared, sometimes, i] { RunStep(round, *shared, sometimes, i); });
+    At(workers_[i].busy_until, [this, sent, i] { RunStep(*sent, i); });
   }
 }
 
-bool World::Compute(const StepPlan& plan, bool sometimes, std::size_t index, StepReply* reply) {
+bool World::Compute(const Sent& sent, std::size_t index, StepReply* reply) {
   SimWorker& worker = workers_[index];
-  const bool neighbours =
-      std::all_of(workers_.begin(), workers_.end(), [](const SimWorker& w) { return w.alive; });
-  if (worker.generation != plan.generation || !worker.connected || worker.failed) {
+  bool neighbours = true;
+  for (std::size_t i = 0; i < workers_.size(); ++i)
+    neighbours = neighbours && (workers_[i].alive || sent.plan->members[i] == 0);
+  if (worker.generation != sent.step.generation || !worker.connected || worker.failed) {
     reply->status = absl::FailedPreconditionError("another generation");
   } else if (!neighbours || Chance(options_.step_failure)) {
     reply->status = absl::UnavailableError("a neighbour is gone");
   } else if (Chance(options_.step_refusal)) {
     reply->status = absl::InvalidArgumentError("injected");
   } else {
-    absl::StatusOr<StepResult> result = worker.state->Run(plan, sometimes);
+    absl::StatusOr<StepResult> result = worker.state->Run(sent.step, sent.sometimes);
     reply->status = result.status();
     if (absl::IsInvalidArgument(reply->status))
       Broken(absl::StrCat("worker ", index, ": ", std::string(reply->status.message())));
@@ -289,7 +333,7 @@ bool World::Compute(const StepPlan& plan, bool sometimes, std::size_t index, Ste
       return false;
     }
     if (result.ok()) reply->result = *std::move(result);
-    const bool head = index + 1 == workers_.size();
+    const bool head = index == sent.plan->head;
     std::erase_if(reply->result.sequences,
                   [head](const SequenceResult& s) { return s.status.ok() && !head; });
   }
@@ -297,15 +341,15 @@ bool World::Compute(const StepPlan& plan, bool sometimes, std::size_t index, Ste
   return true;
 }
 
-void World::RunStep(std::uint64_t round, const StepPlan& plan, bool sometimes, std::size_t index) {
+void World::RunStep(const Sent& sent, std::size_t index) {
   SimWorker& worker = workers_[index];
   // The broken stream says it.
   if (!worker.alive) return;
   auto reply = std::make_shared<StepReply>();
-  reply->round = round;
+  reply->round = sent.round;
   reply->worker = index;
-  if (!Compute(plan, sometimes, index, reply.get())) return;
-  reply->result.step_id = plan.step_id;
+  if (!Compute(sent, index, reply.get())) return;
+  reply->result.step_id = sent.step.step_id;
   if (Chance(options_.message_loss)) return;
   worker.answered = std::max(worker.answered, now_ + Delay(20));
   At(worker.answered, [this, incarnation = worker.incarnation, reply] {

@@ -19,7 +19,7 @@ namespace tandem {
 
 // How hostile a world is.
 struct WorldOptions {
-  // The last one has the head.
+  // The last one has the head to begin with.
   std::int32_t workers = 2;
   std::int32_t requests = 20;
   // 0: one to four, by the seed.
@@ -31,6 +31,8 @@ struct WorldOptions {
   double step_failure = 0;
   std::int32_t worker_deaths = 0;
   std::int32_t loader_deaths = 0;
+  // Times that the plan is changed to one of other workers and another head.
+  std::int32_t plan_changes = 0;
   // Deaths may outlast the recovery timeout.
   bool long_outages = false;
   // So many of the requests are poisoned, each in one of these ways.
@@ -58,6 +60,9 @@ class World {
     // Of the errors: those of poisoned requests. Requests that were poisoned and ended well.
     std::int64_t culprits = 0;
     std::int64_t survivors = 0;
+    // Plans that served, and such that were taken back.
+    std::int64_t changes = 0;
+    std::int64_t changes_back = 0;
   };
   const Tally& tally() const { return tally_; }
 
@@ -106,12 +111,23 @@ class World {
   void Pump();
   void Act(const RecoveryAction& action);
   void Load(std::uint64_t round);
+  void AskAll(const RecoveryAction& action, ClusterPhase phase);
   void Ask(const RecoveryAction& action, ClusterPhase phase, std::size_t worker);
-  absl::Status Answer(ClusterPhase phase, std::uint64_t generation, std::size_t worker);
+  absl::Status Answer(ClusterPhase phase, const RecoveryAction& action, std::size_t worker);
+  // Of random workers, with sizes that hold whatever waits.
+  SharedPlan RandomPlan();
+  void Resize();
   void SendStep(std::uint64_t round, const StepPlan& plan);
-  void RunStep(std::uint64_t round, const StepPlan& plan, bool sometimes, std::size_t worker);
+  // What the workers of a step know of it.
+  struct Sent {
+    std::uint64_t round = 0;
+    StepPlan step;
+    SharedPlan plan;
+    bool sometimes = false;
+  };
+  void RunStep(const Sent& sent, std::size_t worker);
   // What the worker makes of the step; true when it answers at all.
-  bool Compute(const StepPlan& plan, bool sometimes, std::size_t worker, StepReply* reply);
+  bool Compute(const Sent& sent, std::size_t worker, StepReply* reply);
   void Deliver(const RequestEvent& event);
   void CheckText(const RequestEvent& event, const Client& client);
   void CheckEnd();

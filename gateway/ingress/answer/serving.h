@@ -17,7 +17,6 @@ struct ServedModelInfo {
   std::string id;
   std::int64_t created = 0;  // Unix seconds
   std::string weight_format;
-  std::string plan;
   std::shared_ptr<const Tokenizer> tokenizer;
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -56,9 +57,11 @@ struct GrpcBackend {
   // What tandem.v1.Tracing answers. Any thread; may block for seconds.
   std::function<absl::Status(const v1::TraceRequest& request, v1::TraceResponse* response)> trace =
       nullptr;
+  // Cluster::ChangePlan. Any thread.
+  std::function<absl::StatusOr<std::uint64_t>(const std::string& plan)> change_plan = nullptr;
 };
 
-// tandem.v1.Inference and Tracing with health and reflection on one address. The health of "" and
+// tandem.v1.Inference, Tracing and Control with health and reflection on one address. The health of "" and
 // of "tandem.v1.Inference" follows Engine::Ready.
 class GrpcServer {
  public:

@@ -9,6 +9,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/text/detokenizer.h"
+#include "tandem/v1/control.pb.h"
 #include "tandem/v1/trace.pb.h"
 
 namespace tandem {
@@ -62,6 +63,16 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
        .slow = true,
        .scope = KeyScope::kAdmin,
        .answer = [this](const auto& q, auto& a) { return host_.backend.trace(q, &a); }});
+  AddUnary<v1::ChangePlanRequest, v1::ChangePlanResponse>(
+      "/tandem.v1.Control/ChangePlan",
+      {.counted_as = "",
+       .slow = true,
+       .scope = KeyScope::kAdmin,
+       .answer = [this](const auto& q, auto& a) -> absl::Status {
+         TANDEM_ASSIGN_OR_RETURN(const std::uint64_t number, host_.backend.change_plan(q.plan()));
+         a.set_number(number);
+         return absl::OkStatus();
+       }});
 }
 
 template <typename Request, typename Response>
@@ -119,7 +130,7 @@ absl::Status InferenceService::GetModel(v1::ServedModel& response) const {
   response.set_vocab_size(limits.vocab_size);
   response.set_created(model.created);
   response.set_weight_format(model.weight_format);
-  response.set_plan(model.plan);
+  response.set_plan(host_.backend.status().plan);
   return absl::OkStatus();
 }
 

@@ -9,9 +9,9 @@
 
 namespace tandem {
 
-// The methods of tandem.v1.Inference and tandem.v1.Tracing. With API keys set, each wants the
-// metadata entry "authorization: Bearer KEY" and answers UNAUTHENTICATED without, before it reads
-// the message. Thread-safe.
+// The methods of tandem.v1.Inference, tandem.v1.Tracing and tandem.v1.Control. With API keys set,
+// each wants the metadata entry "authorization: Bearer KEY" and answers UNAUTHENTICATED without,
+// before it reads the message. Thread-safe.
 class InferenceService final : public grpc::Service {
  public:
   // `host` outlives the service.

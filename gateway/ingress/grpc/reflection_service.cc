@@ -10,6 +10,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "grpc/reflection/v1/reflection.pb.h"
 #include "lib/base/strings.h"
+#include "tandem/v1/control.pb.h"
 #include "tandem/v1/inference.pb.h"
 #include "tandem/v1/trace.pb.h"
 
@@ -25,6 +26,7 @@ using google::protobuf::FileDescriptor;
 std::vector<std::string> ServiceNames() {
   return {v1::GenerateRequest::descriptor()->file()->service(0)->full_name(),
           v1::TraceRequest::descriptor()->file()->service(0)->full_name(),
+          v1::ChangePlanRequest::descriptor()->file()->service(0)->full_name(),
           grpc::health::v1::HealthCheckRequest::descriptor()->file()->service(0)->full_name(),
           reflection::ServerReflectionRequest::descriptor()->file()->service(0)->full_name()};
 }

@@ -41,6 +41,7 @@ TEST(ReporterTest, StatusNamesWhatReallyRuns) {
   v1::WorkerStatus* worker = status.add_workers();
   worker->set_name("gpu0");
   worker->set_pid(7);
+  worker->set_in_plan(true);
   worker->set_connected(true);
   worker->set_device_kind("vulkan");
   worker->set_device_name("llvmpipe");

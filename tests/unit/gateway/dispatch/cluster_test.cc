@@ -1,14 +1,10 @@
-// The cluster over real gRPC on Unix sockets, against workers and a loader in this process.
 #include "gateway/dispatch/cluster.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <thread>
-
-#include "tests/unit/gateway/dispatch/fake_cluster.h"
+#include "tests/unit/gateway/dispatch/cluster_fixture.h"
 
 namespace tandem {
 namespace {
@@ -16,91 +12,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-
-constexpr absl::Duration kLong = absl::Seconds(30);
-
-class ClusterTest : public ::testing::Test {
- protected:
-  ClusterTest() {
-    options_.loader_address = folder_.Address("loader");
-    options_.workers = {{"gpu0", WorkerRole::kGpu, folder_.Address("gpu0")},
-                        {"npu0", WorkerRole::kNpu, folder_.Address("npu0")}};
-    options_.plan = "split";
-    options_.limits = {
-        .max_tokens = 16, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 0};
-    options_.context_tokens = 256;
-    options_.max_waiting = 2;
-    options_.mixed_prefill_tokens = 8;
-    options_.step_timeout = absl::Seconds(20);
-  }
-
-  void StartWorkers() {
-    gpu_ = std::make_unique<FakeWorker>("gpu0", "gpu", options_.workers[0].address, true);
-    npu_ = std::make_unique<FakeWorker>("npu0", "npu", options_.workers[1].address, false);
-  }
-
-  void StartCluster() {
-    absl::StatusOr<std::unique_ptr<Cluster>> cluster = Cluster::Start(options_, registry_);
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = *std::move(cluster);
-  }
-
-  void StartAll() {
-    loader_.SetState(v1::LoadProgress::READY);
-    StartWorkers();
-    StartCluster();
-    ASSERT_TRUE(WaitReady());
-  }
-
-  // Polls a condition that has no event of its own.
-  template <typename Condition>
-  static bool WaitFor(Condition condition) {
-    const absl::Time end = absl::Now() + kLong;
-    while (!condition()) {
-      if (absl::Now() > end) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
-  bool WaitReady() {
-    return WaitFor([this] { return cluster_->Ready().ok(); });
-  }
-
-  static GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens,
-                                   std::uint64_t seed = 1) {
-    GenerationRequest request;
-    for (std::int32_t i = 0; i < prompt_tokens; ++i) request.prompt.push_back(2 + i);
-    request.max_tokens = max_tokens;
-    request.sampling.seed = seed;
-    request.ignore_eos = true;
-    return request;
-  }
-
-  std::shared_ptr<CollectingSink> Submit(const GenerationRequest& request,
-                                         std::uint64_t* handle = nullptr) {
-    auto sink = std::make_shared<CollectingSink>();
-    const absl::StatusOr<std::uint64_t> submitted = cluster_->Submit(request, sink);
-    EXPECT_TRUE(submitted.ok()) << submitted.status();
-    if (handle != nullptr && submitted.ok()) *handle = *submitted;
-    return sink;
-  }
-
-  void ExpectText(CollectingSink& sink, const GenerationRequest& request) {
-    ASSERT_TRUE(sink.WaitFinished());
-    const FakeText expected = Expect(FakeModel(), request);
-    EXPECT_TRUE(sink.status().ok()) << sink.status();
-    EXPECT_EQ(sink.text().tokens, expected.tokens);
-    EXPECT_EQ(sink.text().reason, expected.reason);
-  }
-
-  SocketFolder folder_;
-  ClusterOptions options_;
-  FakeLoader loader_{folder_.Address("loader")};
-  std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  std::unique_ptr<FakeWorker> gpu_;
-  std::unique_ptr<FakeWorker> npu_;
-  std::unique_ptr<Cluster> cluster_;
-};
 
 TEST_F(ClusterTest, SeveralRequestsGetTheirText) {
   StartAll();
@@ -367,8 +278,8 @@ TEST_F(ClusterTest, AnotherModelIsNotServed) {
 
 TEST_F(ClusterTest, AStrangerAtAWorkersAddressIsNamed) {
   loader_.SetState(v1::LoadProgress::READY);
-  gpu_ = std::make_unique<FakeWorker>("gpu7", "gpu", options_.workers[0].address, true);
-  npu_ = std::make_unique<FakeWorker>("npu0", "npu", options_.workers[1].address, false);
+  gpu_ = std::make_unique<FakeWorker>("gpu7", "gpu", options_.workers[0].address);
+  npu_ = std::make_unique<FakeWorker>("npu0", "npu", options_.workers[1].address);
   StartCluster();
   EXPECT_TRUE(WaitFor([this] {
     return cluster_->Ready().message().find("found gpu-worker 'gpu7'") != std::string::npos;

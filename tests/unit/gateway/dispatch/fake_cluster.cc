@@ -121,8 +121,8 @@ grpc::Status FakeLoader::GetRegions(grpc::ServerContext*, const v1::GetRegionsRe
   return grpc::Status::OK;
 }
 
-FakeWorker::FakeWorker(std::string name, std::string role, std::string address, bool head)
-    : name_(std::move(name)), role_(std::move(role)), address_(std::move(address)), head_(head) {
+FakeWorker::FakeWorker(std::string name, std::string role, std::string address)
+    : name_(std::move(name)), role_(std::move(role)), address_(std::move(address)) {
   Start();
 }
 
@@ -174,6 +174,22 @@ void FakeWorker::WaitUntilAStepWaits() {
   changed_.wait(lock, [this] { return waiting_ > 0; });
 }
 
+void FakeWorker::RefusePrepare(std::string error) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  refusal_ = std::move(error);
+}
+
+int FakeWorker::drains() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return drains_;
+}
+
+grpc::Status FakeWorker::Drain(grpc::ServerContext*, const v1::DrainRequest*, v1::DrainResponse*) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++drains_;
+  return grpc::Status::OK;
+}
+
 int FakeWorker::steps() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return steps_;
@@ -207,6 +223,8 @@ grpc::Status FakeWorker::Prepare(grpc::ServerContext*, const v1::PrepareRequest*
   const std::lock_guard<std::mutex> lock(mutex_);
   if (request->generation() <= prepared_.generation())
     return {grpc::StatusCode::FAILED_PRECONDITION, "an old generation"};
+  if (!refusal_.empty())
+    return {grpc::StatusCode::RESOURCE_EXHAUSTED, std::exchange(refusal_, std::string())};
   prepared_ = *request;
   const absl::StatusOr<StepLimits> limits = FromProto(request->limits());
   if (!limits.ok())
@@ -264,8 +282,9 @@ v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault
     return refusal;
   }
   ++steps_;
+  const bool head = prepared_.plan().stages().rbegin()->worker() == prepared_.worker();
   std::erase_if(result->sequences,
-                [this](const SequenceResult& sequence) { return sequence.status.ok() && !head_; });
+                [head](const SequenceResult& sequence) { return sequence.status.ok() && !head; });
   result->generation = plan.generation();
   v1::StepResult message = ToProto(*result);
   message.set_run_seconds(0.25);

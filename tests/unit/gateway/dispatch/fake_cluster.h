@@ -58,7 +58,7 @@ class FakeLoader final : public v1::Loader::Service {
 // A worker that computes FakeModel, and fails when told to.
 class FakeWorker final : public v1::Worker::Service {
  public:
-  FakeWorker(std::string name, std::string role, std::string address, bool head);
+  FakeWorker(std::string name, std::string role, std::string address);
   ~FakeWorker() override { Kill(); }
 
   void Start();
@@ -75,7 +75,12 @@ class FakeWorker final : public v1::Worker::Service {
   void OpenGate();
   void WaitUntilAStepWaits();
 
+  // The next Prepare is refused with this.
+  void RefusePrepare(std::string error);
+
   int steps() const;
+  // Times that it was told to give back what a plan had of it.
+  int drains() const;
   v1::PrepareRequest prepared() const;
 
  private:
@@ -85,6 +90,7 @@ class FakeWorker final : public v1::Worker::Service {
                        v1::PrepareResponse* response) override;
   grpc::Status Connect(grpc::ServerContext*, const v1::ConnectRequest* request,
                        v1::ConnectResponse* response) override;
+  grpc::Status Drain(grpc::ServerContext*, const v1::DrainRequest*, v1::DrainResponse*) override;
   grpc::Status Steps(grpc::ServerContext* context,
                      grpc::ServerReaderWriter<v1::StepResult, v1::StepRequest>* stream) override;
   std::optional<Fault> TakeFault();
@@ -94,7 +100,6 @@ class FakeWorker final : public v1::Worker::Service {
   const std::string name_;
   const std::string role_;
   const std::string address_;
-  const bool head_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -102,6 +107,8 @@ class FakeWorker final : public v1::Worker::Service {
   bool killed_ = false;
   int waiting_ = 0;
   int steps_ = 0;
+  int drains_ = 0;
+  std::string refusal_;
   std::uint64_t budget_bytes_ = 0;
   std::optional<Fault> fault_;
   int fault_in_ = 0;

@@ -14,7 +14,14 @@ using StepState = Recovery::StepState;
 
 class RecoveryTest : public ::testing::Test {
  protected:
-  RecoveryTest() : recovery_(Options()) {}
+  RecoveryTest() : recovery_(Options(), PlanOf("split", {1, 1})) {}
+
+  static SharedPlan PlanOf(std::string name, std::vector<std::uint8_t> members) {
+    auto plan = std::make_shared<ClusterPlan>();
+    plan->name = std::move(name);
+    plan->members = std::move(members);
+    return plan;
+  }
 
   static RecoveryOptions Options() {
     RecoveryOptions options;
@@ -241,6 +248,106 @@ TEST_F(RecoveryTest, GivesUpOnceAndComesBack) {
   BringUp();
   EXPECT_TRUE(recovery_.accepting());
   EXPECT_EQ(recovery_.generation(), 2u);
+}
+
+TEST_F(RecoveryTest, AChangeOfThePlanWaitsForTheStepsThatRun) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.StepStarted(1, now_);
+  recovery_.StepStarted(2, now_);
+  Kinds();
+  ASSERT_TRUE(recovery_.ChangePlan(PlanOf("gpu", {1, 0})).ok());
+  EXPECT_FALSE(recovery_.may_send());
+  EXPECT_TRUE(recovery_.serving());
+  const absl::Status second = recovery_.ChangePlan(PlanOf("npu", {0, 1}));
+  EXPECT_TRUE(absl::IsFailedPrecondition(second));
+  EXPECT_THAT(std::string(second.message()), HasSubstr("'gpu' is in progress"));
+  for (std::uint64_t step = 1; step <= 2; ++step) {
+    recovery_.ContinueChange(now_);
+    EXPECT_THAT(Kinds(), ElementsAre());
+    recovery_.OnStepReply(1, 0, step, absl::OkStatus(), now_);
+    recovery_.OnStepReply(1, 1, step, absl::OkStatus(), now_);
+  }
+  recovery_.ContinueChange(now_);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kLeave, Kind::kLoad));
+  EXPECT_EQ(actions_[0].plan->name, "split");
+  EXPECT_EQ(actions_[1].plan->name, "gpu");
+  EXPECT_FALSE(recovery_.serving());
+  EXPECT_TRUE(recovery_.accepting());
+}
+
+TEST_F(RecoveryTest, OnlyTheWorkersOfThePlanTakePart) {
+  recovery_.Start(now_);
+  BringUp();
+  ASSERT_TRUE(recovery_.ChangePlan(PlanOf("gpu", {1, 0})).ok());
+  recovery_.ContinueChange(now_);
+  recovery_.OnLoaded(2, absl::OkStatus(), now_);
+  EXPECT_EQ(recovery_.Pending(), "gpu0");
+  for (const ClusterPhase phase :
+       {ClusterPhase::kDescribing, ClusterPhase::kPreparing, ClusterPhase::kConnecting})
+    recovery_.OnReply(2, phase, 0, absl::OkStatus(), now_);
+  EXPECT_TRUE(recovery_.serving());
+  EXPECT_TRUE(recovery_.may_send());
+  EXPECT_FALSE(recovery_.changing());
+  EXPECT_EQ(recovery_.generation(), 2u);
+  EXPECT_EQ(Kinds().back(), Kind::kChangeEnded);
+  EXPECT_TRUE(actions_.back().status.ok());
+  recovery_.StepStarted(1, now_);
+  EXPECT_EQ(recovery_.OnStepReply(2, 0, 1, absl::OkStatus(), now_), StepState::kComplete);
+  // Nothing was lost.
+  EXPECT_EQ(recovery_.recoveries(), 0u);
+}
+
+TEST_F(RecoveryTest, APlanThatDoesNotComeToServeIsTakenBack) {
+  recovery_.Start(now_);
+  BringUp();
+  ASSERT_TRUE(recovery_.ChangePlan(PlanOf("npu", {0, 1})).ok());
+  recovery_.ContinueChange(now_);
+  recovery_.OnLoaded(2, absl::OkStatus(), now_);
+  recovery_.OnReply(2, ClusterPhase::kDescribing, 1, absl::OkStatus(), now_);
+  Kinds();
+  recovery_.OnReply(2, ClusterPhase::kPreparing, 1, absl::ResourceExhaustedError("no room"), now_);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kAbandon, Kind::kChangeEnded));
+  EXPECT_EQ(actions_[1].plan->name, "npu");
+  EXPECT_THAT(std::string(actions_[1].status.message()), HasSubstr("npu0: preparing: no room"));
+  EXPECT_FALSE(recovery_.changing());
+  EXPECT_FALSE(recovery_.start_refused());
+  AdvanceToDeadline();
+  EXPECT_EQ(recovery_.plan()->name, "split");
+  BringUp();
+  EXPECT_TRUE(recovery_.serving());
+  EXPECT_EQ(recovery_.recoveries(), 0u);
+}
+
+TEST_F(RecoveryTest, AnOutageUnderTheOldPlanAfterAFailedChangeEnds) {
+  recovery_.Start(now_);
+  BringUp();
+  ASSERT_TRUE(recovery_.ChangePlan(PlanOf("npu", {0, 1})).ok());
+  recovery_.ContinueChange(now_);
+  EXPECT_FALSE(recovery_.gave_up());
+  recovery_.OnLoaded(2, absl::UnavailableError("no loader"), now_);
+  const absl::Duration end = now_ + Options().recovery_timeout;
+  while (now_ < end) {
+    AdvanceToDeadline();
+    recovery_.OnLoaded(recovery_.round(), absl::UnavailableError("no loader"), now_);
+  }
+  EXPECT_TRUE(recovery_.gave_up());
+}
+
+TEST_F(RecoveryTest, AnotherPlanRescuesAClusterWhoseWorkerIsGone) {
+  recovery_.Start(now_);
+  BringUp();
+  recovery_.OnStreamBroken(1, 0, absl::UnavailableError("gone"), now_);
+  Kinds();
+  ASSERT_TRUE(recovery_.ChangePlan(PlanOf("npu", {0, 1})).ok());
+  recovery_.ContinueChange(now_);
+  EXPECT_THAT(Kinds(), ElementsAre(Kind::kLeave, Kind::kLoad));
+  recovery_.OnLoaded(2, absl::OkStatus(), now_);
+  for (const ClusterPhase phase :
+       {ClusterPhase::kDescribing, ClusterPhase::kPreparing, ClusterPhase::kConnecting})
+    recovery_.OnReply(2, phase, 1, absl::OkStatus(), now_);
+  EXPECT_TRUE(recovery_.serving());
+  EXPECT_EQ(recovery_.plan()->name, "npu");
 }
 
 }  // namespace

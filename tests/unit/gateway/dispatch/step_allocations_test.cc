@@ -50,7 +50,10 @@ class StepAllocations : public ::testing::Test {
     scheduler.micro_batches = 2;
     scheduler.min_micro_batch_tokens = 4;
     scheduler.eos_ids = {1};
-    Coordinator coordinator(recovery, scheduler, 1);
+    auto plan = std::make_shared<ClusterPlan>();
+    plan->members = {1, 1};
+    plan->head = 1;
+    Coordinator coordinator(recovery, scheduler, std::move(plan));
     coordinator.Start(kNow);
     coordinator.OnLoaded(1, absl::OkStatus(), kNow);
     for (const ClusterPhase phase :

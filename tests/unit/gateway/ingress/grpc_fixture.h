@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gateway/ingress/grpc/grpc_server.h"
+#include "tandem/v1/control.grpc.pb.h"
 #include "tandem/v1/inference.grpc.pb.h"
 #include "tandem/v1/trace.grpc.pb.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
@@ -19,11 +20,8 @@ class GrpcTest : public ::testing::Test {
  protected:
   GrpcTest() : metrics_(std::make_shared<prometheus::Registry>()) {
     auto serving = std::make_shared<Serving>();
-    serving->model = {.id = "m",
-                      .created = 7,
-                      .weight_format = "int4",
-                      .plan = "split",
-                      .tokenizer = TestTokenizer()};
+    serving->model = {
+        .id = "m", .created = 7, .weight_format = "int4", .tokenizer = TestTokenizer()};
     serving->engine = &engine_;
     serving_.Set(std::move(serving));
   }
@@ -33,26 +31,30 @@ class GrpcTest : public ::testing::Test {
   void Start() {
     const auto address = ParseListenAddress("127.0.0.1:0");
     ASSERT_TRUE(address.ok());
-    auto server =
-        GrpcServer::Start(*address, options_,
-                          {.serving = &serving_,
-                           .keys = &keys_,
-                           .metrics = &metrics_,
-                           .status =
-                               [] {
-                                 ClusterStatus status;
-                                 status.state = "ready";
-                                 status.workers.resize(1);
-                                 status.workers[0].name = "gpu0";
-                                 return status;
-                               },
-                           .trace =
-                               [](const v1::TraceRequest& request, v1::TraceResponse* response) {
-                                 response->set_plan("split");
-                                 for (const auto& [process, next] : request.next())
-                                   response->add_missing(process);
-                                 return absl::OkStatus();
-                               }});
+    auto server = GrpcServer::Start(
+        *address, options_,
+        {.serving = &serving_,
+         .keys = &keys_,
+         .metrics = &metrics_,
+         .status =
+             [] {
+               ClusterStatus status;
+               status.state = "ready";
+               status.plan = "split";
+               status.workers.resize(1);
+               status.workers[0].name = "gpu0";
+               return status;
+             },
+         .trace =
+             [](const v1::TraceRequest& request, v1::TraceResponse* response) {
+               response->set_plan("split");
+               for (const auto& [process, next] : request.next()) response->add_missing(process);
+               return absl::OkStatus();
+             },
+         .change_plan = [](const std::string& plan) -> absl::StatusOr<std::uint64_t> {
+           if (plan == "npu") return 7;
+           return absl::InvalidArgumentError("no plan '" + plan + "'");
+         }});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());

@@ -285,6 +285,7 @@ TEST_F(GrpcLimits, ReflectionDescribesEveryService) {
     }
     EXPECT_TRUE(services.contains("tandem.v1.Inference"));
     EXPECT_TRUE(services.contains("tandem.v1.Tracing"));
+    EXPECT_TRUE(services.contains("tandem.v1.Control"));
     EXPECT_TRUE(services.contains("grpc.health.v1.Health"));
     for (const std::string& service : services) {
       request.set_file_containing_symbol(service);

@@ -193,6 +193,39 @@ TEST_F(GrpcTest, PassesTracesOn) {
   EXPECT_EQ(response.missing(0), "gpu0");
 }
 
+TEST_F(GrpcTest, PassesChangesOfThePlanOn) {
+  const auto control = v1::Control::NewStub(channel_);
+  v1::ChangePlanRequest request;
+  request.set_plan("npu");
+  v1::ChangePlanResponse response;
+  grpc::ClientContext good;
+  ASSERT_TRUE(control->ChangePlan(&good, request, &response).ok());
+  EXPECT_EQ(response.number(), 7u);
+  request.set_plan("fast");
+  grpc::ClientContext bad;
+  const grpc::Status refused = control->ChangePlan(&bad, request, &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(refused.error_message(), "no plan 'fast'");
+}
+
+TEST_F(GrpcTest, OnlyAnAdminChangesThePlan) {
+  server_.reset();
+  ApiKeyRule rule;
+  rule.sha256 = HashApiKey("asks");
+  rule.scopes = static_cast<std::uint8_t>(KeyScope::kInference) |
+                static_cast<std::uint8_t>(KeyScope::kMetrics);
+  keys_ = ApiKeys::FromRules({rule});
+  Start();
+  v1::ChangePlanResponse response;
+  grpc::ClientContext none;
+  EXPECT_EQ(v1::Control::NewStub(channel_)->ChangePlan(&none, {}, &response).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  grpc::ClientContext other;
+  other.AddMetadata("authorization", "Bearer asks");
+  EXPECT_EQ(v1::Control::NewStub(channel_)->ChangePlan(&other, {}, &response).error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+}
+
 TEST_F(GrpcTest, KeysAreChecked) {
   auto keys = ApiKeys::Create({"secret"});
   ASSERT_TRUE(keys.ok());

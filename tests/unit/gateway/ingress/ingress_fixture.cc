@@ -10,11 +10,8 @@ IngressFixture::IngressFixture()
     : metrics_(std::make_shared<prometheus::Registry>()),
       router_(DoorServices{.serving = serving_, .metrics = metrics_, .keys = keys_, .read = {}}) {
   auto serving = std::make_shared<Serving>();
-  serving->model = {.id = "m",
-                    .created = 1700000000,
-                    .weight_format = "bf16",
-                    .plan = "gpu",
-                    .tokenizer = TestTokenizer()};
+  serving->model = {
+      .id = "m", .created = 1700000000, .weight_format = "bf16", .tokenizer = TestTokenizer()};
   serving->engine = &engine_;
   serving_.Set(std::move(serving));
 }

@@ -88,6 +88,18 @@ TEST_F(LonelyStepTest, TheEndOfTheStreamAborts) {
   ExpectServes(cluster_, 2);
 }
 
+TEST_F(LonelyStepTest, DrainingAnOlderGenerationLeavesTheNewerOneAlone) {
+  ExpectServes(cluster_, 2);
+  for (const std::uint64_t generation : {1, 2}) {
+    grpc::ClientContext context;
+    v1::DrainRequest request;
+    request.set_generation(generation);
+    v1::DrainResponse response;
+    EXPECT_TRUE(cluster_.worker("npu0").stub().Drain(&context, request, &response).ok());
+    EXPECT_EQ(cluster_.worker("npu0").Describe().edges_size() > 0, generation == 1);
+  }
+}
+
 TEST_F(LonelyStepTest, ANewGenerationReplacesTheRunningOne) {
   ASSERT_NO_FATAL_FAILURE(Begin(kForEver));
   ExpectServes(cluster_, 2);

@@ -1,0 +1,107 @@
+"""The plan of a running cluster is changed under streams: their text is the one they would have had, and what cannot be is refused."""
+import os
+import queue
+import signal
+import threading
+import unittest
+
+from cluster import GOLDEN, GPU, Cluster, greedy
+
+TINY = GOLDEN / "tiny"
+STREAMS = 3
+# Tokens of a stream: from the CPU device they come so fast that it takes many for one to be running still.
+LONG, SHORT = 400, 100
+
+
+def prompt(index: int) -> str:
+    return "The creature opened the window and looked at the"[: 20 + 7 * index]
+
+
+class Streams:
+    """Streams that have begun, and run until they end."""
+
+    def __init__(self, cluster: Cluster, length: int):
+        self.cluster = cluster
+        self.length = length
+        self.texts = [""] * STREAMS
+        self.errors = []
+        self.begun = queue.Queue()
+        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(STREAMS)]
+        for thread in self.threads:
+            thread.start()
+        for _ in range(STREAMS):
+            self.begun.get(timeout=120)
+
+    def run(self, index: int) -> None:
+        body = {"prompt": prompt(index), "ignore_eos": True, **greedy(self.length)}
+        try:
+            for number, event in enumerate(self.cluster.stream("/v1/completions", body)):
+                self.texts[index] += "".join(choice.get("text", "") for choice in event.get("choices", []))
+                if event.get("error"):
+                    self.errors.append(event["error"])
+                if number == 3:
+                    self.begun.put(index)
+        except (OSError, AssertionError) as error:
+            self.errors.append(error)
+            self.begun.put(index)
+
+    def running(self) -> int:
+        return sum(thread.is_alive() for thread in self.threads)
+
+    def join(self) -> list[str]:
+        for thread in self.threads:
+            thread.join(240)
+        return self.texts
+
+
+class PlanChangeTest(unittest.TestCase):
+    def test_streams_go_on_under_every_plan(self):
+        with Cluster(TINY, npu="cpu", gpu=GPU, plan="npu") as c:
+            whole = {length: [c.complete(prompt(i), ignore_eos=True, **greedy(length))["choices"][0]["text"] for i in range(STREAMS)]
+                     for length in (LONG, SHORT)}
+            for name, length, workers in (("split", LONG, {"npu0", "gpu0"}), ("gpu", SHORT, {"gpu0"}), ("layers:5,3", SHORT, {"npu0", "gpu0"}),
+                                          ("npu", SHORT, {"npu0"})):
+                streams = Streams(c, length)
+                self.assertGreater(streams.running(), 0, "nothing runs any more when the plan changes")
+                changed = c.tandem("plan", name)
+                self.assertEqual((changed.returncode, changed.stdout, changed.stderr), (0, f"plan {name}\n", ""))
+                self.assertEqual(streams.join(), whole[length], f"text across the change to {name}")
+                self.assertEqual(streams.errors, [])
+                status = c.status()
+                self.assertEqual(status["plan"], name.split(":")[0])
+                self.assertEqual((status["plan_change"]["to"], status["plan_change"]["state"]), (name, "done"))
+                self.assertEqual({w["name"] for w in status["workers"] if w["connected"]}, workers)
+                self.assertEqual({s["worker"] for s in status["stages"]}, workers)
+                self.assertEqual(status["recoveries"], "0", "a planned change is no recovery")
+
+    def test_what_cannot_be_is_refused_and_nothing_changes(self):
+        with Cluster(TINY, npu="cpu", gpu="none") as c:
+            generation = c.status()["detail"]
+            for name, expected in (("fastest", "found 'fastest'"), ("split", "expected a worker of role 'gpu'"), ("layers:1,2", "8 layers"), ("", "found none")):
+                refused = c.tandem("plan", name)
+                self.assertEqual(refused.returncode, 1, name)
+                self.assertIn(expected, refused.stderr)
+            self.assertEqual(c.tandem("plan", "npu").returncode, 0, "what is there already is no change")
+            self.assertEqual(c.status()["detail"], generation)
+
+    def test_a_worker_that_is_stopped_leaves_the_plan_as_it_is(self):
+        with Cluster(TINY, npu="cpu", gpu=GPU, plan="gpu") as c:
+            # Both workers are up now, and one has no part any more.
+            self.assertEqual(c.tandem("plan", "npu").returncode, 0)
+            os.kill(c.pids["gpu0"], signal.SIGSTOP)
+            try:
+                streams = Streams(c, LONG)
+                refused = c.tandem("plan", "gpu")
+                self.assertEqual(refused.returncode, 1)
+                self.assertIn("worker gpu0", refused.stderr)
+                self.assertIn("the plan stays npu", refused.stderr)
+                streams.join()
+                self.assertEqual(streams.errors, [])
+                self.assertEqual(c.status()["plan"], "npu")
+            finally:
+                os.kill(c.pids["gpu0"], signal.SIGCONT)
+            self.assertEqual(c.tandem("plan", "gpu").returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
