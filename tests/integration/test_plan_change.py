@@ -10,7 +10,7 @@ from cluster import GOLDEN, GPU, Cluster, greedy
 TINY = GOLDEN / "tiny"
 STREAMS = 3
 # Tokens of a stream: from the CPU device they come so fast that it takes many for one to be running still.
-LONG, SHORT = 400, 100
+LONG, SHORT = 150, 40
 
 
 def prompt(index: int) -> str:
