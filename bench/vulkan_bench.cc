@@ -24,6 +24,7 @@
 #include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/matmul_op.h"
+#include "gpu-worker/stage/tuning_profile.h"
 #include "gpu-worker/vulkan/command_buffer.h"
 #include "gpu-worker/vulkan/descriptor.h"
 #include "gpu-worker/vulkan/instance.h"
@@ -144,19 +145,12 @@ struct Options {
 
 // False when there is no such field.
 bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
-  const std::pair<const char*, bool*> switches[] = {{"fuse_geglu", &tuning->fuse_geglu},
-                                                    {"fuse_post_norm", &tuning->fuse_post_norm}};
-  for (const auto& [name, place] : switches) {
-    if (field != name) continue;
-    *place = value != 0;
+  if (const TuningField* const known = FindTuningField(field); known != nullptr) {
+    known->set(*tuning, value);
     return true;
   }
   std::vector<std::pair<std::string, std::uint32_t*>> fields = {
-      {"matmat_fill", &tuning->matmat_fill},
-      {"norm_lanes", &tuning->norm_lanes},
-      {"decode.threads", &tuning->decode.threads},
-      {"decode.unroll", &tuning->decode.unroll},
-      {"decode.groups", &tuning->decode.groups}};
+      {"matmat_fill", &tuning->matmat_fill}};
   for (const auto& [name, matvec] :
        {std::pair{"bf16", &tuning->matvec_bf16}, std::pair{"packed", &tuning->matvec_packed}}) {
     fields.emplace_back(Cat(name, ".group"), &matvec->group);
@@ -164,13 +158,6 @@ bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
     fields.emplace_back(Cat(name, ".rows"), &matvec->rows);
     fields.emplace_back(Cat(name, ".fill"), &matvec->fill);
     fields.emplace_back(Cat(name, ".shared"), &matvec->shared);
-  }
-  for (const auto& [name, dot] :
-       {std::pair{"dot", &tuning->dot}, std::pair{"dot_geglu", &tuning->dot_geglu},
-        std::pair{"dot_post_norm", &tuning->dot_post_norm}}) {
-    fields.emplace_back(Cat(name, ".threads"), &dot->threads);
-    fields.emplace_back(Cat(name, ".lanes"), &dot->lanes);
-    fields.emplace_back(Cat(name, ".loads"), &dot->loads);
   }
   for (const auto& [name, place] : fields) {
     if (field != name) continue;

@@ -58,6 +58,14 @@ struct TraceOptions {
 };
 int CommandTrace(const ClusterPaths& paths, const TraceOptions& options);
 
+struct TuneOptions {
+  std::string gpu = "auto";
+  std::string shape = "27b";
+  std::string weights = "int4";
+};
+// Measures how the GPU's kernels are best shaped, in a gpu-worker, and keeps that for later starts.
+int CommandTune(const TuneOptions& options);
+
 // Keys of a gateway's file. Add prints the new key, which is kept nowhere else.
 struct KeyOptions {
   std::string name;

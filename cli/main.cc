@@ -29,6 +29,7 @@ struct CommandLine {
   TokenizeOptions tokenize;
   TraceOptions trace;
   KeyOptions key;
+  TuneOptions tune;
   std::string checked_file;
   std::string shell;
   std::string health_address;
@@ -175,6 +176,20 @@ Command Tokenize(CommandLine* line) {
   return command;
 }
 
+Command Tune(CommandLine* line) {
+  Command command{"tune", "measures how the GPU's kernels are best shaped, and keeps that",
+                  "Later starts with the same device and driver read what was found. Takes some "
+                  "seconds, and 1 GiB of the GPU's memory at most; no model is needed."};
+  command.examples = {{"tandem tune", "for a model of 27B in int4"},
+                      {"tandem tune --gpu radeon --shape 4b --weights int8", "for another"}};
+  command.flags.Section(kThisCommand, FlagScope::kCommandLine);
+  command.flags.Text("gpu", &line->tune.gpu, "auto, or a part of a device's name or its number");
+  command.flags.Text("shape", &line->tune.shape, "of Gemma 3: 1b, 4b, 12b or 27b");
+  command.flags.Text("weights", &line->tune.weights, "int4 or int8");
+  command.run = [line] { return CommandTune(line->tune); };
+  return command;
+}
+
 Command Trace(CommandLine* line) {
   Command command{"trace", "records what every worker does, and how busy it is"};
   command.examples = {
@@ -301,6 +316,7 @@ Command Program(CommandLine* line) {
                       Tokenize(line), Trace(line), Config(line),        Completion(line)};
   program.commands.push_back(Plan(line));
   program.commands.push_back(Health(line));
+  program.commands.push_back(Tune(line));
   program.commands.push_back(Key(line));
   program.commands.push_back(Manuals(line));
   Command doctor{"doctor", "says what devices, drivers, memory and limits are there"};

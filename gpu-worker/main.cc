@@ -1,11 +1,13 @@
 // The GPU's worker: any Vulkan device that can do the work.
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "gpu-worker/stage/tune_alone.h"
 #include "gpu-worker/stage/vulkan_device.h"
-#include "gpu-worker/vulkan/pipeline_cache.h"
+#include "gpu-worker/vulkan/kept_file.h"
 #include "lib/service/process.h"
 #include "lib/worker/worker_main.h"
 
@@ -34,6 +36,8 @@ int ListDevices() {
 
 int Main(int argc, char** argv) {
   VulkanDeviceSettings settings;
+  bool tune = false;
+  TuneAloneOptions alone;
   WorkerProgram program;
   program.name = kProgram;
   program.role = WorkerRole::kGpu;
@@ -43,11 +47,25 @@ int Main(int argc, char** argv) {
       "a "
       "software driver runs only where it is named";
   program.list_devices = ListDevices;
-  program.flags = [&](FlagList* list) { AddVulkanDeviceFlags(list, &settings); };
+  program.flags = [&](FlagList* list) {
+    AddVulkanDeviceFlags(list, &settings);
+    list->Section("This process", FlagScope::kCommandLine);
+    list->Switch("tune", &tune, "measure how kernels are best shaped, keep that and end");
+    list->Text("tune_device", &alone.device, "as --device, for --tune");
+    list->Text("tune_shape", &alone.shape, "of Gemma 3, for --tune: 1b, 4b, 12b or 27b");
+    list->Text("tune_weights", &alone.weights, "for --tune: int4 or int8");
+  };
+  program.instead = [&]() -> std::optional<int> {
+    if (!tune) return std::nullopt;
+    alone.cache_folder = vulkan::UserCacheFolder();
+    const absl::Status tuned = TuneAlone(alone);
+    return tuned.ok() ? 0 : FailStart(kProgram, tuned);
+  };
   program.create = [&](const std::string& name) {
     VulkanDeviceOptions options;
     options.device = name;
     options.weight_import = settings.weights;
+    options.tuning = settings.tuning;
     options.cache_folder = vulkan::UserCacheFolder();
     return CreateVulkanDevice(options);
   };

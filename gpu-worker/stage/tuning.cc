@@ -16,6 +16,7 @@ constexpr std::uint32_t kNvidia = 0x10de;
 constexpr Tuning kRows[] = {
     {.name = "software",
      .software = true,
+     .measured = true,
      .norm_lanes = 32,
      .attention_parts = 1,
      .attention_groups = 1,
@@ -32,6 +33,7 @@ constexpr Tuning kRows[] = {
     // Measured on an H200.
     {.name = "nvidia",
      .vendor_id = kNvidia,
+     .measured = true,
      .norm_lanes = 512,
      .attention_parts = 8,
      .attention_fill = 1u << 17,
@@ -80,8 +82,8 @@ std::string TilesTuning::Name(std::string_view format) const {
              token_subgroups);
 }
 
-Tuning TuningFor(const vulkan::PhysicalDevice& device) {
-  Tuning tuning = RowFor(device);
+void CutTuning(const vulkan::PhysicalDevice& device, Tuning* cut) {
+  Tuning& tuning = *cut;
   const std::uint32_t most = std::bit_floor(device.limits.maxComputeWorkGroupInvocations);
   tuning.norm_lanes = std::min(tuning.norm_lanes, most);
   tuning.attention_parts = std::min(tuning.attention_parts, most / kAttentionLanes);
@@ -90,6 +92,17 @@ Tuning TuningFor(const vulkan::PhysicalDevice& device) {
     matvec->group = std::min(matvec->group, most);
     matvec->shared = std::min(matvec->shared, device.limits.maxComputeSharedMemorySize);
   }
+  for (std::uint32_t* threads :
+       {&tuning.dot.threads, &tuning.dot_post_norm.threads, &tuning.decode.threads}) {
+    *threads = std::min(*threads, most);
+  }
+  // 32 rows a workgroup.
+  tuning.dot_geglu.lanes = std::min(tuning.dot_geglu.lanes, most / 32);
+}
+
+Tuning TuningFor(const vulkan::PhysicalDevice& device) {
+  Tuning tuning = RowFor(device);
+  CutTuning(device, &tuning);
   return tuning;
 }
 

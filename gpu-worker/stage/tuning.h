@@ -80,6 +80,7 @@ struct Tuning {
   std::string_view name;
   std::uint32_t vendor_id = 0;     // PCI vendor; 0: any
   bool software = false;           // a software rasteriser only
+  bool measured = false;           // on such a device, so that a start need not
   std::uint32_t norm_lanes = 256;  // of a row; a power of two
   // that share the keys of a head in steps of few tokens, up to 8
   std::uint32_t attention_parts = 4;
@@ -115,6 +116,7 @@ struct Tuning {
 };
 // Cut to what the device allows.
 Tuning TuningFor(const vulkan::PhysicalDevice& device);
+void CutTuning(const vulkan::PhysicalDevice& device, Tuning* tuning);
 
 inline constexpr std::uint32_t kAttentionLanes = 64;  // of a part, attention.comp
 

@@ -3,18 +3,24 @@
 #include <spdlog/spdlog.h>
 
 #include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/matrix_map.h"
 #include "gpu-worker/stage/probe.h"
+#include "gpu-worker/stage/tuner.h"
+#include "gpu-worker/stage/tuning_profile.h"
 #include "gpu-worker/stage/upload.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_program.h"
 #include "gpu-worker/stage/vulkan_residual.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "gpu-worker/vulkan/instance.h"
+#include "gpu-worker/vulkan/kept_file.h"
 #include "gpu-worker/vulkan/logical_device.h"
 #include "gpu-worker/vulkan/physical_device.h"
 #include "gpu-worker/vulkan/pipeline_cache.h"
@@ -30,10 +36,23 @@ std::string VersionName(std::uint32_t version) {
              VK_API_VERSION_PATCH(version));
 }
 
-Tuning TuningOf(const VulkanDeviceOptions& options, const vulkan::PhysicalDevice& physical) {
-  Tuning tuning = TuningFor(physical);
-  if (options.tune) options.tune(tuning);
-  return tuning;
+// The kept profile; false where there is none that can be used.
+bool ReadProfile(const vulkan::KeptFile& file, const vulkan::PhysicalDevice& device,
+                 Tuning* tuning) {
+  const absl::StatusOr<std::vector<std::byte>> bytes = file.Load();
+  absl::Status status = bytes.status();
+  if (status.ok() && bytes->empty()) return false;
+  if (status.ok()) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+    status = ReadTuningProfile(text, tuning);
+  }
+  if (!status.ok()) {
+    spdlog::warn("kernels are tuned anew: {}: {}", file.path(), status.ToString());
+    return false;
+  }
+  CutTuning(device, tuning);
+  spdlog::info("kernels are tuned as {} says", file.path());
+  return true;
 }
 
 class VulkanDevice final : public Device {
@@ -46,12 +65,18 @@ class VulkanDevice final : public Device {
         kept_(options.cache_folder, device_->physical()),
         kept_bytes_(kept_bytes),
         pipelines_(*device_),
-        tuning_(TuningOf(options, device_->physical())),
+        tuning_(TuningFor(device_->physical())),
+        profile_(TuningProfileFile(options.cache_folder, device_->physical())),
+        tunes_(options.tuning == TuningMode::kAgain),
         context_{*device_, pipelines_, tuning_, false, options.timer},
         upload_(options.weight_import == WeightImport::kUpload ||
                 !device_->physical().unified_memory()),
         uploader_(*device_) {
     const vulkan::PhysicalDevice& physical = device_->physical();
+    if (options.tuning == TuningMode::kAuto) {
+      tunes_ = !ReadProfile(profile_, physical, &tuning_) && !tuning_.measured;
+    }
+    if (options.tune) options.tune(tuning_);
     info_.kind = "vulkan";
     info_.name = physical.name;
     info_.driver = physical.driver;
@@ -118,6 +143,9 @@ class VulkanDevice final : public Device {
                                                    const ProgramSpec& spec) override {
     // All weights are there.
     uploader_.Release();
+    if (spec.activations == ActivationType::kAuto && std::exchange(tunes_, false)) {
+      TuneKernels(config, spec);
+    }
     auto program = VulkanProgram::Create(context_, config, spec);
     KeepPipelines();
     return program;
@@ -126,6 +154,31 @@ class VulkanDevice final : public Device {
   absl::Status Probe() override { return probe_->Run(); }
 
  private:
+  // What fails costs speed, nothing else.
+  void TuneKernels(const ModelConfig& config, const ProgramSpec& spec) {
+    spdlog::info("measuring how kernels are best shaped on \"{}\"; this is done once", info_.name);
+    const absl::Time start = absl::Now();
+    TunerOptions options;
+    options.on_measured = [](const std::string& field, std::uint32_t value, double seconds) {
+      spdlog::debug("{} = {}: {:.1f} us", field, value, seconds * 1e6);
+    };
+    const absl::StatusOr<Tuning> tuning = Tune(context_, config, spec.weights, options);
+    absl::Status status = tuning.status();
+    if (status.ok()) {
+      tuning_ = *tuning;
+      const std::string text = WriteTuningProfile(info_.name, info_.driver, tuning_);
+      status = profile_.Store(std::as_bytes(std::span(text)));
+    }
+    if (!tuning.ok()) {
+      spdlog::warn("kernels are not tuned: {}", status.ToString());
+    } else if (!status.ok()) {
+      spdlog::warn("the profile of kernels is not kept: {}", status.ToString());
+    } else {
+      spdlog::info("kernels tuned in {:.1f} s: {}", absl::ToDoubleSeconds(absl::Now() - start),
+                   profile_.path());
+    }
+  }
+
   // A start without them takes longer, nothing else.
   void KeepPipelines() {
     absl::StatusOr<std::vector<std::byte>> data = device_->PipelineData();
@@ -143,7 +196,10 @@ class VulkanDevice final : public Device {
   std::mutex kept_mutex_;
   std::size_t kept_bytes_;  // guarded by kept_mutex_
   PipelineLibrary pipelines_;
-  const Tuning tuning_;
+  // Changes at most once, before the first program is compiled.
+  Tuning tuning_;
+  const vulkan::KeptFile profile_;
+  bool tunes_;
   DeviceContext context_;
   const bool upload_;
   Uploader uploader_;

@@ -10,12 +10,17 @@
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/tuning.h"
 #include "lib/device/device.h"
+#include "lib/model/tuning_mode.h"
 
 namespace tandem {
 
 class DispatchTimer;
 
 struct VulkanDeviceOptions {
+  // kAuto takes the profile that was kept for the device and its driver; where there is none and
+  // the table has no measured row, the first Compile measures (tuner.h) and keeps one.
+  // kAgain measures in any case, kOff never and reads no profile.
+  TuningMode tuning = TuningMode::kOff;
   // "auto", a part of the device's name (letter case does not matter) or its index in
   // ListVulkanDevices. "auto" takes integrated before discrete before virtual, and never a software
   // driver; DeviceInfo::name says which.

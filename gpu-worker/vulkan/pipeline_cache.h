@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "gpu-worker/vulkan/kept_file.h"
 #include "gpu-worker/vulkan/physical_device.h"
 
 namespace tandem::vulkan {
@@ -15,9 +16,6 @@ namespace tandem::vulkan {
 // Compiled pipelines of one device and driver, kept in the user's cache from start to start. The
 // file: 8 bytes of name and version, the length and the checksum of what follows (8 bytes each,
 // little-endian), and what vkGetPipelineCacheData gave, whose own header names device and driver.
-
-// $XDG_CACHE_HOME/tandem, or ~/.cache/tandem. Empty where neither variable is an absolute path.
-std::string UserCacheFolder();
 
 class PipelineCacheFile {
  public:
@@ -30,12 +28,11 @@ class PipelineCacheFile {
   // In place of what was there, at once or not at all: others that start meanwhile read the old or
   // the new file. Makes the folder.
   absl::Status Store(std::span<const std::byte> data) const;
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
  private:
-  const std::string folder_;
   const PhysicalDevice& device_;
-  const std::string path_;  // empty: nothing is kept
+  const KeptFile file_;
 };
 
 // Of the file's bytes what is behind the file's header. DATA_LOSS says what is wrong with them.

@@ -126,6 +126,9 @@ void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* s) {
   flags->Choice("gpu_weights", &s->weights,
                 "how a GPU with unified memory takes weights (upload: where its driver refuses "
                 "zero-copy)");
+  flags->Choice("gpu_tuning", &s->tuning,
+                "whether a GPU's worker measures how kernels are best shaped: auto does at its "
+                "first start with a device that Tandem has no figures of, and keeps them");
 }
 
 void AddClusterTlsFlags(FlagList* flags, ClusterTlsSettings* s) {

@@ -8,6 +8,7 @@
 #include "lib/base/enum_names.h"
 #include "lib/base/logging.h"
 #include "lib/model/kinds.h"
+#include "lib/model/tuning_mode.h"
 #include "lib/service/flags.h"
 
 namespace tandem {
@@ -87,6 +88,7 @@ void AddCpuDeviceFlags(FlagList* flags, CpuDeviceSettings* settings);
 
 struct VulkanDeviceSettings {
   WeightImport weights = WeightImport::kZeroCopy;
+  TuningMode tuning = TuningMode::kAuto;
 };
 void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* settings);
 

@@ -7,6 +7,8 @@
 
 #include "absl/time/time.h"
 #include "gpu-worker/stage/dispatch_timer.h"
+#include "gpu-worker/stage/tuner.h"
+#include "gpu-worker/stage/tuning_profile.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "gpu-worker/vulkan/instance.h"
@@ -178,6 +180,30 @@ TEST_F(VulkanProgramTest, ATimerTellsOfEveryDispatchOfWhatRanLast) {
   }
   EXPECT_THAT(names, testing::Contains("candidates"));
   EXPECT_THAT(names, testing::Contains("head"));
+}
+
+TEST_F(VulkanProgramTest, TuningChoosesAmongValuesAndEndsInTime) {
+  const Tuning start = TuningFor(device_->physical());
+  const DeviceContext context{*device_, *pipelines_, start};
+  TunerOptions options;
+  // Compiling for a software driver takes long.
+  options.most = absl::Seconds(2);
+  std::vector<std::string> measured;
+  options.on_measured = [&](const std::string& field, std::uint32_t, double seconds) {
+    measured.push_back(field);
+    EXPECT_GT(seconds, 0);
+  };
+  const auto tuning = Tune(context, config_, weights_, options);
+  ASSERT_TRUE(tuning.ok()) << tuning.status();
+  EXPECT_GE(measured.size(), 1u);
+  EXPECT_EQ(measured.front(), TuningFields().front().name);
+  for (const TuningField& field : TuningFields())
+    EXPECT_THAT(field.values, testing::Contains(field.get(*tuning))) << field.name;
+  const auto program = Compile(*tuning);
+  ASSERT_NE(program, nullptr);
+  EXPECT_EQ(Run(*program).size(), 2000u);
+  // Without a whole layer there is nothing to measure.
+  EXPECT_TRUE(absl::IsNotFound(Tune(context, config_, {}, options).status()));
 }
 
 TEST_F(VulkanProgramTest, CancelSendsNoFurtherJobs) {
