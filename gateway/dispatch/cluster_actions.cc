@@ -194,7 +194,7 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
     request.set_max_micro_batches(action.plan->micro_batches);
     request.set_steps_in_flight(setup_.scheduler.steps_in_flight);
-    if (i == setup_.head) {
+    if (i == action.plan->head) {
       const auto vocab_size = static_cast<std::size_t>(setup_.model.config.vocab_size);
       for (std::string& bytes : TextBytes(setup_.model.vocabulary, vocab_size))
         *request.add_token_bytes() = std::move(bytes);
