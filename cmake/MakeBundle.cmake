@@ -4,7 +4,9 @@ set(stage "${BUILD_DIR}/bundle/tandem")
 file(REMOVE_RECURSE "${BUILD_DIR}/bundle")
 execute_process(COMMAND ${CMAKE_COMMAND} --install "${BUILD_DIR}" --prefix "${stage}" --component programs --strip
                 OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
-file(GLOB programs "${stage}/${BINDIR}/*")
+execute_process(COMMAND ${CMAKE_COMMAND} --install "${BUILD_DIR}" --prefix "${stage}" --component benchmarks --strip
+                OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+file(GLOB programs "${stage}/${BINDIR}/*" "${stage}/bench/*")
 
 # Left to the system: the C library and its kin, and the Vulkan loader's drivers. The loader itself travels along; it finds the system's drivers.
 file(GET_RUNTIME_DEPENDENCIES EXECUTABLES ${programs} RESOLVED_DEPENDENCIES_VAR libraries UNRESOLVED_DEPENDENCIES_VAR missing

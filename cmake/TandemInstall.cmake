@@ -36,11 +36,16 @@ install(FILES "${made}/completion/_tandem" DESTINATION ${CMAKE_INSTALL_DATADIR}/
 install(FILES "${made}/completion/tandem.fish" DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT programs)
 install(FILES "${made}/config.schema.json" DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem COMPONENT programs)
 
+# A bundle has benchmarks that need neither a cluster nor a build; packages have not.
+set(benchmarks model_bench vulkan_bench kernel_bench)
+set_target_properties(${benchmarks} PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}/tandem")
+install(TARGETS ${benchmarks} RUNTIME DESTINATION bench COMPONENT benchmarks EXCLUDE_FROM_ALL)
+
 set(bundle "${PROJECT_BINARY_DIR}/tandem-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}.tar.zst")
 add_custom_target(bundle
   COMMAND ${CMAKE_COMMAND} -DBUILD_DIR=${PROJECT_BINARY_DIR} -DOUTPUT=${bundle} -DLIBDIR=${CMAKE_INSTALL_LIBDIR} -DBINDIR=${CMAKE_INSTALL_BINDIR}
           -P "${PROJECT_SOURCE_DIR}/cmake/MakeBundle.cmake"
-  DEPENDS ${programs} tandem_share VERBATIM
+  DEPENDS ${programs} ${benchmarks} tandem_share VERBATIM
   COMMENT "Bundling ${bundle}")
 
 include(TandemPackage)       # the Debian package

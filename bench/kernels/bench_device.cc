@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <random>
+#include <span>
 
 #include "absl/time/clock.h"
+#include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
 #include "lib/base/status_macros.h"
 
@@ -103,6 +105,22 @@ absl::StatusOr<double> BenchDevice::Time(const std::vector<BenchDispatch>& dispa
   TANDEM_RETURN_IF_ERROR(commands.Finish());
   TANDEM_ASSIGN_OR_RETURN(const double seconds, RunMedian(commands));
   return seconds / repeats;
+}
+
+absl::StatusOr<double> BenchDevice::CopyBandwidth(bool small) {
+  const std::uint64_t bytes = small ? 64 << 20 : 1 << 30;
+  TANDEM_ASSIGN_OR_RETURN(const Buffer from, MakeBuffer(bytes));
+  TANDEM_ASSIGN_OR_RETURN(const Buffer to, MakeBuffer(bytes));
+  TANDEM_RETURN_IF_ERROR(Fill(from));
+  const kernels::CopyParams params = {static_cast<std::uint32_t>(bytes / 16)};
+  TANDEM_ASSIGN_OR_RETURN(const auto pipeline, MakePipeline("copy", {}));
+  const auto push = std::as_bytes(std::span(&params, 1));
+  const BenchDispatch dispatch{pipeline.get(),
+                               {from.slice(), to.slice()},
+                               {push.begin(), push.end()},
+                               {1024, params.blocks / (512 * 1024), 1}};
+  TANDEM_ASSIGN_OR_RETURN(const double seconds, Time({dispatch}, small ? 1 : 8));
+  return 2.0 * static_cast<double>(bytes) / seconds;
 }
 
 }  // namespace tandem

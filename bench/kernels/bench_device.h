@@ -43,6 +43,9 @@ class BenchDevice {
   absl::StatusOr<double> Time(const std::vector<BenchDispatch>& dispatches, int repeats,
                               bool barriers = true);
 
+  // Bytes read plus bytes written in a second.
+  absl::StatusOr<double> CopyBandwidth(bool small);
+
  private:
   BenchDevice() = default;
   absl::StatusOr<double> RunMedian(const vulkan::CommandBuffer& commands);

@@ -19,7 +19,6 @@
 #include "absl/strings/str_join.h"
 #include "bench/kernels/bench_device.h"
 #include "gpu-worker/kernels/common/step_params.h"
-#include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
 #include "gpu-worker/stage/tuning.h"
@@ -289,23 +288,6 @@ absl::Status BenchProduct(BenchDevice& bench, const Product& product, const std:
   return absl::OkStatus();
 }
 
-// Bytes read plus bytes written in a second.
-absl::StatusOr<double> CopyBandwidth(BenchDevice& bench, bool small) {
-  const std::uint64_t bytes = small ? 64 << 20 : 1 << 30;
-  TANDEM_ASSIGN_OR_RETURN(const Buffer from, bench.MakeBuffer(bytes));
-  TANDEM_ASSIGN_OR_RETURN(const Buffer to, bench.MakeBuffer(bytes));
-  TANDEM_RETURN_IF_ERROR(bench.Fill(from));
-  const kernels::CopyParams params = {static_cast<std::uint32_t>(bytes / 16)};
-  TANDEM_ASSIGN_OR_RETURN(const auto pipeline, bench.MakePipeline("copy", {}));
-  const auto push = std::as_bytes(std::span(&params, 1));
-  const BenchDispatch dispatch{pipeline.get(),
-                               {from.slice(), to.slice()},
-                               {push.begin(), push.end()},
-                               {1024, params.blocks / (512 * 1024), 1}};
-  TANDEM_ASSIGN_OR_RETURN(const double seconds, bench.Time({dispatch}, small ? 1 : 8));
-  return 2.0 * static_cast<double>(bytes) / seconds;
-}
-
 // What a dispatch costs that does nothing, with a barrier behind it and without.
 absl::Status BenchDispatches(BenchDevice& bench) {
   TANDEM_ASSIGN_OR_RETURN(const Buffer numbers, bench.MakeBuffer(256));
@@ -331,7 +313,7 @@ absl::Status Run(const Options& options) {
   std::printf("device %s, %s, packed dot products %s, matrices %s\n", physical.name.c_str(),
               physical.driver.c_str(), physical.packed_dot ? "yes" : "no",
               physical.fragments ? "yes" : "no");
-  TANDEM_ASSIGN_OR_RETURN(const double copy, CopyBandwidth(*bench, options.model == "small"));
+  TANDEM_ASSIGN_OR_RETURN(const double copy, bench->CopyBandwidth(options.model == "small"));
   std::printf("copy bandwidth (read + written): %.1f GB/s\n", copy / 1e9);
   TANDEM_RETURN_IF_ERROR(BenchDispatches(*bench));
   for (const std::string format : {"int4", "int8", "bf16"}) {

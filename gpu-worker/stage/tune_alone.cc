@@ -12,44 +12,21 @@
 #include "gpu-worker/stage/tuning_profile.h"
 #include "gpu-worker/stage/upload.h"
 #include "gpu-worker/vulkan/instance.h"
-#include "lib/base/enum_names.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/model/gemma3_shapes.h"
 #include "lib/weights/random_region.h"
 
 namespace tandem {
 namespace {
 
-struct Shape {
-  std::string_view name;
-  std::int32_t hidden, ffn, heads, kv_heads, head_dim;
-};
-constexpr Shape kShapes[] = {{"1b", 1152, 6912, 4, 1, 256},
-                             {"4b", 2560, 10240, 8, 4, 256},
-                             {"12b", 3840, 15360, 16, 8, 256},
-                             {"27b", 5376, 21504, 32, 16, 128}};
-
 // A model of one layer, and a vocabulary that takes no room.
 absl::StatusOr<ModelConfig> OneLayer(std::string_view name) {
-  for (const Shape& shape : kShapes) {
-    if (shape.name != name) continue;
-    ModelConfig config;
-    config.name = std::string(name);
-    config.vocab_size = 1024;
-    config.hidden_size = shape.hidden;
-    config.ffn_size = shape.ffn;
-    config.num_layers = 1;
-    config.num_heads = shape.heads;
-    config.num_kv_heads = shape.kv_heads;
-    config.head_dim = shape.head_dim;
-    config.max_positions = 8192;
-    config.sliding_window = 1024;
-    config.query_pre_attn_scalar = shape.head_dim;
-    config.layer_is_global = {true};
-    return config;
-  }
-  return absl::InvalidArgumentError(
-      Cat("expected the shape 1b, 4b, 12b or 27b, found '", name, "'"));
+  TANDEM_ASSIGN_OR_RETURN(ModelConfig config, Gemma3Shape(name));
+  config.vocab_size = 1024;
+  config.num_layers = 1;
+  config.layer_is_global = {true};
+  return config;
 }
 
 absl::StatusOr<std::vector<std::shared_ptr<const Weights>>> RandomWeights(
