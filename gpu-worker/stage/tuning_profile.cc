@@ -25,21 +25,25 @@ constexpr TunedStep kPrompt{1, 128};
 
 const std::vector<TuningField>& Fields() {
   static const auto* const fields = new std::vector<TuningField>{
-      {"dot.threads", {32, 64, 128, 256}, kOne, TANDEM_TUNED(dot.threads)},
-      {"dot.lanes", {4, 8, 16, 32}, kOne, TANDEM_TUNED(dot.lanes)},
-      {"dot.loads", {1, 2, 3, 4, 6}, kOne, TANDEM_TUNED(dot.loads)},
-      {"dot_geglu.lanes", {4, 8, 16}, kOne, TANDEM_TUNED(dot_geglu.lanes)},
-      {"dot_geglu.loads", {1, 2, 3, 4}, kOne, TANDEM_TUNED(dot_geglu.loads)},
-      {"dot_post_norm.threads", {32, 64, 128, 256, 512}, kOne, TANDEM_TUNED(dot_post_norm.threads)},
-      {"dot_post_norm.lanes", {8, 16, 32}, kOne, TANDEM_TUNED(dot_post_norm.lanes)},
-      {"dot_post_norm.loads", {1, 2, 3, 4}, kOne, TANDEM_TUNED(dot_post_norm.loads)},
-      {"fuse_geglu", {0, 1}, kOne, TANDEM_TUNED(fuse_geglu)},
-      {"fuse_post_norm", {0, 1}, kOne, TANDEM_TUNED(fuse_post_norm)},
-      {"norm_lanes", {32, 128, 256, 512, 1024}, kOne, TANDEM_TUNED(norm_lanes)},
-      {"decode.threads", {16, 64, 128, 256}, kEight, TANDEM_TUNED(decode.threads)},
-      {"decode.unroll", {1, 2, 4}, kEight, TANDEM_TUNED(decode.unroll)},
-      {"decode.groups", {8, 32, 64, 128, 256, 512}, kEight, TANDEM_TUNED(decode.groups)},
-      {"tiles_tokens", {16, 32, 64, 128}, kPrompt, TANDEM_TUNED(tiles_tokens)}};
+      {"dot.threads", {32, 64, 128, 256}, {}, kOne, TANDEM_TUNED(dot.threads)},
+      {"dot.lanes", {4, 8, 16, 32}, {}, kOne, TANDEM_TUNED(dot.lanes)},
+      {"dot.loads", {1, 2, 3, 4, 6}, {}, kOne, TANDEM_TUNED(dot.loads)},
+      {"dot_geglu.lanes", {4, 8, 16}, {}, kOne, TANDEM_TUNED(dot_geglu.lanes)},
+      {"dot_geglu.loads", {1, 2, 3, 4}, {}, kOne, TANDEM_TUNED(dot_geglu.loads)},
+      {"dot_post_norm.threads",
+       {32, 64, 128, 256, 512},
+       {},
+       kOne,
+       TANDEM_TUNED(dot_post_norm.threads)},
+      {"dot_post_norm.lanes", {8, 16, 32}, {}, kOne, TANDEM_TUNED(dot_post_norm.lanes)},
+      {"dot_post_norm.loads", {1, 2, 3, 4}, {}, kOne, TANDEM_TUNED(dot_post_norm.loads)},
+      {"fuse_geglu", {0, 1}, {}, kOne, TANDEM_TUNED(fuse_geglu)},
+      {"fuse_post_norm", {0, 1}, {}, kOne, TANDEM_TUNED(fuse_post_norm)},
+      {"norm_lanes", {128, 256, 512, 1024}, {32}, kOne, TANDEM_TUNED(norm_lanes)},
+      {"decode.threads", {64, 128, 256}, {16}, kEight, TANDEM_TUNED(decode.threads)},
+      {"decode.unroll", {1, 2, 4}, {}, kEight, TANDEM_TUNED(decode.unroll)},
+      {"decode.groups", {8, 32, 64, 128, 256, 512}, {}, kEight, TANDEM_TUNED(decode.groups)},
+      {"tiles_tokens", {16, 32, 64, 128}, {}, kPrompt, TANDEM_TUNED(tiles_tokens)}};
   return *fields;
 }
 #undef TANDEM_TUNED
@@ -51,6 +55,13 @@ absl::Status Bad(std::string_view what) {
 }  // namespace
 
 std::span<const TuningField> TuningFields() { return Fields(); }
+
+bool Allows(const TuningField& field, std::uint64_t value) {
+  const auto is_in = [&](const std::vector<std::uint32_t>& values) {
+    return std::find(values.begin(), values.end(), value) != values.end();
+  };
+  return is_in(field.values) || is_in(field.also);
+}
 
 const TuningField* FindTuningField(std::string_view name) {
   const auto found = std::find_if(Fields().begin(), Fields().end(),

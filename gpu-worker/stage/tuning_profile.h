@@ -23,14 +23,18 @@ struct TunedStep {
 // A field of Tuning that is measured on a device. Switches are 0 or 1.
 struct TuningField {
   std::string_view name;  // "dot.lanes"
-  // What is tried, and all that a profile may hold.
+  // What is tried; and what a row of the table may hold beside that, where trying it would cost a
+  // GPU too much.
   std::vector<std::uint32_t> values;
+  std::vector<std::uint32_t> also;
   TunedStep step;
   std::uint32_t (*get)(const Tuning& tuning);
   void (*set)(Tuning& tuning, std::uint32_t value);
 };
 // In the order in which they are measured.
 std::span<const TuningField> TuningFields();
+// Whether a profile may hold the value.
+bool Allows(const TuningField& field, std::uint64_t value);
 // Null where there is none of that name.
 const TuningField* FindTuningField(std::string_view name);
 

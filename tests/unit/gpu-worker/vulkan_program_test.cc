@@ -198,7 +198,7 @@ TEST_F(VulkanProgramTest, TuningChoosesAmongValuesAndEndsInTime) {
   EXPECT_GE(measured.size(), 1u);
   EXPECT_EQ(measured.front(), TuningFields().front().name);
   for (const TuningField& field : TuningFields())
-    EXPECT_THAT(field.values, testing::Contains(field.get(*tuning))) << field.name;
+    EXPECT_TRUE(Allows(field, field.get(*tuning))) << field.name;
   const auto program = Compile(*tuning);
   ASSERT_NE(program, nullptr);
   EXPECT_EQ(Run(*program).size(), 2000u);
