@@ -95,11 +95,8 @@ absl::Status ReadTuningProfile(std::string_view text, Tuning* tuning) {
   for (const TuningField& field : Fields()) {
     const auto value = fields->find(std::string(field.name));
     if (value == fields->end()) return Bad(Cat("expected the field ", field.name));
-    const bool known =
-        value->is_number_unsigned() &&
-        std::any_of(field.values.begin(), field.values.end(),
-                    [&](std::uint32_t allowed) { return value->get<std::uint64_t>() == allowed; });
-    if (!known) return Bad(Cat(field.name, ": expected one of its values, found another"));
+    if (!value->is_number_unsigned() || !Allows(field, value->get<std::uint64_t>()))
+      return Bad(Cat(field.name, ": expected one of its values, found another"));
     field.set(changed, value->get<std::uint32_t>());
   }
   *tuning = changed;
