@@ -39,6 +39,7 @@
 #include "lib/service/file_watch.h"
 #include "lib/service/listen_address.h"
 #include "lib/service/process.h"
+#include "lib/telemetry/span_exporter.h"
 #include "lib/text/tokenizer.h"
 #include "lib/tls/certificates.h"
 #include "lib/tls/cluster_tls.h"
@@ -83,12 +84,14 @@ class Gateway {
   std::unique_ptr<GrpcCredentials> grpc_credentials_;
   std::unique_ptr<Certificates> certificates_;
   ServingSlot serving_;
+  SpanExporter spans_;
   IngressMetrics metrics_{registry_};
   Router router_{
       DoorServices{.serving = serving_,
                    .metrics = metrics_,
                    .keys = keys_,
-                   .read = {.ignore_unknown = settings_.unknown_fields == UnknownFields::kIgnore}}};
+                   .read = {.ignore_unknown = settings_.unknown_fields == UnknownFields::kIgnore},
+                   .spans = &spans_}};
   std::mutex mutex_;
   std::shared_ptr<Cluster> cluster_;  // guarded while it is being set
   std::unique_ptr<ProcessMetrics> process_metrics_;
@@ -151,6 +154,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> Gateway::StartGrpc(const ListenAddre
   GrpcBackend backend{.serving = &serving_, .keys = &keys, .metrics = &metrics_, .status = [this] {
                         return Status();
                       }};
+  backend.spans = &spans_;
   backend.trace = [this](const v1::TraceRequest& request, v1::TraceResponse* response) {
     const std::shared_ptr<Cluster> cluster = CurrentCluster();
     return cluster != nullptr ? cluster->Trace(request, response)
@@ -208,6 +212,10 @@ absl::Status Gateway::OpenHttp(const PortGuards& guards) {
 
 absl::Status Gateway::OpenPorts() {
   TANDEM_RETURN_IF_ERROR(ReadSecrets());
+  if (!settings_.otlp_endpoint.empty()) {
+    TANDEM_RETURN_IF_ERROR(
+        Annotate(spans_.Start(settings_.otlp_endpoint, registry_), "--otlp_endpoint"));
+  }
   const PortGuards guards{
       .api_key = keys_.required(), .tls = certificates_ != nullptr, .insecure = settings_.insecure};
   TANDEM_ASSIGN_OR_RETURN(const ListenAddress grpc,
@@ -264,6 +272,7 @@ ClusterStatus Gateway::Status() {
 
 absl::Status Gateway::StartCluster(ClusterOptions options) {
   options.cancelled = [this] { return signals_.pending(); };
+  options.spans = &spans_;
   options.on_state_change = [this] {
     const std::uint64_t one = 1;
     TANDEM_CHECK(write(state_changed_.get(), &one, sizeof(one)) == sizeof(one));

@@ -86,6 +86,7 @@ Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
       trace_(setup_.workers(), setup_.plan->plan.name),
       loader_(std::move(loader)),
       coordinator_(setup_.recovery, setup_.scheduler, setup_.plan),
+      request_traces_(setup_.options.spans, setup_.workers()),
       known_(setup_.workers().size()) {
   for (const ClusterWorker& worker : setup_.workers()) {
     links_.push_back(std::make_unique<WorkerLink>(worker.name, worker.address));
@@ -122,7 +123,12 @@ absl::StatusOr<std::uint64_t> Cluster::Impl::Submit(GenerationRequest request,
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     handle = next_handle_;
-    TANDEM_RETURN_IF_ERROR(coordinator_.Submit(handle, std::move(request)));
+    request_traces_.Submitted(handle, request);
+    const absl::Status taken = coordinator_.Submit(handle, std::move(request));
+    if (!taken.ok()) {
+      request_traces_.Finished(handle, taken);
+      return taken;
+    }
     ++next_handle_;
     sinks_.emplace(handle, std::move(sink));
     woken_ = true;
@@ -266,8 +272,10 @@ void Cluster::Impl::Run() {
   while (!stop_) {
     const std::int64_t begun_ns = MonotonicNanoseconds();
     coordinator_.Take(Now(), &effects_);
-    for (const StepPlan& plan : effects_.steps())
+    for (const StepPlan& plan : effects_.steps()) {
+      request_traces_.Sent(effects_.round, plan);
       trace_.own().Record({plan.step_id, begun_ns, MonotonicNanoseconds(), TraceOp::kSchedule});
+    }
     Collect();
     const bool state_changed = last_state_ != State();
     if (state_changed) last_state_ = State();
@@ -310,6 +318,7 @@ void Cluster::Impl::TakeMessages() {
     known_[reply->worker].times.Add(reply->result.run, reply->result.wait);
     known_[reply->worker].busy.Add(absl::ToInt64Nanoseconds(reply->result.run), Now());
     const std::uint64_t step_id = reply->result.step_id;
+    request_traces_.Answered(reply->round, reply->worker, reply->result);
     coordinator_.OnStepReply(reply.get(), Now());
     trace_.own().Record({step_id, reply->arrived_ns, MonotonicNanoseconds(), TraceOp::kResult,
                          static_cast<std::int16_t>(reply->worker)});
@@ -337,7 +346,9 @@ void Cluster::Impl::Collect() {
     TANDEM_CHECK(it != sinks_.end());
     event_sinks_.push_back(it->second);
     if (event.kind == RequestEvent::Kind::kToken) ++tokens_total_;
-    if (event.kind == RequestEvent::Kind::kFinish) sinks_.erase(it);
+    if (event.kind != RequestEvent::Kind::kFinish) continue;
+    request_traces_.Finished(event.request, event.status);
+    sinks_.erase(it);
   }
 }
 

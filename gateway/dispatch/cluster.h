@@ -26,6 +26,8 @@ class Registry;
 
 namespace tandem {
 
+class SpanExporter;
+
 struct ClusterWorker {
   // "gpu0"
   std::string name;
@@ -73,6 +75,8 @@ struct ClusterOptions {
   absl::Duration step_timeout = absl::Minutes(5);
   absl::Duration prepare_timeout = absl::Minutes(10);
   absl::Duration connect_timeout = absl::Seconds(60);
+  // Where requests are traced to; outlives the cluster. Null: nowhere.
+  SpanExporter* spans = nullptr;
   // Asked now and then while Start waits; may be empty.
   std::function<bool()> cancelled;
   // Called when Status().state has changed, on the engine thread: it must not call the cluster. May

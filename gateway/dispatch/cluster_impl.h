@@ -17,6 +17,7 @@
 #include "gateway/dispatch/cluster_setup.h"
 #include "gateway/dispatch/coordinator.h"
 #include "gateway/dispatch/links.h"
+#include "gateway/dispatch/request_traces.h"
 #include "gateway/dispatch/trace_collector.h"
 
 namespace tandem {
@@ -116,6 +117,7 @@ class Cluster::Impl {
   std::vector<std::unique_ptr<StepReply>> replies_;
   std::vector<std::unique_ptr<StepReply>> free_replies_;
   Coordinator coordinator_;
+  RequestTraces request_traces_;
   std::unordered_map<std::uint64_t, std::shared_ptr<GenerationSink>> sinks_;
   std::uint64_t next_handle_ = 1;
   std::uint64_t tokens_total_ = 0;

@@ -29,6 +29,8 @@ struct GenerationRequest {
   bool score_prompt = false;
   // End-of-sequence tokens do not end it.
   bool ignore_eos = false;
+  // W3C traceparent of the span below which it is traced; empty: it is not.
+  std::string trace_parent = {};
 };
 
 // Receives what a request produces. Called from an engine thread, never two calls at a time for one

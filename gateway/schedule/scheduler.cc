@@ -291,6 +291,7 @@ void Scheduler::Place(Request& request, std::int32_t count, StepPlan* plan, Budg
   if (budget->shares == plan->sequences.size()) plan->sequences.emplace_back();
   SequenceShare& share = plan->sequences[budget->shares++];
   const std::int32_t end = request.computed + count;
+  share.request = request.id;
   share.slot = request.slot;
   share.first_position = request.computed;
   share.tokens.clear();

@@ -27,6 +27,19 @@ void AddClientLimitFlags(FlagList* flags, ClientLimits* s) {
   flags->Time("idle_timeout", &s->idle_timeout, "between requests of an HTTP connection");
 }
 
+// What is kept of single requests.
+void AddRequestWatchFlags(FlagList* flags, GatewaySettings* s) {
+  flags->Section("Watching");
+  flags->Text("otlp_endpoint", &s->otlp_endpoint,
+              "OpenTelemetry collector that gets a trace of each generation (OTLP over HTTP), such "
+              "as http://127.0.0.1:4318/v1/traces; without it nothing is traced");
+  flags->Section("Logs");
+  flags->Switch("access_log", &s->access_log,
+                "log every HTTP request, with its id, status, bytes and time");
+  flags->Switch("log_prompts", &s->log_prompts,
+                "the access log has the bodies of requests, too: what people write to the model");
+}
+
 }  // namespace
 
 void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
@@ -90,11 +103,7 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
               "how long running requests wait for a lost worker");
   flags->Time("shutdown_grace", &s->shutdown_grace,
               "how long running answers may go on after SIGTERM");
-  flags->Section("Logs");
-  flags->Switch("access_log", &s->access_log,
-                "log every HTTP request, with its id, status, bytes and time");
-  flags->Switch("log_prompts", &s->log_prompts,
-                "the access log has the bodies of requests, too: what people write to the model");
+  AddRequestWatchFlags(flags, s);
 }
 
 void AddLoaderFlags(FlagList* flags, LoaderSettings* s) {

@@ -65,6 +65,7 @@ struct GatewaySettings {
   absl::Duration shutdown_grace = absl::Seconds(3);
   bool access_log = false;
   bool log_prompts = false;
+  std::string otlp_endpoint;  // empty: no traces
 };
 void AddGatewayFlags(FlagList* flags, GatewaySettings* settings);
 

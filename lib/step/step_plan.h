@@ -48,6 +48,8 @@ struct SequenceShare {
   // `next_token` stands after the last one; -1 when nothing does, and that row is then not scored.
   bool score = false;
   std::int32_t next_token = -1;
+  // For traces, not on the wire: the request's id at the scheduler.
+  std::uint64_t request = 0;
 };
 
 // A step has 1 to this many micro-batches.
@@ -100,6 +102,9 @@ struct StepResult {
   // On the device, and waiting for neighbours.
   absl::Duration run = absl::ZeroDuration();
   absl::Duration wait = absl::ZeroDuration();
+  // When the worker began and ended it: nanoseconds of Unix time.
+  std::int64_t begin_unix_ns = 0;
+  std::int64_t end_unix_ns = 0;
 };
 
 }  // namespace tandem

@@ -118,6 +118,8 @@ absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, S
   result->status = StatusFrom(message.code(), message.error());
   result->run = absl::Seconds(message.run_seconds());
   result->wait = absl::Seconds(message.wait_seconds());
+  result->begin_unix_ns = static_cast<std::int64_t>(message.begin_unix_ns());
+  result->end_unix_ns = static_cast<std::int64_t>(message.end_unix_ns());
   result->sequences.resize(static_cast<std::size_t>(message.sequences_size()));
   for (int i = 0; i < message.sequences_size(); ++i) {
     const v1::SequenceResult& in = message.sequences(i);
@@ -158,6 +160,8 @@ void ToProto(const StepResult& result, v1::StepResult* message) {
   message->set_error(std::string(result.status.message()));
   message->set_run_seconds(absl::ToDoubleSeconds(result.run));
   message->set_wait_seconds(absl::ToDoubleSeconds(result.wait));
+  message->set_begin_unix_ns(static_cast<std::uint64_t>(result.begin_unix_ns));
+  message->set_end_unix_ns(static_cast<std::uint64_t>(result.end_unix_ns));
   for (const SequenceResult& in : result.sequences) {
     v1::SequenceResult& out = *message->add_sequences();
     out.set_slot(in.slot);

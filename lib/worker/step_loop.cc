@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -20,6 +21,7 @@ void SetFailed(absl::Status status, StepJob* job) {
   job->result.status = std::move(status);
   job->result.sequences.clear();
   job->result.run = job->result.wait = absl::ZeroDuration();
+  job->result.begin_unix_ns = job->result.end_unix_ns = absl::GetCurrentTimeNanos();
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/worker/describe.h"
 #include "tandem/v1/worker.pb.h"
@@ -81,6 +82,7 @@ void StepRunner::BeginEdges() {
 }
 
 absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
+  result->begin_unix_ns = absl::GetCurrentTimeNanos();
   result->step_id = plan.step_id;
   result->generation = plan.generation;
   result->sequences.clear();
@@ -120,6 +122,7 @@ absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
   }
   result->run = absl::Nanoseconds(run_ns);
   result->wait = absl::Nanoseconds(wait_ns);
+  result->end_unix_ns = absl::GetCurrentTimeNanos();
   return device_lost_ ? result->status : absl::OkStatus();
 }
 

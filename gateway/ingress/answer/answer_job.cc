@@ -64,6 +64,7 @@ absl::Status AnswerJob::CreateAnswer(std::size_t index) {
   AnswerSpec spec = (index + 1) % n == 0 ? std::move(prompt) : prompt;
   spec.request.sampling.seed += index % n;
   spec.request.id = Cat(spec_.id, "/", index);
+  if (spec_.trace != nullptr) spec.request.trace_parent = spec_.trace->parent();
   TANDEM_ASSIGN_OR_RETURN(choices_[index].answer,
                           RunningAnswer::Create(*spec_.serving->engine,
                                                 spec_.serving->model.tokenizer, std::move(spec)));
@@ -148,6 +149,7 @@ AnswerUsage AnswerJob::Usage() const {
 
 void AnswerJob::ObserveFirstToken(Choice& choice) {
   choice.begun = std::chrono::steady_clock::now();
+  if (spec_.trace != nullptr) spec_.trace->FirstToken();
   if (spec_.metrics == nullptr) return;
   spec_.metrics->ObserveFirstToken(spec_.endpoint, spec_.serving->model.id, SecondsSince(begin_));
 }
@@ -159,13 +161,21 @@ void AnswerJob::ObserveEnd(const Choice& choice) const {
 }
 
 void AnswerJob::Record(int http_status) {
-  if (std::exchange(recorded_, true) || spec_.metrics == nullptr) return;
+  if (std::exchange(recorded_, true)) return;
   const AnswerUsage usage = Usage();
+  const std::string error = http_status < 400 ? "" : std::to_string(http_status);
+  if (spec_.trace != nullptr) {
+    spec_.trace->End({.id = spec_.id,
+                      .model = spec_.serving->model.id,
+                      .prompt_tokens = usage.prompt_tokens,
+                      .completion_tokens = usage.completion_tokens,
+                      .error = error});
+  }
+  if (spec_.metrics == nullptr) return;
   spec_.metrics->CountRequest(spec_.endpoint, http_status);
   spec_.metrics->CountTokens(usage.prompt_tokens, usage.completion_tokens);
   spec_.key.Charge(usage.prompt_tokens + usage.completion_tokens);
-  spec_.metrics->ObserveDuration(spec_.endpoint, spec_.serving->model.id,
-                                 http_status < 400 ? "" : std::to_string(http_status),
+  spec_.metrics->ObserveDuration(spec_.endpoint, spec_.serving->model.id, error,
                                  SecondsSince(begin_));
 }
 

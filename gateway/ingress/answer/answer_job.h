@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "gateway/ingress/answer/answer_format.h"
+#include "gateway/ingress/answer/generation_trace.h"
 #include "gateway/ingress/answer/running_answer.h"
 #include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/auth.h"
@@ -39,6 +40,8 @@ struct AnswerJobSpec {
   std::vector<std::pair<std::string, std::string>> headers;
   // Pays for the tokens.
   KeyUse key;
+  // Null: it is not traced.
+  std::shared_ptr<GenerationTrace> trace;
 };
 
 // Runs the choices of one HTTP request at the engine and writes the answer. At most kInFlight

@@ -43,20 +43,20 @@ constexpr std::array<Rejection, 14> kRejections = {{
     {"UNAVAILABLE", "unavailable"},
 }};
 
-std::string_view OperationOf(std::string_view endpoint) {
-  if (endpoint == "/v1/completions") return "text_completion";
-  if (endpoint == "grpc.Generate") return "generate_content";
-  return "chat";
-}
-
 prometheus::Labels LabelsOf(std::string_view endpoint, std::string_view model) {
-  return {{"gen_ai_operation_name", std::string(OperationOf(endpoint))},
+  return {{"gen_ai_operation_name", std::string(GenAiOperation(endpoint))},
           {"gen_ai_provider_name", "tandem"},
           {"gen_ai_request_model", std::string(model)},
           {"gen_ai_response_model", std::string(model)}};
 }
 
 }  // namespace
+
+std::string_view GenAiOperation(std::string_view endpoint) {
+  if (endpoint == "/v1/completions") return "text_completion";
+  if (endpoint == "grpc.Generate") return "generate_content";
+  return "chat";
+}
 
 struct IngressMetrics::Families {
   explicit Families(prometheus::Registry& registry)

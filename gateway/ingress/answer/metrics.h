@@ -11,6 +11,9 @@ class Registry;
 
 namespace tandem {
 
+// What an endpoint does, in the words of OpenTelemetry's semantic conventions: "chat".
+std::string_view GenAiOperation(std::string_view endpoint);
+
 // The counters of the public ports, and the text that /metrics answers. Thread-safe. The
 // gen_ai_server_* histograms follow OpenTelemetry's semantic conventions for generative AI: names,
 // buckets and attributes (gen_ai.operation.name, gen_ai.provider.name, gen_ai.request.model,

@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "gateway/ingress/answer/answer_job.h"
 #include "gateway/ingress/answer/answer_plan.h"
+#include "gateway/ingress/answer/generation_trace.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -14,7 +15,8 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<HttpJob>> StartJob(const DoorServices& services, DoorCall& call,
                                                   const AnswerPlan& plan,
-                                                  absl::StatusOr<InferenceRequest> read) {
+                                                  absl::StatusOr<InferenceRequest> read,
+                                                  std::shared_ptr<GenerationTrace> trace) {
   AnswerJobSpec job;
   TANDEM_ASSIGN_OR_RETURN(job.key, services.keys.Admit(call.request.authorization));
   TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Serving> serving, services.serving.Get());
@@ -27,6 +29,7 @@ absl::StatusOr<std::unique_ptr<HttpJob>> StartJob(const DoorServices& services, 
   job.endpoint = std::string(plan.endpoint);
   job.error_body = plan.errors;
   job.metrics = &services.metrics;
+  job.trace = std::move(trace);
   if (!request.ignored_fields.empty()) {
     job.headers.emplace_back("Warning", Cat("299 tandem \"ignored unknown request fields: ",
                                             absl::StrJoin(request.ignored_fields, ", "), "\""));
@@ -62,9 +65,13 @@ HttpResult ErrorResult(const DoorServices& services, std::string_view endpoint, 
 
 HttpResult StartAnswer(const DoorServices& services, DoorCall& call, const AnswerPlan& plan,
                        absl::StatusOr<InferenceRequest> request) {
-  auto job = StartJob(services, call, plan, std::move(request));
+  const std::shared_ptr<GenerationTrace> trace =
+      GenerationTrace::Begin(services.spans, call.request.traceparents, plan.endpoint);
+  auto job = StartJob(services, call, plan, std::move(request), trace);
   if (job.ok()) return {.reply = std::nullopt, .job = *std::move(job)};
-  return ErrorResult(services, plan.endpoint, plan.errors, job.status());
+  HttpResult refusal = ErrorResult(services, plan.endpoint, plan.errors, job.status());
+  if (trace != nullptr) trace->End({.error = std::to_string(refusal.reply->status)});
+  return refusal;
 }
 
 }  // namespace tandem

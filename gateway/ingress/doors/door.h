@@ -17,6 +17,8 @@
 
 namespace tandem {
 
+class SpanExporter;
+
 // A door is one API over HTTP in front of the engine: a folder here that reads its requests into an
 // InferenceRequest and writes its answers from AnswerEvents. doors.h lists all of them.
 
@@ -26,6 +28,8 @@ struct DoorServices {
   IngressMetrics& metrics;
   const ApiKeys& keys;
   ReadOptions read;
+  // Where requests are traced to; null: nowhere.
+  SpanExporter* spans = nullptr;
 };
 
 // One request for a door.

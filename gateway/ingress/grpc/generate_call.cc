@@ -90,6 +90,15 @@ absl::StatusOr<ChatPrompt> ReadChat(const v1::ChatPrompt& from) {
   return chat;
 }
 
+std::vector<std::string> TraceParentsOf(const grpc::CallbackServerContext& context) {
+  std::vector<std::string> parents;
+  const auto [begin, end] = context.client_metadata().equal_range("traceparent");
+  for (auto field = begin; field != end; ++field) {
+    parents.emplace_back(field->second.data(), field->second.size());
+  }
+  return parents;
+}
+
 }  // namespace
 
 absl::StatusOr<InferenceRequest> ReadGenerateRequest(const v1::GenerateRequest& from) {
@@ -139,6 +148,7 @@ GenerateCall* GenerateCall::Start(CallHost& host, grpc::CallbackServerContext* c
   absl::StatusOr<KeyUse> key = host.Admit(*context);
   if (key.ok()) {
     call->key_ = *std::move(key);
+    call->trace_ = GenerationTrace::Begin(host.backend.spans, TraceParentsOf(*context), kEndpoint);
     call->Receive();
   } else {
     call->End(key.status());
@@ -169,6 +179,7 @@ void GenerateCall::Plan() {
 absl::Status GenerateCall::BeginLocked(AnswerSpec spec) {
   id_ = RandomId("gen-");
   spec.request.id = id_;
+  if (trace_ != nullptr) spec.request.trace_parent = trace_->parent();
   want_logprobs_ = request().has_logprobs();
   TANDEM_ASSIGN_OR_RETURN(
       answer_,
@@ -229,6 +240,16 @@ void GenerateCall::EndLocked(const absl::Status& status) {
                                   answer_->completion_tokens() - 1);
     }
   }
+  if (trace_ != nullptr) {
+    GenerationTrace::Outcome outcome{.error = status.ok() ? "" : code};
+    if (answer_ != nullptr) {
+      outcome.id = id_;
+      outcome.model = serving_->model.id;
+      outcome.prompt_tokens = answer_->prompt_tokens();
+      outcome.completion_tokens = answer_->completion_tokens();
+    }
+    trace_->End(outcome);
+  }
   answer_.reset();  // cancels what runs
 }
 
@@ -271,6 +292,7 @@ GenerateCall::Action GenerateCall::NextLocked() {
     RunningAnswer::Update update = answer_->Take();
     if (update.begun && !std::exchange(begun_, true)) {
       first_token_ = std::chrono::steady_clock::now();
+      if (trace_ != nullptr) trace_->FirstToken();
       host().backend.metrics->ObserveFirstToken(kEndpoint, serving_->model.id,
                                                 SecondsSince(begin_));
     }

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "gateway/ingress/answer/generation_trace.h"
 #include "gateway/ingress/answer/running_answer.h"
 #include "gateway/ingress/answer/serving.h"
 #include "gateway/ingress/grpc/server_call.h"
@@ -57,6 +58,8 @@ class GenerateCall final : public OneRequestCall<v1::GenerateRequest, v1::Genera
 
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point first_token_;
+  // Null: it is not traced.
+  std::shared_ptr<GenerationTrace> trace_;
   const std::shared_ptr<Core> core_ = std::make_shared<Core>();
   KeyUse key_;                              // set once, at the start
   std::shared_ptr<const Serving> serving_;  // set once, while planning

@@ -22,6 +22,7 @@ class TraceResponse;
 namespace tandem {
 
 class GrpcCredentials;
+class SpanExporter;
 
 // What GetStatus answers. Any thread; must not block.
 using ClusterStatusSource = std::function<ClusterStatus()>;
@@ -54,6 +55,8 @@ struct GrpcBackend {
   const ApiKeys* keys = nullptr;
   IngressMetrics* metrics = nullptr;
   ClusterStatusSource status;
+  // Where generations are traced to; null: nowhere.
+  SpanExporter* spans = nullptr;
   // What tandem.v1.Tracing answers. Any thread; may block for seconds.
   std::function<absl::Status(const v1::TraceRequest& request, v1::TraceResponse* response)> trace =
       nullptr;

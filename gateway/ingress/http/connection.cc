@@ -325,6 +325,10 @@ HttpRequest Connection::MakeRequest(Parser& parser) {
   request.cors_method = Field(message, http::field::access_control_request_method);
   request.cors_headers = Field(message, http::field::access_control_request_headers);
   request.id = RequestId(named("X-Request-Id"));
+  const auto [begin, end] = message.equal_range("traceparent");
+  for (auto field = begin; field != end; ++field) {
+    request.traceparents.emplace_back(field->value().data(), field->value().size());
+  }
   return request;
 }
 

@@ -29,6 +29,8 @@ struct HttpRequest {
   std::string cors_headers;
   // X-Request-Id where it is a plain word, else one made here; the reply has it, too.
   std::string id;
+  // What came as traceparent (W3C trace context), once a header.
+  std::vector<std::string> traceparents;
   std::string body;  // empty in Refuse
 };
 

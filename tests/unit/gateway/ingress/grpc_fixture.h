@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gateway/ingress/grpc/grpc_server.h"
+#include "lib/telemetry/span_exporter.h"
 #include "tandem/v1/control.grpc.pb.h"
 #include "tandem/v1/inference.grpc.pb.h"
 #include "tandem/v1/trace.grpc.pb.h"
@@ -45,6 +46,7 @@ class GrpcTest : public ::testing::Test {
                status.workers[0].name = "gpu0";
                return status;
              },
+         .spans = &spans_,
          .trace =
              [](const v1::TraceRequest& request, v1::TraceResponse* response) {
                response->set_plan("split");
@@ -82,6 +84,8 @@ class GrpcTest : public ::testing::Test {
   ServingSlot serving_;
   ApiKeys keys_;
   IngressMetrics metrics_;
+  // Off; a test may start it.
+  SpanExporter spans_;
   std::unique_ptr<GrpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Inference::Stub> stub_;

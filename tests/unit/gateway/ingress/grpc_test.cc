@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/unit/gateway/ingress/grpc_fixture.h"
+#include "tests/unit/lib/telemetry/otlp_collector.h"
 
 namespace tandem {
 namespace {
@@ -48,6 +49,27 @@ TEST_F(GrpcTest, GeneratesAsAStream) {
   EXPECT_EQ(reason, "length");
   EXPECT_EQ(usage.prompt_tokens(), 2);
   EXPECT_EQ(usage.completion_tokens(), 2);
+}
+
+TEST_F(GrpcTest, GoesOnWithTheTraceOfTheClient) {
+  OtlpCollector collector;
+  ASSERT_TRUE(spans_.Start(collector.endpoint(), std::make_shared<prometheus::Registry>()).ok());
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  grpc::ClientContext context;
+  context.AddMetadata("traceparent", "00-" + trace + "-00f067aa0ba902b7-01");
+  auto reader = stub_->Generate(&context, Request());
+  const std::string parent = engine_.WaitForRequest(1).trace_parent;
+  engine_.Tokens(1, {Id("\u2581world")});
+  engine_.Finish(1, FinishReason::kLength);
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) continue;
+  EXPECT_TRUE(reader->Finish().ok());
+  const std::vector<nlohmann::json> spans = collector.TakeSpans();
+  ASSERT_EQ(spans.size(), 1u);
+  EXPECT_EQ(spans[0]["name"], "generate_content m");
+  EXPECT_EQ(spans[0]["traceId"], trace);
+  EXPECT_EQ(spans[0]["parentSpanId"], "00f067aa0ba902b7");
+  EXPECT_EQ(parent, "00-" + trace + "-" + spans[0]["spanId"].get<std::string>() + "-01");
 }
 
 TEST_F(GrpcTest, ChatsAndStopsAtTheEndOfTurn) {

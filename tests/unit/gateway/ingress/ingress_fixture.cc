@@ -8,7 +8,8 @@ namespace tandem {
 
 IngressFixture::IngressFixture()
     : metrics_(std::make_shared<prometheus::Registry>()),
-      router_(DoorServices{.serving = serving_, .metrics = metrics_, .keys = keys_, .read = {}}) {
+      router_(DoorServices{
+          .serving = serving_, .metrics = metrics_, .keys = keys_, .read = {}, .spans = &spans_}) {
   auto serving = std::make_shared<Serving>();
   serving->model = {
       .id = "m", .created = 1700000000, .weight_format = "bf16", .tokenizer = TestTokenizer()};

@@ -11,6 +11,7 @@
 #include "gateway/ingress/auth.h"
 #include "gateway/ingress/http/http_server.h"
 #include "gateway/ingress/router.h"
+#include "lib/telemetry/span_exporter.h"
 #include "tests/unit/gateway/ingress/fake_engine.h"
 #include "tests/unit/gateway/ingress/http_test_client.h"
 
@@ -32,6 +33,8 @@ class IngressFixture : public ::testing::Test {
   ApiKeys keys_;
   IngressMetrics metrics_;
   HttpServerOptions options_;
+  // Off; a test may start it.
+  SpanExporter spans_;
   Router router_;
   std::unique_ptr<HttpServer> server_;
 };
