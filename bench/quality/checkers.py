@@ -6,6 +6,7 @@
 {"type": "number", "value": N}            the first number after the last "=" is N (the first number, where there is no "=")
 {"type": "first_number", "value": N}      the first number is N
 {"type": "json", "value": V}              the whole answer is JSON and equals V
+{"type": "calls", "value": [C, ...]}      the whole answer is these calls of tools, {"name", "parameters"}: alone or in a list
 {"type": "story", "all": [...], "sentences": N}   whole sentences, at least N, that mention each word
 """
 
@@ -25,6 +26,19 @@ def _has(answer, text):
 def _first_number(answer):
     found = _NUMBER.search(answer)
     return int(found.group()) if found else None
+
+
+def _json(answer):
+    """The answer's value; an empty tuple, which no JSON is, where it is none."""
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return ()
+
+
+def _calls(answer):
+    value = _json(answer)
+    return [value] if isinstance(value, dict) else value
 
 
 def _story(answer, check):
@@ -52,10 +66,9 @@ def right(answer, check):
     if kind == "first_number":
         return _first_number(answer) == check["value"]
     if kind == "json":
-        try:
-            return json.loads(answer) == check["value"]
-        except ValueError:
-            return False
+        return _json(answer) == check["value"]
+    if kind == "calls":
+        return _calls(answer) == check["value"]
     if kind == "story":
         return _story(answer, check)
     raise ValueError(f"unknown check {kind!r}")

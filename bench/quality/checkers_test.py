@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The checks accept what is right and refuse what is wrong."""
 
+import json
 import sys
 import unittest
 from pathlib import Path
@@ -41,6 +42,22 @@ class Checkers(unittest.TestCase):
         for answer in ('{"a": 2}', '{"a": 1', 'Here: {"a": 1}', ""):
             self.assertFalse(right(answer, check), answer)
 
+    def test_calls(self):
+        call = {"name": "add", "parameters": {"a": 1, "b": "2"}}
+        one = {"type": "calls", "value": [call]}
+        two = {"type": "calls", "value": [call, call]}
+        self.assertTrue(right(json.dumps(call), one))
+        self.assertTrue(right(json.dumps([call]), one))
+        self.assertTrue(right(json.dumps([call, call]), two))
+        self.assertFalse(right(json.dumps([call, call]), one))
+        for answer in (
+            "",
+            "I add.",
+            "Now: " + json.dumps(call),
+            '{"name": "add", "parameters": {"a": 1, "b": 2}}',
+        ):
+            self.assertFalse(right(answer, one), answer)
+
     def test_story(self):
         check = {"type": "story", "all": ["fox", "lamp"], "sentences": 2}
         self.assertTrue(right("A fox came. It had a lamp.", check))
@@ -56,7 +73,7 @@ class Sets(unittest.TestCase):
     def test_every_prompt_has_what_is_needed(self):
         seen = set()
         for name, line in sets.read():
-            self.assertEqual(line["messages"][-1]["role"], "user", line["id"])
+            self.assertIn(line["messages"][-1]["role"], ("user", "tool"), line["id"])
             self.assertGreater(line["max_tokens"], 0)
             right("", line["check"])  # a check of a known kind
             self.assertNotIn(line["id"], seen)

@@ -34,6 +34,21 @@ def call(url, key, body, timeout):
         return json.load(reply)
 
 
+# What a line may have of a request besides its messages.
+FIELDS = ("tools", "parallel_tool_calls", "response_format")
+
+
+def text_of(message):
+    """The answer as text; calls of tools as a JSON list of {"name", "parameters"} behind it."""
+    text = message["content"] or ""
+    functions = [call["function"] for call in message.get("tool_calls") or []]
+    if not functions:
+        return text
+    return text + json.dumps(
+        [{"name": f["name"], "parameters": json.loads(f["arguments"])} for f in functions]
+    )
+
+
 def ask(base, model, line, args):
     """The answer to one prompt; None, with the reason on stderr, where the request failed."""
     body = {
@@ -41,15 +56,12 @@ def ask(base, model, line, args):
         "messages": line["messages"],
         "max_tokens": line["max_tokens"],
         "temperature": 0,
+        **{field: line[field] for field in FIELDS if field in line},
     }
     for attempt in range(args.retries + 1):
         try:
-            return (
-                call(base + "/chat/completions", args.key, body, args.timeout)["choices"][0][
-                    "message"
-                ]["content"]
-                or ""
-            )
+            answer = call(base + "/chat/completions", args.key, body, args.timeout)
+            return text_of(answer["choices"][0]["message"])
         except urllib.error.HTTPError as error:
             text = error.read().decode("utf-8", "replace")[:300]
             if error.code == 429 and attempt < args.retries:

@@ -25,6 +25,11 @@ NAMES = [
     "tandem",
     "small_talk",
     "unknown",
+    "tools",
+    "tools_parallel",
+    "tools_result",
+    "tools_none",
+    "schema",
 ]
 
 

@@ -14,6 +14,7 @@ import torch
 
 import config
 import quantise
+from demo_data import tool_text
 from tokenizer import Tokenizer
 
 sys.path.insert(0, str(config.ROOT / "bench" / "quality"))
@@ -54,7 +55,7 @@ def generate(model, tokenizer, prompts, longest, batch):
 
 def scores(model, tokenizer, names, limit, batch):
     prompts = sets.read(names, limit)
-    ids = [tokenizer.prompt(line["messages"]) for _, line in prompts]
+    ids = [tokenizer.prompt(tool_text.plain_messages(line)) for _, line in prompts]
     answers = generate(model, tokenizer, ids, [line["max_tokens"] for _, line in prompts], batch)
     return sets.score(prompts, answers)
 

@@ -4,7 +4,8 @@
     python3 tools/demo_model/heldout.py --check N     draws N training conversations and asserts that none has a held-out prompt
 
 Each line: {"id", "messages", "max_tokens", "check"}. The keys are on the test side of the split (demo_data/base.py), so no
-training sample has them; training also refuses these very prompts, however they came about.
+training sample has them; training also refuses these very prompts, however they came about. Lines of some sets also have
+"tools", "parallel_tool_calls" or "response_format", as a request of OpenAI's API has them.
 """
 
 import json
@@ -12,7 +13,7 @@ import random
 import sys
 
 import config
-from demo_data import base, conversation
+from demo_data import base, conversation, schema, tools
 
 # set: (tasks, number of prompts, longest answer in tokens)
 SETS = {
@@ -34,6 +35,14 @@ SETS = {
     "small_talk": (["talk"], 50, 60),
     "unknown": (["unknown", "unknown", "unknown", "too_hard"], 100, 60),
 }
+# set: (maker of a line, number of prompts, longest answer in tokens)
+REQUESTS = {
+    "tools": (tools.one_call, 150, 160),
+    "tools_parallel": (tools.several_calls, 60, 200),
+    "tools_result": (tools.from_result, 80, 80),
+    "tools_none": (tools.no_call, 80, 400),
+    "schema": (schema.filled, 120, 160),
+}
 # Prompts that somebody will surely try, all on the test side of the split or refused to training through `forbidden`.
 FIXED = [("What is 12 + 30?", {"type": "number", "value": 42})]
 
@@ -48,51 +57,61 @@ def _messages(pairs, last):
     return messages + [{"role": "user", "content": last}]
 
 
-def make():
-    rng = random.Random(config.SEED + 1)
-    generator = conversation.Generator(rng)
-    config.SETS_DIR.mkdir(parents=True, exist_ok=True)
-    for name, (tasks, count, longest) in SETS.items():
-        lines, seen = [], set()
-        if name == "add":
-            lines = [
-                {
-                    "id": "add-fixed",
-                    "messages": _messages([], user),
-                    "max_tokens": longest,
-                    "check": check,
-                }
-                for user, check in FIXED
-            ]
-            seen = {user for user, _ in FIXED}
-        while len(lines) < count:
-            turn = base.draw(conversation.TASKS[rng.choice(tasks)][0], rng, "test")
-            last = (
-                conversation.noisy(turn.user, turn.noise, rng) if rng.random() < 0.5 else turn.user
-            )
-            before = list(turn.before)
-            if turn.facts and before:  # other turns between telling and asking
-                for _ in range(rng.choice([0, 0, 1, 2, 4])):
-                    other = generator.turn()
-                    if not other.before and not other.facts:
-                        before.append((other.user, other.model))
-            text = json.dumps([before, base.normalise(last)])
-            if text in seen:
-                continue
+def _write(name, lines):
+    path = config.SETS_DIR / f"{name}.jsonl"
+    text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
+    path.write_text(text, encoding="utf-8")
+
+
+def _turns(name, generator):
+    """The lines of a set of turns."""
+    tasks, count, longest = SETS[name]
+    rng, lines, seen = generator.rng, [], set()
+
+    def add(id_, messages, check):
+        lines.append({"id": id_, "messages": messages, "max_tokens": longest, "check": check})
+
+    if name == "add":
+        for user, check in FIXED:
+            add("add-fixed", _messages([], user), check)
+            seen.add(user)
+    while len(lines) < count:
+        turn = base.draw(conversation.TASKS[rng.choice(tasks)][0], rng, "test")
+        last = conversation.noisy(turn.user, turn.noise, rng) if rng.random() < 0.5 else turn.user
+        before = list(turn.before)
+        if turn.facts and before:  # other turns between telling and asking
+            for _ in range(rng.choice([0, 0, 1, 2, 4])):
+                other = generator.turn()
+                if not other.before and not other.facts:
+                    before.append((other.user, other.model))
+        text = json.dumps([before, base.normalise(last)])
+        if text not in seen:
             seen.add(text)
-            lines.append(
-                {
-                    "id": f"{name}-{len(lines)}",
-                    "messages": _messages(before, last.strip()),
-                    "max_tokens": longest,
-                    "check": turn.check,
-                }
-            )
-        path = config.SETS_DIR / f"{name}.jsonl"
-        path.write_text(
-            "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines), encoding="utf-8"
-        )
-    print(f"{sum(c for _, c, _ in SETS.values())} prompts in {config.SETS_DIR}")
+            add(f"{name}-{len(lines)}", _messages(before, last.strip()), turn.check)
+    return lines
+
+
+def _requests(name, generator):
+    """The lines of a set that needs more than messages."""
+    maker, count, longest = REQUESTS[name]
+    lines, seen = [], set()
+    while len(lines) < count:
+        line = maker(generator)
+        text = json.dumps(line["messages"])
+        if text not in seen:
+            seen.add(text)
+            lines.append({"id": f"{name}-{len(lines)}", **line, "max_tokens": longest})
+    return lines
+
+
+def make():
+    generator = conversation.Generator(random.Random(config.SEED + 1))
+    config.SETS_DIR.mkdir(parents=True, exist_ok=True)
+    for name in SETS:
+        _write(name, _turns(name, generator))
+    for name in REQUESTS:
+        _write(name, _requests(name, generator))
+    print(f"{sum(map(len, read().values()))} prompts in {config.SETS_DIR}")
 
 
 def read():
@@ -102,12 +121,12 @@ def read():
             json.loads(x)
             for x in (config.SETS_DIR / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         ]
-        for name in SETS
+        for name in [*SETS, *REQUESTS]
     }
 
 
 def forbidden():
-    """What training may never ask, normalised: the user's side of every held-out conversation."""
+    """What training may never ask, normalised: the user's side of every held-out conversation. A result is no prompt."""
     return frozenset(
         base.normalise(" ".join(m["content"] for m in line["messages"] if m["role"] == "user"))
         for lines in read().values()

@@ -7,10 +7,12 @@ from demo_data import (
     memory,
     nature,
     numbers,
+    schema,
     smalltalk,
     spelling,
     stories,
     tandem,
+    tools,
 )
 
 # name: (task, share in training)
@@ -46,6 +48,12 @@ TASKS = {
 }
 _NAMES = list(TASKS)
 _SHARES = [TASKS[n][1] for n in _NAMES]
+# Of the conversations, those in which tools are offered; of the others' turns, those that fill a schema.
+TOOLS_SHARE, SCHEMA_SHARE = 0.1, 0.05
+# The least room for a conversation with tools, in tokens.
+_TOOLS_ROOM = 700
+# Questions for which no tool is called.
+_PLAIN = [n for n in _NAMES if n not in ("multiply", "memory", "said", "in_text", "long_story")]
 
 _SYSTEM = [
     "You are a helpful assistant.",
@@ -148,7 +156,18 @@ class Generator:
         name = self.rng.choices(_NAMES, _SHARES)[0]
         return base.draw(TASKS[name][0], self.rng, "train")
 
-    def _say(self, out, user, model, noise):
+    def plain(self, tasks, words, split="train"):
+        """A turn that stands alone, of none of these tasks and with none of these words."""
+        names = [n for n in _PLAIN if n not in tasks]
+        while True:
+            turn = base.draw(TASKS[self.rng.choice(names)][0], self.rng, split)
+            looks_like_a_call = turn.model.startswith('{"name"')
+            known = words & set(base.normalise(turn.user).split())
+            if not turn.before and not known and not looks_like_a_call:
+                return turn
+
+    def say(self, out, user, model, noise, front=""):
+        """Appends the turn, with `front` before the first question; whether it was not refused."""
         text = noisy(user, noise, self.rng)
         # The split by keys already keeps held-out prompts away; a typo could still turn one prompt into another.
         if any(
@@ -156,30 +175,36 @@ class Generator:
             for shown in (user, text, " ".join([u for u, _ in out] + [text]))
         ):
             self.refused += 1
-            return
-        if not out and self.rng.random() < 0.08:
+            return False
+        if not out and front:
+            text = front + "\n\n" + text
+        if not out and self.rng.random() < (0.3 if front else 0.08):
             text = self.rng.choice(_SYSTEM) + "\n\n" + text
         out.append((text, model))
+        return True
 
     def conversation(self, room):
         """A list of (user, model) pairs; `room` is about how many tokens it may have."""
         rng = self.rng
+        if room > _TOOLS_ROOM and rng.random() < TOOLS_SHARE:
+            return tools.conversation(self)
         turns = rng.choices([1, 2, 3, 4, 6, 9], [46, 20, 14, 10, 6, 4])[0]
         if room > 400 and rng.random() < 0.012:
             turns = 60
         out, told, open_question, spent = [], {}, False, 0
         while turns > 0 and spent < room * 3:
             turns -= 1
-            turn = self.turn()
+            filled = rng.random() < SCHEMA_SHARE
+            turn = base.draw(schema.schema, rng, "train") if filled else self.turn()
             if turn.key.startswith("memory-none:") and turn.asked in told:
                 continue
             for user, model in turn.before:
-                self._say(out, user, model, "light")
+                self.say(out, user, model, "light")
             told.update(turn.facts if turn.before else {})
             if turn.before and turn.key.startswith("memory:") and turns > 0 and rng.random() < 0.7:
                 open_question = True  # asked for later, after other turns
             else:
-                self._say(out, turn.user, turn.model, turn.noise)
+                self.say(out, turn.user, turn.model, turn.noise)
             if open_question and rng.random() < 0.3:
                 open_question = False
                 self._ask_later(out, told)
@@ -191,4 +216,4 @@ class Generator:
     def _ask_later(self, out, told):
         turn = memory.ask(self.rng.choice(list(told)), dict(told), self.rng)
         if not base.held_out(turn.key):
-            self._say(out, turn.user, turn.model, turn.noise)
+            self.say(out, turn.user, turn.model, turn.noise)

@@ -6,7 +6,7 @@ _ABILITIES = (
     "I can add and subtract numbers, count, compare, spell and reverse words, name capitals, days, months, colours and animals, "
     "tell short stories, answer in JSON, and answer questions about Tandem."
 )
-_UNKNOWN = "I am a tiny demo model and do not know that. Ask me about Tandem, a sum, a capital, or for a short story."
+UNKNOWN = "I am a tiny demo model and do not know that. Ask me about Tandem, a sum, a capital, or for a short story."
 
 TALK = [
     (
@@ -329,7 +329,7 @@ _QUESTION = [
     "What kind of {n}",
     "How many {n}s",
 ]
-_ACTION = (
+ACTION = (
     "achieve admit admire advise afford agree allow analyse announce apologise argue arrange arrive attack attempt avoid bake balance become begin believe belong bend bite blame blow boil borrow bother "
     "bounce breathe bring brush burn bury calculate camp care celebrate challenge change charge check choose chop clap clear collect combine communicate compete complain complete concentrate confess "
     "confuse connect consider continue control convince copy correct cough cover create cross damage decide decorate defend delay deliver depend deserve destroy develop disagree disappear discuss divide "
@@ -361,7 +361,7 @@ def _loose(rng):
         if rng.random() < 0.6
         else rng.choice(_ABSTRACT) if rng.random() < 0.6 else rng.choice(_FAMOUS)
     )
-    action = lambda: rng.choice(_ACTION)
+    action = lambda: rng.choice(ACTION)
     r = rng.random()
     if r < 0.35:
         text = f"{rng.choice(_QUESTION)} {rng.choice(_AUX)} {noun()} {action()} {rng.choice(['', noun(), 'with ' + noun(), 'in ' + noun(), 'before ' + noun(), 'like ' + noun()])}?"
@@ -396,11 +396,11 @@ def _loose(rng):
 def all_words():
     """Every word of the lists above."""
     return (
-        _ACTION
+        ACTION
         + _ABSTRACT
         + _FAMOUS
         + _AUX
-        + [_ABILITIES, _UNKNOWN]
+        + [_ABILITIES, UNKNOWN]
         + _TOPIC_QUESTIONS
         + _WHO
         + _OPEN
@@ -480,9 +480,9 @@ def unknown(rng):
                 rng.choice(_FAMOUS),
             ]
         )
-        return base.from_prompt(user, _UNKNOWN, base.contains("tiny demo model"), noise="light")
+        return base.from_prompt(user, UNKNOWN, base.contains("tiny demo model"), noise="light")
     if rng.random() < 0.4:
-        return base.from_prompt(_loose(rng), _UNKNOWN, base.contains("tiny demo model"))
+        return base.from_prompt(_loose(rng), UNKNOWN, base.contains("tiny demo model"))
     r = rng.random()
     form = base.expand(
         rng.choice(_TOPIC_QUESTIONS if r < 0.55 else _WHO if r < 0.75 else _OPEN), rng
@@ -496,4 +496,4 @@ def unknown(rng):
         .replace("{c}", rng.choice(geography.COUNTRIES))
         .replace("{d}", rng.choice(geography.COUNTRIES))
     )
-    return base.from_prompt(user, _UNKNOWN, base.contains("tiny demo model"))
+    return base.from_prompt(user, UNKNOWN, base.contains("tiny demo model"))
