@@ -305,6 +305,9 @@ absl::Status Gateway::Serve() {
     if (entries[0].revents != 0) break;
     std::uint64_t count = 0;
     if (read(state_changed_.get(), &count, sizeof(count)) < 0) continue;
+    for (const auto& server : {grpc_.get(), local_.get()}) {
+      if (server != nullptr) server->LookAtHealth();
+    }
     const ClusterStatus status = cluster_->Status();
     if (status.state == "failed" && !was_ready) return absl::UnavailableError(status.detail);
     if (status.state == "ready" && !was_ready) spdlog::info("ready");

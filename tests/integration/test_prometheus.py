@@ -1,6 +1,6 @@
 """Real Prometheus watches a cluster under load: what it scrapes is clean, and every query of every rule and panel has data.
 
-TANDEM_FIGURES=FOLDER draws the dashboards there at the end, after TANDEM_FIGURE_SECONDS more seconds of load.
+TANDEM_FIGURES=FOLDER draws the dashboards there at the end, after TANDEM_FIGURE_SECONDS more seconds of load and with as many of its minutes.
 """
 from __future__ import annotations
 
@@ -165,9 +165,10 @@ class PrometheusTest(unittest.TestCase):
             self.assertEqual(set(health.values()), {"ok"}, health)
             self.kill_a_worker(cluster, prometheus)
             if folder := os.environ.get("TANDEM_FIGURES"):
-                select.select([], [], [], float(os.environ.get("TANDEM_FIGURE_SECONDS", "60")))
+                seconds = float(os.environ.get("TANDEM_FIGURE_SECONDS", "60"))
+                select.select([], [], [], seconds)
                 run(sys.executable, str(ROOT / "tools/render_dashboards.py"), "--prometheus", f"http://{prometheus.address}",
-                    "--out", folder, "--minutes", "1.2")
+                    "--out", folder, "--minutes", str(seconds / 60 + 0.2))
 
     def kill_a_worker(self, cluster: Cluster, prometheus: Prometheus) -> None:
         os.kill(cluster.pids["npu0"], signal.SIGKILL)

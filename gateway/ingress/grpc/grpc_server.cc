@@ -4,7 +4,6 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <malloc.h>
 
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -32,7 +31,7 @@ constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr absl::Duration kMinPingPeriod = absl::Seconds(10);
 constexpr const char* kServiceName = "tandem.v1.Inference";
 
-// One thread: runs what is posted, and looks at health and timers now and then. What waits is
+// One thread: runs what is posted, and looks at timers now and then. What waits is
 // bounded by the number of calls: each posts again only after it was run.
 class Pump {
  public:
@@ -137,20 +136,18 @@ struct GrpcServer::Impl {
   std::unique_ptr<GrpcListener> listener;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
-  std::atomic<grpc::Server*> listening = nullptr;  // for the pump, which starts first
-  std::optional<bool> healthy;                     // as last reported
-  int periods = 0;                                 // of the pump
+  // Of the pump alone: as last reported, and its periods.
+  std::optional<bool> healthy;
+  int periods = 0;
   std::unique_ptr<Pump> pump;
 };
 
 void GrpcServer::Impl::UpdateHealth() {
-  grpc::Server* const live = listening;
-  if (live == nullptr) return;
   const auto serving = backend.serving->Get();
   const bool now = serving.ok() && (*serving)->engine->Ready().ok();
   if (healthy == now) return;
   healthy = now;
-  grpc::HealthCheckServiceInterface* health = live->GetHealthCheckService();
+  grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService();
   if (health == nullptr) return;
   health->SetServingStatus(now);
   health->SetServingStatus(kServiceName, now);
@@ -171,7 +168,6 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
                                      .connections_per_peer = options.max_connections_per_peer}));
   impl->host.listener = impl->listener.get();
   impl->pump = std::make_unique<Pump>([raw = impl.get()] {
-    raw->UpdateHealth();
     raw->host.timers.Look();
     if (++raw->periods % kPeriodsBetweenReturns == 0) ReturnFreeMemory();
   });
@@ -191,11 +187,16 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
     connection.fd = fd;
     acceptor->HandleNewConnection(&connection);
   });
-  impl->listening = impl->server.get();
-  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
+  std::unique_ptr<GrpcServer> server(new GrpcServer(std::move(impl)));
+  server->LookAtHealth();
+  return server;
 }
 
 std::string GrpcServer::address() const { return impl_->listener->address().ToString(); }
+
+void GrpcServer::LookAtHealth() {
+  impl_->pump->Post([raw = impl_.get()] { raw->UpdateHealth(); });
+}
 
 void GrpcServer::Shutdown(absl::Duration grace) {
   if (impl_->server == nullptr) return;

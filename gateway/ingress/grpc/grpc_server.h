@@ -76,6 +76,8 @@ class GrpcServer {
 
   // The actual address: "127.0.0.1:41233" or "unix:/path".
   std::string address() const;
+  // The engine's readiness has changed: its health follows at once. Not during Shutdown.
+  void LookAtHealth();
   // Accepts nothing more; calls that run longer than `grace` are cancelled.
   void Shutdown(absl::Duration grace);
 

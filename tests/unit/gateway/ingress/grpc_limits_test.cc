@@ -310,15 +310,19 @@ TEST_F(GrpcLimits, HealthAnswersForTheServerAndForItsService) {
     grpc::ClientContext context;
     grpc::health::v1::HealthCheckRequest request;
     request.set_service(service);
-    // Until it serves: the health follows within a moment.
     auto watch = stub->Watch(&context, request);
     grpc::health::v1::HealthCheckResponse response;
-    while (response.status() != grpc::health::v1::HealthCheckResponse::SERVING) {
-      ASSERT_TRUE(watch->Read(&response));
+    ASSERT_TRUE(watch->Read(&response));
+    for (const bool ready : {true, false, true}) {
+      engine_.SetReady(ready ? absl::OkStatus() : absl::UnavailableError("away"));
+      server_->LookAtHealth();
+      const auto expected = ready ? grpc::health::v1::HealthCheckResponse::SERVING
+                                  : grpc::health::v1::HealthCheckResponse::NOT_SERVING;
+      while (response.status() != expected) ASSERT_TRUE(watch->Read(&response));
+      grpc::ClientContext check;
+      ASSERT_TRUE(stub->Check(&check, request, &response).ok());
+      EXPECT_EQ(response.status(), expected);
     }
-    grpc::ClientContext check;
-    ASSERT_TRUE(stub->Check(&check, request, &response).ok());
-    EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING);
   }
   grpc::ClientContext unknown;
   grpc::health::v1::HealthCheckRequest request;
