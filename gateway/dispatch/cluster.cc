@@ -212,7 +212,8 @@ ClusterStatus Cluster::Impl::Status() const {
       worker.weight_imports.push_back(w.region() + ": " + w.import_kind());
     worker.metrics = description.metrics();
     worker.restarts = known_[i].restarts;
-    worker.busy = worker.connected ? known_[i].busy.PerSecond(now) * 1e-9 : 0;
+    // A step counts when it ends, be it longer than the window.
+    worker.busy = worker.connected ? std::min(1.0, known_[i].busy.PerSecond(now) * 1e-9) : 0;
     if (worker.connected) {
       for (const auto& stage : known_[i].connected.stages())
         status.stages.push_back({stage.name(), worker.name, worker.device_name});
