@@ -168,7 +168,7 @@ class PrometheusTest(unittest.TestCase):
                 seconds = float(os.environ.get("TANDEM_FIGURE_SECONDS", "60"))
                 select.select([], [], [], seconds)
                 run(sys.executable, str(ROOT / "tools/render_dashboards.py"), "--prometheus", f"http://{prometheus.address}",
-                    "--out", folder, "--minutes", str(seconds / 60 + 0.2))
+                    "--out", folder, "--minutes", f"{seconds / 60 + 0.2:.1f}")
 
     def kill_a_worker(self, cluster: Cluster, prometheus: Prometheus) -> None:
         os.kill(cluster.pids["npu0"], signal.SIGKILL)
