@@ -1,10 +1,15 @@
 // Reads one JSON object a line, {"schema": TEXT, "texts": [TEXT, ...]} (or "grammar" or "regex"
 // instead of "schema"), and answers each with a line: {"refused": MESSAGE}, or {"matches": [BOOL,
-// ...]} saying which texts the grammar made of it matches as a whole. For the tests in Python.
+// ...]} saying which texts the grammar made of it matches as a whole. With {"samples": N, "seed": S}
+// there are also "samples": texts that the grammar allows, one random byte after another. For the
+// tests in Python.
 
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "lib/constrain/automaton.h"
@@ -24,6 +29,34 @@ absl::StatusOr<std::string> GrammarOf(const nlohmann::json& question) {
   return "root ::= " + *regex;
 }
 
+// After some bytes what closes is preferred, so that texts come to their end; "" for one that does
+// not.
+std::string Sample(Automaton& automaton, std::mt19937& random) {
+  constexpr std::size_t kPatience = 120;
+  constexpr std::size_t kMost = 20000;
+  std::string text;
+  Automaton::State state = automaton.start();
+  while (text.size() < kMost) {
+    automaton.Refresh();
+    if (automaton.IsFinal(state) || (automaton.IsWhole(state) && random() % 4 == 0)) return text;
+    std::vector<std::uint8_t> bytes;
+    for (int byte = 0; byte < 256; ++byte) {
+      if (automaton.Next(state, static_cast<std::uint8_t>(byte)) >= 0)
+        bytes.push_back(static_cast<std::uint8_t>(byte));
+    }
+    if (bytes.empty()) return automaton.IsWhole(state) ? text : "";
+    std::uint8_t next = bytes[random() % bytes.size()];
+    for (const char close : std::string_view("\"]}")) {
+      const auto byte = static_cast<std::uint8_t>(close);
+      const bool possible = automaton.Next(state, byte) >= 0;
+      if (possible && (text.size() > kPatience || random() % 8 == 0)) next = byte;
+    }
+    text.push_back(static_cast<char>(next));
+    state = automaton.Next(state, next);
+  }
+  return "";
+}
+
 nlohmann::json Answer(const nlohmann::json& question) {
   const absl::StatusOr<std::string> grammar = GrammarOf(question);
   if (!grammar.ok()) return {{"refused", std::string(grammar.status().message())}};
@@ -38,7 +71,11 @@ nlohmann::json Answer(const nlohmann::json& question) {
       state = automaton.Next(state, static_cast<std::uint8_t>(c));
     matches.push_back(state >= 0 && automaton.IsWhole(state));
   }
-  return {{"matches", matches}};
+  nlohmann::json samples = nlohmann::json::array();
+  std::mt19937 random(question.value("seed", 0U));
+  for (int i = 0; i < question.value("samples", 0); ++i)
+    samples.push_back(Sample(automaton, random));
+  return {{"matches", matches}, {"samples", samples}};
 }
 
 }  // namespace
