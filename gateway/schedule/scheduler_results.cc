@@ -82,6 +82,11 @@ absl::Status Scheduler::Update(StepResult* result) {
 }
 
 void Scheduler::Apply(Request& request, const InFlightShare& share, SequenceResult* result) {
+  // What its constraint asks for cannot be followed: the request is wrong, not the cluster.
+  if (result != nullptr && absl::IsOutOfRange(result->status) && request.may_jump()) {
+    return Finish(request.id, FinishReason::kError,
+                  absl::InvalidArgumentError(result->status.message()));
+  }
   if (result != nullptr && !result->status.ok()) {
     return Finish(request.id, FinishReason::kError,
                   OurFault(result->status, "this request could not be computed"));

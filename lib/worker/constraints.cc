@@ -11,10 +11,12 @@
 namespace tandem {
 namespace {
 
-// A grammar that costs too much is the request's own fault, not a lack of room here.
+// A grammar that costs too much, or that the vocabulary cannot spell, is what was asked for:
+// no lack of room here, and no fault of who made the step.
 absl::Status RequestsFault(const absl::Status& status) {
-  if (!absl::IsResourceExhausted(status)) return Annotate(status, "constraint");
-  return absl::InvalidArgumentError(absl::StrCat("constraint: ", status.message()));
+  const bool asked = absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status);
+  if (!asked) return Annotate(status, "constraint");
+  return absl::OutOfRangeError(absl::StrCat("constraint: ", status.message()));
 }
 
 }  // namespace

@@ -38,7 +38,8 @@ class ConstraintTable {
     std::shared_ptr<const TokenMask> mask;
   };
   // Of a slot with a constraint. Waits for the mask, where it is not ready. Errors are about this
-  // slot's request alone: its grammar is wrong or cannot be followed, or the time is over.
+  // slot's request alone: OUT_OF_RANGE where its grammar cannot be followed, INVALID_ARGUMENT where
+  // it is none, DEADLINE_EXCEEDED.
   absl::StatusOr<Choice> Next(std::int32_t slot, Deadline deadline);
   // What was chosen. Gives tokens that must follow, at most kMaxForcedTokens; Next will give them
   // one after another. Which tokens those are follows from the text alone, not from where it was

@@ -439,6 +439,28 @@ TEST(ForcedTokens, AreRefusedWithoutAConstraint) {
   EXPECT_EQ(scheduler.Update(&result).code(), absl::StatusCode::kInternal);
 }
 
+// The worker says OUT_OF_RANGE of a grammar that cannot be followed: that is the request's fault.
+TEST(ForcedTokens, AConstraintThatCannotBeFollowedIsAWrongRequest) {
+  for (const bool constrained : {true, false}) {
+    Scheduler scheduler(Options(1));
+    GenerationRequest request = Request(3, 5);
+    if (constrained) request.sampling.constraint = std::make_shared<const Constraint>();
+    ASSERT_TRUE(scheduler.Add(1, request).ok());
+    StepPlan plan;
+    ASSERT_TRUE(scheduler.Schedule(&plan));
+    StepResult result{.step_id = plan.step_id, .sequences = {}};
+    result.sequences.push_back(
+        {.slot = plan.sequences[0].slot, .status = absl::OutOfRangeError("too large")});
+    ASSERT_TRUE(scheduler.Update(&result).ok());
+    std::vector<RequestEvent> events;
+    scheduler.TakeEvents(&events);
+    ASSERT_THAT(events, SizeIs(1));
+    EXPECT_EQ(events[0].reason, FinishReason::kError);
+    EXPECT_EQ(events[0].status.code(),
+              constrained ? absl::StatusCode::kInvalidArgument : absl::StatusCode::kOutOfRange);
+  }
+}
+
 // A grammar travels with the start of its request, and counts against the bound of a step.
 TEST(ForcedTokens, GrammarsFitTheStepsMessage) {
   GenerationRequest request = Request(3, 5);
