@@ -287,6 +287,7 @@ absl::Status Gateway::StartCluster(ClusterOptions options) {
   serving->model.created = absl::ToUnixSeconds(absl::Now());
   serving->model.weight_format = model.weight_format;
   TANDEM_ASSIGN_OR_RETURN(serving->model.tokenizer, Tokenizer::Create(model.vocabulary));
+  serving->model.eos_ids = model.config.eos_ids;
   serving->engine = cluster.get();
   spdlog::info("serving {} with a context of {} tokens", serving->model.id,
                cluster->limits().context_tokens);

@@ -5,10 +5,12 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "gateway/ingress/request/answer_grammar.h"
 #include "gateway/ingress/request/conversation.h"
 #include "gateway/ingress/request/error.h"
 #include "gateway/ingress/request/request.h"
 #include "gateway/ingress/request/sampling_rules.h"
+#include "gateway/ingress/request/tool_text.h"
 #include "lib/base/status_macros.h"
 #include "lib/sample/sampler.h"
 
@@ -33,16 +35,16 @@ inline void CheckReadRequest(const InferenceRequest& request) {
     TANDEM_CHECK(!tool.name.empty());
     TANDEM_CHECK(tool.parameters.empty() || nlohmann::json::accept(tool.parameters));
   }
-  if (request.response_format.kind == ResponseFormat::Kind::kJsonSchema) {
-    TANDEM_CHECK(nlohmann::json::accept(request.response_format.definition));
-  }
+  const auto grammar = AnswerGrammar(request);
+  TANDEM_CHECK(grammar.ok() || absl::IsInvalidArgument(grammar.status()));
+  const std::string tools = ToolInstructions(request.tools, request.parallel_tool_calls);
   for (const std::string& name : request.ignored_fields) {
     for (const char c : name) TANDEM_CHECK(c > ' ' && c < 127 && c != '"');
   }
   for (const Prompt& prompt : request.prompts) {
     const ChatPrompt* chat = std::get_if<ChatPrompt>(&prompt);
     if (chat == nullptr) continue;
-    const auto turns = TurnsOf(*chat);
+    const auto turns = TurnsOf(*chat, tools);
     TANDEM_CHECK(turns.ok() ? !turns->empty() : absl::IsInvalidArgument(turns.status()));
   }
 }

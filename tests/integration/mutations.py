@@ -23,6 +23,8 @@ REQUESTS = [
                                       "parallel_tool_calls": True, "response_format": {"type": "text"}}),
     ("POST", "/v1/chat/completions", {"messages": CHAT[:2], "max_tokens": 2, "response_format": {
         "type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}}}),
+    ("POST", "/v1/chat/completions", {"messages": CHAT[:2], "max_tokens": 2, "tools": [TOOL], "tool_choice": "required", "stream": True}),
+    ("POST", "/v1/completions", {"prompt": "Hello", "max_tokens": 2, "guided_regex": "[a-z]{2,}", "guided_choice": None}),
     ("POST", "/v1/completions", {"prompt": ["Hello", "The"], "max_tokens": 2, "echo": True, "logprobs": 1, "n": 1, "stop": "x"}),
     ("POST", "/v1/completions", {"prompt": [[2, 5, 7]], "max_tokens": 1, "stream": True, "ignore_eos": True}),
     ("POST", "/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hello"}]},

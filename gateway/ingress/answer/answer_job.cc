@@ -118,14 +118,19 @@ void AnswerJob::TakeUpdate(Choice& choice, std::string& bytes) {
   }
   AnswerEvent& event = choice.event;
   if (update.finished) {
-    event.end = update.reason == FinishReason::kStop ? AnswerEnd::kStop : AnswerEnd::kLength;
+    const AnswerEnd stop = update.calls_complete ? AnswerEnd::kToolCalls : AnswerEnd::kStop;
+    event.end = update.reason == FinishReason::kStop ? stop : AnswerEnd::kLength;
     event.stop = std::move(update.stop);
   }
   event.first = !std::exchange(choice.opened, true);
+  // They have no place in what the APIs say of calls.
+  if (update.called) update.tokens.clear();
   if (!spec_.stream) return Gather(event, std::move(update));
   event.text = std::move(update.text);
   event.tokens = std::move(update.tokens);
-  const bool nothing = event.text.empty() && event.tokens.empty() && !event.end.has_value();
+  event.tool_calls = std::move(update.tool_calls);
+  const bool nothing = event.text.empty() && event.tokens.empty() && event.tool_calls.empty() &&
+                       !event.end.has_value();
   if (nothing && !event.first) return;
   AddToStream(event, bytes);
 }
@@ -137,6 +142,14 @@ void AnswerJob::Gather(AnswerEvent& event, RunningAnswer::Update update) {
     gathered_bytes_ +=
         static_cast<std::int64_t>(update.tokens.size()) * ScoredTokenBytes(spec_.num_logprobs);
     std::move(update.tokens.begin(), update.tokens.end(), std::back_inserter(event.tokens));
+  }
+  for (ToolCallDelta& delta : update.tool_calls) {
+    gathered_bytes_ += static_cast<std::int64_t>(delta.name.size() + delta.arguments.size());
+    if (!delta.id.empty()) {
+      event.tool_calls.push_back(std::move(delta));
+    } else {
+      event.tool_calls.back().arguments.append(delta.arguments);
+    }
   }
   if (gathered_bytes_ > kMaxAnswerBytes) error_ = AnswerTooLong();
 }

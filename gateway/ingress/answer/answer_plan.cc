@@ -4,8 +4,10 @@
 #include <random>
 #include <utility>
 
+#include "gateway/ingress/request/answer_grammar.h"
 #include "gateway/ingress/request/conversation.h"
 #include "gateway/ingress/request/error.h"
+#include "gateway/ingress/request/tool_text.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/text/chat_template.h"
@@ -95,23 +97,34 @@ absl::Status CheckModelName(const Serving& serving, std::string_view name) {
   return ModelNotFound(name);
 }
 
-// Nothing constrains what the model writes yet: what would need that is refused.
-absl::Status CheckConstraints(const InferenceRequest& request) {
-  if (!request.tools.empty() && request.tool_choice.mode != ToolChoice::Mode::kNone) {
-    return InvalidField("tools", "'tools' is not supported: leave it out, or []",
-                        "unsupported_parameter");
+// What every answer to the request must keep to; null where it is free. `end_of_turn`: a further
+// token that ends it, or kNoPiece.
+absl::StatusOr<std::shared_ptr<const Constraint>> ConstraintOf(const Serving& serving,
+                                                               const InferenceRequest& request,
+                                                               std::int32_t end_of_turn) {
+  TANDEM_ASSIGN_OR_RETURN(std::string grammar, AnswerGrammar(request));
+  if (grammar.empty()) return nullptr;
+  const std::string field =
+      MayCallTools(request) ? std::string("tools") : request.response_format.field;
+  if (grammar.size() > kMaxConstraintBytes) {
+    return InvalidField(field, Cat("'", field, "': its grammar has ", grammar.size(),
+                                   " bytes, and at most ", kMaxConstraintBytes, " are followed"));
   }
-  if (request.response_format.kind != ResponseFormat::Kind::kText) {
-    return InvalidField("response_format", "'response_format': only text is supported",
-                        "unsupported_parameter");
+  if (request.ignore_eos) {
+    return InvalidField("ignore_eos", Cat("'ignore_eos': not together with '", field, "'"));
   }
-  return absl::OkStatus();
+  auto constraint = std::make_shared<Constraint>();
+  constraint->grammar = std::move(grammar);
+  constraint->stop_tokens = serving.model.eos_ids;
+  if (end_of_turn != kNoPiece) constraint->stop_tokens.push_back(end_of_turn);
+  return constraint;
 }
 
 absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
                                                         std::string_view field,
-                                                        const ChatPrompt& chat) {
-  TANDEM_ASSIGN_OR_RETURN(const std::vector<ChatMessage> turns, TurnsOf(chat));
+                                                        const ChatPrompt& chat,
+                                                        std::string_view tools) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<ChatMessage> turns, TurnsOf(chat, tools));
   absl::StatusOr<std::vector<std::int32_t>> ids =
       EncodeGemmaChat(*serving.model.tokenizer, turns,
                       {.add_generation_prompt = chat.add_generation_prompt,
@@ -157,9 +170,10 @@ absl::StatusOr<AnswerSpec> PlanAnswer(const Serving& serving, const InferenceReq
 }  // namespace
 
 absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
-                                                    std::string_view prompt_field, Prompt prompt) {
+                                                    std::string_view prompt_field, Prompt prompt,
+                                                    std::string_view tools) {
   if (const ChatPrompt* chat = std::get_if<ChatPrompt>(&prompt)) {
-    return ChatPromptIds(serving, prompt_field, *chat);
+    return ChatPromptIds(serving, prompt_field, *chat, tools);
   }
   if (const std::string* text = std::get_if<std::string>(&prompt)) {
     return TextPromptIds(serving, prompt_field, *text);
@@ -170,11 +184,12 @@ absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
 absl::StatusOr<std::vector<std::vector<std::int32_t>>> PlanPrompts(const Serving& serving,
                                                                    InferenceRequest& request) {
   TANDEM_RETURN_IF_ERROR(CheckModelName(serving, request.model));
-  TANDEM_RETURN_IF_ERROR(CheckConstraints(request));
+  const std::string tools =
+      MayCallTools(request) ? ToolInstructions(request.tools, request.parallel_tool_calls) : "";
   std::vector<std::vector<std::int32_t>> prompts;
   for (Prompt& prompt : request.prompts) {
     TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> ids,
-                            PromptIds(serving, request.prompt_field, std::move(prompt)));
+                            PromptIds(serving, request.prompt_field, std::move(prompt), tools));
     prompts.push_back(std::move(ids));
   }
   return prompts;
@@ -189,10 +204,13 @@ absl::StatusOr<std::vector<AnswerSpec>> PlanAnswers(const Serving& serving,
       !request.prompts.empty() && std::holds_alternative<ChatPrompt>(request.prompts.front());
   TANDEM_ASSIGN_OR_RETURN(std::vector<std::vector<std::int32_t>> prompts,
                           PlanPrompts(serving, request));
+  const std::int32_t end_of_turn = chat ? EndOfTurnId(*serving.model.tokenizer) : kNoPiece;
+  TANDEM_ASSIGN_OR_RETURN(request.sampling.constraint, ConstraintOf(serving, request, end_of_turn));
   std::vector<AnswerSpec> answers;
   for (std::vector<std::int32_t>& ids : prompts) {
     TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec, PlanAnswer(serving, request, std::move(ids)));
-    if (chat) spec.stop_token = EndOfTurnId(*serving.model.tokenizer);
+    spec.stop_token = end_of_turn;
+    if (MayCallTools(request)) spec.call_id_prefix = request.call_id_prefix;
     answers.push_back(std::move(spec));
   }
   return answers;

@@ -24,10 +24,12 @@ absl::StatusOr<std::vector<AnswerSpec>> PlanAnswers(const Serving& serving,
 absl::StatusOr<std::vector<std::vector<std::int32_t>>> PlanPrompts(const Serving& serving,
                                                                    InferenceRequest& request);
 
-// The ids of one prompt: a chat's turns as the model's template has them; a text with bos in front
-// where the model wants it; ids as they are. Errors as above.
+// The ids of one prompt: a chat's turns as the model's template has them, told of tools
+// (request/tool_text.h) where there are some; a text with bos in front where the model wants it;
+// ids as they are. Errors as above.
 absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
-                                                    std::string_view prompt_field, Prompt prompt);
+                                                    std::string_view prompt_field, Prompt prompt,
+                                                    std::string_view tools = "");
 
 // Bounds what one answer that is written whole may take. About what a token costs with its
 // log-probabilities, spelled as JSON; in memory it is three times that while it is written.

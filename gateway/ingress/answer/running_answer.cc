@@ -1,6 +1,7 @@
 #include "gateway/ingress/answer/running_answer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "lib/base/status_macros.h"
@@ -86,7 +87,9 @@ RunningAnswer::RunningAnswer(Engine& engine, std::shared_ptr<const Tokenizer> to
       stop_ids_(SpecialStops(*tokenizer, spec_.stops)),
       text_(std::move(tokenizer), std::move(stops)),
       echo_due_(spec_.echo),
-      prompt_tokens_(static_cast<std::int32_t>(spec_.request.prompt.size())) {}
+      prompt_tokens_(static_cast<std::int32_t>(spec_.request.prompt.size())) {
+  if (spec_.call_id_prefix.has_value()) calls_.emplace(*spec_.call_id_prefix);
+}
 
 RunningAnswer::~RunningAnswer() {
   if (mailbox_ != nullptr) mailbox_->Mute();
@@ -181,7 +184,21 @@ RunningAnswer::Update RunningAnswer::Take() {
   finished_ = update.finished;
   update.text = std::move(out.text);
   update.tokens = std::move(out.tokens);
+  if (calls_.has_value()) FindCalls(update);
   return update;
+}
+
+void RunningAnswer::FindCalls(Update& update) {
+  ToolCallParser::Output found = calls_->Feed(update.text);
+  if (update.finished) found.text.append(calls_->Finish().text);
+  update.text = std::move(found.text);
+  update.tool_calls = std::move(found.calls);
+  update.called = calls_->called();
+  update.calls_complete = calls_->complete();
+  undecided_.insert(undecided_.end(), std::make_move_iterator(update.tokens.begin()),
+                    std::make_move_iterator(update.tokens.end()));
+  update.tokens.clear();
+  if (update.finished || !calls_->undecided()) update.tokens = std::exchange(undecided_, {});
 }
 
 }  // namespace tandem

@@ -12,7 +12,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "gateway/ingress/answer/answer_format.h"
 #include "gateway/ingress/answer/token_text.h"
+#include "gateway/ingress/answer/tool_call_parser.h"
 #include "gateway/schedule/engine.h"
 #include "lib/text/tokenizer.h"
 
@@ -65,6 +67,8 @@ struct AnswerSpec {
   std::vector<std::string> stops;
   bool echo = false;             // the prompt's text and tokens come first
   std::int32_t stop_token = -1;  // ends the answer as the end-of-sequence token does; -1: none
+  // What begins the ids of the calls in it; without it calls are text.
+  std::optional<std::string> call_id_prefix;
 };
 
 // A request at the engine on one side, text and tokens on the other. HTTP and gRPC both use it.
@@ -74,9 +78,12 @@ class RunningAnswer {
   struct Update {
     std::string text;
     std::vector<ScoredToken> tokens;
-    bool begun = false;  // the engine has answered: something came, or it finished
+    std::vector<ToolCallDelta> tool_calls;
+    bool called = false;  // the answer is calls; what `tokens` spell is no text
+    bool begun = false;   // the engine has answered: something came, or it finished
     bool finished = false;
     FinishReason reason = FinishReason::kError;  // kStop, kLength or kError
+    bool calls_complete = false;                 // with kStop: it ended behind a call
     absl::Status status;                         // why, for kError
     std::string stop;                            // the stop string that ended it, or ""
   };
@@ -109,6 +116,8 @@ class RunningAnswer {
                 StopMatcher stops);
   void CancelEngine();
   bool Ends(std::int32_t token, std::string& stop) const;
+  // Takes the calls out of the update's text.
+  void FindCalls(Update& update);
   void TakeTokens(std::vector<SampledToken> tokens, TokenText::Output& out, Update& update);
 
   Engine& engine_;
@@ -116,6 +125,9 @@ class RunningAnswer {
   // Ids of stops that name special tokens, and which stop each one is.
   std::map<std::int32_t, std::size_t> stop_ids_;
   TokenText text_;
+  std::optional<ToolCallParser> calls_;
+  // Of text that may become a call.
+  std::vector<ScoredToken> undecided_;
   std::shared_ptr<TokenMailbox> mailbox_;
   std::uint64_t handle_ = 0;
   bool started_ = false;

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "gateway/schedule/engine.h"
@@ -18,6 +19,8 @@ struct ServedModelInfo {
   std::int64_t created = 0;  // Unix seconds
   std::string weight_format;
   std::shared_ptr<const Tokenizer> tokenizer;
+  // Tokens that end a text.
+  std::vector<std::int32_t> eos_ids;
 };
 
 struct Serving {

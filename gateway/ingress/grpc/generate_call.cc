@@ -5,6 +5,7 @@
 
 #include "gateway/ingress/answer/answer_plan.h"
 #include "gateway/ingress/request/error.h"
+#include "gateway/ingress/request/field_readers.h"
 #include "gateway/ingress/request/sampling_rules.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -68,12 +69,28 @@ absl::Status ReadOptionsOf(const v1::GenerateRequest& from, InferenceRequest& re
 absl::StatusOr<Role> ReadRole(int index, const std::string& name) {
   for (const auto& [role, known] :
        {std::pair(Role::kSystem, "system"), std::pair(Role::kDeveloper, "developer"),
-        std::pair(Role::kUser, "user"), std::pair(Role::kAssistant, "assistant")}) {
+        std::pair(Role::kUser, "user"), std::pair(Role::kAssistant, "assistant"),
+        std::pair(Role::kTool, "tool")}) {
     if (name == known) return role;
   }
   const std::string path = Cat("chat.messages[", index, "].role");
   return InvalidField(
-      path, Cat("'", path, "': expected system, developer, user or assistant, found '", name, "'"));
+      path,
+      Cat("'", path, "': expected system, developer, user, assistant or tool, found '", name, "'"));
+}
+
+absl::Status ReadToolsOf(int index, const v1::ChatMessage& from, Message& message) {
+  const std::string path = Cat("chat.messages[", index, "].tool_calls");
+  if (from.tool_calls_size() > 0 && message.role != Role::kAssistant)
+    return InvalidField(path, Cat("'", path, "': only an assistant calls tools"));
+  for (const v1::ToolCall& call : from.tool_calls()) {
+    TANDEM_RETURN_IF_ERROR(CheckToolName(path, call.name()));
+    message.tool_calls.push_back(
+        {.id = call.id(), .name = call.name(), .arguments = call.arguments()});
+  }
+  message.tool_call_id = from.tool_call_id();
+  message.tool_name = from.tool_name();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ChatPrompt> ReadChat(const v1::ChatPrompt& from) {
@@ -82,6 +99,7 @@ absl::StatusOr<ChatPrompt> ReadChat(const v1::ChatPrompt& from) {
     Message message;
     TANDEM_ASSIGN_OR_RETURN(message.role, ReadRole(i, from.messages(i).role()));
     message.parts.push_back(from.messages(i).content());
+    TANDEM_RETURN_IF_ERROR(ReadToolsOf(i, from.messages(i), message));
     chat.messages.push_back(std::move(message));
   }
   if (chat.messages.empty()) {
@@ -99,12 +117,66 @@ std::vector<std::string> TraceParentsOf(const grpc::CallbackServerContext& conte
   return parents;
 }
 
+void ReadFormat(const v1::GenerateRequest& from, ResponseFormat& format) {
+  const auto set = [&format](ResponseFormat::Kind kind, std::string_view field,
+                             std::string_view definition) {
+    format.kind = kind;
+    format.field = std::string(field);
+    format.definition = std::string(definition);
+    format.strict = true;
+  };
+  switch (from.format_case()) {
+    case v1::GenerateRequest::kJsonObject:
+      if (from.json_object()) set(ResponseFormat::Kind::kJsonObject, "json_object", "");
+      return;
+    case v1::GenerateRequest::kJsonSchema:
+      return set(ResponseFormat::Kind::kJsonSchema, "json_schema", from.json_schema());
+    case v1::GenerateRequest::kRegex:
+      return set(ResponseFormat::Kind::kRegex, "regex", from.regex());
+    case v1::GenerateRequest::kGrammar:
+      return set(ResponseFormat::Kind::kGrammar, "grammar", from.grammar());
+    case v1::GenerateRequest::FORMAT_NOT_SET:
+      return;
+  }
+}
+
+absl::Status ReadTools(const v1::GenerateRequest& from, InferenceRequest& request) {
+  if (from.tools_size() > 0 && !from.has_chat())
+    return InvalidField("tools", "'tools': only in a chat");
+  if (static_cast<std::size_t>(from.tools_size()) > kMaxTools) {
+    return InvalidField(
+        "tools", Cat("'tools': expected at most ", kMaxTools, " tools, found ", from.tools_size()));
+  }
+  for (int i = 0; i < from.tools_size(); ++i) {
+    const v1::Tool& tool = from.tools(i);
+    const std::string path = Cat("tools[", i, "]");
+    TANDEM_RETURN_IF_ERROR(CheckToolName(Cat(path, ".name"), tool.name()));
+    request.tools.push_back({.name = tool.name(),
+                             .description = tool.description(),
+                             .parameters = tool.parameters(),
+                             .strict = tool.strict(),
+                             .field = Cat(path, ".parameters")});
+  }
+  ToolChoice& choice = request.tool_choice;
+  if (from.tool_choice() == "none") {
+    choice.mode = ToolChoice::Mode::kNone;
+  } else if (from.tool_choice() == "required") {
+    choice.mode = ToolChoice::Mode::kRequired;
+  } else if (!from.tool_choice().empty() && from.tool_choice() != "auto") {
+    choice = {.mode = ToolChoice::Mode::kNamed, .name = from.tool_choice()};
+  }
+  if (from.has_parallel_tool_calls()) request.parallel_tool_calls = from.parallel_tool_calls();
+  return CheckTools(request);
+}
+
 }  // namespace
 
 absl::StatusOr<InferenceRequest> ReadGenerateRequest(const v1::GenerateRequest& from) {
   InferenceRequest request;
   request.model = from.model();
   TANDEM_RETURN_IF_ERROR(ReadOptionsOf(from, request));
+  ReadFormat(from, request.response_format);
+  TANDEM_RETURN_IF_ERROR(ReadTools(from, request));
   switch (from.prompt_case()) {
     case v1::GenerateRequest::kChat: {
       request.prompt_field = "chat";
@@ -258,7 +330,16 @@ bool GenerateCall::FillLocked() {
   RunningAnswer::Update& update = *update_;
   response_.Clear();
   response_.set_id(id_);
-  if (sent_ == 0) response_.set_text(std::move(update.text));
+  if (sent_ == 0) {
+    response_.set_text(std::move(update.text));
+    for (ToolCallDelta& delta : update.tool_calls) {
+      v1::ToolCall& call = *response_.add_tool_calls();
+      call.set_index(delta.index);
+      call.set_id(std::move(delta.id));
+      call.set_name(std::move(delta.name));
+      call.set_arguments(std::move(delta.arguments));
+    }
+  }
   const std::size_t end = std::min(update.tokens.size(), sent_ + kTokensPerMessage);
   for (; sent_ < end; ++sent_) {
     const ScoredToken& token = update.tokens[sent_];
@@ -269,7 +350,8 @@ bool GenerateCall::FillLocked() {
   }
   if (end < update.tokens.size()) return false;
   if (!update.finished) return true;
-  response_.set_finish_reason(update.reason == FinishReason::kStop ? "stop" : "length");
+  const std::string_view stop = update.calls_complete ? "tool_calls" : "stop";
+  response_.set_finish_reason(std::string(update.reason == FinishReason::kStop ? stop : "length"));
   response_.mutable_usage()->set_prompt_tokens(answer_->prompt_tokens());
   response_.mutable_usage()->set_completion_tokens(answer_->completion_tokens());
   return true;
@@ -301,7 +383,8 @@ GenerateCall::Action GenerateCall::NextLocked() {
       finish_called_ = true;
       return Action::kFinish;
     }
-    if (!update.finished && update.text.empty() && update.tokens.empty()) return Action::kNone;
+    const bool nothing = update.text.empty() && update.tokens.empty() && update.tool_calls.empty();
+    if (!update.finished && nothing) return Action::kNone;
     update_ = std::move(update);
     sent_ = 0;
   }

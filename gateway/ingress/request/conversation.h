@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,8 +20,10 @@ namespace tandem {
 //     turn that has the system text, or nothing;
 //   - the parts of a message are joined: a system message's by an empty line, others' as the
 //     template does it (each trimmed, nothing between).
-// A tool's message is the user's side. InvalidArgument (error.h) where continue_final_message finds
-// another last message than an assistant's.
-absl::StatusOr<std::vector<ChatMessage>> TurnsOf(const ChatPrompt& chat);
+// A tool's message is the user's side. Calls and what tools gave are spelled as tool_text.h has it;
+// `tools` (ToolInstructions, or "") stands behind the system text. InvalidArgument (error.h) where
+// continue_final_message finds another last message than an assistant's.
+absl::StatusOr<std::vector<ChatMessage>> TurnsOf(const ChatPrompt& chat,
+                                                 std::string_view tools = "");
 
 }  // namespace tandem

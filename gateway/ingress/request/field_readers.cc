@@ -126,6 +126,7 @@ absl::StatusOr<Tool> ReadFunction(const Json& function, const std::string& path,
   if (const Json* parameters = fields.Find(parameters_name); parameters != nullptr) {
     if (!parameters->is_object()) return fields.WrongType(parameters_name, "a JSON Schema");
     tool.parameters = fields.TextOf(parameters_name);
+    tool.field = fields.PathOf(parameters_name);
   }
   TANDEM_RETURN_IF_ERROR(fields.ReadBool("strict", tool.strict));
   return tool;
@@ -186,6 +187,7 @@ absl::Status ReadSchemaFormat(const JsonFields& fields, ResponseFormat& format) 
   const Json* schema = fields.Find("schema");
   if (schema != nullptr && !schema->is_object()) return fields.WrongType("schema", "a JSON Schema");
   format.definition = schema == nullptr ? "{}" : fields.TextOf("schema");
+  format.field = fields.PathOf("schema");
   return fields.ReadBool("strict", format.strict);
 }
 

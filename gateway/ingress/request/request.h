@@ -49,6 +49,8 @@ struct Tool {
   // JSON Schema of the arguments, as JSON text; "" where it takes none.
   std::string parameters;
   bool strict = false;
+  // What the API calls the schema, for errors.
+  std::string field = "tools";
 };
 
 struct ToolChoice {
@@ -66,6 +68,8 @@ struct ResponseFormat {
   std::string definition;
   std::string name;
   bool strict = false;
+  // What the API calls it, for errors.
+  std::string field = "response_format";
 };
 
 struct ChatPrompt {
@@ -94,6 +98,8 @@ struct InferenceRequest {
   std::vector<Tool> tools;
   ToolChoice tool_choice;
   bool parallel_tool_calls = true;
+  // Of the calls in the answer.
+  std::string call_id_prefix = "call_";
   ResponseFormat response_format;
 
   // `num_logprobs` >= 0: log-probabilities are wanted. `seed` is set only when has_seed.

@@ -99,8 +99,8 @@ def check_errors(model):
     expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, temperature=3), param="temperature")
     expect(openai.BadRequestError, lambda: chat(model=model, messages=[]), param="messages")
     expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, extra_body={"frobnicate": 1}), param="frobnicate")
-    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, tools=[tool]), param="tools")
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object", "not": {}}}}
+    expect(openai.BadRequestError, lambda: chat(model=model, messages=MESSAGES, tools=[tool]), param="tools[0].function.parameters")
     image = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]
     expect(openai.BadRequestError, lambda: chat(model=model, messages=[{"role": "user", "content": image}]),
            param="messages[0].content[0].type")

@@ -19,6 +19,8 @@ import pydantic
 ROOT, MODEL = sys.argv[1:3]
 KEY = sys.argv[3] if len(sys.argv) > 3 else "none"
 MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"], "additionalProperties": False}
+FUNCTION = {"name": "weather", "description": "The weather of a city.", "parameters": PARAMETERS}
 # Members beyond a description: other servers' names for the context's length and Anthropic's beside OpenAI's in /v1/models; OpenAI's new
 # ones that its library does not know yet, and the bytes of log-probabilities, which its types have in items but not in events.
 EXTRA = {"max_model_len", "context_length", "context_window", "type", "display_name", "created_at", "has_more", "first_id", "last_id",
@@ -103,7 +105,8 @@ class OpenAiError(pydantic.BaseModel, extra="forbid"):
 
 def check_openai():
     chat = {"model": MODEL, "messages": MESSAGES, "max_tokens": 8}
-    for more in ({}, {"n": 2}, {"logprobs": True, "top_logprobs": 2}, {"stop": "4"}):
+    call = {"tools": [{"type": "function", "function": FUNCTION}], "tool_choice": "required", "max_tokens": 200}
+    for more in ({}, {"n": 2}, {"logprobs": True, "top_logprobs": 2}, {"stop": "4"}, call):
         whole(openai.types.chat.ChatCompletion, "/v1/chat/completions", {**chat, **more})
         stream(openai.types.chat.ChatCompletionChunk, "/v1/chat/completions", {**chat, **more, "stream_options": {"include_usage": True}})
     completion = {"model": MODEL, "prompt": "The", "max_tokens": 4}
@@ -118,7 +121,8 @@ def check_openai():
 def check_responses():
     body = {"model": MODEL, "input": "What is 12 + 30?", "max_output_tokens": 8, "instructions": "Be brief.", "metadata": {"a": "b"}}
     first = whole(openai.types.responses.Response, "/v1/responses", body)
-    for more in ({}, {"include": ["message.output_text.logprobs"], "top_logprobs": 2}, {"max_output_tokens": 64}):
+    for more in ({}, {"include": ["message.output_text.logprobs"], "top_logprobs": 2}, {"max_output_tokens": 64},
+                 {"tools": [{"type": "function", **FUNCTION, "strict": True}], "tool_choice": "required", "max_output_tokens": 200}):
         parts = stream(openai.types.responses.ResponseStreamEvent, "/v1/responses", {**body, **more})
         assert [p.sequence_number for p in parts] == list(range(len(parts)))
         assert parts[-1].type in ("response.completed", "response.incomplete")
@@ -133,7 +137,10 @@ def check_responses():
 def check_anthropic():
     body = {"model": MODEL, "max_tokens": 8, "messages": MESSAGES}
     whole(anthropic.types.Message, "/v1/messages", body)
-    for more in ({}, {"stop_sequences": ["4"]}, {"max_tokens": 64}):
+    tool = {"name": "weather", "input_schema": PARAMETERS}
+    call = {"tools": [tool], "tool_choice": {"type": "any"}, "max_tokens": 200}
+    assert whole(anthropic.types.Message, "/v1/messages", {**body, **call}).stop_reason in ("tool_use", "max_tokens")
+    for more in ({}, {"stop_sequences": ["4"]}, {"max_tokens": 64}, call):
         kinds = []
         code, text = ask("/v1/messages", {**body, **more, "stream": True})
         assert code == 200, text

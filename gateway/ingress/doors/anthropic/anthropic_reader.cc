@@ -265,6 +265,7 @@ absl::StatusOr<InferenceRequest> ReadMessagesRequest(std::string_view body,
   }
   TANDEM_ASSIGN_OR_RETURN(ChatPrompt chat, ReadChat(fields));
   request.prompts.emplace_back(std::move(chat));
+  request.call_id_prefix = "toolu_";
   TANDEM_RETURN_IF_ERROR(ReadOwnTools(fields, request.tools));
   TANDEM_RETURN_IF_ERROR(ReadToolChoice(fields, request));
   TANDEM_RETURN_IF_ERROR(ReadOutput(fields, request.response_format));

@@ -98,6 +98,7 @@ absl::Status ReadFormat(const JsonFields& fields, ResponseFormat& format) {
     format.kind = ResponseFormat::Kind::kJsonSchema;
     format.definition = fields.TextOf("format");
     format.strict = true;
+    format.field = "format";
     return absl::OkStatus();
   }
   if (!value->is_string() || (*value != "" && *value != "json")) {

@@ -97,6 +97,7 @@ absl::StatusOr<InferenceRequest> ReadChatRequest(std::string_view body,
   TANDEM_RETURN_IF_ERROR(ReadToolChoice(fields, request.tool_choice));
   TANDEM_RETURN_IF_ERROR(fields.ReadBool("parallel_tool_calls", request.parallel_tool_calls));
   TANDEM_RETURN_IF_ERROR(ReadResponseFormat(fields, request.response_format));
+  TANDEM_RETURN_IF_ERROR(ReadGuided(fields, request.response_format));
   TANDEM_RETURN_IF_ERROR(CheckTools(request));
   TANDEM_RETURN_IF_ERROR(CheckOtherFields(json, WithOpenAiCommonFields(kOwnFields), {}, options,
                                           request.ignored_fields));

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 17> kCommonFields = {"model",
+constexpr std::array<std::string_view, 24> kCommonFields = {"model",
                                                             "temperature",
                                                             "top_p",
                                                             "top_k",
@@ -30,6 +30,13 @@ constexpr std::array<std::string_view, 17> kCommonFields = {"model",
                                                             "stream",
                                                             "stream_options",
                                                             "ignore_eos",
+                                                            "guided_json",
+                                                            "guided_regex",
+                                                            "guided_choice",
+                                                            "guided_grammar",
+                                                            "structured_outputs",
+                                                            "grammar",
+                                                            "json_schema",
                                                             "return_tokens_as_token_ids"};
 
 absl::Status ReadStream(const JsonFields& fields, InferenceRequest& request) {

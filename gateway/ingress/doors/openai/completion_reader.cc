@@ -89,7 +89,7 @@ absl::Status ReadCompletionLogprobs(const JsonFields& fields, SamplingParams& sa
 absl::StatusOr<InferenceRequest> ReadCompletionRequest(std::string_view body,
                                                        const ReadOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
-  const JsonFields fields(json, "");
+  const JsonFields fields(json, "", body);
   TANDEM_ASSIGN_OR_RETURN(InferenceRequest request, ReadOpenAiCommon(fields));
   request.prompt_field = "prompt";
   request.default_max_tokens = kDefaultMaxTokens;
@@ -97,6 +97,7 @@ absl::StatusOr<InferenceRequest> ReadCompletionRequest(std::string_view body,
   TANDEM_RETURN_IF_ERROR(ReadCompletionLogprobs(fields, request.sampling));
   TANDEM_RETURN_IF_ERROR(ReadMaxTokens(fields, "max_tokens", 0, request.max_tokens));
   TANDEM_RETURN_IF_ERROR(fields.ReadBool("echo", request.echo));
+  TANDEM_RETURN_IF_ERROR(ReadGuided(fields, request.response_format));
   const std::size_t choices = request.prompts.size() * static_cast<std::size_t>(request.n);
   if (choices > static_cast<std::size_t>(kMaxChoices)) {
     return InvalidField("prompt", Cat("prompts times 'n': expected at most ", kMaxChoices,

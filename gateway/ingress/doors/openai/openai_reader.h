@@ -17,6 +17,10 @@ absl::StatusOr<InferenceRequest> ReadChatRequest(std::string_view body,
 absl::StatusOr<InferenceRequest> ReadCompletionRequest(std::string_view body,
                                                        const ReadOptions& options = {});
 
+// vLLM's guided_json, guided_regex, guided_choice, guided_grammar and structured_outputs, and
+// llama.cpp's grammar and json_schema: at most one, and none beside another format.
+absl::Status ReadGuided(const JsonFields& fields, ResponseFormat& format);
+
 // What both of them read, but the prompt, log-probabilities and max_tokens.
 absl::StatusOr<InferenceRequest> ReadOpenAiCommon(const JsonFields& fields);
 // The names of all that, and of `own`.

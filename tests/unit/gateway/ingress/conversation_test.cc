@@ -53,7 +53,31 @@ TEST(Conversation, RunsOfOneSideJoin) {
   EXPECT_EQ(TurnsFor({Say(kUser, {" a", "b "}), Say(kUser, {""}), Say(kUser, {" c "}),
                       Say(kAssistant, {"x"}), Say(kAssistant, {"y"}), Say(Role::kTool, {"t"}),
                       Say(kUser, {"u"})}),
-            (Turns{{"user", "ab\n\nc"}, {"assistant", "x\n\ny"}, {"user", "t\n\nu"}}));
+            (Turns{{"user", "ab\n\nc"},
+                   {"assistant", "x\n\ny"},
+                   {"user", "```tool_output\n{\"output\": \"t\"}\n```\n\nu"}}));
+}
+
+TEST(Conversation, CallsAndWhatTheyGaveStandWhereTheyWere) {
+  Message calls = Say(kAssistant, {"So: "});
+  calls.tool_calls = {{.id = "1", .name = "f", .arguments = R"({"a":1})"},
+                      {.id = "2", .name = "g", .arguments = "{}"}};
+  Message first = Say(Role::kTool, {"[2]"});
+  first.tool_call_id = "2";
+  Message second = Say(Role::kTool, {"x"});
+  second.tool_call_id = "1";
+  const auto turns = TurnsOf(
+      {.messages = {Say(kSystem, {"s"}), Say(kUser, {"u"}), calls, first, second}}, "TOOLS");
+  ASSERT_TRUE(turns.ok()) << turns.status();
+  ASSERT_EQ(turns->size(), 4u);
+  EXPECT_EQ((*turns)[0].content, "s\n\nTOOLS");
+  EXPECT_EQ((*turns)[2].content,
+            R"(So:
+
+[{"name": "f", "parameters": {"a": 1}}, {"name": "g", "parameters": {}}])");
+  EXPECT_EQ((*turns)[3].content,
+            "```tool_output\n{\"name\": \"g\", \"output\": [2]}\n```\n\n"
+            "```tool_output\n{\"name\": \"f\", \"output\": \"x\"}\n```");
 }
 
 TEST(Conversation, TheUserBegins) {

@@ -31,6 +31,8 @@ class FakeEngine final : public Engine {
   void Cancel(std::uint64_t handle) override;
 
   void SetReady(absl::Status ready);
+  // 512 without; before the first request.
+  void SetContext(std::int32_t tokens) { limits_.context_tokens = tokens; }
   void SetQueue(std::size_t most);  // requests that may run or wait; more are RESOURCE_EXHAUSTED
   void RefuseWith(absl::Status status);
 
@@ -53,8 +55,8 @@ class FakeEngine final : public Engine {
   Request& WaitLocked(std::unique_lock<std::mutex>& lock, std::uint64_t handle);
   std::shared_ptr<GenerationSink> SinkOf(std::uint64_t handle);
 
-  const EngineLimits limits_ = {.context_tokens = 512,
-                                .vocab_size = static_cast<std::int32_t>(TestTokenizer()->size())};
+  EngineLimits limits_ = {.context_tokens = 512,
+                          .vocab_size = static_cast<std::int32_t>(TestTokenizer()->size())};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Request>> requests_;

@@ -21,8 +21,11 @@ class GrpcTest : public ::testing::Test {
  protected:
   GrpcTest() : metrics_(std::make_shared<prometheus::Registry>()) {
     auto serving = std::make_shared<Serving>();
-    serving->model = {
-        .id = "m", .created = 7, .weight_format = "int4", .tokenizer = TestTokenizer()};
+    serving->model = {.id = "m",
+                      .created = 7,
+                      .weight_format = "int4",
+                      .tokenizer = TestTokenizer(),
+                      .eos_ids = {TestTokenizer()->vocabulary().eos_id}};
     serving->engine = &engine_;
     serving_.Set(std::move(serving));
   }

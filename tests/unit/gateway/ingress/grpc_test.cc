@@ -92,6 +92,64 @@ TEST_F(GrpcTest, ChatsAndStopsAtTheEndOfTurn) {
   engine_.WaitForCancel(1);
 }
 
+TEST_F(GrpcTest, CallsToolsAndKeepsFormats) {
+  engine_.SetContext(4096);
+  v1::GenerateRequest request;
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("assistant");
+  v1::ToolCall* before = message->add_tool_calls();
+  before->set_id("1");
+  before->set_name("now");
+  before->set_arguments("{}");
+  message = request.mutable_chat()->add_messages();
+  message->set_role("tool");
+  message->set_tool_call_id("1");
+  message->set_content("noon");
+  v1::Tool* tool = request.add_tools();
+  tool->set_name("weather");
+  tool->set_parameters(R"({"type":"object"})");
+  request.set_tool_choice("weather");
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, request);
+  const GenerationRequest submitted = engine_.WaitForRequest(1);
+  ASSERT_NE(submitted.sampling.constraint, nullptr);
+  const std::string prompt = TestTokenizer()->Decode(submitted.prompt).value_or("?");
+  EXPECT_NE(prompt.find(R"({"name": "now", "output": "noon"})"), std::string::npos) << prompt;
+  engine_.Tokens(1, TestTokenizer()->Encode(R"({"name": "weather", "parameters": {"a": 1}})"));
+  engine_.Finish(1, FinishReason::kStop);
+  std::string name;
+  std::string arguments;
+  int tokens = 0;
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) {
+    EXPECT_EQ(response.text(), "");
+    tokens += response.tokens_size();
+    for (const v1::ToolCall& call : response.tool_calls()) {
+      name += call.name();
+      arguments += call.arguments();
+    }
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(name, "weather");
+  EXPECT_EQ(arguments, R"({"a": 1})");
+  EXPECT_EQ(response.finish_reason(), "tool_calls");
+  EXPECT_EQ(tokens, response.usage().completion_tokens());
+
+  const auto refused = [this](auto set) {
+    v1::GenerateRequest wrong = Request();
+    set(wrong);
+    const grpc::Status status = Outcome(wrong);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    return status.error_message();
+  };
+  EXPECT_NE(refused([](auto& r) { r.set_regex("(?=a)"); }).find("'regex'"), std::string::npos);
+  EXPECT_NE(refused([](auto& r) { r.set_grammar("root"); }).find("'grammar'"), std::string::npos);
+  EXPECT_NE(refused([](auto& r) { r.set_json_schema("{"); }).find("'json_schema'"),
+            std::string::npos);
+  EXPECT_NE(refused([](auto& r) { r.add_tools()->set_name("f"); }).find("'tools'"),
+            std::string::npos);
+}
+
 TEST_F(GrpcTest, BadRequestsNameTheField) {
   const auto check = [this](v1::GenerateRequest request, const std::string& word) {
     const grpc::Status status = Outcome(request);

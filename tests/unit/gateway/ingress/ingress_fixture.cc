@@ -11,8 +11,11 @@ IngressFixture::IngressFixture()
       router_(DoorServices{
           .serving = serving_, .metrics = metrics_, .keys = keys_, .read = {}, .spans = &spans_}) {
   auto serving = std::make_shared<Serving>();
-  serving->model = {
-      .id = "m", .created = 1700000000, .weight_format = "bf16", .tokenizer = TestTokenizer()};
+  serving->model = {.id = "m",
+                    .created = 1700000000,
+                    .weight_format = "bf16",
+                    .tokenizer = TestTokenizer(),
+                    .eos_ids = {TestTokenizer()->vocabulary().eos_id}};
   serving->engine = &engine_;
   serving_.Set(std::move(serving));
 }
