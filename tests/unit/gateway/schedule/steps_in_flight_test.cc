@@ -444,7 +444,10 @@ TEST(ForcedTokens, AConstraintThatCannotBeFollowedIsAWrongRequest) {
   for (const bool constrained : {true, false}) {
     Scheduler scheduler(Options(1));
     GenerationRequest request = Request(3, 5);
-    if (constrained) request.sampling.constraint = std::make_shared<const Constraint>();
+    if (constrained) {
+      request.sampling.constraint = std::make_shared<const Constraint>(
+          Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
+    }
     ASSERT_TRUE(scheduler.Add(1, request).ok());
     StepPlan plan;
     ASSERT_TRUE(scheduler.Schedule(&plan));
