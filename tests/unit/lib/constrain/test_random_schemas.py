@@ -107,7 +107,8 @@ def main():
     print(f"{options.schemas} schemas: {accepted} accepted, {refused} refused in words; {valid} texts valid, {len(wrong)} not, {unfinished} without an end")
     for schema, text, error in wrong[:10]:
         print("WRONG", error, text, json.dumps(schema))
-    enough = accepted > options.schemas / 2 and unfinished < valid / 100
+    # Random bytes seldom happen on what an open pattern such as a+b asks for: those texts have no end.
+    enough = accepted > options.schemas / 2 and unfinished < valid / 10
     return 0 if enough and not wrong and process.wait() == 0 else 1
 
 
