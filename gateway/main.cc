@@ -90,7 +90,8 @@ class Gateway {
       DoorServices{.serving = serving_,
                    .metrics = metrics_,
                    .keys = keys_,
-                   .read = {.ignore_unknown = settings_.unknown_fields == UnknownFields::kIgnore},
+                   .read = {.ignore_unknown = settings_.unknown_fields == UnknownFields::kIgnore,
+                            .max_depth = settings_.clients.max_json_depth},
                    .spans = &spans_}};
   std::mutex mutex_;
   std::shared_ptr<Cluster> cluster_;  // guarded while it is being set
@@ -289,6 +290,9 @@ absl::Status Gateway::StartCluster(ClusterOptions options) {
   TANDEM_ASSIGN_OR_RETURN(serving->model.tokenizer, Tokenizer::Create(model.vocabulary));
   serving->model.eos_ids = model.config.eos_ids;
   serving->engine = cluster.get();
+  serving->limits = {.max_stops = settings_.clients.max_stops,
+                     .max_choices = settings_.clients.max_choices,
+                     .max_schema = settings_.clients.max_schema};
   spdlog::info("serving {} with a context of {} tokens", serving->model.id,
                cluster->limits().context_tokens);
   serving_.Set(std::move(serving));

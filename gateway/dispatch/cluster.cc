@@ -371,6 +371,9 @@ void Cluster::Impl::Deliver() {
       case RequestEvent::Kind::kPromptScores:
         sink.OnPromptScores(std::move(event.scores));
         break;
+      case RequestEvent::Kind::kPooled:
+        sink.OnPooled(std::move(event.pooled));
+        break;
       case RequestEvent::Kind::kToken:
         sink.OnToken(event.token);
         break;

@@ -34,7 +34,8 @@ class Cluster::Impl {
   ~Impl();
 
   EngineLimits limits() const {
-    return {setup_.model.context_tokens, setup_.model.config.vocab_size};
+    return {setup_.model.context_tokens, setup_.model.config.vocab_size,
+            setup_.model.config.hidden_size};
   }
   absl::Status Ready() const;
   absl::StatusOr<std::uint64_t> Submit(GenerationRequest request,

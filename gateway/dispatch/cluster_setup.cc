@@ -86,6 +86,7 @@ absl::Status TakeSizes(ClusterSetup* setup) {
       CeilDiv(static_cast<std::uint64_t>(setup->kv.context_tokens), kKvBlockTokens));
   scheduler.context_tokens = setup->kv.context_tokens;
   scheduler.vocab_size = config.vocab_size;
+  scheduler.hidden_size = config.hidden_size;
   scheduler.sliding_window = config.sliding_window;
   scheduler.global_blocks = setup->kv.global_blocks;
   scheduler.window_blocks = setup->kv.window_blocks;

@@ -23,10 +23,13 @@ struct GenerationRequest {
   // At least one token, bos included where wanted.
   std::vector<std::int32_t> prompt;
   SamplingParams sampling;
-  // >= 0; 0 only together with score_prompt. prompt + max_tokens must fit the context
+  // >= 0; 0 only together with score_prompt or pool_prompt. prompt + max_tokens must fit the
+  // context
   std::int32_t max_tokens = 0;
   // log-probabilities of prompt tokens 1.. (sampling.num_logprobs best beside them)
   bool score_prompt = false;
+  // the mean of the prompt's final hidden states
+  bool pool_prompt = false;
   // End-of-sequence tokens do not end it.
   bool ignore_eos = false;
   // W3C traceparent of the span below which it is traced; empty: it is not.
@@ -41,6 +44,9 @@ class GenerationSink {
   // Once, before the first OnToken, when score_prompt was set: entry i belongs to prompt token i
   // + 1.
   virtual void OnPromptScores(std::vector<SampledToken> scores) = 0;
+  // Once, before the first OnToken, when pool_prompt was set: (hidden), the mean over the prompt's
+  // tokens of the hidden states behind the final norm.
+  virtual void OnPooled(std::vector<float> mean) = 0;
   // In order. The end-of-sequence token that ended the request is not delivered (it counts in the
   // usage as a completion token does not).
   virtual void OnToken(const SampledToken& token) = 0;
@@ -53,6 +59,8 @@ struct EngineLimits {
   // Prompt and completion together.
   std::int32_t context_tokens = 0;
   std::int32_t vocab_size = 0;
+  // Values of a hidden state.
+  std::int32_t hidden_size = 0;
 };
 
 class Engine {

@@ -17,6 +17,9 @@ struct Scheduler::Request {
   // Scores of the prompt so far, and whether they are still wanted.
   std::vector<SampledToken> scores;
   bool scoring = false;
+  // Of the prompt's hidden states so far, and whether it is still wanted.
+  std::vector<double> pooled;
+  bool pooling = false;
 
   // Failed steps that this request was in, since it last got beyond one.
   std::int32_t replays = 0;

@@ -39,6 +39,7 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& o) {
       CheckAtLeast("limits.max_blocks_per_sequence", o.limits.max_blocks_per_sequence, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("context_tokens", o.context_tokens, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("vocab_size", o.vocab_size, 1));
+  TANDEM_RETURN_IF_ERROR(CheckAtLeast("hidden_size", o.hidden_size, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("sliding_window", o.sliding_window, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("global_blocks", o.global_blocks, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("window_blocks", o.window_blocks, 1));
@@ -108,7 +109,7 @@ absl::Status Scheduler::CheckRequest(const GenerationRequest& request) const {
                                                      request.prompt[i]));
     }
   }
-  const std::int32_t least = request.score_prompt ? 0 : 1;
+  const std::int32_t least = request.score_prompt || request.pool_prompt ? 0 : 1;
   if (request.max_tokens < least) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_tokens: expected at least ", least, ", found ", request.max_tokens));
@@ -138,6 +139,7 @@ absl::Status Scheduler::Add(std::uint64_t id, GenerationRequest request) {
   auto added = std::make_unique<Request>();
   added->id = id;
   added->scoring = request.score_prompt;
+  added->pooling = request.pool_prompt;
   added->spec = std::move(request);
   const std::int32_t global = BlocksFor(added->positions());
   const std::int32_t most_global =
@@ -278,7 +280,7 @@ void Scheduler::PlacePrefill(Request& request, StepPlan* plan, Budget* budget) {
   std::int32_t count = std::min({request.left(), budget->tokens, budget->prefill});
   if (request.scoring) {
     count = std::min(count, budget->rows);
-  } else if (count == request.left() && budget->rows == 0) {
+  } else if (count == request.left() && budget->rows == 0 && request.wants_token()) {
     // Its last token would sample, and there is no row left for that.
     --count;
   }
@@ -298,6 +300,7 @@ void Scheduler::Place(Request& request, std::int32_t count, StepPlan* plan, Budg
   for (std::int32_t position = request.computed; position < end; ++position)
     share.tokens.push_back(request.token(position));
   share.sample = end == request.size() && request.wants_token();
+  share.pool = request.pooling && request.computed < request.prompt_size();
   share.score = request.scoring && request.computed < request.prompt_size();
   share.next_token = share.score && end < request.prompt_size() ? request.token(end) : -1;
 
@@ -310,7 +313,7 @@ void Scheduler::Place(Request& request, std::int32_t count, StepPlan* plan, Budg
   MoveWindow(request, count, &share);
 
   const std::int32_t scores = share.score ? count - (share.next_token < 0 ? 1 : 0) : 0;
-  budget->step->shares.push_back({request.id, request.slot, end, scores, share.sample});
+  budget->step->shares.push_back({request.id, request.slot, end, scores, share.sample, share.pool});
   budget->tokens -= count;
   budget->rows -= share.score ? count : (share.sample ? 1 : 0);
   (count == 1 && share.sample ? plan->decode_tokens : plan->prefill_tokens) += count;

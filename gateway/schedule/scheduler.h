@@ -27,6 +27,8 @@ struct SchedulerOptions {
   // prompt and completion of one request together
   std::int32_t context_tokens = 0;
   std::int32_t vocab_size = 0;
+  // ModelConfig::hidden_size
+  std::int32_t hidden_size = 0;
   // ModelConfig::sliding_window
   std::int32_t sliding_window = 0;
   // physical blocks of kKvBlockTokens tokens in each group
@@ -57,14 +59,16 @@ struct SchedulerSizes {
 // INVALID_ARGUMENT names the option.
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
 
-// What happened to a request. For one request: kPromptScores at most once and first, kToken any
-// number of times, kFinish once and last.
+// What happened to a request. For one request: kPromptScores and kPooled at most once and first,
+// kToken any number of times, kFinish once and last.
 struct RequestEvent {
-  enum class Kind : std::uint8_t { kPromptScores, kToken, kFinish };
+  enum class Kind : std::uint8_t { kPromptScores, kPooled, kToken, kFinish };
   std::uint64_t request = 0;
   Kind kind = Kind::kToken;
   // kPromptScores
   std::vector<SampledToken> scores;
+  // kPooled
+  std::vector<float> pooled;
   // kToken
   SampledToken token;
   // kFinish
@@ -160,6 +164,7 @@ class Scheduler {
     std::int32_t end = 0;
     std::int32_t scores = 0;
     bool sample = false;
+    bool pool = false;
   };
   struct InFlight {
     std::uint64_t step_id = 0;

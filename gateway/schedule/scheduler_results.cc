@@ -42,7 +42,7 @@ absl::Status Scheduler::CheckResult(const InFlight& step, const StepResult& resu
         absl::StrCat("result of step ", result.step_id, ", slot ", slot, ": expected ", parts...));
   };
   for (const InFlightShare& share : step.shares) {
-    if (!share.sample && share.scores == 0) continue;
+    if (!share.sample && !share.pool && share.scores == 0) continue;
     if (!requests_.contains(share.request)) continue;
     const SequenceResult* found = Find(result, share.slot);
     if (found == nullptr) return wrong(share.slot, "an entry, found none");
@@ -60,6 +60,9 @@ absl::Status Scheduler::CheckResult(const InFlight& step, const StepResult& resu
       return wrong(share.slot, "no forced tokens without a constraint, found some");
     if (static_cast<std::int32_t>(found->scored.size()) != share.scores)
       return wrong(share.slot, share.scores, " scores, found ", found->scored.size());
+    const std::size_t pooled = share.pool ? static_cast<std::size_t>(options_.hidden_size) : 0;
+    if (found->pooled.size() != pooled)
+      return wrong(share.slot, pooled, " sums of hidden states, found ", found->pooled.size());
   }
   return absl::OkStatus();
 }
@@ -101,6 +104,16 @@ void Scheduler::Apply(Request& request, const InFlightShare& share, SequenceResu
   if (request.scoring && share.end == request.prompt_size()) {
     request.scoring = false;
     Emit(request.id, RequestEvent::Kind::kPromptScores).scores = std::exchange(request.scores, {});
+  }
+  if (share.pool) {
+    request.pooled.resize(result->pooled.size());
+    for (std::size_t i = 0; i < result->pooled.size(); ++i) request.pooled[i] += result->pooled[i];
+  }
+  if (request.pooling && share.end == request.prompt_size()) {
+    request.pooling = false;
+    std::vector<float>& mean = Emit(request.id, RequestEvent::Kind::kPooled).pooled;
+    for (const double sum : std::exchange(request.pooled, {}))
+      mean.push_back(static_cast<float>(sum / request.prompt_size()));
   }
   if (share.sample) {
     TakeAhead(request);
@@ -211,6 +224,7 @@ void Scheduler::Reset(const StepFailure& failure) {
     request.computed = 0;
     request.ahead.clear();
     request.scores.clear();
+    request.pooled.clear();
     request.global_blocks.clear();
     request.window_blocks.clear();
     request.window_left = request.global_reserved = request.window_reserved = 0;

@@ -184,8 +184,8 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
 
 std::uint64_t ProgramMemorySizes::bytes() const {
   const std::uint64_t floats = residual + normed + branch + qkv + attended + gate_up + activated +
-                               head_normed + contexts * (2 * logits + found) + of_blocks +
-                               2 * frequencies + decode.split_floats + decode.counters;
+                               head_normed + contexts * (2 * logits + found + hidden_states) +
+                               of_blocks + 2 * frequencies + decode.split_floats + decode.counters;
   return floats * sizeof(float) + step.bytes;
 }
 
@@ -226,6 +226,7 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
       sizes.gate_up = rows_of(sizes.tokens, 2 * config.ffn_size);
       sizes.activated = rows_of(activation_rows, config.ffn_size);
     }
+    if (stage.head) sizes.hidden_states = rows_of(sizes.tokens, config.hidden_size);
     if (stage.head && rules.limits.max_logit_rows > 0) {
       sizes.logit_rows = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_logit_rows));
       sizes.head_normed =
@@ -277,9 +278,11 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice&
     std::uint64_t floats;
     Placement placement;
     std::vector<Buffer>* buffers;
-  } of_contexts[] = {{"logits", sizes.logits, Placement::kDevice, &memory.logits},
-                     {"logits", sizes.logits, Placement::kReadback, &memory.logits_read},
-                     {"candidates", sizes.found, Placement::kReadback, &memory.found}};
+  } of_contexts[] = {
+      {"logits", sizes.logits, Placement::kDevice, &memory.logits},
+      {"logits", sizes.logits, Placement::kReadback, &memory.logits_read},
+      {"candidates", sizes.found, Placement::kReadback, &memory.found},
+      {"hidden states", sizes.hidden_states, Placement::kReadback, &memory.hidden_states}};
   for (const auto& [what, floats, placement, buffers] : of_contexts) {
     buffers->resize(static_cast<std::size_t>(spec.contexts));
     for (Buffer& buffer : *buffers)

@@ -86,6 +86,8 @@ struct ProgramMemorySizes {
   std::uint64_t head_normed = 0;
   // (logit_rows, vocab), once for each context on the device and once for the host.
   std::uint64_t logits = 0;
+  // (tokens, hidden), once for each context for the host, where the head stands.
+  std::uint64_t hidden_states = 0;
   // Of the kernels that find candidates: blocks of a row and their length; (logit_rows, blocks, 4);
   // and, for each context, pairs for each row (candidates_params.h).
   std::uint32_t logit_block = 0, logit_blocks = 0;
@@ -121,6 +123,8 @@ struct ProgramMemory {
   vulkan::Buffer splits, counters;
   // Of each context: logits, and the same and candidates for the host to read.
   std::vector<vulkan::Buffer> logits, logits_read, found;
+  // Of each context: final hidden states for the host to read.
+  std::vector<vulkan::Buffer> hidden_states;
   vulkan::Buffer of_blocks;
   // Turn of RoPE per position, in radians.
   vulkan::Buffer global_frequencies, window_frequencies;

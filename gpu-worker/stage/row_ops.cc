@@ -78,6 +78,20 @@ Op RowOps::Norm(std::string name, const ResidualRef& input, const DeviceTensor& 
   return op;
 }
 
+Op RowOps::PlainNorm(std::string name, const ResidualRef& input, const DeviceTensor& weight,
+                     vulkan::BufferSlice normed) const {
+  Op op;
+  op.name = std::move(name);
+  op.bindings = {step_, input.slice, VectorOf(weight), normed};
+  op.plan = [context = context_, hidden = Unsigned(config_.hidden_size),
+             epsilon = config_.rms_norm_eps, base = input.base](std::uint32_t rows) {
+    return MakePlan(context, "rms_norm", {context.tuning.norm_lanes, base, kernels::kRowsAreTokens},
+                    kernels::RmsNormParams{hidden, epsilon, rows}, {rows, 1, 1},
+                    12.0 * hidden * rows);
+  };
+  return op;
+}
+
 Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
                     const ResidualRef& input, const ResidualRef& output,
                     const std::optional<NextNorm>& next) const {

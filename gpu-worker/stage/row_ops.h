@@ -33,6 +33,9 @@ class RowOps {
   // normed = rmsnorm(input) * weight, over tokens or over logit rows (`count`).
   Op Norm(std::string name, const ResidualRef& input, const DeviceTensor& weight,
           const ProductRows& normed, std::uint32_t count) const;
+  // The same over tokens, as float32 rows that no product reads.
+  Op PlainNorm(std::string name, const ResidualRef& input, const DeviceTensor& weight,
+               vulkan::BufferSlice normed) const;
 
   struct NextNorm {
     const DeviceTensor& weight;

@@ -72,6 +72,7 @@ class GraphBuilder {
       TANDEM_RETURN_IF_ERROR(Body(&graph_->decode));
     }
     for (std::size_t context = 0; spec_.head && context < memory_.logits.size(); ++context) {
+      TANDEM_RETURN_IF_ERROR(HiddenStates(memory_.hidden_states[context].slice()));
       graph_->heads.emplace_back();
       if (memory_.sizes.logit_rows == 0) continue;
       std::vector<Op>* const ops = &graph_->heads.back();
@@ -290,6 +291,14 @@ class GraphBuilder {
                               {memory_.head_normed.slice(), head}, kernels::kRowsAreLogits));
     return head.Append(memory_.step.slice(), memory_.head_normed.slice(), logits,
                        kernels::kRowsAreLogits, ops);
+  }
+
+  absl::Status HiddenStates(vulkan::BufferSlice hidden_states) {
+    const TensorId norm{TensorKind::kFinalNorm, -1};
+    TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(norm));
+    graph_->hidden_states.push_back(
+        {rows_.PlainNorm("hidden states", Before(spec_.last_half), *weight, hidden_states)});
+    return absl::OkStatus();
   }
 
   kernels::CandidatesParams BlocksOfRows() const {

@@ -18,6 +18,8 @@ struct StageGraph {
   std::vector<Op> decode;
   // Of each context; empty where the stage is not the head.
   std::vector<std::vector<Op>> heads;
+  // The same: final hidden states of all tokens, for steps that ask for them.
+  std::vector<std::vector<Op>> hidden_states;
 };
 
 // The program is validated already (ValidateCompile); `memory` is its own and outlives the ops.

@@ -116,6 +116,12 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
                                                    graph.body.empty() ? external : none));
     recorded.heads.push_back(std::move(commands));
   }
+  for (const std::vector<Op>& list : graph.hidden_states) {
+    TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
+                            BucketCommands::Record(context_, list, memory_.sizes.tokens,
+                                                   graph.body.empty() ? external : none));
+    recorded.hidden_states.push_back(std::move(commands));
+  }
   return recorded;
 }
 
@@ -132,8 +138,13 @@ std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
        rows *= 2) {
     head = std::max(head, stage.heads.front().For(rows).size());
   }
+  std::size_t hidden_states = 0;
+  for (std::uint32_t rows = 1; !stage.hidden_states.empty() && rows <= memory_.sizes.tokens;
+       rows *= 2) {
+    hidden_states = std::max(hidden_states, stage.hidden_states.front().For(rows).size());
+  }
   // One for a stage that has nothing to do.
-  return 1 + body + head;
+  return 1 + body + head + hidden_states;
 }
 
 VulkanProgram::~VulkanProgram() {
@@ -183,7 +194,11 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
   const bool decodes =
       recorded.decode.has_value() && single_tokens_[static_cast<std::size_t>(context)];
   const BucketCommands& body = decodes ? *recorded.decode : recorded.body;
-  AppendJobs(body.For(static_cast<std::uint32_t>(submissions_.tokens(context))), &pass.jobs);
+  const auto tokens = static_cast<std::uint32_t>(submissions_.tokens(context));
+  AppendJobs(body.For(tokens), &pass.jobs);
+  if (!recorded.hidden_states.empty() && submissions_.hidden_states(context)) {
+    AppendJobs(recorded.hidden_states[static_cast<std::size_t>(context)].For(tokens), &pass.jobs);
+  }
   const auto rows = static_cast<std::uint32_t>(submissions_.logit_rows(context));
   if (!recorded.heads.empty() && rows > 0) {
     AppendJobs(recorded.heads[static_cast<std::size_t>(context)].For(rows), &pass.jobs);
@@ -273,6 +288,14 @@ std::span<const float> VulkanProgram::logits(std::int32_t context) const {
   if (logits.ok()) return *logits;
   spdlog::error("logits: {}", logits.status().ToString());
   return {};
+}
+
+std::span<const float> VulkanProgram::hidden_states(std::int32_t context) const {
+  const std::int32_t rows = submissions_.HiddenRows(context);
+  if (rows == 0) return {};
+  const vulkan::Buffer& buffer = memory_.hidden_states[static_cast<std::size_t>(context)];
+  return {reinterpret_cast<const float*>(buffer.data()),
+          static_cast<std::size_t>(rows) * static_cast<std::size_t>(config_.hidden_size)};
 }
 
 std::optional<LogitCandidates> VulkanProgram::candidates(std::int32_t context, std::int32_t row,

@@ -40,6 +40,7 @@ class VulkanProgram final : public Program {
   absl::Status Wait(Ticket ticket, Deadline deadline) override;
   void Cancel() override;
   std::span<const float> logits(std::int32_t context) const override;
+  std::span<const float> hidden_states(std::int32_t context) const override;
   std::optional<LogitCandidates> candidates(std::int32_t context, std::int32_t row,
                                             CandidateMemory* memory) const override;
   std::uint64_t scratch_bytes() const override { return memory_.sizes.bytes(); }
@@ -51,6 +52,8 @@ class VulkanProgram final : public Program {
     std::optional<BucketCommands> decode;
     // Of each context; empty where the stage is not the head.
     std::vector<BucketCommands> heads;
+    // The same, for steps that ask for hidden states.
+    std::vector<BucketCommands> hidden_states;
   };
   // Command buffers that are submitted together: a header's copy, and pieces of body and head.
   struct Job {

@@ -91,6 +91,10 @@ class Program {
   // that fails.
   virtual std::span<const float> logits(std::int32_t context) const = 0;
 
+  // float32 hidden states behind the final norm, (tokens, hidden), of a step that asked for them:
+  // there as long as its logits are. Empty before, without a head, and where nobody asked.
+  virtual std::span<const float> hidden_states(std::int32_t context) const = 0;
+
   // What the device has found out of a row of these logits: the best ones, and sums with the row's
   // temperature. Nothing where it does not, or where the row must be looked at whole. `memory`
   // holds what the result refers to.

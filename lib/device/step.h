@@ -41,6 +41,8 @@ struct Step {
   std::span<const std::int32_t> logit_rows;
   // 1 / temperature of each logit row, for Program::candidates; positive. Empty: all 1.
   std::span<const float> inverse_temperatures = {};
+  // The head gives the final hidden states of all tokens, too (Program::hidden_states).
+  bool hidden_states = false;
 };
 
 }  // namespace tandem

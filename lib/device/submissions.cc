@@ -39,6 +39,7 @@ void Submissions::SetBegun(std::int32_t context, const Step* step) {
   Context& at = contexts_[static_cast<std::size_t>(context)];
   at.begun = step != nullptr;
   at.head_done = false;
+  at.hidden_states = step != nullptr && step->hidden_states;
   at.tokens = step == nullptr ? 0 : static_cast<std::int32_t>(step->tokens.size());
   at.logit_rows = step == nullptr ? 0 : static_cast<std::int32_t>(step->logit_rows.size());
 }
@@ -102,6 +103,11 @@ void Submissions::CloseFirst(absl::Status result) {
 std::int32_t Submissions::LogitRows(std::int32_t context) const {
   if (!CheckContext(context).ok() || !At(context).head_done) return 0;
   return At(context).logit_rows;
+}
+
+std::int32_t Submissions::HiddenRows(std::int32_t context) const {
+  if (!CheckContext(context).ok() || !At(context).head_done) return 0;
+  return At(context).hidden_states ? At(context).tokens : 0;
 }
 
 }  // namespace tandem

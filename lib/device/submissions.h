@@ -50,9 +50,12 @@ class Submissions {
 
   // Rows of logits that can be read in the context; 0 where the head has not run yet.
   std::int32_t LogitRows(std::int32_t context) const;
+  // Rows of hidden states that can be read there; 0 also where the step did not ask for them.
+  std::int32_t HiddenRows(std::int32_t context) const;
   // Of the step in the context.
   std::int32_t tokens(std::int32_t context) const { return At(context).tokens; }
   std::int32_t logit_rows(std::int32_t context) const { return At(context).logit_rows; }
+  bool hidden_states(std::int32_t context) const { return At(context).hidden_states; }
 
   // "stage 'ffn 3'", for errors.
   std::string StageName(std::int32_t stage) const;
@@ -61,6 +64,7 @@ class Submissions {
   struct Context {
     bool begun = false;
     bool head_done = false;
+    bool hidden_states = false;
     std::int32_t under_way = 0;
     std::int32_t tokens = 0;
     std::int32_t logit_rows = 0;

@@ -75,9 +75,12 @@ absl::Status RefuseUnsupported(const Json& text) {
       v != nullptr && *v != "gelu_pytorch_tanh") {
     return Wrong("hidden_activation", "\"gelu_pytorch_tanh\"", *v);
   }
-  for (const char* key : {"attention_bias", "use_bidirectional_attention"}) {
-    if (const Json* v = Member(text, key); v != nullptr && *v != false)
-      return Wrong(key, "false", *v);
+  if (const Json* v = Member(text, "attention_bias"); v != nullptr && *v != false) {
+    return Wrong("attention_bias", "false", *v);
+  }
+  if (const Json* v = Member(text, "use_bidirectional_attention"); v != nullptr && *v != false) {
+    return Wrong("use_bidirectional_attention",
+                 "false (EmbeddingGemma and other encoders are not supported)", *v);
   }
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
     if (const Json* v = Member(text, key); v != nullptr) return Wrong(key, "null", *v);

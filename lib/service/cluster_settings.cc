@@ -16,6 +16,11 @@ void AddClientLimitFlags(FlagList* flags, ClientLimits* s) {
   flags->Bytes("max_body", &s->max_body, 1 << 10, kMaxBodyBytes,
                "longest body of a request, and longest gRPC message");
   flags->Bytes("max_head", &s->max_head, 1 << 10, 1 << 20, "longest head of an HTTP request");
+  flags->Number("max_json_depth", &s->max_json_depth, 8, 128, "levels that a JSON body may nest");
+  flags->Number("max_stops", &s->max_stops, 0, 64, "stop strings of a request");
+  flags->Number("max_choices", &s->max_choices, 1, 1024, "prompts times n of a request");
+  flags->Bytes("max_schema", &s->max_schema, 0, 4 << 20,
+               "schemas and grammars of a request, its tools' too, together");
   flags->Number("max_connections", &s->max_connections, 1, kMaxConnections,
                 "connections of each port; for one more, the one that does least is closed");
   flags->Number("max_connections_per_client", &s->max_connections_per_client, 1, kMaxConnections,

@@ -28,6 +28,10 @@ inline constexpr EnumName<UnknownFields> kEnumNames<UnknownFields>[] = {
 struct ClientLimits {
   std::uint64_t max_body = 8 << 20;   // bytes; also of a gRPC message
   std::uint64_t max_head = 32 << 10;  // bytes of an HTTP head
+  std::int32_t max_json_depth = 32;
+  std::int32_t max_stops = 4;
+  std::int32_t max_choices = 128;
+  std::uint64_t max_schema = 256 << 10;  // bytes
   std::int32_t max_connections = 256;
   std::int32_t max_connections_per_client = 64;
   absl::Duration head_timeout = absl::Seconds(30);

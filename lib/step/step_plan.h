@@ -48,6 +48,8 @@ struct SequenceShare {
   // `next_token` stands after the last one; -1 when nothing does, and that row is then not scored.
   bool score = false;
   std::int32_t next_token = -1;
+  // The head sums the final hidden states of the share's tokens.
+  bool pool = false;
   // For traces, not on the wire: the request's id at the scheduler.
   std::uint64_t request = 0;
 };
@@ -79,8 +81,7 @@ struct StepPlan {
 struct SequenceResult {
   std::int32_t slot = 0;
   // Not OK: this share failed (its block table was wrong, its logits were not numbers), and only
-  // this one; `sampled` and `scored` are then empty. The slot stays taken and useless until its
-  // end.
+  // this one; all that follows is then empty. The slot stays taken and useless until its end.
   absl::Status status = absl::OkStatus();
   // There when `sample` was asked for.
   std::optional<SampledToken> sampled = {};
@@ -89,6 +90,8 @@ struct SequenceResult {
   std::vector<std::int32_t> forced = {};
   // Entry i: the token after the share's i-th; one less than tokens when next_token is -1.
   std::vector<SampledToken> scored = {};
+  // There when `pool` was asked for: (hidden).
+  std::vector<double> pooled = {};
 };
 
 struct StepResult {
@@ -96,8 +99,8 @@ struct StepResult {
   std::uint64_t generation = 0;
   // Not OK: the whole step failed and `sequences` is empty.
   absl::Status status = absl::OkStatus();
-  // From the worker with the head, for shares that sample, score or failed; any order. From the
-  // others: failed shares only.
+  // From the worker with the head, for shares that sample, score, pool or failed; any order. From
+  // the others: failed shares only.
   std::vector<SequenceResult> sequences = {};
   // On the device, and waiting for neighbours.
   absl::Duration run = absl::ZeroDuration();

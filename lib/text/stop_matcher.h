@@ -10,18 +10,18 @@
 
 namespace tandem {
 
-// Finds the first of up to four stop strings in a text that arrives in chunks, and hands on the
+// Finds the first of some stop strings in a text that arrives in chunks, and hands on the
 // text before it. The end of the text that could be the beginning of a stop string is held back
 // until it is decided. The match that ends first wins; of several that end at one byte, the
 // longest. The result does not depend on how the text is cut into chunks. Where chunks are whole
 // UTF-8 characters, so is what comes out. O(1) per byte, amortised. One thread at a time.
 class StopMatcher {
  public:
-  static constexpr size_t kMaxStops = 4;
+  static constexpr size_t kMaxStops = 64;
   static constexpr size_t kMaxStopBytes = 4096;
 
-  // `stops`: 0 to 4 strings of 1 to kMaxStopBytes bytes (with none, text passes straight through);
-  // else InvalidArgument.
+  // `stops`: up to kMaxStops strings of 1 to kMaxStopBytes bytes (with none, text passes straight
+  // through); else InvalidArgument.
   static absl::StatusOr<StopMatcher> Create(std::vector<std::string> stops);
 
   // The text that is now known to stand before any stop string. After a match: nothing, ever.

@@ -1,6 +1,7 @@
 #include "lib/wire/step_wire.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,6 +30,7 @@ v1::SequenceShare ToProto(const SequenceShare& share) {
   message.set_sample(share.sample);
   message.set_score(share.score);
   message.set_next_token(share.next_token);
+  message.set_pool(share.pool);
   return message;
 }
 
@@ -42,6 +44,7 @@ void FromProto(const v1::SequenceShare& message, SequenceShare* share) {
   share->sample = message.sample();
   share->score = message.score();
   share->next_token = message.next_token();
+  share->pool = message.pool();
 }
 
 SamplingParams FromProto(const v1::SamplingParams& message) {
@@ -148,6 +151,11 @@ absl::Status FromProto(const v1::StepResult& message, std::int32_t vocab_size, S
       if (!token.ok()) return annotate(token.status());
       out.scored.push_back(*std::move(token));
     }
+    out.pooled.assign(in.pooled().begin(), in.pooled().end());
+    for (const double sum : out.pooled) {
+      if (!std::isfinite(sum))
+        return annotate(absl::InvalidArgumentError("pooled: expected finite numbers"));
+    }
   }
   return absl::OkStatus();
 }
@@ -170,6 +178,7 @@ void ToProto(const StepResult& result, v1::StepResult* message) {
     if (in.sampled.has_value()) *out.mutable_sampled() = ToProto(*in.sampled);
     out.mutable_forced()->Add(in.forced.begin(), in.forced.end());
     for (const SampledToken& scored : in.scored) *out.add_scored() = ToProto(scored);
+    out.mutable_pooled()->Add(in.pooled.begin(), in.pooled.end());
   }
 }
 

@@ -32,10 +32,12 @@ MicroBatch CloseMicroBatch(const StepBatch& batch, const MicroBatch* before) {
     closed.first_token = before->first_token + before->num_tokens;
     closed.first_sequence = before->first_sequence + before->num_sequences;
     closed.first_use = before->first_use + before->num_uses;
+    closed.first_pool = before->first_pool + before->num_pools;
   }
   closed.num_tokens = Count(batch.tokens) - closed.first_token;
   closed.num_sequences = static_cast<std::int32_t>(batch.sequences.size()) - closed.first_sequence;
   closed.num_uses = static_cast<std::int32_t>(batch.uses.size()) - closed.first_use;
+  closed.num_pools = static_cast<std::int32_t>(batch.pools.size()) - closed.first_pool;
   return closed;
 }
 
@@ -55,10 +57,12 @@ std::span<const T> Part(const std::vector<T>& values, std::int32_t first, std::i
 
 Step StepBatch::step(std::int32_t micro_batch) const {
   const MicroBatch& part = micro_batches[static_cast<std::size_t>(micro_batch)];
-  return {id, Part(tokens, part.first_token, part.num_tokens),
+  return {id,
+          Part(tokens, part.first_token, part.num_tokens),
           Part(sequences, part.first_sequence, part.num_sequences),
           Part(logit_rows, part.first_use, part.num_uses),
-          Part(inverse_temperatures, part.first_use, part.num_uses)};
+          Part(inverse_temperatures, part.first_use, part.num_uses),
+          part.num_pools > 0};
 }
 
 void SlotTable::Slot::Reset() {
@@ -249,6 +253,7 @@ absl::Status SlotTable::Apply(const StepPlan& plan, StepBatch* batch, StepResult
   batch->sequences.clear();
   batch->logit_rows.clear();
   batch->uses.clear();
+  batch->pools.clear();
   batch->inverse_temperatures.clear();
   batch->micro_batches.clear();
   batch->forced.clear();
@@ -262,7 +267,7 @@ absl::Status SlotTable::Apply(const StepPlan& plan, StepBatch* batch, StepResult
     if (slot.fault.ok()) slot.fault = CheckShare(share, slot);
     const absl::Status& fault = slot.fault.ok() ? slot.head_fault : slot.fault;
     const auto answer = static_cast<std::int32_t>(result->sequences.size());
-    if (!fault.ok() || (bounds_.head && LogitRows(share) > 0)) {
+    if (!fault.ok() || (bounds_.head && (share.pool || LogitRows(share) > 0))) {
       result->sequences.emplace_back();
       result->sequences.back().slot = share.slot;
       result->sequences.back().status = fault;
@@ -315,6 +320,8 @@ void SlotTable::AddPart(const SequenceShare& share, std::int32_t begin, std::int
       *batch, batch->micro_batches.empty() ? nullptr : &batch->micro_batches.back());
   batch->sequences.push_back({share.slot, open.num_tokens, end - begin,
                               share.first_position + begin, slot.global_table, slot.window_table});
+  if (share.pool && slot.head_fault.ok())
+    batch->pools.push_back({share.slot, open.num_tokens, end - begin, answer});
   for (std::int32_t i = begin; i < end; ++i) {
     const std::int32_t token = share.tokens[static_cast<std::size_t>(i)];
     batch->tokens.push_back(token == kSampledToken ? slot.last_token : token);

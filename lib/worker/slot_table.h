@@ -38,6 +38,16 @@ struct ForcedToken {
   std::int32_t token = 0;
 };
 
+// Rows of final hidden states whose sum is wanted.
+struct PoolUse {
+  std::int32_t slot = 0;
+  // Counted from the micro-batch's first token.
+  std::int32_t first_row = 0;
+  std::int32_t rows = 0;
+  // Index into StepResult::sequences.
+  std::int32_t answer = 0;
+};
+
 // Ranges in a StepBatch; all empty where every share of the micro-batch was left out.
 struct MicroBatch {
   std::int32_t first_token = 0;
@@ -46,6 +56,8 @@ struct MicroBatch {
   std::int32_t num_sequences = 0;
   std::int32_t first_use = 0;
   std::int32_t num_uses = 0;
+  std::int32_t first_pool = 0;
+  std::int32_t num_pools = 0;
 };
 
 // A step as a device sees it, cut into micro-batches. Its memory is used again from step to step.
@@ -57,6 +69,7 @@ struct StepBatch {
   // Row i, counted from the micro-batch's first token, is for uses[i].
   std::vector<std::int32_t> logit_rows;
   std::vector<LogitUse> uses;
+  std::vector<PoolUse> pools;
   // Of the rows.
   std::vector<float> inverse_temperatures;
   std::vector<MicroBatch> micro_batches;
@@ -87,7 +100,7 @@ class SlotTable {
   //
   // A share that is wrong in itself is left out of the batch, and so are all later ones of its
   // slot until that ends; each gets an entry in `result` with the reason. At the head every share
-  // that samples or scores gets an entry, too.
+  // that samples, scores or pools gets an entry, too.
   absl::Status Apply(const StepPlan& plan, StepBatch* batch, StepResult* result);
 
   // The token chosen for a slot: it stands for kSampledToken in the next share, and counts for the

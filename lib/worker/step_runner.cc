@@ -1,6 +1,7 @@
 #include "lib/worker/step_runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -267,12 +268,42 @@ absl::Status StepRunner::Sample(std::int32_t micro_batch, Deadline deadline, Ste
     // An earlier row of the share could not be used.
     if (!answer.status.ok()) continue;
     const absl::Status taken = TakeRow(use, row_results_[static_cast<std::size_t>(i)], &answer);
-    if (taken.ok()) continue;
-    answer.status = Annotate(taken, absl::StrCat("slot ", use.slot));
-    answer.sampled.reset();
-    answer.forced.clear();
-    answer.scored.clear();
-    slots_.SetHeadFault(use.slot, answer.status);
+    if (!taken.ok()) FailShare(use.slot, taken, &answer);
+  }
+  return part.num_pools == 0 ? absl::OkStatus() : Pool(micro_batch, result);
+}
+
+void StepRunner::FailShare(std::int32_t slot, const absl::Status& status, SequenceResult* answer) {
+  answer->status = Annotate(status, absl::StrCat("slot ", slot));
+  answer->sampled.reset();
+  answer->forced.clear();
+  answer->scored.clear();
+  answer->pooled.clear();
+  slots_.SetHeadFault(slot, answer->status);
+}
+
+absl::Status StepRunner::Pool(std::int32_t micro_batch, StepResult* result) {
+  const MicroBatch& part = batch_.micro_batches[static_cast<std::size_t>(micro_batch)];
+  const auto hidden = static_cast<std::size_t>(parts_.bounds.config.hidden_size);
+  const std::span<const float> states = parts_.program->hidden_states(micro_batch);
+  if (states.size() != static_cast<std::size_t>(part.num_tokens) * hidden) {
+    return absl::InternalError(absl::StrCat("expected ", part.num_tokens, " rows of ", hidden,
+                                            " hidden states, found ", states.size(), " values"));
+  }
+  for (std::int32_t i = 0; i < part.num_pools; ++i) {
+    const PoolUse& use = batch_.pools[static_cast<std::size_t>(part.first_pool + i)];
+    SequenceResult& answer = result->sequences[static_cast<std::size_t>(use.answer)];
+    if (!answer.status.ok()) continue;
+    // Row after row, so that where micro-batches end makes no difference.
+    answer.pooled.resize(hidden);
+    const float* row = states.data() + static_cast<std::size_t>(use.first_row) * hidden;
+    for (std::int32_t r = 0; r < use.rows; ++r, row += hidden)
+      for (std::size_t c = 0; c < hidden; ++c) answer.pooled[c] += static_cast<double>(row[c]);
+    if (std::all_of(answer.pooled.begin(), answer.pooled.end(),
+                    [](double sum) { return std::isfinite(sum); }))
+      continue;
+    FailShare(use.slot, absl::InternalError("the hidden states hold a value that is not finite"),
+              &answer);
   }
   return absl::OkStatus();
 }

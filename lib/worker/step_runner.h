@@ -29,7 +29,7 @@ namespace tandem {
 
 // Runs the steps of one generation on one worker, as the list for their number of micro-batches
 // says (stage_layout.h). Run is called by one thread; the others by any. In steady state a step
-// allocates nothing but the lists of log-probabilities that it answers.
+// allocates nothing but the lists of log-probabilities and sums of hidden states that it answers.
 class StepRunner {
  public:
   struct Parts {
@@ -96,6 +96,10 @@ class StepRunner {
   absl::Status UseLogits(std::int32_t micro_batch);
   // Hands on what came of a row, and follows the slot's constraint by what was sampled.
   absl::Status TakeRow(const LogitUse& use, RowResult& row, SequenceResult* answer);
+  // Adds to the sums of hidden states that the micro-batch's shares ask for.
+  absl::Status Pool(std::int32_t micro_batch, StepResult* result);
+  // The head could not use what a slot came to: its share answers that and nothing else.
+  void FailShare(std::int32_t slot, const absl::Status& status, SequenceResult* answer);
   void Account(const ListEntry& entry, std::int64_t begin_ns, std::int64_t end_ns, bool ok);
   // Hand-overs before this step's number are given up by this end.
   void BeginEdges();

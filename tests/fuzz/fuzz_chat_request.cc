@@ -1,5 +1,5 @@
-// Bodies of /v1/chat/completions and /v1/completions: any bytes give a request within its bounds or
-// an error with OpenAI's shape. An odd length goes to the one reader, an even length to the other.
+// Bodies of /v1/chat/completions, /v1/completions and /v1/embeddings: any bytes give a request
+// within its bounds or an error with OpenAI's shape. The length tells which reader they go to.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -9,8 +9,9 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view body(reinterpret_cast<const char*>(data), size);
-  const auto request = size % 2 == 1 ? tandem::ReadChatRequest(body, {.ignore_unknown = true})
-                                     : tandem::ReadCompletionRequest(body);
+  const auto request = size % 3 == 0   ? tandem::ReadEmbeddingRequest(body)
+                       : size % 3 == 1 ? tandem::ReadChatRequest(body, {.ignore_unknown = true})
+                                       : tandem::ReadCompletionRequest(body);
   if (!request.ok()) {
     tandem::CheckReaderError(request.status(), tandem::ErrorJson);
     return 0;

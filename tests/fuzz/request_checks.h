@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "gateway/ingress/answer/embeddings.h"
 #include "gateway/ingress/request/answer_grammar.h"
 #include "gateway/ingress/request/conversation.h"
 #include "gateway/ingress/request/error.h"
@@ -13,6 +14,7 @@
 #include "gateway/ingress/request/tool_text.h"
 #include "lib/base/status_macros.h"
 #include "lib/sample/sampler.h"
+#include "lib/text/stop_matcher.h"
 
 namespace tandem {
 
@@ -30,7 +32,7 @@ inline void CheckReadRequest(const InferenceRequest& request) {
   constexpr std::int32_t kAnyVocabulary = INT32_MAX;
   TANDEM_CHECK(ValidateSamplingParams(request.sampling, kAnyVocabulary).ok());
   TANDEM_CHECK(request.n >= 1 && request.n <= kMaxChoices);
-  TANDEM_CHECK(request.stops.size() <= kMaxStopStrings);
+  TANDEM_CHECK(request.stops.size() <= StopMatcher::kMaxStops);
   for (const Tool& tool : request.tools) {
     TANDEM_CHECK(!tool.name.empty());
     TANDEM_CHECK(tool.parameters.empty() || nlohmann::json::accept(tool.parameters));
@@ -40,6 +42,9 @@ inline void CheckReadRequest(const InferenceRequest& request) {
   const std::string tools = ToolInstructions(request.tools, request.parallel_tool_calls);
   for (const std::string& name : request.ignored_fields) {
     for (const char c : name) TANDEM_CHECK(c > ' ' && c < 127 && c != '"');
+  }
+  if (request.embed.has_value()) {
+    TANDEM_CHECK(CheckEmbeddingPrompts("input", request.prompts).ok());
   }
   for (const Prompt& prompt : request.prompts) {
     const ChatPrompt* chat = std::get_if<ChatPrompt>(&prompt);

@@ -75,6 +75,8 @@ TEST_P(CpuGolden, Int4) { ExpectEqual({.format = WeightFormat::kInt4}); }
 
 TEST_P(CpuGolden, Bf16StageForEachHalf) { ExpectEqual({.stages = OneStagePerHalf(set_.config)}); }
 
+TEST_P(CpuGolden, HiddenStates) { ExpectEqual({.chunk = 16, .from_hidden_states = true}); }
+
 TEST_P(CpuGolden, Int8Activations) {
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
     const GoldenDifference difference =

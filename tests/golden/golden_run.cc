@@ -69,7 +69,8 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
                                            const GoldenVariant& variant) {
   TANDEM_ASSIGN_OR_RETURN(const auto regions, GoldenRegions(set, variant.format));
   std::optional<ReferenceModel> reference;
-  if (variant.format != WeightFormat::kBf16) {
+  const bool compare_with_reference = variant.format != WeightFormat::kBf16;
+  if (compare_with_reference || variant.from_hidden_states) {
     TANDEM_ASSIGN_OR_RETURN(reference, ReferenceModel::Make(set.config, regions));
   }
   RunnerOptions options;
@@ -80,16 +81,18 @@ absl::StatusOr<GoldenDifference> RunGolden(Device* device, const GoldenSet& set,
                     .max_blocks_per_sequence = 32};
   options.activations = variant.activations;
   options.kv_type = variant.kv_type;
+  options.hidden_states = variant.from_hidden_states;
   TANDEM_ASSIGN_OR_RETURN(const auto runner,
                           ModelRunner::Make(device, set.config, regions, options));
   GoldenDifference difference;
   for (const GoldenPrompt& prompt : set.prompts) {
-    TANDEM_ASSIGN_OR_RETURN(const auto found, runner->Prefill(0, prompt.ids, variant.chunk));
+    TANDEM_ASSIGN_OR_RETURN(auto found, runner->Prefill(0, prompt.ids, variant.chunk));
+    if (variant.from_hidden_states) found = reference->Unembed(runner->TakeHiddenStates());
     const GoldenRows expected =
-        reference ? RowsOfLogits(reference->Logits(prompt.ids), set.config.vocab_size)
-                  : prompt.expected;
+        compare_with_reference ? RowsOfLogits(reference->Logits(prompt.ids), set.config.vocab_size)
+                               : prompt.expected;
     AddDifference(expected, found, set.config.vocab_size, &difference);
-    if (!reference && variant.activations == ActivationType::kFloat32) {
+    if (!reference.has_value() && variant.activations == ActivationType::kFloat32) {
       const auto row = std::span(found).last(static_cast<std::size_t>(set.config.vocab_size));
       TANDEM_RETURN_IF_ERROR(AddGreedy(runner.get(), prompt, row, &difference));
     }

@@ -39,6 +39,8 @@ struct GoldenVariant {
   std::vector<StageSpec> stages = {};
   // Tokens of a prefill step.
   std::int32_t chunk = 64;
+  // The head of the float32 reference on the device's hidden states, instead of the device's own.
+  bool from_hidden_states = false;
 };
 
 // Runs every prompt of the set on the device: all positions of the prompt, then (bf16 only, where

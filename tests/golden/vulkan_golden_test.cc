@@ -70,6 +70,8 @@ TEST_P(VulkanGolden, Bf16StageForEachHalf) {
   ExpectEqual({.stages = OneStagePerHalf(set_.config), .chunk = 8});
 }
 
+TEST_P(VulkanGolden, HiddenStates) { ExpectEqual({.chunk = 16, .from_hidden_states = true}); }
+
 // No golden set would be no test at all.
 TEST(VulkanGoldenSets, AreThere) { EXPECT_FALSE(FindGoldenSets().empty()); }
 

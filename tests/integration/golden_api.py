@@ -12,6 +12,7 @@ from golden_sets import read_safetensors
 BEST = 10
 # Where the reference's margin is smaller, another rounding may pick the other token.
 MARGIN = 0.05
+LONG = 64
 
 
 @dataclasses.dataclass
@@ -20,6 +21,8 @@ class Result:
     plan: str
     devices: str
     positions: int = 0
+    embeddings: int = 0
+    largest_of_embeddings: float = 0.0
     largest_difference: float = 0.0
     greedy_checked: int = 0
     greedy_wrong: int = 0
@@ -83,13 +86,44 @@ def compare_case(cluster: Cluster, case: dict, best: list, result: Result) -> No
         result.greedy_checked += 1
 
 
+def embedding_table(folder: pathlib.Path):
+    """The rows of the checkpoint's embedding, which is its head too: (hidden, values)."""
+    for file in sorted(folder.glob("model*.safetensors")):
+        for shape, values in read_safetensors(file, "embed_tokens.weight").values():
+            return shape[1], values
+    raise AssertionError(f"{folder}: no embedding")
+
+
+def compare_embeddings(cluster: Cluster, table, case: dict, best: list, result: Result) -> None:
+    """From the means of a prompt's beginnings to its hidden states, and through the head to the reference's log-probabilities."""
+    hidden, values = table
+    ids = case["ids"]
+    status, answer, _ = cluster.request("POST", "/v1/embeddings", {"input": [ids[:n + 1] for n in range(len(ids))], "embd_normalize": -1})
+    assert status == 200, answer
+    before = [0.0] * hidden
+    for position, entry in enumerate(answer["data"]):
+        total = [value * (position + 1) for value in entry["embedding"]]
+        state = [a - b for a, b in zip(total, before)]
+        before = total
+        logits = [sum(values[token * hidden + i] * state[i] for i in range(hidden)) for token, _ in best[position]]
+        for (_, logprob), logit in zip(best[position], logits):
+            difference = abs((logit - logits[0]) - (logprob - best[position][0][1]))
+            result.largest_of_embeddings = max(result.largest_of_embeddings, difference)
+        result.embeddings += 1
+
+
 def run_set(folder: pathlib.Path, plan: str, model: pathlib.Path | None = None, **flags) -> Result:
     cases = json.loads((folder / "cases.json").read_text())["cases"]
     best = reference_best(folder)
+    # A GGUF file says the same as the folder beside it.
+    table = embedding_table(folder) if model is None else None
     with Cluster(model or folder, plan=plan, quant="bf16", kv_type="float32", **flags) as cluster:
         devices = sorted({f"{w['device_kind']}: {w['device_name']}" for w in cluster.status()["workers"]})
         origin = "" if folder.parent == GOLDEN else "full "
         result = Result(origin + (model or folder).name, plan, ", ".join(devices))
         for number, case in enumerate(cases):
             compare_case(cluster, case, best[number], result)
+            # Every beginning of a long prompt would take too long.
+            if table is not None and len(case["ids"]) < LONG:
+                compare_embeddings(cluster, table, case, best[number], result)
     return result

@@ -20,10 +20,14 @@ class GoldenApiTest(unittest.TestCase):
         flags, bound = PLANS[plan]
         result = run_set(folder, plan, model, **flags)
         print(f"{result.set_name:<16} {plan:<7} {result.positions} positions, largest difference {result.largest_difference:.5f}, "
-              f"{result.greedy_checked} greedy tokens, {result.greedy_wrong} wrong [{result.devices}]", flush=True)
+              f"{result.greedy_checked} greedy tokens, {result.greedy_wrong} wrong, {result.embeddings} embeddings, "
+              f"largest difference {result.largest_of_embeddings:.5f} [{result.devices}]", flush=True)
         self.assertGreater(result.positions, 0)
         self.assertLessEqual(result.largest_difference, bound)
         self.assertEqual(result.greedy_wrong, 0)
+        # Of two log-probabilities.
+        self.assertLessEqual(result.largest_of_embeddings, 2 * bound)
+        self.assertEqual(result.embeddings > 0, model is None)
 
     def test_gguf(self):
         models = [(folder, gguf) for folder in golden_folders() if "1b" in folder.name for gguf in folder.glob("*.gguf")]

@@ -55,6 +55,16 @@ SampledToken FakeModel::Score(std::span<const std::int32_t> history, std::int32_
   return out;
 }
 
+void FakeModel::AddHiddenState(std::span<const std::int32_t> history,
+                               std::vector<double>* sum) const {
+  sum->resize(static_cast<std::size_t>(hidden_size));
+  std::uint64_t h = Hash(history, 17);
+  for (double& value : *sum) {
+    value += static_cast<double>(h % 1000);
+    h /= 1000;
+  }
+}
+
 FakeText Expect(const FakeModel& model, const GenerationRequest& request) {
   FakeText text;
   std::vector<std::int32_t> history = request.prompt;
@@ -62,6 +72,13 @@ FakeText Expect(const FakeModel& model, const GenerationRequest& request) {
     for (std::size_t i = 1; i < history.size(); ++i) {
       text.scores.push_back(model.Score(std::span(history).first(i), history[i]));
     }
+  }
+  if (request.pool_prompt) {
+    std::vector<double> sums;
+    for (std::size_t i = 1; i <= history.size(); ++i)
+      model.AddHiddenState(std::span(history).first(i), &sums);
+    for (const double sum : sums)
+      text.pooled.push_back(static_cast<float>(sum / static_cast<double>(history.size())));
   }
   for (std::int32_t i = 0; i < request.max_tokens; ++i) {
     const std::int32_t token = model.Next(history, request.sampling).token;
@@ -227,6 +244,8 @@ absl::Status FakeWorkerState::Compute(const Portion& portion, SequenceResult* re
     if (next >= 0)
       result->scored.push_back(model_.Score(std::span(history).first(first + i + 1), next));
   }
+  for (std::size_t i = portion.begin; share.pool && i < portion.end; ++i)
+    model_.AddHiddenState(std::span(history).first(first + i + 1), &result->pooled);
   if (portion.end < share.tokens.size()) return absl::OkStatus();
   slot.sampled.reset();
   if (!share.sample) return absl::OkStatus();
@@ -276,7 +295,7 @@ absl::StatusOr<StepResult> FakeWorkerState::Run(const StepPlan& plan, bool somet
     out.status = absl::InvalidArgumentError("this one is poisoned");
   }
   std::erase_if(result.sequences, [&](const SequenceResult& out) {
-    return out.status.ok() && !out.sampled.has_value() && out.scored.empty();
+    return out.status.ok() && !out.sampled.has_value() && out.scored.empty() && out.pooled.empty();
   });
   return result;
 }

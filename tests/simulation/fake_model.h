@@ -22,6 +22,7 @@ struct FakeModel {
   std::int32_t eos_id = 1;
   // About one token in so many ends the text.
   std::int32_t eos_in = 40;
+  std::int32_t hidden_size = 4;
 
   SampledToken Next(std::span<const std::int32_t> history, const SamplingParams& sampling) const;
   SampledToken Score(std::span<const std::int32_t> history, std::int32_t token) const;
@@ -29,10 +30,13 @@ struct FakeModel {
   // nothing at most places, and now and then more than one result may name.
   std::vector<std::int32_t> Forced(std::vector<std::int32_t> history,
                                    const SamplingParams& sampling) const;
+  // Adds the hidden state of the last token: small whole numbers, whose sums are exact.
+  void AddHiddenState(std::span<const std::int32_t> history, std::vector<double>* sum) const;
 };
 
 struct FakeText {
   std::vector<SampledToken> scores;
+  std::vector<float> pooled;
   std::vector<std::int32_t> tokens;
   FinishReason reason = FinishReason::kLength;
 };

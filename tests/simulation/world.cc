@@ -35,6 +35,7 @@ World::World(std::uint64_t seed, WorldOptions options) : random_(seed), options_
   scheduler.limits.max_blocks_per_sequence = 16;
   scheduler.context_tokens = 160;
   scheduler.vocab_size = model_.vocab_size;
+  scheduler.hidden_size = model_.hidden_size;
   scheduler.sliding_window = static_cast<std::int32_t>(Pick(1, 50));
   scheduler.global_blocks = static_cast<std::int32_t>(Pick(10, 40));
   scheduler.window_blocks = static_cast<std::int32_t>(Pick(10, 40));
@@ -166,7 +167,9 @@ void World::Submit(std::uint64_t id) {
   Client& client = clients_[id];
   GenerationRequest& request = client.request;
   request.score_prompt = Chance(0.2);
-  request.max_tokens = static_cast<std::int32_t>(Pick(request.score_prompt ? 0 : 1, 60));
+  request.pool_prompt = Chance(0.2);
+  request.max_tokens =
+      static_cast<std::int32_t>(Pick(request.score_prompt || request.pool_prompt ? 0 : 1, 60));
   request.ignore_eos = Chance(0.5);
   request.sampling.seed = static_cast<std::uint64_t>(Pick(0, 1000));
   if (Chance(0.4)) {
@@ -368,6 +371,11 @@ void World::Deliver(const RequestEvent& event) {
       client.scored = true;
       client.got.scores = event.scores;
       return;
+    case RequestEvent::Kind::kPooled:
+      if (client.pooled || !client.got.tokens.empty()) Broken("a mean twice or late");
+      client.pooled = true;
+      client.got.pooled = event.pooled;
+      return;
     case RequestEvent::Kind::kToken:
       client.got.tokens.push_back(event.token.token);
       return;
@@ -398,6 +406,7 @@ void World::CheckText(const RequestEvent& event, const Client& client) {
     ++tally_.finished;
     tally_.survivors += poisoned ? 1 : 0;
     if (event.reason != expected.reason) Broken(name + " ended for another reason");
+    if (client.got.pooled != expected.pooled) Broken(name + " got another mean");
     if (client.got.scores.size() != expected.scores.size())
       Broken(name + " has another number of scores");
     for (std::size_t i = 0; i < std::min(client.got.scores.size(), expected.scores.size()); ++i) {

@@ -92,6 +92,7 @@ class World {
     GenerationRequest request;
     FakeText got;
     bool scored = false;
+    bool pooled = false;
     bool finished = false;
     bool refused = false;
   };

@@ -52,6 +52,8 @@ struct AnswerEvent {
   std::string text;
   std::vector<ScoredToken> tokens;
   std::vector<ToolCallDelta> tool_calls;
+  // Instead of all these, where it was asked for: (hidden).
+  std::vector<float> embedding;
   // In the last one of its choice.
   std::optional<AnswerEnd> end;
   // The stop string that ended it; "" where another thing did.

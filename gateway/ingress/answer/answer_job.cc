@@ -103,7 +103,7 @@ void AnswerJob::AddToStream(const AnswerEvent& event, std::string& bytes) {
 void AnswerJob::TakeUpdate(Choice& choice, std::string& bytes) {
   RunningAnswer::Update update = choice.answer->Take();
   if (!update.begun && !update.finished) return;
-  if (!choice.opened) ObserveFirstToken(choice);
+  if (!choice.opened && update.embedding.empty()) ObserveFirstToken(choice);
   choice.completion_tokens = choice.answer->completion_tokens();
   if (update.finished) {
     choice.answer.reset();
@@ -137,6 +137,7 @@ void AnswerJob::TakeUpdate(Choice& choice, std::string& bytes) {
 
 void AnswerJob::Gather(AnswerEvent& event, RunningAnswer::Update update) {
   event.text.append(update.text);
+  if (!update.embedding.empty()) event.embedding = std::move(update.embedding);
   gathered_bytes_ += static_cast<std::int64_t>(update.text.size());
   if (spec_.num_logprobs >= 0) {
     gathered_bytes_ +=

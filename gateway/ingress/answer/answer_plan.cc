@@ -138,14 +138,14 @@ absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
   return InvalidField(field, std::string(ids.status().message()));
 }
 
-// Special tokens in the text are special.
+// Special tokens in the text are special, or text.
 absl::StatusOr<std::vector<std::int32_t>> TextPromptIds(const Serving& serving,
                                                         std::string_view field,
-                                                        std::string_view text) {
+                                                        std::string_view text, bool parse_special) {
   const Tokenizer& tokenizer = *serving.model.tokenizer;
-  absl::StatusOr<std::vector<std::int32_t>> ids =
-      tokenizer.EncodeAtMost(text, ContextTokens(serving),
-                             {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = true});
+  absl::StatusOr<std::vector<std::int32_t>> ids = tokenizer.EncodeAtMost(
+      text, ContextTokens(serving),
+      {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = parse_special});
   if (absl::IsOutOfRange(ids.status())) return PromptTooLong(serving, field);
   return ids;
 }
@@ -167,6 +167,34 @@ absl::StatusOr<AnswerSpec> PlanAnswer(const Serving& serving, const InferenceReq
   return spec;
 }
 
+// About what a value takes, spelled as JSON.
+constexpr std::int64_t kEmbeddingValueBytes = 13;
+
+absl::Status CheckEmbeddings(const Serving& serving, const InferenceRequest& request) {
+  const std::int64_t hidden = serving.engine->limits().hidden_size;
+  if (request.embed->dimensions.value_or(hidden) != hidden) {
+    return InvalidField("dimensions", Cat("'dimensions': this model's embeddings have ", hidden,
+                                          " values, and fewer of them mean nothing: expected ",
+                                          hidden, ", found ", *request.embed->dimensions));
+  }
+  const std::int64_t most = kMaxAnswerBytes / (hidden * kEmbeddingValueBytes);
+  if (static_cast<std::int64_t>(request.prompts.size()) <= most) return absl::OkStatus();
+  return InvalidField(request.prompt_field,
+                      Cat("'", request.prompt_field, "': expected at most ", most, " inputs of ",
+                          hidden, " values each, so that the answer stays under ",
+                          kMaxAnswerBytes >> 20, " MiB, found ", request.prompts.size()));
+}
+
+absl::StatusOr<AnswerSpec> PlanEmbedding(const Serving& serving, std::string_view field,
+                                         std::vector<std::int32_t> prompt) {
+  TANDEM_RETURN_IF_ERROR(CheckTokens(serving, field, prompt));
+  if (prompt.size() > ContextTokens(serving)) return PromptTooLong(serving, field);
+  AnswerSpec spec;
+  spec.request.prompt = std::move(prompt);
+  spec.request.pool_prompt = true;
+  return spec;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
@@ -176,7 +204,7 @@ absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
     return ChatPromptIds(serving, prompt_field, *chat, tools);
   }
   if (const std::string* text = std::get_if<std::string>(&prompt)) {
-    return TextPromptIds(serving, prompt_field, *text);
+    return TextPromptIds(serving, prompt_field, *text, /*parse_special=*/true);
   }
   return std::get<std::vector<std::int32_t>>(std::move(prompt));
 }
@@ -184,19 +212,25 @@ absl::StatusOr<std::vector<std::int32_t>> PromptIds(const Serving& serving,
 absl::StatusOr<std::vector<std::vector<std::int32_t>>> PlanPrompts(const Serving& serving,
                                                                    InferenceRequest& request) {
   TANDEM_RETURN_IF_ERROR(CheckModelName(serving, request.model));
+  TANDEM_RETURN_IF_ERROR(CheckLimits(request, serving.limits));
   const std::string tools =
       MayCallTools(request) ? ToolInstructions(request.tools, request.parallel_tool_calls) : "";
   std::vector<std::vector<std::int32_t>> prompts;
   for (Prompt& prompt : request.prompts) {
-    TANDEM_ASSIGN_OR_RETURN(std::vector<std::int32_t> ids,
-                            PromptIds(serving, request.prompt_field, std::move(prompt), tools));
-    prompts.push_back(std::move(ids));
+    const std::string* text = std::get_if<std::string>(&prompt);
+    absl::StatusOr<std::vector<std::int32_t>> ids =
+        text != nullptr && request.embed.has_value()
+            ? TextPromptIds(serving, request.prompt_field, *text, /*parse_special=*/false)
+            : PromptIds(serving, request.prompt_field, std::move(prompt), tools);
+    TANDEM_RETURN_IF_ERROR(ids.status());
+    prompts.push_back(*std::move(ids));
   }
   return prompts;
 }
 
 absl::StatusOr<std::vector<AnswerSpec>> PlanAnswers(const Serving& serving,
                                                     InferenceRequest& request) {
+  if (request.embed.has_value()) TANDEM_RETURN_IF_ERROR(CheckEmbeddings(serving, request));
   TANDEM_RETURN_IF_ERROR(CheckSampling(serving, request.sampling));
   if (!std::exchange(request.has_seed, true)) request.sampling.seed = RandomSeed();
   // They are chats, or none is.
@@ -208,6 +242,12 @@ absl::StatusOr<std::vector<AnswerSpec>> PlanAnswers(const Serving& serving,
   TANDEM_ASSIGN_OR_RETURN(request.sampling.constraint, ConstraintOf(serving, request, end_of_turn));
   std::vector<AnswerSpec> answers;
   for (std::vector<std::int32_t>& ids : prompts) {
+    if (request.embed.has_value()) {
+      TANDEM_ASSIGN_OR_RETURN(AnswerSpec embedding,
+                              PlanEmbedding(serving, request.prompt_field, std::move(ids)));
+      answers.push_back(std::move(embedding));
+      continue;
+    }
     TANDEM_ASSIGN_OR_RETURN(AnswerSpec spec, PlanAnswer(serving, request, std::move(ids)));
     spec.stop_token = end_of_turn;
     if (MayCallTools(request)) spec.call_id_prefix = request.call_id_prefix;

@@ -54,6 +54,10 @@ prometheus::Labels LabelsOf(std::string_view endpoint, std::string_view model) {
 
 std::string_view GenAiOperation(std::string_view endpoint) {
   if (endpoint == "/v1/completions") return "text_completion";
+  if (endpoint == "/v1/embeddings" || endpoint == "/api/embed" || endpoint == "/api/embeddings" ||
+      endpoint == "grpc.Embed") {
+    return "embeddings";
+  }
   if (endpoint == "grpc.Generate") return "generate_content";
   return "chat";
 }

@@ -54,6 +54,12 @@ void TokenMailbox::OnPromptScores(std::vector<SampledToken> scores) {
   WakeLocked();
 }
 
+void TokenMailbox::OnPooled(std::vector<float> mean) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  mail_.pooled = std::move(mean);
+  WakeLocked();
+}
+
 void TokenMailbox::OnToken(const SampledToken& token) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (mail_.tokens.size() >= kMaxWaiting) {
@@ -103,7 +109,8 @@ void RunningAnswer::CancelEngine() {
 absl::Status RunningAnswer::Start(std::function<void()> wake) {
   TANDEM_CHECK(!started_);
   mailbox_ = std::make_shared<TokenMailbox>(std::move(wake));
-  if (spec_.request.max_tokens == 0 && !spec_.request.score_prompt) {
+  const GenerationRequest& request = spec_.request;
+  if (request.max_tokens == 0 && !request.score_prompt && !request.pool_prompt) {
     started_ = true;
     mailbox_->OnFinish(FinishReason::kLength, absl::OkStatus());
     return absl::OkStatus();
@@ -153,7 +160,9 @@ RunningAnswer::Update RunningAnswer::Take() {
   if (finished_ || mailbox_ == nullptr) return update;
   TokenMailbox::Mail mail = mailbox_->Take();
   TokenText::Output out;
-  update.begun = mail.finished || !mail.tokens.empty() || mail.prompt_scores.has_value();
+  update.begun = mail.finished || !mail.tokens.empty() || mail.prompt_scores.has_value() ||
+                 mail.pooled.has_value();
+  if (mail.pooled.has_value()) update.embedding = *std::move(mail.pooled);
   if (mail.finished) engine_running_ = false;
   const bool failed =
       mail.finished && mail.reason != FinishReason::kStop && mail.reason != FinishReason::kLength;

@@ -29,6 +29,7 @@ class TokenMailbox final : public GenerationSink {
 
   struct Mail {
     std::optional<std::vector<SampledToken>> prompt_scores;
+    std::optional<std::vector<float>> pooled;
     std::vector<SampledToken> tokens;
     bool finished = false;
     FinishReason reason = FinishReason::kError;
@@ -48,6 +49,7 @@ class TokenMailbox final : public GenerationSink {
   void Mute();
 
   void OnPromptScores(std::vector<SampledToken> scores) override;
+  void OnPooled(std::vector<float> mean) override;
   void OnToken(const SampledToken& token) override;
   void OnFinish(FinishReason reason, const absl::Status& status) override;
 
@@ -61,7 +63,8 @@ class TokenMailbox final : public GenerationSink {
 };
 
 struct AnswerSpec {
-  GenerationRequest request;  // max_tokens 0 without score_prompt asks the engine for nothing
+  // max_tokens 0 without score_prompt or pool_prompt asks the engine for nothing
+  GenerationRequest request;
   // Up to StopMatcher::kMaxStops. One that is the name of a special token ("<end_of_turn>") stops
   // at that token too, whose name is no part of the text.
   std::vector<std::string> stops;
@@ -80,7 +83,8 @@ class RunningAnswer {
     std::vector<ScoredToken> tokens;
     std::vector<ToolCallDelta> tool_calls;
     bool called = false;  // the answer is calls; what `tokens` spell is no text
-    bool begun = false;   // the engine has answered: something came, or it finished
+    std::vector<float> embedding;  // where pool_prompt was asked for; once
+    bool begun = false;            // the engine has answered: something came, or it finished
     bool finished = false;
     FinishReason reason = FinishReason::kError;  // kStop, kLength or kError
     bool calls_complete = false;                 // with kStop: it ended behind a call

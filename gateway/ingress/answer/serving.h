@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gateway/ingress/request/request.h"
 #include "gateway/schedule/engine.h"
 #include "lib/text/tokenizer.h"
 
@@ -26,6 +27,7 @@ struct ServedModelInfo {
 struct Serving {
   ServedModelInfo model;
   Engine* engine = nullptr;  // outlives the servers
+  RequestLimits limits;
 };
 
 // The ports open before the model is there: this holds what they serve once it is. Thread-safe.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "gateway/ingress/grpc/embed_call.h"
 #include "gateway/ingress/status_wire.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -28,6 +29,12 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
       "/tandem.v1.Inference/Generate", grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
   MarkMethodCallback(methods_++, new GenerateHandler([&host](grpc::CallbackServerContext* context) {
                        return GenerateCall::Start(host, context);
+                     }));
+  using EmbedHandler = grpc::internal::CallbackBidiHandler<v1::EmbedRequest, v1::EmbedResponse>;
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      "/tandem.v1.Inference/Embed", grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+  MarkMethodCallback(methods_++, new EmbedHandler([&host](grpc::CallbackServerContext* context) {
+                       return EmbedCall::Start(host, context);
                      }));
   AddUnary<v1::TokenizeRequest, v1::TokenizeResponse>(
       "/tandem.v1.Inference/Tokenize",

@@ -18,10 +18,10 @@ using Json = nlohmann::json;
 
 }  // namespace
 
-absl::StatusOr<Json> ParseBody(std::string_view body) {
+absl::StatusOr<Json> ParseBody(std::string_view body, const ReadOptions& options) {
   if (body.empty()) return InvalidField("", "the body is empty: expected a JSON object");
   if (!IsValidUtf8(body)) return InvalidField("", "the body is not valid UTF-8");
-  absl::StatusOr<Json> parsed = ParseJson(body, kMaxBodyDepth);
+  absl::StatusOr<Json> parsed = ParseJson(body, options.max_depth);
   if (!parsed.ok()) return InvalidField("", Cat("the body: ", parsed.status().message()));
   Json& json = *parsed;
   if (!json.is_object()) {

@@ -8,15 +8,14 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "gateway/ingress/request/request.h"
 
 namespace tandem {
 
-inline constexpr int kMaxBodyDepth = 32;
-
 // The JSON object that a request's body holds. InvalidArgument for broken UTF-8, broken JSON (with
-// the byte where it breaks), nesting deeper than kMaxBodyDepth, or anything but an object. Numbers
-// that a double cannot hold are broken JSON.
-absl::StatusOr<nlohmann::json> ParseBody(std::string_view body);
+// the byte where it breaks), nesting deeper than the options say, or anything but an object.
+// Numbers that a double cannot hold are broken JSON.
+absl::StatusOr<nlohmann::json> ParseBody(std::string_view body, const ReadOptions& options);
 
 // How a value is named in error texts: "string", "null", "integer", ...
 std::string_view JsonTypeName(const nlohmann::json& value);

@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "lib/sample/sampler.h"
 
 namespace tandem {
@@ -14,8 +15,8 @@ namespace tandem {
 // spelling. Readers check what can be checked without the model; answer/answer_plan.h does the
 // rest.
 
-// Prompts times n.
-inline constexpr std::int32_t kMaxChoices = 128;
+// Prompts times n that any limit allows.
+inline constexpr std::int32_t kMaxChoices = 1024;
 
 enum class Role : std::uint8_t { kSystem, kDeveloper, kUser, kAssistant, kTool };
 
@@ -87,6 +88,18 @@ struct ChatPrompt {
 // A chat; a text, with special tokens in it being special; or token ids as they are.
 using Prompt = std::variant<ChatPrompt, std::string, std::vector<std::int32_t>>;
 
+// Embeddings instead of answers.
+struct EmbeddingWish {
+  // As many values as the model gives, or none are asked for.
+  std::optional<std::int64_t> dimensions;
+  // Written as base64 of float32 values, little endian.
+  bool base64 = false;
+  // Scaled to length 1.
+  bool unit_length = true;
+};
+// Prompts of one request that wants embeddings.
+inline constexpr std::size_t kMaxEmbeddings = 2048;
+
 struct InferenceRequest {
   // "": whichever is served.
   std::string model;
@@ -112,6 +125,9 @@ struct InferenceRequest {
   std::int32_t n = 1;
   std::vector<std::string> stops;
   bool ignore_eos = false;
+  // No tokens are wanted, but the prompts' embeddings: the mean of their final hidden states.
+  // Special tokens in a text are text then.
+  std::optional<EmbeddingWish> embed;
   // The prompt comes first, with log-probabilities where those are wanted.
   bool echo = false;
 
@@ -125,10 +141,23 @@ struct InferenceRequest {
   std::vector<std::string> ignored_fields;
 };
 
-// How readers treat what they do not know.
+// How readers read.
 struct ReadOptions {
   // An unknown field goes into `ignored_fields`; else it is refused.
   bool ignore_unknown = false;
+  // Levels that a body may nest.
+  std::int32_t max_depth = 32;
 };
+
+// What one request may ask for, whichever door it comes through.
+struct RequestLimits {
+  std::int32_t max_stops = 4;
+  // Prompts times n; embeddings have a bound of their own.
+  std::int32_t max_choices = 128;
+  // Bytes of all tools' parameters and the response format's definition together.
+  std::uint64_t max_schema = std::uint64_t{256} << 10;
+};
+// InvalidArgument with the field's name.
+absl::Status CheckLimits(const InferenceRequest& request, const RequestLimits& limits);
 
 }  // namespace tandem

@@ -107,10 +107,6 @@ absl::StatusOr<std::int32_t> CheckedMaxTokens(std::string_view field, std::int64
 }
 
 absl::Status CheckStops(const std::vector<std::string>& stops) {
-  if (stops.size() > kMaxStopStrings) {
-    return InvalidField("stop", Cat("'stop': expected at most ", kMaxStopStrings,
-                                    " strings, found ", stops.size()));
-  }
   const absl::Status valid = StopMatcher::Create(stops).status();
   return valid.ok() ? valid : InvalidField("stop", Cat("'stop': ", valid.message()));
 }

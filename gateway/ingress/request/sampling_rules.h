@@ -19,7 +19,6 @@ namespace tandem {
 
 inline constexpr std::int32_t kMaxLogprobs = 20;
 inline constexpr std::size_t kMaxLogitBias = 1024;  // tokens
-inline constexpr std::size_t kMaxStopStrings = 4;
 
 // As it was written: nothing is checked yet. Absent: the default.
 struct SamplingWishes {
@@ -41,6 +40,7 @@ absl::StatusOr<std::int32_t> CheckedLogprobs(std::string_view field, std::int64_
 // `least` to 2^31 - 1.
 absl::StatusOr<std::int32_t> CheckedMaxTokens(std::string_view field, std::int64_t max_tokens,
                                               std::int64_t least);
+// What a stop string may be; how many: RequestLimits.
 absl::Status CheckStops(const std::vector<std::string>& stops);
 
 }  // namespace tandem

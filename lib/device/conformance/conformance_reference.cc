@@ -57,6 +57,34 @@ void AutoEqualsReference(const ConformanceTarget& target, Device* device, const 
   }
 }
 
+// In one stage, and with the head on its own; in steps of many tokens and of one. Who does not ask
+// gets none.
+void HiddenStatesEqualReference(const ConformanceTarget& target, Device* device,
+                                WeightFormat format) {
+  const ModelConfig config = ConformanceConfig();
+  const auto model = MakeConformanceModel(config, format);
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto tokens = RandomTokens(config, kPromptTokens, 8);
+  const std::vector<float> expected = model->reference->HiddenStates(tokens);
+  for (const std::vector<StageSpec>& stages : {std::vector<StageSpec>(), OneStagePerHalf(config)}) {
+    const auto runner = ModelRunner::Make(device, config, model->regions,
+                                          {.stages = stages, .hidden_states = true});
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    std::int32_t slot = 0;
+    for (const std::int32_t chunk : {20, 1}) {
+      const auto logits = (*runner)->Prefill(slot++, tokens, chunk);
+      ASSERT_TRUE(logits.ok()) << logits.status();
+      const Difference difference = Compare(expected, (*runner)->TakeHiddenStates());
+      std::printf("steps of %d: difference largest %.2e\n", chunk, difference.largest);
+      EXPECT_LE(difference.largest, ToleranceOf(target.tolerances, format)) << chunk;
+    }
+  }
+  const auto quiet = ModelRunner::Make(device, config, model->regions, {});
+  ASSERT_TRUE(quiet.ok()) << quiet.status();
+  ASSERT_TRUE((*quiet)->Prefill(0, tokens, 20).ok());
+  EXPECT_TRUE((*quiet)->TakeHiddenStates().empty());
+}
+
 // Rounding activations to 8 bits means nothing for bf16 weights.
 void Int8ActivationsRefused(Device* device, const ModelConfig& config, WeightFormat format) {
   const auto model = MakeConformanceModel(config, format);
@@ -98,6 +126,12 @@ std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target) {
     }
     if (target.float16_kv)
       add(shape, target.formats.front(), ActivationType::kFloat32, KvType::kFloat16);
+  }
+  for (const WeightFormat format : target.formats) {
+    cases.push_back({"HiddenStatesEqualReference_" + std::string(WeightFormatName(format)),
+                     [format](const ConformanceTarget& t, Device* device) {
+                       HiddenStatesEqualReference(t, device, format);
+                     }});
   }
   for (const WeightFormat format : target.formats) {
     if (target.int8_activations && format != WeightFormat::kBf16) continue;

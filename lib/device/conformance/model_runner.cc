@@ -137,6 +137,7 @@ const tandem::Step& ModelRunner::Prepare(std::span<const RunnerShare> shares) {
   step_rows_.resize(step_tokens_.size());
   std::iota(step_rows_.begin(), step_rows_.end(), 0);
   step_ = {next_step_++, step_tokens_, step_sequences_, step_rows_};
+  step_.hidden_states = options_.hidden_states;
   return step_;
 }
 
@@ -208,6 +209,8 @@ absl::Status ModelRunner::RunNext(std::span<const RunnerShare> shares, std::vect
   Commit();
   const std::span<const float> found = program_->logits(context);
   logits->insert(logits->end(), found.begin(), found.end());
+  const std::span<const float> states = program_->hidden_states(context);
+  hidden_states_.insert(hidden_states_.end(), states.begin(), states.end());
   return absl::OkStatus();
 }
 

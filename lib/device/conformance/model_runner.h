@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +31,8 @@ struct RunnerOptions {
   // Order in which physical blocks are given out.
   std::uint32_t block_seed = 1;
   std::int32_t contexts = 2;
+  // Steps ask for hidden states, too.
+  bool hidden_states = false;
 };
 
 // Every stage of `config` with each half layer on its own: embed, attention 0, ffn 0, ..., head.
@@ -53,6 +56,8 @@ class ModelRunner {
   absl::StatusOr<std::vector<float>> Prefill(std::int32_t slot,
                                              std::span<const std::int32_t> tokens,
                                              std::int32_t chunk);
+  // Hidden states of all tokens since the last call, (tokens, hidden).
+  std::vector<float> TakeHiddenStates() { return std::exchange(hidden_states_, {}); }
   // Takes back the last `tokens` positions of a slot: the next step writes them again.
   void Rewind(std::int32_t slot, std::int32_t tokens);
   // The sequence goes on in the same slot of `to`, which has none there, its keys and values passed
@@ -105,6 +110,7 @@ class ModelRunner {
   tandem::Step step_;
   std::vector<std::int32_t> step_tokens_;
   std::vector<std::int32_t> step_rows_;
+  std::vector<float> hidden_states_;
   std::vector<StepSequence> step_sequences_;
 };
 

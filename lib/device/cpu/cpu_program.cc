@@ -76,9 +76,14 @@ absl::StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Make(CpuShared* shared,
                                  ? static_cast<std::size_t>(spec.limits.max_logit_rows) *
                                        static_cast<std::size_t>(config.vocab_size) * sizeof(float)
                                  : 0;
+  const std::size_t hidden_states =
+      program->rules_.head ? static_cast<std::size_t>(spec.limits.max_tokens) *
+                                 static_cast<std::size_t>(config.hidden_size) * sizeof(float)
+                           : 0;
   for (std::int32_t i = 0; i < spec.contexts; ++i) {
     Context context(program->rules_);
     TANDEM_RETURN_IF_ERROR(context.logits.Reserve(logits, &shared->counters));
+    TANDEM_RETURN_IF_ERROR(context.hidden_states.Reserve(hidden_states, &shared->counters));
     program->contexts_.push_back(std::move(context));
   }
   for (Pass& pass : program->passes_) pass.program = program.get();
@@ -126,7 +131,8 @@ absl::StatusOr<Ticket> CpuProgram::Submit(std::int32_t stage, std::int32_t conte
 void CpuProgram::Pass::Run() {
   program->work_.products.Begin(stage->activations, &cancelled);
   if (!program->work_.products.cancelled()) {
-    RunCpuStage(program->config_, *stage, context->step, input, output, context->logits.as<float>(),
+    RunCpuStage(program->config_, *stage, context->step,
+                {input, output, context->logits.as<float>(), context->hidden_states.as<float>()},
                 &program->work_);
   }
   // Cancelled after the last half, the stage is still whole; where work was skipped the flag was
@@ -177,9 +183,18 @@ std::span<const float> CpuProgram::logits(std::int32_t context) const {
           rows * static_cast<std::size_t>(config_.vocab_size)};
 }
 
+std::span<const float> CpuProgram::hidden_states(std::int32_t context) const {
+  const auto rows = static_cast<std::size_t>(submissions_.HiddenRows(context));
+  if (rows == 0) return {};
+  return {contexts_[static_cast<std::size_t>(context)].hidden_states.as<float>(),
+          rows * static_cast<std::size_t>(config_.hidden_size)};
+}
+
 std::uint64_t CpuProgram::scratch_bytes() const {
   std::uint64_t bytes = work_.scratch.bytes();
-  for (const Context& context : contexts_) bytes += context.step.bytes() + context.logits.bytes();
+  for (const Context& context : contexts_) {
+    bytes += context.step.bytes() + context.logits.bytes() + context.hidden_states.bytes();
+  }
   return bytes;
 }
 

@@ -78,6 +78,7 @@ class CpuProgram final : public Program {
   absl::Status Wait(Ticket ticket, Deadline deadline) override;
   void Cancel() override;
   std::span<const float> logits(std::int32_t context) const override;
+  std::span<const float> hidden_states(std::int32_t context) const override;
   std::uint64_t scratch_bytes() const override;
 
  private:
@@ -86,6 +87,8 @@ class CpuProgram final : public Program {
     CpuStepCopy step;
     // (max_logit_rows, vocab); empty without a head.
     CpuBuffer logits;
+    // (max_tokens, hidden); empty without a head.
+    CpuBuffer hidden_states;
   };
   // A submission that is, or was, under way.
   struct Pass final : public CpuJob {

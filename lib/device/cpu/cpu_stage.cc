@@ -118,15 +118,16 @@ void AddRope(const ModelConfig& config, CpuStage* stage) {
 class StagePass {
  public:
   StagePass(const ModelConfig& config, const CpuStage& stage, const CpuStepCopy& step,
-            const float* input, float* output, float* logits, CpuWorkspace* work)
+            const CpuStageRows& rows, CpuWorkspace* work)
       : config_(config),
         stage_(stage),
         step_(step),
         scratch_(work->scratch),
         products_(work->products),
-        base_(input),
-        target_(output == nullptr ? work->scratch.residual.as<float>() : output),
-        logits_(logits) {}
+        base_(rows.input),
+        target_(rows.output == nullptr ? work->scratch.residual.as<float>() : rows.output),
+        logits_(rows.logits),
+        hidden_states_(rows.hidden_states) {}
 
   void Run() {
     if (stage_.spec.embed) Embed();
@@ -167,6 +168,7 @@ class StagePass {
   // Where this stage leaves it.
   float* target_;
   float* logits_;
+  float* hidden_states_;
 };
 
 void StagePass::Embed() {
@@ -294,6 +296,12 @@ void StagePass::FfnHalf(const CpuFfnHalf& half) {
 
 void StagePass::Head() {
   const std::int64_t hidden = config_.hidden_size;
+  if (step_.hidden_states()) {
+    products_.ForEach(CpuPart::kNorms, tokens(), [&](std::int64_t t, int) {
+      RmsNormRow(base_ + t * hidden, stage_.final_norm, hidden, config_.rms_norm_eps,
+                 hidden_states_ + t * hidden);
+    });
+  }
   const auto rows = static_cast<std::int64_t>(step_.logit_rows().size());
   auto* normed = scratch_.normed.as<float>();
   products_.ForEach(CpuPart::kNorms, rows, [&](std::int64_t i, int) {
@@ -335,6 +343,7 @@ void CpuStepCopy::Assign(const Step& step) {
     copy(sequence.window_blocks, window_);
   }
   logit_rows_.assign(step.logit_rows.begin(), step.logit_rows.end());
+  hidden_states_ = step.hidden_states;
 }
 
 std::uint64_t CpuStepCopy::bytes() const {
@@ -452,8 +461,8 @@ CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& pro
 }
 
 void RunCpuStage(const ModelConfig& config, const CpuStage& stage, const CpuStepCopy& step,
-                 const float* input, float* output, float* logits, CpuWorkspace* work) {
-  StagePass(config, stage, step, input, output, logits, work).Run();
+                 const CpuStageRows& rows, CpuWorkspace* work) {
+  StagePass(config, stage, step, rows, work).Run();
 }
 
 }  // namespace tandem

@@ -27,6 +27,7 @@ class CpuStepCopy {
   };
   std::span<const Token> tokens() const { return tokens_; }
   std::span<const std::int32_t> logit_rows() const { return logit_rows_; }
+  bool hidden_states() const { return hidden_states_; }
   const std::int32_t* blocks(std::int32_t sequence, bool global) const {
     return (global ? global_ : window_).data() + static_cast<std::size_t>(sequence) * table_size_;
   }
@@ -36,6 +37,7 @@ class CpuStepCopy {
   std::size_t table_size_;
   std::vector<Token> tokens_;
   std::vector<std::int32_t> logit_rows_;
+  bool hidden_states_ = false;
   // (max_sequences, table_size_); empty where no stage of the program looks at them.
   std::vector<std::int32_t> global_;
   std::vector<std::int32_t> window_;
@@ -101,9 +103,19 @@ struct CpuWorkspace {
   CpuProducts products;
 };
 
-// Runs a stage. `input` and `output`, (tokens, hidden), are null where the stage has none; `logits`
-// is (logit_rows, vocab). Returns early where work->products is cancelled. Allocates nothing.
+// What a stage reads and writes; null where it has none.
+struct CpuStageRows {
+  // (tokens, hidden).
+  const float* input = nullptr;
+  float* output = nullptr;
+  // (logit_rows, vocab).
+  float* logits = nullptr;
+  // (tokens, hidden); written where the step asks for it.
+  float* hidden_states = nullptr;
+};
+
+// Runs a stage. Returns early where work->products is cancelled. Allocates nothing.
 void RunCpuStage(const ModelConfig& config, const CpuStage& stage, const CpuStepCopy& step,
-                 const float* input, float* output, float* logits, CpuWorkspace* work);
+                 const CpuStageRows& rows, CpuWorkspace* work);
 
 }  // namespace tandem

@@ -218,11 +218,19 @@ void ReferenceModel::FeedForward(std::int32_t layer, std::vector<float>* residua
   AddTo(residual, RmsNorm(down, Get(TensorKind::kPostFfnNorm, layer).values, eps));
 }
 
-std::vector<float> ReferenceModel::Head(std::span<const float> residual) const {
+std::vector<float> ReferenceModel::Unembed(std::span<const float> hidden_states) const {
   const Matrix& table = Get(TensorKind::kEmbedding);
-  const std::vector<float> x =
-      RmsNorm(residual, Get(TensorKind::kFinalNorm).values, config_.rms_norm_eps);
-  return Product(table.values, table.shape, x);
+  return Product(table.values, table.shape, hidden_states);
+}
+
+std::vector<float> ReferenceModel::Head(std::span<const float> residual) const {
+  return Unembed(RmsNorm(residual, Get(TensorKind::kFinalNorm).values, config_.rms_norm_eps));
+}
+
+std::vector<float> ReferenceModel::HiddenStates(std::span<const std::int32_t> tokens) const {
+  std::vector<float> residual = Embed(tokens);
+  RunHalves(0, 2 * config_.num_layers, &residual);
+  return RmsNorm(residual, Get(TensorKind::kFinalNorm).values, config_.rms_norm_eps);
 }
 
 std::vector<float> ReferenceModel::Logits(std::span<const std::int32_t> tokens) const {

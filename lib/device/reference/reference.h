@@ -30,8 +30,12 @@ class ReferenceModel {
   // at positions 0, 1, ...
   void RunHalves(std::int32_t first_half, std::int32_t last_half,
                  std::vector<float>* residual) const;
+  // The tied head alone, of hidden states: (tokens, vocab).
+  std::vector<float> Unembed(std::span<const float> hidden_states) const;
   // Final norm and tied head: (tokens, vocab).
   std::vector<float> Head(std::span<const float> residual) const;
+  // Behind the final norm, of every position: (tokens, hidden).
+  std::vector<float> HiddenStates(std::span<const std::int32_t> tokens) const;
   // Logits of every position: (tokens, vocab).
   std::vector<float> Logits(std::span<const std::int32_t> tokens) const;
 

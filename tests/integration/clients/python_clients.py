@@ -56,6 +56,14 @@ def openai():
         text = client.chat.completions.create(**{**base, "max_tokens": 256}, response_format=form).choices[0].message.content
         assert isinstance(json.loads(text)["answer"], int), text
 
+    def embeddings():
+        # The library asks for base64 and decodes it, unless it is told what to ask for.
+        texts = ["The weather is nice.", "How nice the weather is."]
+        default, plain = (client.embeddings.create(model=MODEL, input=texts, **more) for more in ({}, {"encoding_format": "float"}))
+        assert [len(e.embedding) for e in default.data] == [len(e.embedding) for e in plain.data] and default.usage.prompt_tokens > 2
+        for one, other in zip(default.data, plain.data):
+            assert abs(sum(a * b for a, b in zip(one.embedding, other.embedding)) - 1) < 1e-3
+
     def responses():
         first = client.responses.create(model=MODEL, input=QUESTION, max_output_tokens=LIMIT)
         some(first.output_text)
@@ -74,7 +82,8 @@ def openai():
         output = client.responses.create(model=MODEL, input=QUESTION, tools=[flat], tool_choice="required").output
         assert any(o.type == "function_call" and o.name == "weather" for o in output), output
     return {"chat": lambda: some(client.chat.completions.create(**base).choices[0].message.content), "stream": stream,
-            "tools": tools, "structured": structured, "responses": responses, "responses stream": responses_stream,
+            "tools": tools, "structured": structured, "embeddings": embeddings, "responses": responses,
+            "responses stream": responses_stream,
             "responses tools": responses_tools}
 
 
@@ -125,26 +134,37 @@ def ollama():
         text = client.chat(model=MODEL, messages=messages, format=SCHEMA, options={"temperature": 0}).message.content
         assert isinstance(json.loads(text)["answer"], int), text
 
+    def embeddings():
+        one, two = client.embed(model=MODEL, input=["Hello", "World"]).embeddings
+        assert len(one) == len(two) == len(client.embeddings(model=MODEL, prompt="Hello").embedding) and one != two
+
     def listing():
         assert client.list().models[0].model == MODEL and client.ps().models[0].model == MODEL
         assert client.show(MODEL).modelinfo["gemma3.context_length"] > 0
     return {"chat": lambda: some(client.chat(model=MODEL, messages=messages, options=options).message.content), "stream": stream,
             "generate": lambda: some(client.generate(model=MODEL, prompt=QUESTION, options=options).response),
-            "tools": tools, "structured": structured, "list, show, ps": listing}
+            "tools": tools, "structured": structured, "list, show, ps": listing, "embeddings": embeddings}
 
 
 def langchain_openai():
     from langchain_core.tools import tool
-    from langchain_openai import ChatOpenAI
+    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
     from pydantic import BaseModel
 
     class Answer(BaseModel):
         answer: int
     model = ChatOpenAI(model=MODEL, base_url=V1, api_key=KEY, max_tokens=LIMIT, temperature=0, max_retries=0)
+    # Else it sends ids of another model's tokens.
+    embeddings = OpenAIEmbeddings(model=MODEL, base_url=V1, api_key=KEY, max_retries=0, check_embedding_ctx_length=False)
+
+    def embed():
+        one, two = embeddings.embed_documents(["Hello", "World"])
+        assert one != two and len(one) == len(embeddings.embed_query("Hello"))
     return {"chat": lambda: some(model.invoke(QUESTION).content),
             "stream": lambda: some("".join(part.content for part in model.stream(QUESTION))),
             "tools": lambda: some(str(model.bind_tools([tool(weather)], tool_choice="required").invoke(QUESTION).tool_calls[0]["name"])),
-            "structured": lambda: some(str(model.with_structured_output(Answer, method="json_schema").invoke(QUESTION).answer))}
+            "structured": lambda: some(str(model.with_structured_output(Answer, method="json_schema").invoke(QUESTION).answer)),
+            "embeddings": embed}
 
 
 def llama_index():

@@ -25,7 +25,7 @@ BEGIN_TABLE, END_TABLE = "<!-- begin: written by ./check --clients -->", "<!-- e
 
 GRPC = ["grpcio==1.85.1", "grpcio-tools==1.85.1", "grpcio-reflection==1.85.1"]
 # The libraries of the quick run share one environment; every other one has its own, so that none decides the others' versions.
-QUICK = ["openai==3.54.0", "anthropic==2.12.0", "ollama==0.6.3"]
+QUICK = ["openai==3.54.0", "anthropic==2.12.0", "ollama==0.6.3", "openresponses-types==2.4.0"]
 OTHERS = {
     "langchain-openai": ["langchain-openai==1.7.3"],
     "llama-index": ["llama-index-llms-openai-like==0.8.1"],
@@ -110,7 +110,8 @@ def clients(options, cache):
     found = [Client("openai-python", lambda: quick("openai_client.py", options.base_url)() + overload),
              Client("openai-node", node("openai_client.mjs", NODE_QUICK, "node", options.base_url)),
              Client("grpcio", quick("grpc_client.py", options.grpc_address, PROTOS)),
-             Client("typed answers", quick("typed_answers.py", root, options.model))]
+             Client("typed answers", quick("typed_answers.py", root, options.model)),
+             Client("Open Responses (types)", quick("open_responses.py", root, options.model), True)]
     found += [Client(f"{name} (Python)", library(name, "python", QUICK + GRPC), True) for name in ("openai", "anthropic", "ollama")]
     found += [Client(f"{name} (Python)", library(name, f"python-{name}", packages), True, False) for name, packages in OTHERS.items()]
     found += [Client("openai (Node)", node("node_clients.mjs", NODE_QUICK, "node", "openai", root, options.model), True, False),

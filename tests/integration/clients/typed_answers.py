@@ -154,6 +154,16 @@ def check_anthropic():
         whole(anthropic.types.ErrorResponse, "/v1/messages", bad, status)
 
 
+def check_embeddings():
+    for more in ({}, {"encoding_format": "float"}):
+        found = whole(openai.types.CreateEmbeddingResponse, "/v1/embeddings", {"model": MODEL, "input": ["Hello", "World"], **more})
+        assert [entry.index for entry in found.data] == [0, 1] and abs(sum(x * x for x in found.data[0].embedding) - 1) < 1e-3
+    for body in ({"model": MODEL, "input": ""}, {"model": MODEL, "input": "x", "dimensions": 1}):
+        whole(OpenAiError, "/v1/embeddings", body, 400)
+    for kind, path, text in ((ollama.EmbedResponse, "/api/embed", "input"), (ollama.EmbeddingsResponse, "/api/embeddings", "prompt")):
+        whole(kind, path, {"model": MODEL, text: "Hello"})
+
+
 def check_ollama():
     chat = {"model": MODEL, "messages": MESSAGES, "options": {"num_predict": 8}}
     generate = {"model": MODEL, "prompt": "The", "options": {"num_predict": 8}}
@@ -170,7 +180,7 @@ def check_ollama():
 
 
 def main():
-    for check in (check_openai, check_responses, check_anthropic, check_ollama):
+    for check in (check_openai, check_responses, check_anthropic, check_embeddings, check_ollama):
         check()
         print(f"{check.__name__}: every answer has its type")
 

@@ -257,7 +257,7 @@ absl::Status ReadOutput(const JsonFields& fields, ResponseFormat& format) {
 
 absl::StatusOr<InferenceRequest> ReadMessagesRequest(std::string_view body,
                                                      const ReadOptions& options, bool count_only) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   InferenceRequest request;
   if (fields.Find("model") != nullptr) {

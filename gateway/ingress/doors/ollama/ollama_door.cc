@@ -55,6 +55,12 @@ class OllamaDoor final : public Door {
         {.method = "POST",
          .path = "/api/generate",
          .handle = [this](DoorCall call) { return Answer(std::move(call), /*chat=*/false); }},
+        {.method = "POST",
+         .path = "/api/embed",
+         .handle = [this](DoorCall call) { return Embed(std::move(call), /*older=*/false); }},
+        {.method = "POST",
+         .path = "/api/embeddings",
+         .handle = [this](DoorCall call) { return Embed(std::move(call), /*older=*/true); }},
         {.method = "GET",
          .path = "/api/tags",
          .handle = [this](const DoorCall&) { return Tags(); }},
@@ -79,6 +85,23 @@ class OllamaDoor final : public Door {
                         : ReadOllamaGenerate(call.request.body, services_.read);
     if (request.ok() && request->prompts.empty()) return Load(plan.endpoint, *request, chat);
     return StartAnswer(services_, call, plan, std::move(request));
+  }
+
+  HttpResult Embed(DoorCall call, bool older) {
+    const AnswerPlan plan{.endpoint = older ? "/api/embeddings" : "/api/embed",
+                          .errors = OllamaErrorJson,
+                          .id_prefix = "ollama-",
+                          .format = [older](AnswerInfo info, const InferenceRequest&) {
+                            return MakeOllamaEmbeddingFormat(std::move(info), older);
+                          }};
+    auto request = ReadOllamaEmbed(call.request.body, older, services_.read);
+    if (!request.ok() || !request->prompts.empty()) {
+      return StartAnswer(services_, call, plan, std::move(request));
+    }
+    const auto serving = Named(request->model);
+    if (!serving.ok()) return Error(plan.endpoint, serving.status());
+    if (older) return JsonReply(DumpJson({{"embedding", Json::array()}}));
+    return JsonReply(DumpJson({{"model", (*serving)->model.id}, {"embeddings", Json::array()}}));
   }
 
   // The served model, when `name` is its, or "".
@@ -122,7 +145,7 @@ class OllamaDoor final : public Door {
   }
 
   absl::StatusOr<std::string> ShowJson(const std::string& body) const {
-    TANDEM_ASSIGN_OR_RETURN(const std::string name, ReadOllamaModel(body));
+    TANDEM_ASSIGN_OR_RETURN(const std::string name, ReadOllamaModel(body, services_.read));
     TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const Serving> serving, Named(name));
     const EngineLimits limits = serving->engine->limits();
     return DumpJson({{"modelfile", ""},

@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "gateway/ingress/answer/embeddings.h"
 #include "gateway/ingress/doors/token_names.h"
 #include "gateway/ingress/request/json_text.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -112,7 +114,34 @@ class OllamaFormat final : public AnswerFormat {
   AnswerEvent last_;
 };
 
+class OllamaEmbeddingFormat final : public EmbeddingFormat {
+ public:
+  OllamaEmbeddingFormat(AnswerInfo info, bool older) : info_(std::move(info)), older_(older) {}
+
+  std::string Whole(const std::vector<AnswerEvent>& choices, const AnswerUsage& usage) override {
+    if (older_) return Cat(R"({"embedding":)", FloatsJson(choices.front().embedding), "}");
+    std::string body = Cat(R"({"model":)", DumpJson(info_.model), R"(,"embeddings":[)");
+    for (const AnswerEvent& choice : choices) {
+      std::vector<float> values = choice.embedding;
+      ScaleToUnitLength(values);
+      body.append(Cat(choice.index == 0 ? "" : ",", FloatsJson(values)));
+    }
+    body.append(Cat(R"(],"total_duration":)", NanosBetween(begin_, Clock::now()),
+                    R"(,"load_duration":0,"prompt_eval_count":)", usage.prompt_tokens, "}"));
+    return body;
+  }
+
+ private:
+  const AnswerInfo info_;
+  const bool older_;
+  const Clock::time_point begin_ = Clock::now();
+};
+
 }  // namespace
+
+std::unique_ptr<AnswerFormat> MakeOllamaEmbeddingFormat(AnswerInfo info, bool older) {
+  return std::make_unique<OllamaEmbeddingFormat>(std::move(info), older);
+}
 
 std::unique_ptr<AnswerFormat> MakeOllamaFormat(AnswerInfo info, bool chat) {
   return std::make_unique<OllamaFormat>(std::move(info), chat);

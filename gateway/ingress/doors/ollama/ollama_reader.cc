@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "gateway/ingress/answer/embeddings.h"
 #include "gateway/ingress/request/error.h"
 #include "gateway/ingress/request/field_readers.h"
 #include "gateway/ingress/request/field_rules.h"
@@ -184,7 +185,7 @@ absl::StatusOr<Message> ReadMessage(const JsonFields& fields) {
 }  // namespace
 
 absl::StatusOr<InferenceRequest> ReadOllamaChat(std::string_view body, const ReadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   InferenceRequest request;
   TANDEM_RETURN_IF_ERROR(ReadCommon(fields, options, request));
@@ -216,7 +217,7 @@ absl::StatusOr<InferenceRequest> ReadOllamaChat(std::string_view body, const Rea
 
 absl::StatusOr<InferenceRequest> ReadOllamaGenerate(std::string_view body,
                                                     const ReadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   InferenceRequest request;
   request.prompt_field = "prompt";
@@ -249,8 +250,39 @@ absl::StatusOr<InferenceRequest> ReadOllamaGenerate(std::string_view body,
   return request;
 }
 
-absl::StatusOr<std::string> ReadOllamaModel(std::string_view body) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+absl::StatusOr<InferenceRequest> ReadOllamaEmbed(std::string_view body, bool older,
+                                                 const ReadOptions& options) {
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
+  const JsonFields fields(json, "");
+  const std::string_view member = older ? "prompt" : "input";
+  InferenceRequest request;
+  request.prompt_field = std::string(member);
+  request.embed.emplace();
+  TANDEM_RETURN_IF_ERROR(ReadName(fields, request.model));
+  TANDEM_RETURN_IF_ERROR(ReadModelOptions(fields, options, request));
+  TANDEM_RETURN_IF_ERROR(fields.ReadInteger("dimensions", request.embed->dimensions));
+  const Json* input = fields.Find(member);
+  const Json texts = input == nullptr || *input == "" ? Json::array()
+                     : input->is_string()             ? Json::array({*input})
+                                                      : *input;
+  if (!texts.is_array() || (older && input != nullptr && !input->is_string())) {
+    return fields.WrongType(member, older ? "a string" : "a string or an array of strings");
+  }
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (!texts[i].is_string()) {
+      return InvalidField(member, Cat("'", member, "[", i, "]': expected a string, found ",
+                                      JsonTypeName(texts[i])));
+    }
+    request.prompts.emplace_back(texts[i].get<std::string>());
+  }
+  TANDEM_RETURN_IF_ERROR(CheckEmbeddingPrompts(member, request.prompts));
+  const auto known = std::to_array<std::string_view>({"model", "options", "dimensions", member});
+  TANDEM_RETURN_IF_ERROR(CheckOtherFields(json, known, kRules, options, request.ignored_fields));
+  return request;
+}
+
+absl::StatusOr<std::string> ReadOllamaModel(std::string_view body, const ReadOptions& options) {
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   std::string model;
   TANDEM_RETURN_IF_ERROR(ReadName(JsonFields(json, ""), model));
   return model;

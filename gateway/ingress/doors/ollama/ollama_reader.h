@@ -16,7 +16,12 @@ absl::StatusOr<InferenceRequest> ReadOllamaChat(std::string_view body,
 absl::StatusOr<InferenceRequest> ReadOllamaGenerate(std::string_view body,
                                                     const ReadOptions& options = {});
 
+// Of /api/embed, and of its older sibling /api/embeddings, which takes one text in "prompt". One
+// without a text asks for the model to be loaded, as above.
+absl::StatusOr<InferenceRequest> ReadOllamaEmbed(std::string_view body, bool older,
+                                                 const ReadOptions& options = {});
+
 // The model that /api/show asks for, in "model" or "name".
-absl::StatusOr<std::string> ReadOllamaModel(std::string_view body);
+absl::StatusOr<std::string> ReadOllamaModel(std::string_view body, const ReadOptions& options = {});
 
 }  // namespace tandem

@@ -86,7 +86,7 @@ absl::Status ReadResponseFormat(const JsonFields& fields, ResponseFormat& format
 
 absl::StatusOr<InferenceRequest> ReadChatRequest(std::string_view body,
                                                  const ReadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   TANDEM_ASSIGN_OR_RETURN(InferenceRequest request, ReadOpenAiCommon(fields));
   TANDEM_ASSIGN_OR_RETURN(ChatPrompt chat, ReadChatMessages(fields));

@@ -15,6 +15,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kChatPath = "/v1/chat/completions";
 constexpr std::string_view kCompletionsPath = "/v1/completions";
+constexpr std::string_view kEmbeddingsPath = "/v1/embeddings";
 
 Json ModelJson(const Serving& serving) {
   const std::int32_t context = serving.engine->limits().context_tokens;
@@ -45,6 +46,9 @@ class OpenAiDoor final : public Door {
             {.method = "POST",
              .path = kCompletionsPath,
              .handle = [this](DoorCall call) { return Complete(std::move(call)); }},
+            {.method = "POST",
+             .path = kEmbeddingsPath,
+             .handle = [this](DoorCall call) { return Embed(std::move(call)); }},
             {.method = "GET",
              .path = "/v1/models",
              .handle = [this](const DoorCall&) { return Models(); }},
@@ -75,6 +79,17 @@ class OpenAiDoor final : public Door {
                             return MakeCompletionFormat(std::move(info));
                           }};
     auto request = ReadCompletionRequest(call.request.body, services_.read);
+    return StartAnswer(services_, call, plan, std::move(request));
+  }
+
+  HttpResult Embed(DoorCall call) {
+    const AnswerPlan plan{.endpoint = kEmbeddingsPath,
+                          .errors = ErrorJson,
+                          .id_prefix = "embd-",
+                          .format = [](AnswerInfo info, const InferenceRequest& request) {
+                            return MakeEmbeddingFormat(std::move(info), *request.embed);
+                          }};
+    auto request = ReadEmbeddingRequest(call.request.body, services_.read);
     return StartAnswer(services_, call, plan, std::move(request));
   }
 

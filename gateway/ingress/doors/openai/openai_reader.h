@@ -21,7 +21,16 @@ absl::StatusOr<InferenceRequest> ReadCompletionRequest(std::string_view body,
 // llama.cpp's grammar and json_schema: at most one, and none beside another format.
 absl::Status ReadGuided(const JsonFields& fields, ResponseFormat& format);
 
-// What both of them read, but the prompt, log-probabilities and max_tokens.
+// Of /v1/embeddings.
+absl::StatusOr<InferenceRequest> ReadEmbeddingRequest(std::string_view body,
+                                                      const ReadOptions& options = {});
+
+// The member `name`: a string, an array of strings, an array of token ids, or an array of arrays of
+// token ids.
+absl::Status ReadPrompts(const JsonFields& fields, std::string_view name,
+                         std::vector<Prompt>& prompts);
+
+// What chats and completions read, but the prompt, log-probabilities and max_tokens.
 absl::StatusOr<InferenceRequest> ReadOpenAiCommon(const JsonFields& fields);
 // The names of all that, and of `own`.
 std::vector<std::string_view> WithOpenAiCommonFields(std::span<const std::string_view> own);

@@ -240,6 +240,8 @@ class ResponsesFormat final : public AnswerFormat {
             {"parallel_tool_calls", request.parallel_tool_calls},
             {"previous_response_id", TextOrNull(request_.previous_response_id)},
             {"reasoning", {{"effort", nullptr}, {"summary", nullptr}}},
+            {"prompt_cache_key", nullptr},
+            {"safety_identifier", nullptr},
             {"service_tier", "default"},
             {"store", request_.store},
             {"temperature", Shown(request.sampling.temperature)},

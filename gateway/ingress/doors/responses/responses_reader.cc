@@ -291,7 +291,7 @@ absl::Status ReadEchoed(const JsonFields& fields, ResponsesRequest& request) {
 
 absl::StatusOr<ResponsesRequest> ReadResponsesRequest(std::string_view body,
                                                       const ReadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   ResponsesRequest result;
   InferenceRequest& request = result.request;

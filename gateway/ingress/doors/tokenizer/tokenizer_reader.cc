@@ -33,7 +33,7 @@ absl::Status ReadModel(const JsonFields& fields, std::string& model) {
 
 absl::StatusOr<TokenizeRequest> ReadTokenizeRequest(std::string_view body,
                                                     const ReadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   TokenizeRequest request;
   TANDEM_RETURN_IF_ERROR(ReadModel(fields, request.model));
@@ -59,7 +59,7 @@ absl::StatusOr<TokenizeRequest> ReadTokenizeRequest(std::string_view body,
 
 absl::StatusOr<DetokenizeRequest> ReadDetokenizeRequest(std::string_view body,
                                                         const ReadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  TANDEM_ASSIGN_OR_RETURN(const Json json, ParseBody(body, options));
   const JsonFields fields(json, "", body);
   DetokenizeRequest request;
   TANDEM_RETURN_IF_ERROR(ReadModel(fields, request.model));

@@ -95,6 +95,17 @@ TEST_F(ClusterTest, PromptScoresComeFirst) {
     EXPECT_EQ(sink->text().scores[i].logprob, expected.scores[i].logprob);
 }
 
+TEST_F(ClusterTest, TheMeanOfAPromptSurvivesABrokenStream) {
+  StartAll();
+  GenerationRequest request = Request(90, 0);
+  request.pool_prompt = true;
+  npu_->Inject(FakeWorker::Fault::kBreakStream, 3);
+  const auto sink = Submit(request);
+  ExpectText(*sink, request);
+  EXPECT_EQ(sink->text().pooled, Expect(FakeModel(), request).pooled);
+  EXPECT_EQ(cluster_->Status().recoveries, 1u);
+}
+
 TEST_F(ClusterTest, CancelEndsARunningAndAWaitingRequest) {
   options_.limits.max_sequences = 1;
   StartAll();

@@ -38,7 +38,7 @@ v1::Model MakeTestModel() {
   ModelConfig config;
   config.name = "fake";
   config.vocab_size = fake.vocab_size;
-  config.hidden_size = 64;
+  config.hidden_size = fake.hidden_size;
   config.ffn_size = 128;
   config.num_layers = 2;
   config.num_heads = 4;
@@ -320,6 +320,12 @@ void CollectingSink::OnPromptScores(std::vector<SampledToken> scores) {
   const std::lock_guard<std::mutex> lock(mutex_);
   TANDEM_CHECK(!finished_ && text_.tokens.empty() && text_.scores.empty());
   text_.scores = std::move(scores);
+}
+
+void CollectingSink::OnPooled(std::vector<float> mean) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  TANDEM_CHECK(!finished_ && text_.tokens.empty() && text_.pooled.empty());
+  text_.pooled = std::move(mean);
 }
 
 void CollectingSink::OnToken(const SampledToken& token) {

@@ -121,6 +121,7 @@ class FakeWorker final : public v1::Worker::Service {
 class CollectingSink final : public GenerationSink {
  public:
   void OnPromptScores(std::vector<SampledToken> scores) override;
+  void OnPooled(std::vector<float> mean) override;
   void OnToken(const SampledToken& token) override;
   void OnFinish(FinishReason reason, const absl::Status& status) override;
 

@@ -43,6 +43,7 @@ class StepAllocations : public ::testing::Test {
                         .max_blocks_per_sequence = 128};
     scheduler.context_tokens = 2048;
     scheduler.vocab_size = 1000;
+    scheduler.hidden_size = 16;
     scheduler.sliding_window = 64;
     scheduler.global_blocks = kSequences * 128;
     scheduler.window_blocks = kSequences * 16;

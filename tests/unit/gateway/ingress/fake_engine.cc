@@ -139,6 +139,10 @@ void FakeEngine::Scores(std::uint64_t handle, std::vector<SampledToken> scores) 
   if (const auto sink = SinkOf(handle)) sink->OnPromptScores(std::move(scores));
 }
 
+void FakeEngine::Pooled(std::uint64_t handle, std::vector<float> mean) {
+  if (const auto sink = SinkOf(handle)) sink->OnPooled(std::move(mean));
+}
+
 void FakeEngine::Token(std::uint64_t handle, SampledToken token) {
   if (const auto sink = SinkOf(handle)) sink->OnToken(token);
 }

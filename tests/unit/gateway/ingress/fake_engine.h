@@ -42,6 +42,7 @@ class FakeEngine final : public Engine {
   std::size_t submitted() const;
 
   void Scores(std::uint64_t handle, std::vector<SampledToken> scores);
+  void Pooled(std::uint64_t handle, std::vector<float> mean);
   void Token(std::uint64_t handle, SampledToken token);
   void Tokens(std::uint64_t handle, const std::vector<std::int32_t>& tokens);
   void Finish(std::uint64_t handle, FinishReason reason, absl::Status status = absl::OkStatus());
@@ -56,7 +57,8 @@ class FakeEngine final : public Engine {
   std::shared_ptr<GenerationSink> SinkOf(std::uint64_t handle);
 
   EngineLimits limits_ = {.context_tokens = 512,
-                          .vocab_size = static_cast<std::int32_t>(TestTokenizer()->size())};
+                          .vocab_size = static_cast<std::int32_t>(TestTokenizer()->size()),
+                          .hidden_size = 3};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Request>> requests_;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -148,6 +149,70 @@ TEST_F(GrpcTest, CallsToolsAndKeepsFormats) {
             std::string::npos);
   EXPECT_NE(refused([](auto& r) { r.add_tools()->set_name("f"); }).find("'tools'"),
             std::string::npos);
+}
+
+TEST_F(GrpcTest, EmbedsAPrompt) {
+  v1::EmbedRequest request;
+  request.set_model("m");
+  request.set_text("Hello");
+  for (const bool unit_length : {false, true}) {
+    request.set_unit_length(unit_length);
+    const std::uint64_t handle = unit_length ? 2 : 1;
+    std::thread engine([&] {
+      const GenerationRequest submitted = engine_.WaitForRequest(handle);
+      EXPECT_EQ(submitted.prompt, (std::vector<std::int32_t>{2, Id("Hello")}));
+      EXPECT_TRUE(submitted.pool_prompt);
+      engine_.Pooled(handle, {3, 0, 4});
+      engine_.Finish(handle, FinishReason::kLength);
+    });
+    grpc::ClientContext context;
+    v1::EmbedResponse response;
+    const grpc::Status status = stub_->Embed(&context, request, &response);
+    engine.join();
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    const std::vector<float> values(response.embedding().begin(), response.embedding().end());
+    EXPECT_EQ(values,
+              unit_length ? (std::vector<float>{0.6f, 0, 0.8f}) : (std::vector<float>{3, 0, 4}));
+    EXPECT_EQ(response.usage().prompt_tokens(), 2);
+  }
+}
+
+TEST_F(GrpcTest, AnEmbeddingMayFailAndMayBeCancelled) {
+  v1::EmbedRequest request;
+  v1::EmbedResponse response;
+  const auto refused = [&](grpc::StatusCode code) {
+    grpc::ClientContext context;
+    const grpc::Status status = stub_->Embed(&context, request, &response);
+    EXPECT_EQ(status.error_code(), code) << status.error_message();
+  };
+  refused(grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_text("");
+  refused(grpc::StatusCode::INVALID_ARGUMENT);
+  request.mutable_tokens()->add_ids(-1);
+  refused(grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_text("Hello");
+  request.set_model("other");
+  refused(grpc::StatusCode::NOT_FOUND);
+  request.clear_model();
+  engine_.RefuseWith(absl::ResourceExhaustedError("the queue is full"));
+  refused(grpc::StatusCode::RESOURCE_EXHAUSTED);
+  engine_.RefuseWith(absl::OkStatus());
+
+  std::thread engine([&] {
+    engine_.WaitForRequest(1);
+    engine_.Finish(1, FinishReason::kError, absl::UnavailableError("gone"));
+  });
+  refused(grpc::StatusCode::UNAVAILABLE);
+  engine.join();
+
+  grpc::ClientContext context;
+  std::thread client([&] {
+    engine_.WaitForRequest(2);
+    context.TryCancel();
+  });
+  EXPECT_EQ(stub_->Embed(&context, request, &response).error_code(), grpc::StatusCode::CANCELLED);
+  client.join();
+  engine_.WaitForCancel(2);
 }
 
 TEST_F(GrpcTest, BadRequestsNameTheField) {

@@ -65,6 +65,7 @@ class Trial {
     options.limits.max_blocks_per_sequence = Pick(8, 20);
     options.context_tokens = 200;
     options.vocab_size = model_.vocab_size;
+    options.hidden_size = model_.hidden_size;
     options.sliding_window = Pick(1, 60);
     options.global_blocks = Pick(8, 40);
     options.window_blocks = Pick(8, 40);
@@ -95,7 +96,8 @@ class Trial {
   void Submit() {
     GenerationRequest request;
     request.score_prompt = Pick(0, 3) == 0;
-    request.max_tokens = Pick(request.score_prompt ? 0 : 1, 80);
+    request.pool_prompt = Pick(0, 3) == 0;
+    request.max_tokens = Pick(request.score_prompt || request.pool_prompt ? 0 : 1, 80);
     request.ignore_eos = Pick(0, 1) == 0;
     request.sampling.seed = static_cast<std::uint64_t>(Pick(0, 1000));
     const std::int32_t length = Pick(1, 100);
@@ -134,6 +136,10 @@ class Trial {
           ASSERT_TRUE(text.tokens.empty() && scored_.insert(event.request).second);
           text.scores = std::move(event.scores);
           break;
+        case RequestEvent::Kind::kPooled:
+          ASSERT_TRUE(text.tokens.empty() && pooled_.insert(event.request).second);
+          text.pooled = std::move(event.pooled);
+          break;
         case RequestEvent::Kind::kToken:
           text.tokens.push_back(event.token.token);
           decoding_.insert(event.request);
@@ -156,6 +162,7 @@ class Trial {
       expected.tokens.resize(text.tokens.size());
     } else {
       EXPECT_EQ(event.reason, expected.reason);
+      EXPECT_EQ(text.pooled, expected.pooled);
       ASSERT_EQ(text.scores.size(), expected.scores.size());
       for (std::size_t i = 0; i < text.scores.size(); ++i)
         EXPECT_EQ(text.scores[i].logprob, expected.scores[i].logprob);
@@ -175,6 +182,7 @@ class Trial {
   std::map<std::uint64_t, GenerationRequest> requests_;
   std::map<std::uint64_t, FakeText> texts_;
   std::set<std::uint64_t> scored_;
+  std::set<std::uint64_t> pooled_;
   std::set<std::uint64_t> finished_;
   std::set<std::uint64_t> decoding_;
 };

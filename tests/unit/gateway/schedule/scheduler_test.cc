@@ -21,6 +21,7 @@ SchedulerOptions SmallOptions() {
       .max_tokens = 32, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 64};
   options.context_tokens = 512;
   options.vocab_size = FakeModel{}.vocab_size;
+  options.hidden_size = FakeModel{}.hidden_size;
   options.sliding_window = 24;
   options.global_blocks = 128;
   options.window_blocks = 64;
@@ -39,7 +40,8 @@ GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens) {
   return request;
 }
 
-// Answers every sampling share with `token` and every score with 0.5.
+// Answers every sampling share with `token`, every score with 0.5, and every pooling one with what
+// it has of tokens.
 StepResult Answer(const StepPlan& plan, std::int32_t token) {
   StepResult result{.step_id = plan.step_id, .sequences = {}};
   for (const SequenceShare& share : plan.sequences) {
@@ -50,6 +52,10 @@ StepResult Answer(const StepPlan& plan, std::int32_t token) {
       out.sampled->token = token;
     }
     if (share.score) out.scored.resize(share.tokens.size() - (share.next_token < 0 ? 1 : 0));
+    if (share.pool) {
+      out.pooled.resize(static_cast<std::size_t>(FakeModel{}.hidden_size),
+                        static_cast<double>(share.tokens.size()));
+    }
     result.sequences.push_back(std::move(out));
   }
   return result;
@@ -178,6 +184,50 @@ TEST(Scheduler, ScoringIsBoundedByLogitRows) {
   EXPECT_EQ(events[0].kind, RequestEvent::Kind::kPromptScores);
   EXPECT_THAT(events[0].scores, SizeIs(19));
   EXPECT_EQ(events[1].reason, FinishReason::kLength);
+}
+
+TEST(Scheduler, PoolingTakesAPromptInChunksOfAnySize) {
+  Scheduler scheduler(SmallOptions());
+  GenerationRequest request = Request(70, 0);
+  request.pool_prompt = true;
+  ASSERT_TRUE(scheduler.Add(1, request).ok());
+  std::vector<std::size_t> chunks;
+  const auto run = [&](int most) {
+    for (int i = 0; i < most; ++i) {
+      std::optional<StepPlan> step = Next(scheduler);
+      if (!step.has_value()) return;
+      const SequenceShare& share = step->sequences[0];
+      chunks.push_back(share.tokens.size());
+      EXPECT_TRUE(share.pool);
+      EXPECT_FALSE(share.sample || share.score);
+      ASSERT_TRUE(Give(scheduler, Answer(*step, 0)).ok());
+    }
+  };
+  run(1);
+  // What was summed before counts no more.
+  scheduler.Reset(Away());
+  run(10);
+  EXPECT_THAT(chunks, ElementsAre(32, 32, 32, 6));
+  const std::vector<RequestEvent> events = Events(scheduler);
+  ASSERT_THAT(events, SizeIs(2));
+  EXPECT_EQ(events[0].kind, RequestEvent::Kind::kPooled);
+  // The sum of the chunks' sizes over the prompt's.
+  EXPECT_THAT(events[0].pooled, ElementsAre(1, 1, 1, 1));
+  EXPECT_EQ(events[1].reason, FinishReason::kLength);
+}
+
+TEST(Scheduler, ASumOfAnotherSizeIsNoResult) {
+  Scheduler scheduler(SmallOptions());
+  GenerationRequest request = Request(5, 0);
+  request.pool_prompt = true;
+  ASSERT_TRUE(scheduler.Add(1, request).ok());
+  const std::optional<StepPlan> step = Next(scheduler);
+  ASSERT_TRUE(step.has_value());
+  StepResult result = Answer(*step, 0);
+  result.sequences[0].pooled.pop_back();
+  const absl::Status status = Give(scheduler, result);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("4 sums of hidden states, found 3"));
 }
 
 TEST(Scheduler, WindowBlocksComeBackAsTheWindowMoves) {

@@ -24,6 +24,7 @@ SchedulerOptions Options(std::int32_t depth) {
       .max_tokens = 32, .max_sequences = 8, .max_logit_rows = 8, .max_blocks_per_sequence = 64};
   options.context_tokens = 512;
   options.vocab_size = FakeModel{}.vocab_size;
+  options.hidden_size = FakeModel{}.hidden_size;
   options.sliding_window = 24;
   options.global_blocks = 256;
   options.window_blocks = 128;

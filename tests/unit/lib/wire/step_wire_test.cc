@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
@@ -32,7 +34,8 @@ TEST(StepWire, PlanThereAndBack) {
                             .window_blocks_left = 1,
                             .sample = true,
                             .score = true,
-                            .next_token = 13});
+                            .next_token = 13,
+                            .pool = true});
   plan.generation = 5;
   plan.timeout = absl::Seconds(3);
   plan.micro_batch_ends = {1, 2};
@@ -58,7 +61,7 @@ TEST(StepWire, PlanThereAndBack) {
   EXPECT_THAT(share.new_global_blocks, ElementsAre(10));
   EXPECT_THAT(share.new_window_blocks, ElementsAre(11, 12));
   EXPECT_EQ(share.window_blocks_left, 1);
-  EXPECT_TRUE(share.sample && share.score);
+  EXPECT_TRUE(share.sample && share.score && share.pool);
   EXPECT_EQ(share.next_token, 13);
 }
 
@@ -70,6 +73,7 @@ TEST(StepWire, ResultThereAndBack) {
   sequence.sampled = SampledToken{7, -0.5f, {{7, -0.5f}, {8, -1.0f}}};
   sequence.forced = {5, 6};
   sequence.scored = {SampledToken{9, -2.0f, {}}};
+  sequence.pooled = {0.25, -3};
   result.sequences.push_back(sequence);
   // Nothing of what stood there before is left.
   StepResult back;
@@ -77,6 +81,7 @@ TEST(StepWire, ResultThereAndBack) {
   back.sequences.resize(3);
   back.sequences[0].status = absl::InternalError("old");
   back.sequences[0].scored.resize(5);
+  back.sequences[0].pooled.resize(5);
   ASSERT_TRUE(FromProto(ToProto(result), 100, &back).ok());
   ASSERT_FALSE(back.sequences.empty());
   EXPECT_THAT(back.sequences[0].forced, ElementsAre(5, 6));
@@ -88,8 +93,12 @@ TEST(StepWire, ResultThereAndBack) {
   EXPECT_THAT(back.sequences[0].sampled->top, SizeIs(2));
   ASSERT_THAT(back.sequences[0].scored, SizeIs(1));
   EXPECT_EQ(back.sequences[0].scored[0].logprob, -2.0f);
+  EXPECT_THAT(back.sequences[0].pooled, ElementsAre(0.25, -3));
   EXPECT_THAT(std::string(FromProto(ToProto(result), 9, &back).message()),
               HasSubstr("sequences[0]: SampledToken.token"));
+  result.sequences[0].pooled[1] = INFINITY;
+  EXPECT_THAT(std::string(FromProto(ToProto(result), 100, &back).message()),
+              HasSubstr("sequences[0]: pooled"));
 }
 
 TEST(StepWire, StatusOfAResultAndOfItsSequences) {

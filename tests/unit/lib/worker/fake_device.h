@@ -121,6 +121,7 @@ class FakeProgram final : public Program {
   std::span<const float> logits(std::int32_t context) const override {
     return contexts_[static_cast<std::size_t>(context)].logits;
   }
+  std::span<const float> hidden_states(std::int32_t) const override { return {}; }
   std::uint64_t scratch_bytes() const override { return 0; }
 
  private:

@@ -14,6 +14,7 @@ const std::vector<std::string> kHostPointer = {"host-pointer"};
 
 struct Answers {
   std::vector<std::int32_t> tokens;  // sampled, both slots in turn
+  std::vector<double> pooled;        // of the first prompt's chunks
   std::vector<float> logprobs;  // of scored prompt tokens, then of sampled ones and their best five
 };
 
@@ -24,6 +25,8 @@ void Collect(const v1::StepResult& result, Answers* answers) {
       answers->logprobs.push_back(token.logprob());
       for (const v1::TokenLogprob& top : token.top()) answers->logprobs.push_back(top.logprob());
     }
+    answers->pooled.insert(answers->pooled.end(), sequence.pooled().begin(),
+                           sequence.pooled().end());
     if (!sequence.has_sampled()) continue;
     answers->tokens.push_back(sequence.sampled().token());
     answers->logprobs.push_back(sequence.sampled().logprob());
@@ -95,6 +98,7 @@ void Generate(TestCluster& cluster, const Plan& plan, std::uint64_t generation, 
   v1::SequenceShare* share = first.Add(&step, {prompt.begin(), prompt.begin() + 20});
   share->set_score(true);
   share->set_next_token(prompt[20]);
+  share->set_pool(true);
   streams.Send(step);
 
   step = NewStep(id++, generation);
@@ -102,6 +106,7 @@ void Generate(TestCluster& cluster, const Plan& plan, std::uint64_t generation, 
   share = first.Add(&step, {prompt.begin() + 20, prompt.end()});
   share->set_score(true);
   share->set_sample(true);
+  share->set_pool(true);
   second.Add(&step, {3, 1, 4, 1, 5})->set_sample(true);
   streams.Send(step);
   ASSERT_NO_FATAL_FAILURE(Collect(streams.Receive(), answers));
@@ -142,6 +147,9 @@ TEST_P(PlansTest, EqualsOneWorkerAlone) {
   ASSERT_EQ(found.logprobs.size(), expected.logprobs.size());
   for (std::size_t i = 0; i < found.logprobs.size(); ++i)
     EXPECT_NEAR(found.logprobs[i], expected.logprobs[i], 1e-4) << i;
+  ASSERT_EQ(found.pooled.size(), 2 * static_cast<std::size_t>(cluster.config().hidden_size));
+  for (std::size_t i = 0; i < found.pooled.size(); ++i)
+    EXPECT_NEAR(found.pooled[i], expected.pooled[i], 1e-3) << i;
 
   const v1::WorkerDescription npu = cluster.worker("npu0").Describe();
   const v1::WorkerDescription gpu = cluster.worker("gpu0").Describe();
@@ -198,6 +206,7 @@ TEST(MicroBatchTest, EqualWholeStepsBitForBit) {
       ASSERT_NO_FATAL_FAILURE(Generate(cluster, plan, generation, &cut, micro_batches));
       EXPECT_EQ(cut.tokens, whole.tokens) << name << ", " << micro_batches;
       EXPECT_EQ(cut.logprobs, whole.logprobs) << name << ", " << micro_batches;
+      EXPECT_EQ(cut.pooled, whole.pooled) << name << ", " << micro_batches;
       if (name != "split") continue;
       // 3 layers; 12 steps, the last 10 of which have two tokens alone.
       const std::uint64_t hand_overs = 3 * (2 * static_cast<std::uint64_t>(micro_batches) + 10 * 2);

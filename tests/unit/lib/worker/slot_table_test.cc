@@ -346,6 +346,7 @@ TEST_F(SlotTableTest, MicroBatchesCutShares) {
   v1::SequenceShare* scored = other.Add(&step, {7, 8, 9, 10});
   scored->set_score(true);
   scored->set_sample(true);
+  scored->set_pool(true);
   step.add_micro_batch_ends(1);
   step.add_micro_batch_ends(3);
   step.add_micro_batch_ends(5);
@@ -369,6 +370,32 @@ TEST_F(SlotTableTest, MicroBatchesCutShares) {
   EXPECT_EQ(batch_.uses[3].score, 10);
   EXPECT_TRUE(batch_.uses[4].sample);
   EXPECT_EQ(batch_.uses[4].position, 4);
+  EXPECT_FALSE(batch_.step(0).hidden_states);
+  EXPECT_TRUE(batch_.step(1).hidden_states && last.hidden_states);
+  ASSERT_EQ(batch_.pools.size(), 2u);
+  for (const PoolUse& pool : batch_.pools) {
+    EXPECT_EQ(pool.answer, 1);
+    EXPECT_EQ(pool.first_row, 0);
+    EXPECT_EQ(pool.rows, 2);
+  }
+}
+
+TEST_F(SlotTableTest, AShareThatPoolsAloneGetsAnAnswerAndTakesNoLogits) {
+  v1::StepPlan step = NewStep(2, 1);
+  SlotPlanner other(SmallConfig(), 3, 20);
+  other.Start(&step);
+  other.Add(&step, {7, 8, 9})->set_pool(true);
+  ASSERT_TRUE(Apply(step).ok());
+  ASSERT_EQ(result_.sequences.size(), 1u);
+  EXPECT_EQ(result_.sequences[0].slot, 3);
+  EXPECT_TRUE(batch_.step(0).logit_rows.empty());
+  EXPECT_TRUE(batch_.step(0).hidden_states);
+  // Nothing is wanted of a slot whose results the head could not use.
+  table_.SetHeadFault(3, absl::InternalError("not a number"));
+  step = NewStep(3, 1);
+  other.Add(&step, {10})->set_pool(true);
+  EXPECT_EQ(ShareStatus(step), absl::InternalError("not a number"));
+  EXPECT_FALSE(batch_.step(0).hidden_states);
 }
 
 TEST_F(SlotTableTest, AMicroBatchWhoseSharesAreAllLeftOutIsEmpty) {

@@ -31,6 +31,7 @@ class QuietProgram final : public Program {
   QuietProgram(std::int32_t contexts, std::int32_t vocab, std::int32_t max_rows)
       : logits_(static_cast<std::size_t>(vocab) * static_cast<std::size_t>(max_rows)),
         rows_(static_cast<std::size_t>(contexts)),
+        tokens_(static_cast<std::size_t>(contexts)),
         vocab_(static_cast<std::size_t>(vocab)) {
     for (std::size_t i = 7; i < logits_.size(); i += vocab_) logits_[i] = 1;
   }
@@ -39,6 +40,7 @@ class QuietProgram final : public Program {
   absl::Status Begin(std::int32_t context, const Step& step) override {
     if (on_begin) on_begin(context, step);
     rows_[static_cast<std::size_t>(context)] = step.logit_rows.size();
+    tokens_[static_cast<std::size_t>(context)] = step.hidden_states ? step.tokens.size() : 0;
     return absl::OkStatus();
   }
   absl::StatusOr<Ticket> Submit(std::int32_t stage, std::int32_t context, std::int32_t,
@@ -55,14 +57,22 @@ class QuietProgram final : public Program {
   std::span<const float> logits(std::int32_t context) const override {
     return std::span(logits_).first(rows_[static_cast<std::size_t>(context)] * vocab_);
   }
+  std::span<const float> hidden_states(std::int32_t context) const override {
+    return std::span(states).first(tokens_[static_cast<std::size_t>(context)] * kHidden);
+  }
   std::uint64_t scratch_bytes() const override { return 0; }
 
+  static constexpr std::size_t kHidden = 96;
+  // Of every context's tokens, (tokens, kHidden).
+  std::vector<float> states = std::vector<float>(64 * kHidden);
   std::function<void(std::int32_t context, const Step& step)> on_begin;
   std::function<absl::Status(std::int32_t stage, std::int32_t context)> on_wait;
 
  private:
   std::vector<float> logits_;
   std::vector<std::size_t> rows_;
+  // Of which hidden states are asked for.
+  std::vector<std::size_t> tokens_;
   std::size_t vocab_;
   std::uint64_t ticket_ = 0;
   std::int32_t stage_ = 0;
@@ -306,6 +316,53 @@ TEST_F(StepRunnerTest, TwoMicroBatchesComputeAtOnce) {
   const auto results = RunAll(plans);
   for (const auto& [name, found] : results) {
     for (const StepResult& result : found) EXPECT_TRUE(result.status.ok()) << result.status;
+  }
+}
+
+TEST_F(StepRunnerTest, SumsOfHiddenStatesAreOfTheShareAlone) {
+  Make("gpu", 2, 3);
+  QuietProgram& program = *workers_["gpu0"].program;
+  constexpr std::size_t kHidden = QuietProgram::kHidden;
+  for (std::size_t i = 0; i < program.states.size(); ++i)
+    program.states[i] = static_cast<float>(i / kHidden + 1);
+  SlotPlanner first(SmallConfig(), 0, 0);
+  SlotPlanner second(SmallConfig(), 1, 100);
+  // Rows 0, 1 and 2 are the first one's, row 3 and (in the next micro-batch) row 0 the second's.
+  const auto results = RunAll({Plan(1, [&](v1::StepPlan* step) {
+    first.Start(step), second.Start(step);
+    first.Add(step, {1, 2, 3})->set_pool(true);
+    second.Add(step, {4, 5})->set_pool(true);
+    for (const int end : {4, 5}) step->add_micro_batch_ends(end);
+  })});
+  const StepResult& result = results.at("gpu0")[0];
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  ASSERT_EQ(result.sequences.size(), 2u);
+  EXPECT_EQ(result.sequences[0].pooled, std::vector<double>(kHidden, 1 + 2 + 3));
+  EXPECT_EQ(result.sequences[1].pooled, std::vector<double>(kHidden, 4 + 1));
+}
+
+TEST_F(StepRunnerTest, AHiddenStateThatIsNoNumberFailsItsShareAlone) {
+  Make("gpu", 1, 3);
+  workers_["gpu0"].program->states[QuietProgram::kHidden + 5] = NAN;
+  SlotPlanner first(SmallConfig(), 0, 0);
+  SlotPlanner second(SmallConfig(), 1, 100);
+  const auto fill = [&](v1::StepPlan* step) {
+    first.Add(step, {1, 2})->set_pool(true);
+    second.Add(step, {4, 5})->set_pool(true);
+  };
+  const auto results = RunAll({Plan(1,
+                                    [&](v1::StepPlan* step) {
+                                      first.Start(step), second.Start(step);
+                                      fill(step);
+                                    }),
+                               Plan(2, fill)});
+  for (const StepResult& result : results.at("gpu0")) {
+    ASSERT_TRUE(result.status.ok()) << result.status;
+    ASSERT_EQ(result.sequences.size(), 2u);
+    EXPECT_THAT(std::string(result.sequences[0].status.message()), HasSubstr("not finite"));
+    EXPECT_TRUE(result.sequences[0].pooled.empty());
+    EXPECT_TRUE(result.sequences[1].status.ok());
+    EXPECT_EQ(result.sequences[1].pooled.size(), QuietProgram::kHidden);
   }
 }
 
