@@ -136,6 +136,15 @@ absl::Status GatewayClient::ChangePlan(const std::string& plan) {
   }
 }
 
+absl::StatusOr<v1::PlanReport> GatewayClient::PlanReport(absl::Duration timeout) {
+  grpc::ClientContext context;
+  Prepare(&context, timeout);
+  v1::PlanReport report;
+  TANDEM_RETURN_IF_ERROR(
+      FromGrpc(control_->GetPlanReport(&context, v1::GetPlanReportRequest(), &report)));
+  return report;
+}
+
 absl::StatusOr<v1::ServedModel> GatewayClient::Model(absl::Duration timeout) {
   grpc::ClientContext context;
   Prepare(&context, timeout);

@@ -30,6 +30,7 @@ class GatewayClient {
   // Asks for another plan and waits until it serves. The error of a change that failed names the
   // plan that stays; ABORTED where the gateway is another process meanwhile.
   absl::Status ChangePlan(const std::string& plan);
+  absl::StatusOr<v1::PlanReport> PlanReport(absl::Duration timeout);
   absl::StatusOr<v1::TraceResponse> Trace(const v1::TraceRequest& request);
   // Calls `on_message` for each message. As soon as `stop_fd` (-1: none) is readable the request is
   // cancelled, also before the first message; what came until then stands, and the result is OK.

@@ -30,6 +30,8 @@ absl::StatusOr<GatewayClient> ConnectTo(const ClusterPaths& paths, const Gateway
 
 // Of the gateway that is named, or of the local cluster, with its processes.
 int CommandStatus(const ClusterPaths& paths, const GatewayAddress& gateway, bool json);
+// What plans were tried, and why one was chosen.
+int CommandPlanReport(const ClusterPaths& paths, const GatewayAddress& gateway, bool json);
 
 // Changes the plan of the running cluster and waits until it serves.
 int CommandPlan(const ClusterPaths& paths, const GatewayAddress& gateway, const std::string& plan);

@@ -22,6 +22,7 @@ struct CommandLine {
   std::string cluster = "default";
   bool detach = false;
   bool json = false;
+  bool plan_report = false;
   UpOptions up;
   GatewayAddress status;
   std::string plan;
@@ -95,14 +96,18 @@ Command Down(CommandLine* line) {
 Command StatusCommand(CommandLine* line) {
   Command command{"status", "shows processes, plan, the device of each stage, edges and speed"};
   command.examples = {{"tandem status --json", "for programs"},
+                      {"tandem status --plan", "which plans were tried, and why one serves"},
                       {"tandem status --grpc unix:/run/tandem/grpc.sock",
                        "of a cluster that systemd or Docker runs"}};
   AddClusterFlag(&command.flags, line);
   AddGatewayAddressFlags(&command.flags, &line->status);
   command.flags.Section(kThisCommand, FlagScope::kCommandLine);
   command.flags.Switch("json", &line->json, "print JSON");
+  command.flags.Switch("plan", &line->plan_report,
+                       "print what --plan auto has tried and chosen, and why");
   command.run = [line] {
     return WithPaths(*line, [line](const ClusterPaths& paths) {
+      if (line->plan_report) return CommandPlanReport(paths, line->status, line->json);
       return CommandStatus(paths, line->status, line->json);
     });
   };

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "tandem/v1/control.pb.h"
 #include "tandem/v1/inference.pb.h"
 #include "tandem/v1/loader.pb.h"
 
@@ -28,5 +29,7 @@ std::string ProgressText(const v1::LoadProgress& progress, int width);
 std::string StatusLine(const v1::ClusterStatus& status);
 // The table of `tandem status`: plan, workers with devices, stages, edges.
 std::string StatusTable(const v1::ClusterStatus& status);
+// What `tandem status --plan` prints.
+std::string PlanTable(const v1::PlanReport& report);
 
 }  // namespace tandem

@@ -74,6 +74,13 @@ int RunForeground(const UpOptions& options, const ClusterPaths& paths) {
   std::_Exit(status.ok() ? 0 : 1);
 }
 
+bool JsonOf(const google::protobuf::Message& message, std::string* text) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.always_print_primitive_fields = true;
+  options.preserve_proto_field_names = true;
+  return google::protobuf::util::MessageToJsonString(message, text, options).ok();
+}
+
 // The gateway's status and, beside it, what only the supervisor knows.
 nlohmann::json WithProcesses(const std::string& status, const ClusterState& state) {
   nlohmann::json json = nlohmann::json::parse(status);
@@ -178,10 +185,7 @@ int CommandStatus(const ClusterPaths& paths, const GatewayAddress& gateway, bool
   if (!status.ok()) return Fail(Annotate(status.status(), "gateway at " + state.grpc));
   if (json) {
     std::string text;
-    google::protobuf::util::JsonPrintOptions options;
-    options.always_print_primitive_fields = true;
-    options.preserve_proto_field_names = true;
-    if (!google::protobuf::util::MessageToJsonString(*status, &text, options).ok()) {
+    if (!JsonOf(*status, &text)) {
       return Fail(absl::InternalError("the status cannot be printed as JSON"));
     }
     std::printf("%s\n",
@@ -197,6 +201,21 @@ int CommandStatus(const ClusterPaths& paths, const GatewayAddress& gateway, bool
                 p.log.c_str());
   }
   std::printf("HTTP     %s\ngRPC     %s\n", state.http.c_str(), state.grpc.c_str());
+  return 0;
+}
+
+int CommandPlanReport(const ClusterPaths& paths, const GatewayAddress& gateway, bool json) {
+  absl::StatusOr<GatewayClient> client = ConnectTo(paths, gateway);
+  if (!client.ok()) return Fail(client.status());
+  const absl::StatusOr<v1::PlanReport> report = client->PlanReport(absl::Seconds(5));
+  if (!report.ok()) return Fail(report.status());
+  if (!json) {
+    std::printf("%s", PlanTable(*report).c_str());
+    return 0;
+  }
+  std::string text;
+  if (!JsonOf(*report, &text)) return Fail(absl::InternalError("the plans cannot be printed"));
+  std::printf("%s\n", text.c_str());
   return 0;
 }
 

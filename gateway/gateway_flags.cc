@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_split.h"
+#include "lib/base/kept_file.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/model/plan.h"
@@ -95,6 +96,7 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const GatewayFlags& flags) {
   for (const ClusterWorker& worker : flags.workers) roles.push_back(worker.role);
   options.plan = settings.plan.empty() ? DefaultPlanName(roles) : settings.plan;
   TANDEM_RETURN_IF_ERROR(Annotate(CheckPlanName(options.plan, roles), "--plan"));
+  options.cache_folder = UserCacheFolder();
   if (!settings.edge_kinds.empty()) options.edge_kinds = settings.edge_kinds;
   options.activations = settings.activations;
   options.kv_type = settings.kv_type;

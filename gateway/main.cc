@@ -166,6 +166,10 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> Gateway::StartGrpc(const ListenAddre
     if (cluster == nullptr) return absl::UnavailableError("waiting for the loader");
     return cluster->ChangePlan(plan);
   };
+  backend.plan_report = [this] {
+    const std::shared_ptr<Cluster> cluster = CurrentCluster();
+    return cluster != nullptr ? cluster->Report() : PlanReport();
+  };
   return GrpcServer::Start(address, options, std::move(backend));
 }
 

@@ -7,7 +7,7 @@
 
 #include "gpu-worker/stage/tune_alone.h"
 #include "gpu-worker/stage/vulkan_device.h"
-#include "gpu-worker/vulkan/kept_file.h"
+#include "lib/base/kept_file.h"
 #include "lib/service/process.h"
 #include "lib/worker/worker_main.h"
 
@@ -57,7 +57,7 @@ int Main(int argc, char** argv) {
   };
   program.instead = [&]() -> std::optional<int> {
     if (!tune) return std::nullopt;
-    alone.cache_folder = vulkan::UserCacheFolder();
+    alone.cache_folder = UserCacheFolder();
     const absl::Status tuned = TuneAlone(alone);
     return tuned.ok() ? 0 : FailStart(kProgram, tuned);
   };
@@ -66,7 +66,7 @@ int Main(int argc, char** argv) {
     options.device = name;
     options.weight_import = settings.weights;
     options.tuning = settings.tuning;
-    options.cache_folder = vulkan::UserCacheFolder();
+    options.cache_folder = UserCacheFolder();
     return CreateVulkanDevice(options);
   };
   return WorkerMain(program, argc, argv);

@@ -73,6 +73,7 @@ void Cluster::Cancel(std::uint64_t handle) { impl_->Cancel(handle); }
 absl::StatusOr<std::uint64_t> Cluster::ChangePlan(const std::string& name) {
   return impl_->ChangePlan(name);
 }
+PlanReport Cluster::Report() const { return impl_->Report(); }
 const ServedModel& Cluster::model() const { return impl_->model(); }
 ClusterStatus Cluster::Status() const { return impl_->Status(); }
 absl::Status Cluster::Trace(const v1::TraceRequest& request, v1::TraceResponse* response) {
@@ -97,7 +98,9 @@ Cluster::Impl::Impl(ClusterSetup setup, std::unique_ptr<LoaderLink> loader,
     metrics_.WorkerRestarted(worker.name, 0);
     metrics_.WorkerConnected(worker.name, false);
   }
+  if (!setup_.auto_plans.empty()) trying_ = "trying plans";
   engine_ = std::thread([this] { Run(); });
+  if (!setup_.auto_plans.empty()) auto_ = std::thread([this] { RunAuto(); });
 }
 
 Cluster::Impl::~Impl() {
@@ -106,22 +109,36 @@ Cluster::Impl::~Impl() {
     stop_ = true;
   }
   wake_.notify_one();
+  auto_wake_.notify_all();
   engine_.join();
+  if (auto_.joinable()) auto_.join();
   loader_->Stop();
   for (const auto& link : links_) link->Shutdown();
 }
 
 absl::Status Cluster::Impl::Ready() const {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (!trying_.empty()) return absl::UnavailableError(trying_);
   if (coordinator_.recovery().serving()) return absl::OkStatus();
   return absl::UnavailableError(Detail());
 }
 
 absl::StatusOr<std::uint64_t> Cluster::Impl::Submit(GenerationRequest request,
                                                     std::shared_ptr<GenerationSink> sink) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!trying_.empty())
+      return absl::UnavailableError(absl::StrCat("the cluster is still starting: ", trying_));
+  }
+  return Enqueue(std::move(request), std::move(sink));
+}
+
+absl::StatusOr<std::uint64_t> Cluster::Impl::Enqueue(GenerationRequest request,
+                                                     std::shared_ptr<GenerationSink> sink) {
   std::uint64_t handle = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (stop_) return absl::UnavailableError("the gateway is stopping");
     handle = next_handle_;
     request_traces_.Submitted(handle, request);
     const absl::Status taken = coordinator_.Submit(handle, std::move(request));
@@ -148,9 +165,10 @@ void Cluster::Impl::Cancel(std::uint64_t handle) {
 
 std::string Cluster::Impl::State() const {
   const Recovery& recovery = coordinator_.recovery();
+  if (recovery.start_refused()) return "failed";
+  if (!trying_.empty()) return "starting";
   if (recovery.serving()) return "ready";
   if (recovery.changing()) return "changing";
-  if (recovery.start_refused()) return "failed";
   if (!recovery.ever_served()) return "starting";
   return recovery.gave_up() ? "failed" : "recovering";
 }
@@ -158,6 +176,7 @@ std::string Cluster::Impl::State() const {
 std::string Cluster::Impl::Detail() const {
   const Recovery& recovery = coordinator_.recovery();
   if (recovery.start_refused()) return std::string(recovery.last_failure().message());
+  if (!trying_.empty() && recovery.serving()) return trying_;
   std::string text = recovery.changing() ? absl::StrCat("to plan ", plan().name, ": ") : "";
   switch (recovery.phase()) {
     case ClusterPhase::kServing:
@@ -228,7 +247,7 @@ ClusterStatus Cluster::Impl::Status() const {
   status.prefill_tokens_per_second = prefill_rate_.PerSecond(now);
   status.running = coordinator_.scheduler().running();
   status.waiting = coordinator_.scheduler().waiting();
-  status.requests_total = next_handle_ - 1;
+  status.requests_total = trying_.empty() ? next_handle_ - first_handle_ : 0;
   status.tokens_total = tokens_total_;
   status.recoveries = coordinator_.recovery().recoveries();
   status.kv = KvUse();
@@ -236,6 +255,11 @@ ClusterStatus Cluster::Impl::Status() const {
   status.waiting_limit = setup_.scheduler.max_waiting;
   status.loader_metrics = setup_.model.loader_metrics;
   return status;
+}
+
+PlanReport Cluster::Impl::Report() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return report_;
 }
 
 std::vector<KvStatus> Cluster::Impl::KvUse() const {
@@ -280,6 +304,7 @@ void Cluster::Impl::Run() {
     Collect();
     const bool state_changed = last_state_ != State();
     if (state_changed) last_state_ = State();
+    if (!trying_.empty()) auto_wake_.notify_all();
     lock.unlock();
     if (state_changed && setup_.options.on_state_change) setup_.options.on_state_change();
     for (const RecoveryAction& action : effects_.actions) Act(action);

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "gateway/dispatch/auto_plan.h"
 #include "gateway/dispatch/model_info.h"
 #include "gateway/schedule/engine.h"
 #include "gateway/schedule/step_bounds.h"
@@ -39,8 +40,10 @@ struct ClusterWorker {
 struct ClusterOptions {
   std::string loader_address;
   std::vector<ClusterWorker> workers;
-  // MakePlan of lib/model/plan.h.
+  // MakePlan of lib/model/plan.h, or kAutoPlan.
   std::string plan;
+  // Where the trials of kAutoPlan are kept from start to start; empty: nowhere.
+  std::string cache_folder;
   // allowed, in this order
   std::vector<HandleKind> edge_kinds = {HandleKind::kDmaBuf, HandleKind::kHostPointer,
                                         HandleKind::kInline};
@@ -116,6 +119,10 @@ class Cluster final : public Engine {
   // the name, or a worker that the plan needs and the cluster has not; FAILED_PRECONDITION: another
   // change is in progress.
   absl::StatusOr<std::uint64_t> ChangePlan(const std::string& name);
+
+  // What kAutoPlan has chosen, and why; without trials where it was not asked for, had nothing to
+  // choose, or still tries.
+  PlanReport Report() const;
 
   const ServedModel& model() const;
   ClusterStatus Status() const;

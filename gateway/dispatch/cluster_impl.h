@@ -42,6 +42,7 @@ class Cluster::Impl {
                                        std::shared_ptr<GenerationSink> sink);
   void Cancel(std::uint64_t handle);
   absl::StatusOr<std::uint64_t> ChangePlan(const std::string& name);
+  PlanReport Report() const;
   const ServedModel& model() const { return setup_.model; }
   ClusterStatus Status() const;
   TraceCollector& trace() { return trace_; }
@@ -82,6 +83,10 @@ class Cluster::Impl {
   // The generation of `action` is over: what it left at the workers and in the status.
   void Leave(const RecoveryAction& action);
   void EndChange(const RecoveryAction& action);
+  // As ChangePlan, for whoever may also while plans are tried.
+  absl::StatusOr<std::uint64_t> BeginChange(const std::string& name);
+  absl::StatusOr<std::uint64_t> Enqueue(GenerationRequest request,
+                                        std::shared_ptr<GenerationSink> sink);
   // Whether all workers of the plan answer; then the change begins.
   struct PlanCheck;
   void CheckWorkers(const SharedPlan& plan);
@@ -93,6 +98,30 @@ class Cluster::Impl {
   void RefreshReports();
   absl::Status CheckDescription(std::size_t worker, const v1::WorkerDescription& description) const;
   void OnStepResult(std::uint64_t round, std::size_t worker, const v1::StepResult& result);
+
+  // The thread of `auto` (cluster_auto.cc).
+  void RunAuto();
+  // All of them; nothing when the gateway stops.
+  std::optional<std::vector<v1::WorkerDescription>> AskWorkers();
+  absl::Status ChangeAndWait(const std::string& name);
+  // Until it serves, or does not come to.
+  absl::Status WaitForPlan(const std::string& name);
+  std::optional<PlanTrial> TryPlan(const std::string& name,
+                                   const std::vector<v1::WorkerDescription>& workers);
+  absl::Status Measure(PlanTrial* trial);
+  struct TrialTimes {
+    // Until the first token, and from there to the last one.
+    absl::Duration first;
+    absl::Duration rest;
+    std::int32_t prompt_tokens = 0;
+    std::int32_t answer_tokens = 0;
+  };
+  absl::StatusOr<TrialTimes> RunTrial(std::int32_t prompt_tokens, std::int32_t answer_tokens);
+
+  // Of PlanChange.
+  static constexpr char kChangeRunning[] = "running";
+  static constexpr char kChangeDone[] = "done";
+  static constexpr char kChangeFailed[] = "failed";
 
   // Under the lock.
   const ClusterPlan& plan() const { return *coordinator_.recovery().plan(); }
@@ -121,6 +150,8 @@ class Cluster::Impl {
   RequestTraces request_traces_;
   std::unordered_map<std::uint64_t, std::shared_ptr<GenerationSink>> sinks_;
   std::uint64_t next_handle_ = 1;
+  // Of the first request that was not a trial.
+  std::uint64_t first_handle_ = 1;
   std::uint64_t tokens_total_ = 0;
   RateWindow decode_rate_;
   RateWindow prefill_rate_;
@@ -132,6 +163,11 @@ class Cluster::Impl {
   LoaderLink::Loaded loaded_;
   std::vector<Known> known_;
   PlanChange change_;
+  // Not empty: nobody is let in, because plans are tried.
+  std::string trying_;
+  PlanReport report_;
+  // For the thread of `auto`: anything may be different.
+  std::condition_variable auto_wake_;
 
   // Of the engine thread alone.
   std::optional<KvPlan> kv_;
@@ -146,6 +182,7 @@ class Cluster::Impl {
   std::vector<std::shared_ptr<GenerationSink>> event_sinks_;
 
   std::thread engine_;
+  std::thread auto_;
 };
 
 }  // namespace tandem

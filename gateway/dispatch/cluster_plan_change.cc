@@ -14,10 +14,6 @@ namespace {
 // A worker that is there answers at once.
 constexpr absl::Duration kCheckTimeout = absl::Seconds(3);
 
-constexpr char kRunning[] = "running";
-constexpr char kDone[] = "done";
-constexpr char kFailed[] = "failed";
-
 }  // namespace
 
 // The answers of a plan's workers as they come, on gRPC's threads.
@@ -30,18 +26,27 @@ struct Cluster::Impl::PlanCheck {
 };
 
 absl::StatusOr<std::uint64_t> Cluster::Impl::ChangePlan(const std::string& name) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!trying_.empty())
+      return absl::FailedPreconditionError(absl::StrCat("the cluster is ", trying_));
+  }
+  return BeginChange(name);
+}
+
+absl::StatusOr<std::uint64_t> Cluster::Impl::BeginChange(const std::string& name) {
   TANDEM_ASSIGN_OR_RETURN(
       const SharedPlan wanted,
       MakeClusterPlan(name, setup_.model.config, setup_.workers(), setup_.options.micro_batches));
   std::uint64_t number = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (change_.state == kRunning) {
+    if (change_.state == kChangeRunning) {
       return absl::FailedPreconditionError(
           absl::StrCat("a change to plan '", change_.to, "' is in progress"));
     }
     number = change_.number + 1;
-    change_ = {number, plan().name, name, kRunning, ""};
+    change_ = {number, plan().name, name, kChangeRunning, ""};
     if (wanted->plan.stages == plan().plan.stages) {
       FinishChange(absl::OkStatus());
       return number;
@@ -85,8 +90,9 @@ void Cluster::Impl::EndChange(const RecoveryAction& action) {
 }
 
 void Cluster::Impl::FinishChange(const absl::Status& status) {
-  change_.state = status.ok() ? kDone : kFailed;
+  change_.state = status.ok() ? kChangeDone : kChangeFailed;
   change_.error = std::string(status.message());
+  auto_wake_.notify_all();
   if (status.ok()) {
     spdlog::info("plan {} in place of {}", change_.to, change_.from);
   } else {

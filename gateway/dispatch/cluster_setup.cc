@@ -55,8 +55,17 @@ absl::StatusOr<ServedModel> ReadModel(const v1::Model& message) {
 
 absl::Status TakePlan(ClusterSetup* setup) {
   const ClusterOptions& options = setup->options;
-  TANDEM_ASSIGN_OR_RETURN(setup->plan, MakeClusterPlan(options.plan, setup->model.config,
-                                                       options.workers, options.micro_batches));
+  std::string first = options.plan;
+  if (options.plan == kAutoPlan) {
+    std::vector<PlanWorker> workers;
+    for (const ClusterWorker& worker : options.workers)
+      workers.push_back({worker.name, worker.role});
+    setup->auto_plans = AutoCandidates(workers);
+    first = setup->auto_plans.front();
+    if (setup->auto_plans.size() == 1) setup->auto_plans.clear();
+  }
+  TANDEM_ASSIGN_OR_RETURN(setup->plan, MakeClusterPlan(first, setup->model.config, options.workers,
+                                                       options.micro_batches));
   for (const ClusterWorker& worker : options.workers)
     setup->recovery.workers.push_back(worker.name);
   return absl::OkStatus();

@@ -74,6 +74,8 @@ struct ClusterSetup {
   bool kv_by_workers = false;
   // The one to begin with.
   SharedPlan plan;
+  // Those to try first, where kAutoPlan has more than one to choose from.
+  std::vector<std::string> auto_plans;
   RecoveryOptions recovery;
   SchedulerOptions scheduler;
 

@@ -146,6 +146,7 @@ class Recovery {
   // The start was refused several times in a row for a reason that waiting does not mend (a device
   // that cannot do it, a broken model).
   bool start_refused() const { return start_refusals_ >= kStartRefusals; }
+  int start_refusals() const { return start_refusals_; }
   std::uint64_t round() const { return round_; }
   std::uint64_t generation() const { return generation_; }
   // Times that serving was lost.

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "lib/base/version.h"
+#include "tandem/v1/control.pb.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem {
@@ -82,6 +83,25 @@ v1::ClusterStatus ToWire(const ClusterStatus& status) {
   change.set_to(status.plan_change.to);
   change.set_state(status.plan_change.state);
   change.set_error(status.plan_change.error);
+  return wire;
+}
+
+v1::PlanReport ToWire(const PlanReport& report) {
+  v1::PlanReport wire;
+  for (const PlanTrial& trial : report.trials) {
+    v1::PlanTrial& to = *wire.add_trials();
+    to.set_plan(trial.plan);
+    to.set_devices(trial.devices);
+    to.set_prefill_seconds(trial.prefill_seconds);
+    to.set_decode_seconds(trial.decode_seconds);
+    to.set_error(trial.error);
+    to.set_usual_seconds(UsualRequestSeconds(trial));
+  }
+  wire.set_chosen(report.chosen);
+  wire.set_reason(report.reason);
+  wire.set_kept(report.kept);
+  wire.set_usual_prompt_tokens(kUsualPromptTokens);
+  wire.set_usual_answer_tokens(kUsualAnswerTokens);
   return wire;
 }
 

@@ -76,7 +76,7 @@ absl::Status TuneAlone(const TuneAloneOptions& options) {
     if (field.get(best) == before) continue;
     std::printf(" %s %u (was %u)", std::string(field.name).c_str(), field.get(best), before);
   }
-  const vulkan::KeptFile file = TuningProfileFile(options.cache_folder, physical);
+  const KeptFile file = TuningProfileFile(options.cache_folder, physical);
   const std::string text = WriteTuningProfile(physical.name, physical.driver, best);
   TANDEM_RETURN_IF_ERROR(file.Store(std::as_bytes(std::span(text))));
   std::printf("\nkept in %s\n", file.path().c_str());

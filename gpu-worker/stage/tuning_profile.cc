@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "gpu-worker/vulkan/pipeline_cache.h"
 #include "lib/base/strings.h"
 
 namespace tandem {
@@ -103,8 +104,7 @@ absl::Status ReadTuningProfile(std::string_view text, Tuning* tuning) {
   return absl::OkStatus();
 }
 
-vulkan::KeptFile TuningProfileFile(const std::string& folder,
-                                   const vulkan::PhysicalDevice& device) {
+KeptFile TuningProfileFile(const std::string& folder, const vulkan::PhysicalDevice& device) {
   return {folder, Cat("tuning-", vulkan::CacheName(device), ".json"), kMostBytes};
 }
 

@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "gpu-worker/stage/tuning.h"
-#include "gpu-worker/vulkan/kept_file.h"
 #include "gpu-worker/vulkan/physical_device.h"
+#include "lib/base/kept_file.h"
 
 namespace tandem {
 
@@ -46,6 +46,6 @@ std::string WriteTuningProfile(std::string_view device, std::string_view driver,
 absl::Status ReadTuningProfile(std::string_view text, Tuning* tuning);
 
 // Where a device's profile is kept.
-vulkan::KeptFile TuningProfileFile(const std::string& folder, const vulkan::PhysicalDevice& device);
+KeptFile TuningProfileFile(const std::string& folder, const vulkan::PhysicalDevice& device);
 
 }  // namespace tandem

@@ -20,10 +20,10 @@
 #include "gpu-worker/stage/vulkan_residual.h"
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "gpu-worker/vulkan/instance.h"
-#include "gpu-worker/vulkan/kept_file.h"
 #include "gpu-worker/vulkan/logical_device.h"
 #include "gpu-worker/vulkan/physical_device.h"
 #include "gpu-worker/vulkan/pipeline_cache.h"
+#include "lib/base/kept_file.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/memory/edge_rule.h"
@@ -37,8 +37,7 @@ std::string VersionName(std::uint32_t version) {
 }
 
 // The kept profile; false where there is none that can be used.
-bool ReadProfile(const vulkan::KeptFile& file, const vulkan::PhysicalDevice& device,
-                 Tuning* tuning) {
+bool ReadProfile(const KeptFile& file, const vulkan::PhysicalDevice& device, Tuning* tuning) {
   const absl::StatusOr<std::vector<std::byte>> bytes = file.Load();
   absl::Status status = bytes.status();
   if (status.ok() && bytes->empty()) return false;
@@ -198,7 +197,7 @@ class VulkanDevice final : public Device {
   PipelineLibrary pipelines_;
   // Changes at most once, before the first program is compiled.
   Tuning tuning_;
-  const vulkan::KeptFile profile_;
+  const KeptFile profile_;
   bool tunes_;
   DeviceContext context_;
   const bool upload_;

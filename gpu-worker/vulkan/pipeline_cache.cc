@@ -26,6 +26,16 @@ T Read(std::span<const std::byte> bytes, std::size_t at) {
 
 }  // namespace
 
+std::string CacheName(const PhysicalDevice& device) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string name;
+  for (const std::uint8_t byte : device.cache_uuid) {
+    name += kDigits[byte >> 4];
+    name += kDigits[byte & 15];
+  }
+  return name;
+}
+
 absl::StatusOr<std::span<const std::byte>> ReadPipelineCache(std::span<const std::byte> file,
                                                              const PhysicalDevice& device) {
   if (file.size() < kHeaderBytes + kDriverHeaderBytes ||

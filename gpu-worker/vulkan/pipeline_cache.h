@@ -8,10 +8,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gpu-worker/vulkan/kept_file.h"
 #include "gpu-worker/vulkan/physical_device.h"
+#include "lib/base/kept_file.h"
 
 namespace tandem::vulkan {
+
+// Of a device and its driver's version, for names of files: hexadecimal digits.
+std::string CacheName(const PhysicalDevice& device);
 
 // Compiled pipelines of one device and driver, kept in the user's cache from start to start. The
 // file: 8 bytes of name and version, the length and the checksum of what follows (8 bytes each,

@@ -152,14 +152,14 @@ absl::Status CheckLayerStages(const Plan& plan, std::int32_t num_layers) {
 std::string DefaultPlanName(const std::vector<WorkerRole>& roles) {
   const bool gpu = std::count(roles.begin(), roles.end(), WorkerRole::kGpu) > 0;
   const bool npu = std::count(roles.begin(), roles.end(), WorkerRole::kNpu) > 0;
-  return gpu && npu ? "split" : gpu ? "gpu" : "npu";
+  return gpu && npu ? "auto" : gpu ? "gpu" : "npu";
 }
 
 absl::Status CheckPlanName(std::string_view name, const std::vector<WorkerRole>& roles) {
-  if (name == "layers" || name.starts_with(kLayersColon)) return absl::OkStatus();
+  if (name == "auto" || name == "layers" || name.starts_with(kLayersColon)) return absl::OkStatus();
   if (name != "gpu" && name != "npu" && name != "split") {
     return absl::InvalidArgumentError(
-        Cat("expected gpu, npu, split, layers or layers:N,N,..., found '", name, "'"));
+        Cat("expected auto, gpu, npu, split, layers or layers:N,N,..., found '", name, "'"));
   }
   for (const WorkerRole role : {WorkerRole::kGpu, WorkerRole::kNpu}) {
     const bool needed = name == "split" || name == NameOf(role);

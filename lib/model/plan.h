@@ -51,7 +51,7 @@ struct PlanWorker {
 absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
                               const std::vector<PlanWorker>& workers);
 
-// The plan for the workers that there are: split with both roles, else the one there is.
+// The plan for the workers that there are: auto with both roles, else the one there is.
 std::string DefaultPlanName(const std::vector<WorkerRole>& roles);
 // What can be said of a plan's name before the model is known: that it is one, and that the workers
 // it needs are there.

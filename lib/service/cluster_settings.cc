@@ -76,8 +76,8 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                 "header");
   flags->Section("Placement of the work");
   flags->Text("plan", &s->plan,
-              "gpu, npu, split or layers[:COUNT,COUNT...]; without it: split with both devices, "
-              "else the one there is");
+              "auto, gpu, npu, split or layers[:COUNT,COUNT...]; auto tries what the devices allow "
+              "and takes the fastest; without it: auto with both devices, else the one there is");
   flags->Choices("edge_kinds", &s->edge_kinds,
                  "how workers may hand over to each other, in order of preference, with commas "
                  "(without it: all of them)");

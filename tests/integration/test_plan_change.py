@@ -1,4 +1,6 @@
-"""The plan of a running cluster is changed under streams: their text is the one they would have had, and what cannot be is refused."""
+"""The plan of a running cluster is changed under streams: their text is the one they would have had, and what cannot be is refused.
+Without a name the plans are tried."""
+import json
 import os
 import queue
 import signal
@@ -101,6 +103,39 @@ class PlanChangeTest(unittest.TestCase):
             finally:
                 os.kill(c.pids["gpu0"], signal.SIGCONT)
             self.assertEqual(c.tandem("plan", "gpu").returncode, 0)
+
+
+class AutoPlanTest(unittest.TestCase):
+    def report(self, cluster: Cluster) -> dict:
+        shown = cluster.tandem("status", "--plan", "--json")
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        return json.loads(shown.stdout)
+
+    def test_the_fastest_plan_is_taken_and_kept(self):
+        with Cluster(TINY, npu="cpu", gpu=GPU) as c:
+            report = self.report(c)
+            self.assertEqual([t["plan"] for t in report["trials"]], ["split", "gpu", "npu"])
+            self.assertEqual([t["error"] for t in report["trials"]], ["", "", ""])
+            fastest = min(report["trials"], key=lambda t: t["usual_seconds"])["plan"]
+            self.assertEqual((report["chosen"], report["plan"], c.status()["plan"]), (fastest,) * 3)
+            self.assertFalse(report["kept"])
+            table = c.tandem("status", "--plan").stdout
+            self.assertIn("tried at this start", table)
+            if any("llvmpipe" in t["devices"] for t in report["trials"]):
+                self.assertEqual(fastest, "npu", "the CPU device is faster than a software driver")
+                self.assertRegex(table, r"because  npu \(npu0 CPU .*gpu \(gpu0 llvmpipe.*\) takes [0-9.e+]+ times as long")
+            self.assertEqual(c.status()["requests_total"], "0")
+            c.complete("Hello", **greedy(4))
+            self.assertEqual(c.tandem("down").returncode, 0)
+            self.assertEqual(c.up().returncode, 0)
+            again = self.report(c)
+            self.assertTrue(again["kept"])
+            self.assertEqual((again["chosen"], again["trials"]), (report["chosen"], report["trials"]))
+            self.assertIn("tried at an earlier start", c.tandem("status", "--plan").stdout)
+
+    def test_where_nothing_was_tried_it_says_so(self):
+        with Cluster(TINY, npu="cpu", gpu="none") as c:
+            self.assertIn("no plans were tried", c.tandem("status", "--plan").stdout)
 
 
 if __name__ == "__main__":

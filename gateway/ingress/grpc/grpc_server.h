@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "gateway/dispatch/auto_plan.h"
 #include "gateway/dispatch/model_info.h"
 #include "gateway/ingress/answer/metrics.h"
 #include "gateway/ingress/answer/serving.h"
@@ -62,6 +63,8 @@ struct GrpcBackend {
       nullptr;
   // Cluster::ChangePlan. Any thread.
   std::function<absl::StatusOr<std::uint64_t>(const std::string& plan)> change_plan = nullptr;
+  // Cluster::Report. Any thread; must not block.
+  std::function<PlanReport()> plan_report = nullptr;
 };
 
 // tandem.v1.Inference, Tracing and Control with health and reflection on one address. The health of "" and

@@ -80,6 +80,15 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
          a.set_number(number);
          return absl::OkStatus();
        }});
+  AddUnary<v1::GetPlanReportRequest, v1::PlanReport>("/tandem.v1.Control/GetPlanReport",
+                                                     {.counted_as = "",
+                                                      .slow = false,
+                                                      .scope = KeyScope::kMetrics,
+                                                      .answer = [this](const auto&, auto& a) {
+                                                        a = ToWire(host_.backend.plan_report());
+                                                        a.set_plan(host_.backend.status().plan);
+                                                        return absl::OkStatus();
+                                                      }});
 }
 
 template <typename Request, typename Response>

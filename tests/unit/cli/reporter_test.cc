@@ -112,5 +112,32 @@ TEST(ReporterTest, PlainLinesAreSaidOnce) {
   EXPECT_EQ(text, "loading  50 %  1.2 GB of 2.4 GB, 12 of 24 tensors, 3 s left\nstarting\n");
 }
 
+TEST(PlanTable, ShowsTimesAndReasons) {
+  v1::PlanReport report;
+  report.set_plan("npu");
+  EXPECT_EQ(PlanTable(report),
+            "plan     npu\nno plans were tried: --plan auto tries them when the cluster starts\n");
+  report.set_chosen("npu");
+  report.set_reason("it is faster");
+  report.set_usual_prompt_tokens(512);
+  report.set_usual_answer_tokens(128);
+  v1::PlanTrial& good = *report.add_trials();
+  good.set_plan("npu");
+  good.set_devices("npu0 CPU");
+  good.set_prefill_seconds(0.001);
+  good.set_decode_seconds(0.0125);
+  good.set_usual_seconds(2.112);
+  v1::PlanTrial& bad = *report.add_trials();
+  bad.set_plan("gpu");
+  bad.set_error("no room");
+  const std::string table = PlanTable(report);
+  EXPECT_THAT(table, HasSubstr("chosen   npu\n"));
+  EXPECT_THAT(table, HasSubstr("  npu           1.000       12.500        2.112  npu0 CPU\n"));
+  EXPECT_THAT(table, HasSubstr("  gpu    cannot: no room\n"));
+  EXPECT_THAT(table, HasSubstr("because  it is faster\n         tried at this start\n"));
+  report.set_kept(true);
+  EXPECT_THAT(PlanTable(report), HasSubstr("tried at an earlier start"));
+}
+
 }  // namespace
 }  // namespace tandem

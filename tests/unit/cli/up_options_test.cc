@@ -48,7 +48,7 @@ TEST(UpOptionsTest, DefaultPlanFollowsTheDevices) {
   options = WithModel();
   options.devices.npu = "cpu";
   ASSERT_TRUE(FinishOptions(&options).ok());
-  EXPECT_EQ(options.gateway.plan, "split");
+  EXPECT_EQ(options.gateway.plan, "auto");
 
   options = WithModel();
   options.devices.npu = "cpu";
@@ -77,7 +77,8 @@ TEST(UpOptionsTest, SaysWhatIsWrong) {
   EXPECT_THAT(ErrorOf({"--gpu=none"}), HasSubstr("at least one device"));
   EXPECT_THAT(ErrorOf({"--plan=split"}),
               HasSubstr("--plan: 'split': expected a worker of role 'npu', found none"));
-  EXPECT_THAT(ErrorOf({"--plan=zigzag"}), HasSubstr("--plan: expected gpu, npu, split, layers"));
+  EXPECT_THAT(ErrorOf({"--plan=zigzag"}),
+              HasSubstr("--plan: expected auto, gpu, npu, split, layers"));
   EXPECT_THAT(ErrorOf({"--gpu=auto,,auto"}), HasSubstr("--gpu: expected device names"));
   EXPECT_THAT(ErrorOf({"--no_such_flag"}), HasSubstr("--no_such_flag: unknown flag"));
 }
@@ -122,7 +123,7 @@ TEST(ProcessesTest, EveryProcessGetsItsAddresses) {
   EXPECT_THAT(specs[2].command, Not(Contains(StartsWith("--threads"))));
   EXPECT_THAT(specs[3].command, Contains("--worker=npu0=npu=unix:/r/npu0.sock"));
   EXPECT_THAT(specs[3].command, Contains("--worker=gpu0=gpu=unix:/r/gpu0.sock"));
-  EXPECT_THAT(specs[3].command, Contains("--plan=split"));
+  EXPECT_THAT(specs[3].command, Contains("--plan=auto"));
   EXPECT_THAT(specs[3].command, Not(Contains(StartsWith("--context"))));
 }
 

@@ -223,8 +223,7 @@ grpc::Status FakeWorker::Prepare(grpc::ServerContext*, const v1::PrepareRequest*
   const std::lock_guard<std::mutex> lock(mutex_);
   if (request->generation() <= prepared_.generation())
     return {grpc::StatusCode::FAILED_PRECONDITION, "an old generation"};
-  if (!refusal_.empty())
-    return {grpc::StatusCode::RESOURCE_EXHAUSTED, std::exchange(refusal_, std::string())};
+  if (!refusal_.empty()) return {grpc::StatusCode::RESOURCE_EXHAUSTED, refusal_};
   prepared_ = *request;
   const absl::StatusOr<StepLimits> limits = FromProto(request->limits());
   if (!limits.ok())

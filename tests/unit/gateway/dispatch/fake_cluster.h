@@ -75,7 +75,7 @@ class FakeWorker final : public v1::Worker::Service {
   void OpenGate();
   void WaitUntilAStepWaits();
 
-  // The next Prepare is refused with this.
+  // Every Prepare is refused with this; empty: none any more.
   void RefusePrepare(std::string error);
 
   int steps() const;

@@ -102,6 +102,7 @@ TEST_F(PlanChangeTest, APlanThatDoesNotComeToServeIsTakenBack) {
   gpu_->OpenGate();
   ASSERT_TRUE(WaitFor([this] { return cluster_->Status().plan_change.state == "failed"; }));
   EXPECT_THAT(cluster_->Status().plan_change.error, HasSubstr("npu0: preparing: no room"));
+  npu_->RefusePrepare("");
   ExpectText(*sink, request);
   EXPECT_EQ(cluster_->Status().plan, "split");
 }

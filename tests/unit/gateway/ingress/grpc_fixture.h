@@ -59,7 +59,14 @@ class GrpcTest : public ::testing::Test {
          .change_plan = [](const std::string& plan) -> absl::StatusOr<std::uint64_t> {
            if (plan == "npu") return 7;
            return absl::InvalidArgumentError("no plan '" + plan + "'");
-         }});
+         },
+         .plan_report =
+             [] {
+               PlanReport report;
+               report.trials = {{"npu", "npu0 CPU", 0.001, 0.01, ""}};
+               report.chosen = "npu";
+               return report;
+             }});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());

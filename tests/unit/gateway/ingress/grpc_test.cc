@@ -353,6 +353,17 @@ TEST_F(GrpcTest, PassesChangesOfThePlanOn) {
   EXPECT_EQ(refused.error_message(), "no plan 'fast'");
 }
 
+TEST_F(GrpcTest, TellsWhyAPlanWasChosen) {
+  v1::PlanReport report;
+  grpc::ClientContext context;
+  ASSERT_TRUE(v1::Control::NewStub(channel_)->GetPlanReport(&context, {}, &report).ok());
+  EXPECT_EQ(report.chosen(), "npu");
+  EXPECT_EQ(report.plan(), "split");
+  ASSERT_EQ(report.trials_size(), 1);
+  EXPECT_EQ(report.trials(0).devices(), "npu0 CPU");
+  EXPECT_DOUBLE_EQ(report.trials(0).usual_seconds(), 512 * 0.001 + 128 * 0.01);
+}
+
 TEST_F(GrpcTest, OnlyAnAdminChangesThePlan) {
   server_.reset();
   ApiKeyRule rule;

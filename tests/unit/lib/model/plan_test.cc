@@ -123,13 +123,14 @@ TEST(PlanName, DefaultAndWhatCanBeSaidBeforeTheModel) {
   const Roles both = {WorkerRole::kNpu, WorkerRole::kGpu};
   EXPECT_EQ(DefaultPlanName(gpu), "gpu");
   EXPECT_EQ(DefaultPlanName(npu), "npu");
-  EXPECT_EQ(DefaultPlanName(both), "split");
-  for (const char* name : {"gpu", "npu", "split", "layers", "layers:1,2"})
+  EXPECT_EQ(DefaultPlanName(both), "auto");
+  for (const char* name : {"auto", "gpu", "npu", "split", "layers", "layers:1,2"})
     EXPECT_TRUE(CheckPlanName(name, both).ok()) << name;
   EXPECT_FALSE(CheckPlanName("npu", gpu).ok());
   EXPECT_FALSE(CheckPlanName("split", npu).ok());
-  EXPECT_THAT(std::string(CheckPlanName("zigzag", both).message()),
-              HasSubstr("expected gpu, npu, split, layers or layers:N,N,..., found 'zigzag'"));
+  EXPECT_THAT(
+      std::string(CheckPlanName("zigzag", both).message()),
+      HasSubstr("expected auto, gpu, npu, split, layers or layers:N,N,..., found 'zigzag'"));
 }
 
 TEST(StagePart, NamesParseBack) {

@@ -1,4 +1,4 @@
-#include "gpu-worker/vulkan/kept_file.h"
+#include "lib/base/kept_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -14,7 +14,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
-namespace tandem::vulkan {
+namespace tandem {
 namespace {
 
 std::string Absolute(const char* variable) {
@@ -59,16 +59,6 @@ std::string UserCacheFolder() {
   if (!cache.empty()) return cache + "/tandem";
   const std::string home = Absolute("HOME");
   return home.empty() ? "" : home + "/.cache/tandem";
-}
-
-std::string CacheName(const PhysicalDevice& device) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string name;
-  for (const std::uint8_t byte : device.cache_uuid) {
-    name += kDigits[byte >> 4];
-    name += kDigits[byte & 15];
-  }
-  return name;
 }
 
 KeptFile::KeptFile(const std::string& folder, const std::string& name, std::uint64_t most_bytes)
@@ -132,4 +122,4 @@ absl::Status KeptFile::Store(std::span<const std::byte> bytes) const {
   return status;
 }
 
-}  // namespace tandem::vulkan
+}  // namespace tandem

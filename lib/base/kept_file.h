@@ -8,15 +8,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gpu-worker/vulkan/physical_device.h"
 
-namespace tandem::vulkan {
+namespace tandem {
 
 // $XDG_CACHE_HOME/tandem, or ~/.cache/tandem. Empty where neither variable is an absolute path.
 std::string UserCacheFolder();
-
-// Of a device and its driver's version, for names of files: hexadecimal digits.
-std::string CacheName(const PhysicalDevice& device);
 
 // A file of the user's cache: it belongs to this user, no other may write it or its folder, and it
 // is replaced whole or not at all. Any thread.
@@ -40,4 +36,4 @@ class KeptFile {
   const std::string path_;  // empty: nothing is kept
 };
 
-}  // namespace tandem::vulkan
+}  // namespace tandem
