@@ -38,6 +38,7 @@ constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 20;
 class TrialSink final : public GenerationSink {
  public:
   void OnPromptScores(std::vector<SampledToken>) override {}
+  void OnPooled(std::vector<float>) override {}
   void OnToken(const SampledToken&) override {
     const std::lock_guard<std::mutex> lock(mutex_);
     last_ = Clock::Real().Uptime();
