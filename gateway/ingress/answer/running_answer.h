@@ -82,7 +82,7 @@ class RunningAnswer {
     std::string text;
     std::vector<ScoredToken> tokens;
     std::vector<ToolCallDelta> tool_calls;
-    bool called = false;  // the answer is calls; what `tokens` spell is no text
+    bool called = false;           // the answer is calls; what `tokens` spell is no text
     std::vector<float> embedding;  // where pool_prompt was asked for; once
     bool begun = false;            // the engine has answered: something came, or it finished
     bool finished = false;

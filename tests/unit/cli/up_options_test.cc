@@ -166,7 +166,8 @@ TEST(ProcessesTest, EveryGatewaySettingIsHandedOn) {
                                           "--idle_timeout=19s",
                                           "--unknown_fields=ignore",
                                           "--access_log=true",
-                                          "--log_prompts=true"};
+                                          "--log_prompts=true",
+                                          "--otlp_endpoint=http://localhost:4318"};
   UpOptions options = WithModel();
   ASSERT_EQ(Message(Parse(given, &options)), "");
   ASSERT_TRUE(FinishOptions(&options).ok());
