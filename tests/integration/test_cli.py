@@ -242,7 +242,7 @@ _tandem; printf '%s\\n' "${{COMPREPLY[@]}}" """
         script = c.tandem("completion", "bash").stdout
         self.assertEqual(self.complete_in_bash(script, "tandem sta"), ["status"])
         self.assertEqual(self.complete_in_bash(script, "tandem config "), ["check", "show", "schema"])
-        self.assertEqual(self.complete_in_bash(script, "tandem up --max_s"), ["--max_sequences="])
+        self.assertEqual(self.complete_in_bash(script, "tandem up --max_se"), ["--max_sequences="])
         self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type=float1"), ["float16"])
         self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type "), ["float32", "float16"])
         self.assertEqual(self.complete_in_bash(script, "tandem completion z"), ["zsh"])

@@ -6,6 +6,8 @@ import { createRequire } from "node:module";
 const [name, root, model, apiKey = "none"] = process.argv.slice(2);
 const baseURL = `${root}/v1`;
 const question = "What is 12 + 30?";
+// What the tool is for: a model that must call it for something else makes up its arguments.
+const asksForTool = "What is the weather in Rome?";
 const schema = { type: "object", properties: { answer: { type: "integer" } }, required: ["answer"], additionalProperties: false };
 const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
 const some = (text) => assert.ok(typeof text === "string" && text.trim(), `expected a text, found ${JSON.stringify(text)}`);
@@ -23,7 +25,7 @@ async function openai() {
       return text;
     })()),
     tools: async () => {
-      const { choices } = await client.chat.completions.create({ ...base, max_tokens: 256, tools: [tool], tool_choice: "required" });
+      const { choices } = await client.chat.completions.create({ ...base, messages: [{ role: "user", content: asksForTool }], max_tokens: 256, tools: [tool], tool_choice: "required" });
       assert.equal(choices[0].message.tool_calls[0].function.name, "weather");
     },
     structured: async () => {
@@ -59,7 +61,7 @@ async function ai() {
       some(text);
     },
     tools: async () => {
-      const { toolCalls } = await generateText({ ...base, maxOutputTokens: 256, tools: { weather }, toolChoice: "required" });
+      const { toolCalls } = await generateText({ ...base, prompt: asksForTool, maxOutputTokens: 256, tools: { weather }, toolChoice: "required" });
       assert.equal(toolCalls[0].toolName, "weather");
     },
     structured: async () => {

@@ -14,6 +14,9 @@ NAME, ROOT, MODEL = sys.argv[1:4]
 KEY = sys.argv[4] if len(sys.argv) > 4 else "none"
 V1 = ROOT + "/v1"
 QUESTION = "What is 12 + 30?"
+# What the tool is for: a model that must call it for something else makes up its arguments.
+ASKS_FOR_TOOL = "What is the weather in Rome?"
+TOOL_MESSAGES = [{"role": "user", "content": ASKS_FOR_TOOL}]
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"], "additionalProperties": False}
 LIMIT = 32
 os.environ.update(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=V1, OPENAI_AGENTS_DISABLE_TRACING="1", LITELLM_LOCAL_MODEL_COST_MAP="True")
@@ -47,7 +50,7 @@ def openai():
         some("".join(c.choices[0].delta.content or "" for c in client.chat.completions.create(**base, stream=True) if c.choices))
 
     def tools():
-        choice = client.chat.completions.create(**{**base, "max_tokens": 256}, tools=[tool], tool_choice="required").choices[0]
+        choice = client.chat.completions.create(**{**base, "messages": TOOL_MESSAGES, "max_tokens": 256}, tools=[tool], tool_choice="required").choices[0]
         assert choice.finish_reason == "tool_calls" and choice.message.tool_calls[0].function.name == "weather", choice
         json.loads(choice.message.tool_calls[0].function.arguments)
 
@@ -79,7 +82,7 @@ def openai():
 
     def responses_tools():
         flat = {"type": "function", "strict": False, **TOOL}
-        output = client.responses.create(model=MODEL, input=QUESTION, tools=[flat], tool_choice="required").output
+        output = client.responses.create(model=MODEL, input=ASKS_FOR_TOOL, tools=[flat], tool_choice="required").output
         assert any(o.type == "function_call" and o.name == "weather" for o in output), output
     return {"chat": lambda: some(client.chat.completions.create(**base).choices[0].message.content), "stream": stream,
             "tools": tools, "structured": structured, "embeddings": embeddings, "responses": responses,
@@ -100,7 +103,7 @@ def anthropic():
         assert message.content[0].text == text and message.usage.output_tokens > 0
 
     def tools():
-        message = client.messages.create(**{**base, "max_tokens": 256}, tools=[tool], tool_choice={"type": "any"})
+        message = client.messages.create(**{**base, "messages": TOOL_MESSAGES, "max_tokens": 256}, tools=[tool], tool_choice={"type": "any"})
         assert message.stop_reason == "tool_use" and message.content[-1].name == "weather", message
 
     def structured():
@@ -127,7 +130,7 @@ def ollama():
         assert parts[-1].done and parts[-1].eval_count > 0
 
     def tools():
-        message = client.chat(model=MODEL, messages=messages, tools=[weather]).message
+        message = client.chat(model=MODEL, messages=TOOL_MESSAGES, tools=[weather]).message
         some(message.content or message.tool_calls[0].function.name)
 
     def structured():
@@ -162,7 +165,7 @@ def langchain_openai():
         assert one != two and len(one) == len(embeddings.embed_query("Hello"))
     return {"chat": lambda: some(model.invoke(QUESTION).content),
             "stream": lambda: some("".join(part.content for part in model.stream(QUESTION))),
-            "tools": lambda: some(str(model.bind_tools([tool(weather)], tool_choice="required").invoke(QUESTION).tool_calls[0]["name"])),
+            "tools": lambda: some(str(model.bind_tools([tool(weather)], tool_choice="required").invoke(ASKS_FOR_TOOL).tool_calls[0]["name"])),
             "structured": lambda: some(str(model.with_structured_output(Answer, method="json_schema").invoke(QUESTION).answer)),
             "embeddings": embed}
 
@@ -176,7 +179,7 @@ def llama_index():
     messages = [ChatMessage(role="user", content=QUESTION)]
 
     def tools():
-        response = model.chat_with_tools([FunctionTool.from_defaults(weather)], user_msg=QUESTION, tool_required=True)
+        response = model.chat_with_tools([FunctionTool.from_defaults(weather)], user_msg=ASKS_FOR_TOOL, tool_required=True)
         assert model.get_tool_calls_from_response(response)[0].tool_name == "weather"
     return {"chat": lambda: some(model.chat(messages).message.content),
             "stream": lambda: some("".join(part.delta or "" for part in model.stream_chat(messages))), "tools": tools}
@@ -215,7 +218,7 @@ def pydantic_ai():
             some(await result.get_output())
     return {"chat": lambda: some(Agent(model, model_settings=settings).run_sync(QUESTION).output),
             "stream": lambda: asyncio.run(stream()),
-            "tools": lambda: some(Agent(model, tools=[weather], model_settings=settings).run_sync(QUESTION).output),
+            "tools": lambda: some(Agent(model, tools=[weather], model_settings=settings).run_sync(ASKS_FOR_TOOL).output),
             "structured": lambda: some(str(Agent(model, output_type=NativeOutput(Answer)).run_sync(QUESTION).output.answer))}
 
 
@@ -230,7 +233,7 @@ def litellm():
         some("".join(c.choices[0].delta.content or "" for c in library.completion(**base, stream=True)))
 
     def tools():
-        calls = library.completion(**{**base, "max_tokens": 256}, tools=[tool], tool_choice="required").choices[0].message.tool_calls
+        calls = library.completion(**{**base, "messages": TOOL_MESSAGES, "max_tokens": 256}, tools=[tool], tool_choice="required").choices[0].message.tool_calls
         assert calls[0].function.name == "weather"
 
     def structured():
@@ -248,7 +251,7 @@ def llm():
     model.key = KEY
     return {"chat": lambda: some(model.prompt(QUESTION, stream=False, max_tokens=LIMIT).text()),
             "stream": lambda: some("".join(model.prompt(QUESTION, max_tokens=LIMIT))),
-            "tools": lambda: some(model.chain(QUESTION, tools=[library.Tool.function(weather)], stream=False).text()),
+            "tools": lambda: some(model.chain(ASKS_FOR_TOOL, tools=[library.Tool.function(weather)], stream=False).text()),
             "structured": lambda: json.loads(model.prompt(QUESTION, schema=SCHEMA, stream=False).text())["answer"]}
 
 
@@ -272,11 +275,11 @@ def openai_agents():
             pass
         some(result.final_output)
 
-    def run(which):
-        return asyncio.run(Runner.run(which, QUESTION)).final_output
+    def run(which, question=QUESTION):
+        return asyncio.run(Runner.run(which, question)).final_output
     return {"chat": lambda: some(run(agent())), "stream": lambda: asyncio.run(stream()),
             "responses": lambda: some(run(agent(OpenAIResponsesModel))),
-            "tools": lambda: some(run(agent(tools=[function_tool(weather)]))),
+            "tools": lambda: some(run(agent(tools=[function_tool(weather)]), ASKS_FOR_TOOL)),
             "structured": lambda: some(str(run(agent(output_type=Answer)).answer))}
 
 
@@ -288,7 +291,7 @@ def smolagents():
 
     def tools():
         from smolagents import tool
-        some(model.generate(messages, tools_to_call_from=[tool(weather)]).tool_calls[0].function.name)
+        some(model.generate(TOOL_MESSAGES, tools_to_call_from=[tool(weather)]).tool_calls[0].function.name)
     return {"chat": lambda: some(model.generate(messages).content),
             "stream": lambda: some("".join(part.content or "" for part in model.generate_stream(messages))), "tools": tools,
             "structured": lambda: json.loads(model.generate(messages, response_format=form).content)["answer"]}
