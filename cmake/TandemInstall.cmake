@@ -36,10 +36,15 @@ install(FILES "${made}/completion/_tandem" DESTINATION ${CMAKE_INSTALL_DATADIR}/
 install(FILES "${made}/completion/tandem.fish" DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT programs)
 install(FILES "${made}/config.schema.json" DESTINATION ${CMAKE_INSTALL_DATADIR}/tandem COMPONENT programs)
 
-# A bundle has benchmarks that need neither a cluster nor a build; packages have not.
-set(benchmarks model_bench vulkan_bench kernel_bench)
-set_target_properties(${benchmarks} PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}/tandem")
-install(TARGETS ${benchmarks} RUNTIME DESTINATION bench COMPONENT benchmarks EXCLUDE_FROM_ALL)
+# A bundle has benchmarks that need neither a cluster nor a build, where they are built; packages have none.
+set(benchmarks)
+foreach(benchmark IN ITEMS model_bench vulkan_bench kernel_bench)
+  if(TARGET ${benchmark})
+    set_target_properties(${benchmark} PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}/tandem")
+    install(TARGETS ${benchmark} RUNTIME DESTINATION bench COMPONENT benchmarks EXCLUDE_FROM_ALL)
+    list(APPEND benchmarks ${benchmark})
+  endif()
+endforeach()
 
 set(bundle "${PROJECT_BINARY_DIR}/tandem-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}.tar.zst")
 add_custom_target(bundle
