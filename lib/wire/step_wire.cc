@@ -5,12 +5,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "lib/base/status_macros.h"
 #include "lib/wire/model_wire.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
 namespace {
+
+// No step waits longer, whatever a message says.
+constexpr absl::Duration kMaxTimeout = absl::Hours(24);
 
 template <typename Message>
 void CopyTo(const Message& field, std::vector<std::int32_t>* values) {
@@ -106,7 +110,7 @@ void FromProto(const v1::StepPlan& message, StepPlan* plan) {
   for (int i = 0; i < message.sequences_size(); ++i)
     FromProto(message.sequences(i), &plan->sequences[static_cast<std::size_t>(i)]);
   CopyTo(message.micro_batch_ends(), &plan->micro_batch_ends);
-  plan->timeout = absl::Seconds(message.timeout_seconds());
+  plan->timeout = std::min(absl::Seconds(message.timeout_seconds()), kMaxTimeout);
 }
 
 StepPlan FromProto(const v1::StepPlan& message) {

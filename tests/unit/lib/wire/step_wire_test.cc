@@ -14,6 +14,14 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
+TEST(StepWire, NoStepWaitsLongerThanADay) {
+  v1::StepPlan message;
+  message.set_timeout_seconds(600284797690.9746);
+  EXPECT_EQ(FromProto(message).timeout, absl::Hours(24));
+  message.set_timeout_seconds(std::nan(""));
+  EXPECT_EQ(FromProto(message).timeout, absl::Hours(24));
+}
+
 TEST(StepWire, PlanThereAndBack) {
   StepPlan plan;
   plan.step_id = 9;
