@@ -1,5 +1,6 @@
 #include "lib/service/config_file.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cerrno>
@@ -7,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -87,16 +89,43 @@ absl::StatusOr<std::string> ValueText(const YAML::Node& node, FlagKind kind) {
   return list;
 }
 
+// Takes a document's events for nothing.
+class NoEvents final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// YAML::LoadAll never ends on a document that the parser cannot get past, as one that begins with a
+// comma: two are enough to know.
+bool HasMoreThanOneDocument(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  NoEvents events;
+  return parser.HandleNextDocument(events) && parser.HandleNextDocument(events);
+}
+
 class Reader {
  public:
   Reader(std::string name, FlagList* known) : name_(std::move(name)), known_(known) {}
 
   absl::StatusOr<ConfigFile> Read(std::string_view text) {
     try {
-      const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-      if (documents.size() > 1) return Bad("", "expected one document, found several");
-      if (documents.empty() || documents.front().IsNull()) return std::move(file_);
-      const YAML::Node& root = documents.front();
+      const std::string yaml(text);
+      if (HasMoreThanOneDocument(yaml))
+        return Bad("", "expected one document, found more behind it");
+      const YAML::Node root = YAML::Load(yaml);
+      if (root.IsNull()) return std::move(file_);
       if (!root.IsMap())
         return Bad("", Cat("expected a mapping with the names of settings, found ", KindOf(root)));
       for (const auto& entry : root) ReadEntry(entry.first, entry.second);
