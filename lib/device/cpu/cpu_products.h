@@ -64,6 +64,8 @@ class CpuProducts {
   // The unit's first failure since Begin.
   const absl::Status& result() const { return result_; }
 
+  int threads() const { return pool_->threads(); }
+
   // x becomes the input of the products that follow: `cols` values of each row, which must stay
   // until then. Where activations may be int8, its quantised form is made too.
   void SetInput(const FloatRows& x, std::int64_t cols);

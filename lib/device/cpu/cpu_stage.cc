@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 
@@ -125,6 +126,7 @@ class StagePass {
         scratch_(work->scratch),
         products_(work->products),
         base_(rows.input),
+        rows_(static_cast<std::int64_t>(step.tokens().size())),
         target_(rows.output == nullptr ? work->scratch.residual.as<float>() : rows.output),
         logits_(rows.logits),
         hidden_states_(rows.hidden_states) {}
@@ -139,7 +141,9 @@ class StagePass {
       if (half % 2 == 0) {
         AttentionHalf(*attention++);
       } else {
-        FfnHalf(*ffn++);
+        if (stage_.spec.head && half + 1 == stage_.spec.last_half) KeepLogitRows();
+        if (rows_ > 0) FfnHalf(*ffn);
+        ++ffn;
       }
     }
     if (stage_.spec.head) Head();
@@ -151,8 +155,10 @@ class StagePass {
   void FillRopeOf(const std::vector<float>& frequencies, float* cosines, float* sines);
   void AttentionHalf(const CpuAttentionHalf& half);
   void StoreToken(const CpuAttentionHalf& half, std::int64_t token);
-  void AttendToken(const CpuAttentionHalf& half, std::int64_t token, std::int64_t head);
+  void AttendToken(const CpuAttentionHalf& half, std::int64_t token, std::int64_t first_head,
+                   std::int64_t heads);
   void FfnHalf(const CpuFfnHalf& half);
+  void KeepLogitRows();
   void Norm(const float* weights);
   void AddNormed(const float* weights);
   void Head();
@@ -163,8 +169,10 @@ class StagePass {
   const CpuStepCopy& step_;
   CpuScratch& scratch_;
   CpuProducts& products_;
-  // (tokens, hidden): the residual so far.
+  // (rows_, hidden): the residual so far.
   const float* base_;
+  // All tokens', and behind the last layer's attention only those that have logits.
+  std::int64_t rows_;
   // Where this stage leaves it.
   float* target_;
   float* logits_;
@@ -205,16 +213,16 @@ void StagePass::FillRopeOf(const std::vector<float>& frequencies, float* cosines
 void StagePass::Norm(const float* weights) {
   const std::int64_t hidden = config_.hidden_size;
   auto* normed = scratch_.normed.as<float>();
-  products_.ForEach(CpuPart::kNorms, tokens(), [&](std::int64_t t, int) {
+  products_.ForEach(CpuPart::kNorms, rows_, [&](std::int64_t t, int) {
     RmsNormRow(base_ + t * hidden, weights, hidden, config_.rms_norm_eps, normed + t * hidden);
   });
-  products_.SetInput({normed, hidden, tokens()}, hidden);
+  products_.SetInput({normed, hidden, rows_}, hidden);
 }
 
 void StagePass::AddNormed(const float* weights) {
   const std::int64_t hidden = config_.hidden_size;
   const auto* projected = scratch_.projected.as<float>();
-  products_.ForEach(CpuPart::kNorms, tokens(), [&](std::int64_t t, int) {
+  products_.ForEach(CpuPart::kNorms, rows_, [&](std::int64_t t, int) {
     AddRmsNormRow(base_ + t * hidden, projected + t * hidden, weights, hidden, config_.rms_norm_eps,
                   target_ + t * hidden);
   });
@@ -228,10 +236,15 @@ void StagePass::AttentionHalf(const CpuAttentionHalf& half) {
                                         {&half.value, scratch_.values.as<float>()}};
   products_.Run(inputs);
   products_.ForEach(CpuPart::kCache, tokens(), [&](std::int64_t t, int) { StoreToken(half, t); });
-  const std::int64_t heads = config_.num_heads;
-  products_.ForEach(CpuPart::kAttention, tokens() * heads,
-                    [&](std::int64_t i, int) { AttendToken(half, i / heads, i % heads); });
-  const std::int64_t width = heads * config_.head_dim;
+  // Heads that share keys go together, unless that leaves processors without work.
+  const std::int64_t sharing = config_.num_heads / config_.num_kv_heads;
+  const bool together = tokens() * config_.num_kv_heads >= 4 * products_.threads();
+  const std::int64_t heads = together ? sharing : 1;
+  const std::int64_t jobs = config_.num_heads / heads;
+  products_.ForEach(CpuPart::kAttention, tokens() * jobs, [&](std::int64_t i, int) {
+    AttendToken(half, i / jobs, i % jobs * heads, heads);
+  });
+  const std::int64_t width = config_.num_heads * static_cast<std::int64_t>(config_.head_dim);
   products_.SetInput({scratch_.attended.as<float>(), width, tokens()}, width);
   const CpuProducts::Output output[] = {{&half.output, scratch_.projected.as<float>()}};
   products_.Run(output);
@@ -265,15 +278,17 @@ void StagePass::StoreToken(const CpuAttentionHalf& half, std::int64_t token) {
   }
 }
 
-void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token, std::int64_t head) {
+void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token,
+                            std::int64_t first_head, std::int64_t heads) {
   const std::int64_t dim = config_.head_dim;
-  const std::int64_t kv_head = head / (config_.num_heads / config_.num_kv_heads);
+  const std::int64_t kv_head = first_head / (config_.num_heads / config_.num_kv_heads);
   const std::int64_t element = stage_.kv_type == KvType::kFloat32 ? 4 : 2;
   const std::int64_t offset = kv_head * kKvBlockTokens * dim * element;
   const CpuStepCopy::Token& at = step_.tokens()[static_cast<std::size_t>(token)];
   AttendJob job;
-  job.query = scratch_.queries.as<float>() + (token * config_.num_heads + head) * dim;
-  job.out = scratch_.attended.as<float>() + (token * config_.num_heads + head) * dim;
+  job.heads = heads;
+  job.query = scratch_.queries.as<float>() + (token * config_.num_heads + first_head) * dim;
+  job.out = scratch_.attended.as<float>() + (token * config_.num_heads + first_head) * dim;
   job.keys = half.cache.keys + offset;
   job.values = half.cache.values + offset;
   job.block_stride = config_.num_kv_heads * kKvBlockTokens * dim;
@@ -288,10 +303,23 @@ void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token, st
 void StagePass::FfnHalf(const CpuFfnHalf& half) {
   Norm(half.norm);
   products_.RunGated({&half.gate, scratch_.gate.as<float>()}, {&half.up, scratch_.up.as<float>()});
-  products_.SetInput({scratch_.gate.as<float>(), config_.ffn_size, tokens()}, config_.ffn_size);
+  products_.SetInput({scratch_.gate.as<float>(), config_.ffn_size, rows_}, config_.ffn_size);
   const CpuProducts::Output output[] = {{&half.down, scratch_.projected.as<float>()}};
   products_.Run(output);
   AddNormed(half.post_norm);
+}
+
+// What the last layer makes of other tokens nobody reads, unless hidden states are asked for.
+void StagePass::KeepLogitRows() {
+  if (step_.hidden_states()) return;
+  const std::int64_t hidden = config_.hidden_size;
+  rows_ = static_cast<std::int64_t>(step_.logit_rows().size());
+  // Ascending: no row is written before it was read.
+  for (std::int64_t i = 0; i < rows_; ++i) {
+    const float* row = base_ + step_.logit_rows()[static_cast<std::size_t>(i)] * hidden;
+    std::memmove(target_ + i * hidden, row, static_cast<std::size_t>(hidden) * sizeof(float));
+  }
+  base_ = target_;
 }
 
 void StagePass::Head() {
@@ -305,8 +333,11 @@ void StagePass::Head() {
   const auto rows = static_cast<std::int64_t>(step_.logit_rows().size());
   auto* normed = scratch_.normed.as<float>();
   products_.ForEach(CpuPart::kNorms, rows, [&](std::int64_t i, int) {
-    const float* row = base_ + step_.logit_rows()[static_cast<std::size_t>(i)] * hidden;
-    RmsNormRow(row, stage_.final_norm, hidden, config_.rms_norm_eps, normed + i * hidden);
+    // A stage that is the head alone has all rows yet.
+    const std::int64_t at =
+        rows_ == rows ? i : std::int64_t{step_.logit_rows()[static_cast<std::size_t>(i)]};
+    RmsNormRow(base_ + at * hidden, stage_.final_norm, hidden, config_.rms_norm_eps,
+               normed + i * hidden);
   });
   if (rows == 0) return;
   products_.SetInput({normed, hidden, rows}, hidden);

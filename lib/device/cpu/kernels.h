@@ -87,10 +87,12 @@ void RotateRow(float* x, const float* cosines, const float* sines, std::int64_t 
 // Writes n values to row `index` of a cache of `type`.
 void StoreKv(const float* x, std::int64_t n, KvType type, void* cache, std::int64_t index);
 
-// One query head over the cache: softmax(q · keys) values, in order of position.
+// Query heads that share a head of the cache: softmax(q · keys) values, in order of position. A
+// head's bits do not depend on how many are computed with it.
 struct AttendJob {
-  const float* query = nullptr;  // (head_dim), scaled already
-  float* out = nullptr;          // (head_dim)
+  const float* query = nullptr;  // (heads, head_dim), scaled already
+  float* out = nullptr;          // (heads, head_dim)
+  std::int64_t heads = 1;
   // element 0 of the head in block 0: (kKvBlockTokens, head_dim) contiguous
   const void* keys = nullptr;
   const void* values = nullptr;

@@ -129,18 +129,28 @@ void StoreKvImpl(const float* x, std::int64_t n, KvType type, void* cache, std::
   StoreRow(x, n, static_cast<hwy::float16_t*>(cache) + index * n);
 }
 
-template <typename T>
-HWY_INLINE float Dot(const float* query, const T* key, std::int64_t n) {
+// The scores of kHeads queries, one behind another, for one key.
+template <int kHeads, typename T>
+HWY_INLINE void Dots(const float* queries, const T* key, std::int64_t n, float* scores,
+                     std::int64_t score_stride) {
   const D d;
-  V sum0 = hn::Zero(d);
-  V sum1 = hn::Zero(d);
+  V sum0[kHeads];
+  V sum1[kHeads];
+  for (int h = 0; h < kHeads; ++h) sum0[h] = sum1[h] = hn::Zero(d);
   std::int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    sum0 = hn::MulAdd(hn::LoadU(d, query + i), LoadElements(key + i), sum0);
-    sum1 = hn::MulAdd(hn::LoadU(d, query + i + kLanes), LoadElements(key + i + kLanes), sum1);
+    const V key0 = LoadElements(key + i);
+    const V key1 = LoadElements(key + i + kLanes);
+    for (int h = 0; h < kHeads; ++h) {
+      sum0[h] = hn::MulAdd(hn::LoadU(d, queries + h * n + i), key0, sum0[h]);
+      sum1[h] = hn::MulAdd(hn::LoadU(d, queries + h * n + i + kLanes), key1, sum1[h]);
+    }
   }
-  if (i < n) sum0 = hn::MulAdd(hn::LoadU(d, query + i), LoadElements(key + i), sum0);
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  for (int h = 0; h < kHeads; ++h) {
+    if (i < n)
+      sum0[h] = hn::MulAdd(hn::LoadU(d, queries + h * n + i), LoadElements(key + i), sum0[h]);
+    scores[h * score_stride] = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0[h], sum1[h])));
+  }
 }
 
 // Softmax weights of one block, in place; returns their sum. `best` is the largest score so far and
@@ -163,15 +173,18 @@ HWY_INLINE float BlockSoftmax(float* scores, float* best, float* shrink) {
   return hn::GetLane(hn::SumOfLanes(d, total));
 }
 
-template <typename T>
-void AttendOf(const AttendJob& job) {
+// kHeads heads over the same keys and values, which are loaded once. A head's bits do not depend on
+// kHeads.
+template <typename T, int kHeads>
+void AttendHeads(const AttendJob& job, const float* queries, float* out) {
   // Stands for minus infinity: exp of its distance to any score is 0.
   constexpr float kNever = -1e30f;
   const D d;
   const std::int64_t n = job.head_dim;
-  float best = kNever;
-  float total = 0;
-  std::fill_n(job.out, n, 0.0f);
+  float best[kHeads];
+  float total[kHeads] = {};
+  std::fill_n(best, kHeads, kNever);
+  std::fill_n(out, kHeads * n, 0.0f);
   for (std::int64_t at = job.first_position; at <= job.last_position;) {
     const std::int64_t first = at % kKvBlockTokens;
     const std::int64_t end =
@@ -179,24 +192,42 @@ void AttendOf(const AttendJob& job) {
     const std::int64_t offset = job.blocks[at / kKvBlockTokens] * job.block_stride;
     const T* keys = static_cast<const T*>(job.keys) + offset;
     const T* values = static_cast<const T*>(job.values) + offset;
-    alignas(64) float scores[kKvBlockTokens];
-    std::fill_n(scores, kKvBlockTokens, kNever);
-    for (std::int64_t i = first; i < end; ++i) scores[i] = Dot(job.query, keys + i * n, n);
-    float shrink = 0;
-    const float block_total = BlockSoftmax(scores, &best, &shrink);
-    total = total * shrink + block_total;
+    alignas(64) float scores[kHeads][kKvBlockTokens];
+    std::fill_n(scores[0], kHeads * kKvBlockTokens, kNever);
+    for (std::int64_t i = first; i < end; ++i)
+      Dots<kHeads>(queries, keys + i * n, n, scores[0] + i, kKvBlockTokens);
+    float shrink[kHeads];
+    for (int h = 0; h < kHeads; ++h) {
+      const float block_total = BlockSoftmax(scores[h], &best[h], &shrink[h]);
+      total[h] = total[h] * shrink[h] + block_total;
+    }
     for (std::int64_t c = 0; c < n; c += kLanes) {
-      V sum = hn::Mul(hn::LoadU(d, job.out + c), hn::Set(d, shrink));
+      V sums[kHeads];
+      for (int h = 0; h < kHeads; ++h)
+        sums[h] = hn::Mul(hn::LoadU(d, out + h * n + c), hn::Set(d, shrink[h]));
       for (std::int64_t i = first; i < end; ++i) {
-        sum = hn::MulAdd(hn::Set(d, scores[i]), LoadElements(values + i * n + c), sum);
+        const V value = LoadElements(values + i * n + c);
+        for (int h = 0; h < kHeads; ++h)
+          sums[h] = hn::MulAdd(hn::Set(d, scores[h][i]), value, sums[h]);
       }
-      hn::StoreU(sum, d, job.out + c);
+      for (int h = 0; h < kHeads; ++h) hn::StoreU(sums[h], d, out + h * n + c);
     }
     at += end - first;
   }
-  const V inverse = hn::Set(d, 1.0f / total);
-  for (std::int64_t c = 0; c < n; c += kLanes)
-    hn::StoreU(hn::Mul(hn::LoadU(d, job.out + c), inverse), d, job.out + c);
+  for (int h = 0; h < kHeads; ++h) {
+    const V inverse = hn::Set(d, 1.0f / total[h]);
+    for (std::int64_t c = h * n; c < (h + 1) * n; c += kLanes)
+      hn::StoreU(hn::Mul(hn::LoadU(d, out + c), inverse), d, out + c);
+  }
+}
+
+template <typename T>
+void AttendOf(const AttendJob& job) {
+  const std::int64_t n = job.head_dim;
+  std::int64_t h = 0;
+  for (; h + 4 <= job.heads; h += 4) AttendHeads<T, 4>(job, job.query + h * n, job.out + h * n);
+  for (; h + 2 <= job.heads; h += 2) AttendHeads<T, 2>(job, job.query + h * n, job.out + h * n);
+  for (; h < job.heads; ++h) AttendHeads<T, 1>(job, job.query + h * n, job.out + h * n);
 }
 
 void AttendImpl(const AttendJob& job) {

@@ -312,7 +312,7 @@ TEST_P(CpuKernels, AttendIsSoftmaxOverItsPositions) {
         {0, 0}, {0, 47}, {3, 40}, {16, 31}, {17, 17}};
     for (const auto& [first, last] : ranges) {
       std::vector<float> out(kDim);
-      Attend({query.data(), out.data(), key_cache.data(), value_cache.data(), 16 * kDim, blocks,
+      Attend({query.data(), out.data(), 1, key_cache.data(), value_cache.data(), 16 * kDim, blocks,
               first, last, kDim, type});
       std::vector<double> expected(kDim), weights;
       double total = 0;
@@ -332,6 +332,26 @@ TEST_P(CpuKernels, AttendIsSoftmaxOverItsPositions) {
         EXPECT_NEAR(out[i], expected[i], bound) << first << " to " << last;
     }
   }
+}
+
+TEST_P(CpuKernels, HeadsThatShareKeysHaveTheBitsOfOneAlone) {
+  constexpr std::int64_t kDim = 32, kHeads = 7;
+  const std::int32_t blocks[] = {1, 0};
+  const std::vector<float> keys = RandomFloats(32 * kDim, 17);
+  const std::vector<float> values = RandomFloats(32 * kDim, 18);
+  const std::vector<float> queries = RandomFloats(kHeads * kDim, 19);
+  std::vector<float> together(kHeads * kDim), alone(kHeads * kDim);
+  AttendJob job{queries.data(),  together.data(), kHeads, keys.data(), values.data(),
+                16 * kDim,       blocks,          2,      29,          kDim,
+                KvType::kFloat32};
+  Attend(job);
+  job.heads = 1;
+  for (std::int64_t h = 0; h < kHeads; ++h) {
+    job.query = queries.data() + h * kDim;
+    job.out = alone.data() + h * kDim;
+    Attend(job);
+  }
+  EXPECT_EQ(together, alone);
 }
 
 std::vector<std::int64_t> Targets() {
