@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Keeps a cluster under mixed load while its processes are killed at random, and shows that nothing is lost and nothing grows.
 
-    bench/soak/soak.py [MODEL] [--seconds 3600] [--clients 6] [--pause 0.2] [--kill_every 20] [--seed 1] [--up FLAG=VALUE ...] [--report FILE]
+    bench/soak/soak.py [MODEL] [--seconds 3600] [--clients 6] [--pause 0.2] [--kill_every 20] [--seed 1] [--stalls 0] [--up FLAG=VALUE ...] [--report FILE]
 
 Clients ask whole and streamed questions whose answers are known, leave in the middle, close one side, send nonsense and look at the metrics. Meanwhile
 workers and the loader are killed (SIGKILL), one every KILL_EVERY seconds on average. A request is lost when its answer is not the right one, is an error
 other than a refusal with Retry-After, or does not come. (The gateway is not killed: a connection to it cannot outlive it.) Memory and descriptors are
 read once the cluster is warm and again after the load, when it is quiet: the gateway, which lives all the time, must not have grown by more than
 --grow MiB, no process may hold more descriptors, and no connection whose client has left may still be open after 15 s. Exit code 1 otherwise.
+On a machine that stands still at times, because its processes are stopped, --stalls says for how many seconds: what must happen in time gets so much longer.
 """
 from __future__ import annotations
 
@@ -63,9 +64,10 @@ class Sample:
 class Killer(threading.Thread):
     """Ends workers and the loader, one at a time, and sees that each comes back."""
 
-    def __init__(self, c: Cluster, every: float, seed: int):
+    def __init__(self, c: Cluster, options: argparse.Namespace):
         super().__init__(daemon=True)
-        self.cluster, self.every, self.random = c, every, random.Random(seed)
+        self.cluster, self.every, self.random = c, options.kill_every, random.Random(options.seed)
+        self.patience = RESTART_SECONDS + options.stalls
         self.stopping = threading.Event()
         self.kills: list[str] = []
         self.missing: list[str] = []
@@ -84,7 +86,7 @@ class Killer(threading.Thread):
             self.await_restart(victim)
 
     def await_restart(self, victim: dict) -> None:
-        deadline = time.monotonic() + RESTART_SECONDS
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             self.cluster.read_state()
             pid = self.cluster.pids[victim["name"]]
@@ -110,7 +112,7 @@ class Soak:
             self.answers[question] = texts_of(answer)
         self.load(options.warm)
         warm = self.quiet(lambda sample: bool(sample.close_wait))
-        killer = Killer(c, options.kill_every, options.seed)
+        killer = Killer(c, options)
         begin = time.monotonic()
         self.load(options.seconds, killer)
         seconds = round(time.monotonic() - begin)
@@ -157,7 +159,7 @@ class Soak:
     def quiet(self, unsettled) -> Sample:
         """The cluster without load, once it has let go of what it held for it; at the latest after a while."""
         self.cluster.wait_ready()
-        deadline = time.monotonic() + QUIET_SECONDS
+        deadline = time.monotonic() + QUIET_SECONDS + self.options.stalls
         sample = self.look()
         while time.monotonic() < deadline and unsettled(sample):
             select.select([], [], [], 0.5)
@@ -176,7 +178,7 @@ class Soak:
         found = self.grown(warm, end) + [f"{name} was not started again" for name in killer.missing]
         if self.counts.lost:
             found.append(f"{len(self.counts.lost)} requests were lost")
-        if self.longest_close_wait > QUIET_SECONDS:
+        if self.longest_close_wait > QUIET_SECONDS + self.options.stalls:
             found.append(f"a connection that its client had closed stayed open for {self.longest_close_wait:.0f} s")
         if not killer.kills:
             found.append("nothing was killed: the run is too short for --kill_every")
@@ -196,6 +198,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--grow", type=float, default=16, help="MiB that the gateway may grow by")
     parser.add_argument("--spare_descriptors", type=int, default=4, help="more that a process may hold than when warm: keep-alive and scrapes come and go")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stalls", type=float, default=0, help="seconds for which the machine may stand still")
     parser.add_argument("--up", nargs="*", default=["npu=cpu,cpu", "gpu=none", "plan=layers", "threads=1"], metavar="FLAG=VALUE")
     parser.add_argument("--report", help="JSON file for the result")
     options = parser.parse_args()
@@ -206,7 +209,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    with Cluster(options.model, **dict(flag.split("=", 1) for flag in options.up)) as c:
+    flags = dict(flag.split("=", 1) for flag in options.up)
+    if options.stalls:
+        flags.setdefault("recovery_timeout", f"{60 + options.stalls:.0f}s")
+    with Cluster(options.model, **flags) as c:
         result = Soak(c, options).run()
     result |= {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors", "command": " ".join(sys.argv)}
     text = json.dumps(result, indent=1)

@@ -65,6 +65,11 @@ std::uint64_t UdmabufLimit() {
 absl::StatusOr<Udmabuf> Udmabuf::Open() {
   Udmabuf udmabuf;
   TANDEM_ASSIGN_OR_RETURN(udmabuf.node_, OpenNode(kUdmabufNode));
+  // Another device may stand in its place, in a container for one; udmabuf would refuse the file.
+  udmabuf_create nothing = {};
+  nothing.memfd = std::numeric_limits<std::uint32_t>::max();
+  if (::ioctl(udmabuf.node_.get(), UDMABUF_CREATE, &nothing) < 0 && errno == ENOTTY)
+    return absl::UnimplementedError(absl::StrCat(kUdmabufNode, " is another device"));
   udmabuf.max_bytes_ = UdmabufLimit();
   return udmabuf;
 }

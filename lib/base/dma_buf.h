@@ -22,7 +22,8 @@ std::uint64_t UdmabufLimit();
 
 class Udmabuf {
  public:
-  // UNIMPLEMENTED where the node is not there, PERMISSION_DENIED where it is not ours.
+  // UNIMPLEMENTED where the node is not there or is no udmabuf, PERMISSION_DENIED where it is not
+  // ours.
   static absl::StatusOr<Udmabuf> Open();
 
   std::uint64_t max_bytes() const { return max_bytes_; }
