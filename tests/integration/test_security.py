@@ -16,6 +16,7 @@ from cluster import BIN, GOLDEN, Cluster, greedy
 
 TINY = GOLDEN / "tiny"
 SECONDS = 60
+CONNECTIONS_OF_A_MACHINE = 64
 
 
 class Authority:
@@ -47,6 +48,32 @@ def wait_for(condition, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         select.select([], [], [], 0.05)
+
+
+def own_address() -> str | None:
+    """One under which this machine is another one to itself. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return probe.getsockname()[0]
+
+
+def closed(connections: list[socket.socket]) -> list[socket.socket]:
+    """Those that the other end has closed; what it has said so far is read."""
+    found = []
+    for connection in connections:
+        connection.setblocking(False)
+        try:
+            while connection.recv(4096):
+                pass
+            found.append(connection)
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            found.append(connection)
+    return found
 
 
 class SecurityTest(unittest.TestCase):
@@ -149,6 +176,23 @@ class SecurityTest(unittest.TestCase):
             self.assertEqual(many[0].recv(1), b"")
             for connection in many:
                 connection.close()
+
+    def test_another_machine_takes_its_share_of_connections_alone(self):
+        own = own_address()
+        if own is None:
+            self.skipTest("this machine has no address but loopback")
+        with Cluster(TINY, npu="cpu", gpu="none", http="0.0.0.0:0", grpc="0.0.0.0:0", insecure="true") as c:
+            for address in (c.http, c.grpc):
+                port = int(address.rsplit(":", 1)[1])
+                # The oldest and idle, but from this machine.
+                near = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+                far = [socket.create_connection((own, port), timeout=SECONDS) for _ in range(CONNECTIONS_OF_A_MACHINE)]
+                self.assertEqual(closed([near, *far]), [], address)
+                far.append(socket.create_connection((own, port), timeout=SECONDS))
+                wait_for(lambda: closed([near, *far]), f"a connection of another machine gives way at {address}")
+                self.assertEqual(closed([near, *far]), [far[0]], address)
+                for connection in (near, *far):
+                    connection.close()
 
     def test_processes_cannot_do_what_they_need_not(self):
         with Cluster(TINY, npu="cpu", gpu="none", sandbox="true") as c:
