@@ -49,6 +49,8 @@ struct ConformanceTarget {
                                        WeightFormat::kInt4};
   // ActivationType::kInt8 with int8 and int4 weights; with bf16 it must be UNIMPLEMENTED
   bool int8_activations = false;
+  // ActivationType::kFloat32; without it the cases that need some activations take int8
+  bool float32_activations = true;
   // ActivationType::kAuto is more than kFloat32 with int8 and int4 weights; held to the tolerances
   // of int8 activations
   bool auto_activations = false;
@@ -56,7 +58,8 @@ struct ConformanceTarget {
   // Kinds of shared memory that the device imports as a residual buffer. Kinds not named
   // here must be UNIMPLEMENTED.
   std::vector<HandleKind> imports = {HandleKind::kHostPointer};
-  // ExportResidual(kDmaBuf) gives a descriptor that the same device imports; else UNIMPLEMENTED
+  // ExportResidual(kDmaBuf) gives a dma-buf, which the same device takes back where it imports any;
+  // else UNIMPLEMENTED
   bool exports_dma_buf = false;
   ConformanceTolerances tolerances;
 };

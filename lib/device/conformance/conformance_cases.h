@@ -60,6 +60,8 @@ struct Difference {
 };
 Difference Compare(std::span<const float> expected, std::span<const float> found);
 
+// What cases run with that leave it to the device.
+ActivationType ActivationsOf(const ConformanceTarget& target);
 double ToleranceOf(const ConformanceTolerances& tolerances, WeightFormat format);
 std::string VariantName(WeightFormat format, ActivationType activations, KvType kv_type);
 

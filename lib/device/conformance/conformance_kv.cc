@@ -9,10 +9,12 @@
 namespace tandem {
 namespace {
 
-std::unique_ptr<ModelRunner> Runner(Device* device, const ConformanceModel& model, KvType type,
+std::unique_ptr<ModelRunner> Runner(const ConformanceTarget& target, Device* device,
+                                    const ConformanceModel& model, KvType type,
                                     std::uint32_t seed) {
-  auto runner =
-      ModelRunner::Make(device, model.config, model.regions, {.kv_type = type, .block_seed = seed});
+  auto runner = ModelRunner::Make(
+      device, model.config, model.regions,
+      {.activations = ActivationsOf(target), .kv_type = type, .block_seed = seed});
   EXPECT_TRUE(runner.ok()) << runner.status();
   return runner.ok() ? *std::move(runner) : nullptr;
 }
@@ -24,8 +26,8 @@ void BlocksMoveToAnotherCache(const ConformanceTarget& target, Device* device) {
   ASSERT_TRUE(model.ok()) << model.status();
   for (const KvType type : {KvType::kFloat32, KvType::kFloat16}) {
     if (type == KvType::kFloat16 && !target.float16_kv) continue;
-    const auto from = Runner(device, *model, type, 1);
-    const auto to = Runner(device, *model, type, 40);
+    const auto from = Runner(target, device, *model, type, 1);
+    const auto to = Runner(target, device, *model, type, 40);
     ASSERT_TRUE(from != nullptr && to != nullptr);
     // Beyond the window: some blocks are left behind. Another sequence has the first ones of `to`.
     const auto tokens = RandomTokens(model->config, 77, 5);
@@ -44,7 +46,7 @@ void BlocksMoveToAnotherCache(const ConformanceTarget& target, Device* device) {
 void BlocksOfAnotherFormAreRefused(const ConformanceTarget& target, Device* device) {
   const auto model = MakeConformanceModel(ConformanceConfig(), target.formats.back());
   ASSERT_TRUE(model.ok()) << model.status();
-  const auto runner = Runner(device, *model, KvType::kFloat32, 1);
+  const auto runner = Runner(target, device, *model, KvType::kFloat32, 1);
   ASSERT_NE(runner, nullptr);
   KvCache* cache = runner->cache();
   const std::int32_t two[] = {3, 1};
@@ -75,7 +77,7 @@ void BlocksOfAnotherFormAreRefused(const ConformanceTarget& target, Device* devi
   UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   refused(TakeKvBlocks(model->config, cache, blocks, std::move(null)));
   if (!target.float16_kv) return;
-  const auto half = Runner(device, *model, KvType::kFloat16, 1);
+  const auto half = Runner(target, device, *model, KvType::kFloat16, 1);
   ASSERT_NE(half, nullptr);
   refused(take(half->cache(), blocks, blocks));
 }

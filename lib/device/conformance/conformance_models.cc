@@ -96,6 +96,10 @@ Difference Compare(std::span<const float> expected, std::span<const float> found
   return {largest / rms, std::sqrt(error_squares / count) / rms};
 }
 
+ActivationType ActivationsOf(const ConformanceTarget& target) {
+  return target.float32_activations ? ActivationType::kFloat32 : ActivationType::kInt8;
+}
+
 double ToleranceOf(const ConformanceTolerances& tolerances, WeightFormat format) {
   if (format == WeightFormat::kInt8) return tolerances.int8;
   return format == WeightFormat::kInt4 ? tolerances.int4 : tolerances.bf16;

@@ -1,6 +1,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "gtest/gtest.h"
 #include "lib/base/dma_buf.h"
@@ -22,7 +25,22 @@ absl::StatusOr<ConformanceModel> AnyModel(const ConformanceTarget& target) {
 }
 
 double Tolerance(const ConformanceTarget& target) {
+  if (!target.float32_activations) return target.tolerances.int8_activations;
   return std::max({target.tolerances.bf16, target.tolerances.int8, target.tolerances.int4});
+}
+
+// How the residuals of a case are shared with another process.
+struct Sharing {
+  const char* suffix;
+  std::optional<HandleKind> imports;
+};
+
+RunnerOptions OptionsOf(const ConformanceTarget& target, const Sharing& sharing) {
+  RunnerOptions options;
+  options.activations = ActivationsOf(target);
+  options.import_residuals = sharing.imports;
+  options.export_residuals = !sharing.imports.has_value();
+  return options;
 }
 
 bool Imports(const ConformanceTarget& target, HandleKind kind) {
@@ -47,15 +65,15 @@ UniqueFd EdgeFd(HandleKind kind, std::size_t bytes, bool sealed) {
 
 // What a stage writes is in the pages that another process maps, in the slot that was asked for,
 // and nowhere else.
-void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device, HandleKind kind) {
+void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device,
+                                const Sharing& sharing) {
   const auto model = AnyModel(target);
   ASSERT_TRUE(model.ok()) << model.status();
   const ModelConfig& config = model->config;
   const std::int32_t halves = 2 * config.num_layers;
-  RunnerOptions options;
+  RunnerOptions options = OptionsOf(target, sharing);
   options.stages = {{.embed = true, .first_half = 0, .last_half = 1, .head = false},
                     {.embed = false, .first_half = 1, .last_half = halves, .head = true}};
-  options.import_residuals = kind;
   const auto created = ModelRunner::Make(device, config, model->regions, options);
   ASSERT_TRUE(created.ok()) << created.status();
   ModelRunner* runner = created->get();
@@ -79,15 +97,14 @@ void OutputsAreInTheSharedPages(const ConformanceTarget& target, Device* device,
 
 // What another process writes to the pages is what the next stage reads.
 void InputsAreReadFromTheSharedPages(const ConformanceTarget& target, Device* device,
-                                     HandleKind kind) {
+                                     const Sharing& sharing) {
   const auto model = AnyModel(target);
   ASSERT_TRUE(model.ok()) << model.status();
   const ModelConfig& config = model->config;
   const std::int32_t halves = 2 * config.num_layers;
-  RunnerOptions options;
+  RunnerOptions options = OptionsOf(target, sharing);
   options.stages = {{.embed = true, .first_half = 0, .last_half = halves, .head = false},
                     {.embed = false, .first_half = halves, .last_half = halves, .head = true}};
-  options.import_residuals = kind;
   const auto created = ModelRunner::Make(device, config, model->regions, options);
   ASSERT_TRUE(created.ok()) << created.status();
   ModelRunner* runner = created->get();
@@ -110,12 +127,12 @@ void InputsAreReadFromTheSharedPages(const ConformanceTarget& target, Device* de
   }
 }
 
-void SplitOverImportedBuffers(const ConformanceTarget& target, Device* device, HandleKind kind) {
+void SplitOverSharedBuffers(const ConformanceTarget& target, Device* device,
+                            const Sharing& sharing) {
   const auto model = AnyModel(target);
   ASSERT_TRUE(model.ok()) << model.status();
-  RunnerOptions options;
+  RunnerOptions options = OptionsOf(target, sharing);
   options.stages = OneStagePerHalf(model->config);
-  options.import_residuals = kind;
   const auto runner = ModelRunner::Make(device, model->config, model->regions, options);
   ASSERT_TRUE(runner.ok()) << runner.status();
   const auto tokens = RandomTokens(model->config, 40, 10);
@@ -185,6 +202,7 @@ void Export(const ConformanceTarget& target, Device* device) {
   if (device->memory().host_view) {
     EXPECT_GE((*exported)->host_view().size(), layout.total_bytes());
   }
+  if (!Imports(target, HandleKind::kDmaBuf)) return;
   const auto imported = device->ImportResidual(HandleKind::kDmaBuf, std::move(fd), layout);
   EXPECT_TRUE(imported.ok()) << imported.status();
 }
@@ -195,17 +213,23 @@ std::vector<ConformanceCase> ResidualCases(const ConformanceTarget& target) {
   std::vector<ConformanceCase> cases = {{"BadImportsAreRefused", BadImportsAreRefused},
                                         {"MemoryDeclaration", Declaration},
                                         {"ExportResidual", Export}};
-  const std::pair<const char*, void (*)(const ConformanceTarget&, Device*, HandleKind)> tests[] = {
-      {"OutputsAreInTheSharedPages", OutputsAreInTheSharedPages},
-      {"InputsAreReadFromTheSharedPages", InputsAreReadFromTheSharedPages},
-      {"SplitOverImportedBuffers", SplitOverImportedBuffers}};
+  const std::pair<const char*, void (*)(const ConformanceTarget&, Device*, const Sharing&)>
+      tests[] = {{"OutputsAreInTheSharedPages", OutputsAreInTheSharedPages},
+                 {"InputsAreReadFromTheSharedPages", InputsAreReadFromTheSharedPages},
+                 {"SplitOverSharedBuffers", SplitOverSharedBuffers}};
+  std::vector<Sharing> sharings;
   for (const HandleKind kind : target.imports) {
     // Without a maker of dma-bufs there is none to import.
     if (kind == HandleKind::kDmaBuf && LargestDmaBuf() == 0) continue;
-    const std::string suffix = kind == HandleKind::kDmaBuf ? "_dmabuf" : "_hostpointer";
+    sharings.push_back({kind == HandleKind::kDmaBuf ? "_dmabuf" : "_hostpointer", kind});
+  }
+  if (target.exports_dma_buf) sharings.push_back({"_exported", std::nullopt});
+  for (const Sharing& sharing : sharings) {
     for (const auto& [name, run] : tests) {
-      cases.push_back({name + suffix, [run = run, kind](const ConformanceTarget& t,
-                                                        Device* device) { run(t, device, kind); }});
+      cases.push_back({std::string(name) + sharing.suffix,
+                       [run = run, sharing](const ConformanceTarget& t, Device* device) {
+                         run(t, device, sharing);
+                       }});
     }
   }
   return cases;

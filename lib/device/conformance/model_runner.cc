@@ -81,6 +81,17 @@ absl::Status ModelRunner::MakeResiduals(Device* device) {
   const ResidualLayout layout = MakeResidualLayout(std::max(2, options_.contexts),
                                                    options_.limits.max_tokens, config_.hidden_size);
   for (std::size_t i = 0; i + 1 < options_.stages.size(); ++i) {
+    if (options_.export_residuals) {
+      UniqueFd fd;
+      TANDEM_ASSIGN_OR_RETURN(auto residual,
+                              device->ExportResidual(HandleKind::kDmaBuf, layout, &fd));
+      residuals_.push_back(std::move(residual));
+      TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
+                              SharedMemory::Take(std::move(fd), layout.total_bytes()));
+      TANDEM_RETURN_IF_ERROR(memory.Map(/*writable=*/true));
+      shared_.push_back(std::move(memory));
+      continue;
+    }
     if (!options_.import_residuals) {
       TANDEM_ASSIGN_OR_RETURN(auto residual, device->CreateResidual(layout));
       residuals_.push_back(std::move(residual));

@@ -28,6 +28,8 @@ struct RunnerOptions {
   // Residual buffers between stages: the device's own, or shared memory imported in
   // this way.
   std::optional<HandleKind> import_residuals = std::nullopt;
+  // Or memory that the device exports as dma-buf.
+  bool export_residuals = false;
   // Order in which physical blocks are given out.
   std::uint32_t block_seed = 1;
   std::int32_t contexts = 2;
@@ -79,7 +81,7 @@ class ModelRunner {
   absl::Status RunAll(const tandem::Step& step, std::int32_t context, std::int32_t slot);
   // The residual behind stage `index`.
   ResidualBuffer* residual(std::size_t index) { return residuals_[index].get(); }
-  // The memory of an imported residual, as another process would map it.
+  // The memory of a shared residual, as another process would map it.
   std::span<const float> residual_memory(std::size_t index) const;
   // After stages have run: lengths grow by the shares of the last Prepare.
   void Commit();

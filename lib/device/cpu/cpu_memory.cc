@@ -148,4 +148,28 @@ absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Export(const ResidualL
   return residual;
 }
 
+absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Over(
+    const ResidualLayout& layout, std::unique_ptr<SyncedMemory> memory) {
+  TANDEM_RETURN_IF_ERROR(CheckLayout(layout));
+  if (memory->bytes().size() < layout.total_bytes()) {
+    return absl::InvalidArgumentError(absl::StrCat("residual: expected memory of ",
+                                                   layout.total_bytes(), " bytes, found ",
+                                                   memory->bytes().size()));
+  }
+  auto residual = std::unique_ptr<CpuResidual>(new CpuResidual(layout));
+  residual->base_ = memory->bytes().data();
+  residual->synced_ = std::move(memory);
+  return residual;
+}
+
+absl::Status CpuResidual::Fetch(std::int32_t slot, std::size_t rows) const {
+  if (synced_ == nullptr) return absl::OkStatus();
+  return synced_->Fetch(OffsetOf(slot), RowBytes(rows));
+}
+
+absl::Status CpuResidual::Flush(std::int32_t slot, std::size_t rows) const {
+  if (synced_ == nullptr) return absl::OkStatus();
+  return synced_->Flush(OffsetOf(slot), RowBytes(rows));
+}
+
 }  // namespace tandem

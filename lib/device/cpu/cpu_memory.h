@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "lib/base/fd.h"
 #include "lib/base/shared_memory.h"
+#include "lib/device/cpu/synced_memory.h"
 #include "lib/device/device.h"
 #include "lib/weights/region.h"
 
@@ -92,7 +93,7 @@ class CpuKvCache final : public KvCache {
   CpuBuffer memory_;
 };
 
-// Memory of our own, or pages that several processes share.
+// Memory of our own, pages that several processes share, or memory of another device's driver.
 class CpuResidual final : public ResidualBuffer {
  public:
   static absl::StatusOr<std::unique_ptr<CpuResidual>> Make(const ResidualLayout& layout,
@@ -103,18 +104,30 @@ class CpuResidual final : public ResidualBuffer {
   // A dma-buf of new pages, in *fd. UNIMPLEMENTED where the system makes none of this size.
   static absl::StatusOr<std::unique_ptr<CpuResidual>> Export(const ResidualLayout& layout,
                                                              CpuCounters* counters, UniqueFd* fd);
+  // INVALID_ARGUMENT: the memory is smaller than the layout.
+  static absl::StatusOr<std::unique_ptr<CpuResidual>> Over(const ResidualLayout& layout,
+                                                           std::unique_ptr<SyncedMemory> memory);
   const ResidualLayout& layout() const override { return layout_; }
   std::span<std::byte> host_view() const override { return {base_, layout_.total_bytes()}; }
-  float* slot(std::int32_t slot) const {
-    return reinterpret_cast<float*>(base_ + layout_.slot_bytes * static_cast<std::uint64_t>(slot));
-  }
+  // The first rows of a slot: before a stage reads them, and once it has written them. Nothing to
+  // do where all see the same bytes.
+  absl::Status Fetch(std::int32_t slot, std::size_t rows) const;
+  absl::Status Flush(std::int32_t slot, std::size_t rows) const;
+  float* slot(std::int32_t slot) const { return reinterpret_cast<float*>(base_ + OffsetOf(slot)); }
 
  private:
   explicit CpuResidual(const ResidualLayout& layout) : layout_(layout) {}
+  std::uint64_t OffsetOf(std::int32_t slot) const {
+    return layout_.slot_bytes * static_cast<std::uint64_t>(slot);
+  }
+  std::uint64_t RowBytes(std::size_t rows) const {
+    return rows * static_cast<std::uint64_t>(layout_.hidden_size) * sizeof(float);
+  }
   ResidualLayout layout_;
   std::byte* base_ = nullptr;
   CpuBuffer memory_;
   SharedMemory shared_;
+  std::unique_ptr<SyncedMemory> synced_;
 };
 
 }  // namespace tandem

@@ -115,8 +115,8 @@ absl::StatusOr<Ticket> CpuProgram::Submit(std::int32_t stage, std::int32_t conte
   Pass& pass = passes_[submissions_.IndexOf(ticket)];
   pass.stage = &stages_[static_cast<std::size_t>(stage)];
   pass.context = &contexts_[static_cast<std::size_t>(context)];
-  pass.input = pass.stage->input == nullptr ? nullptr : pass.stage->input->slot(input_slot);
-  pass.output = pass.stage->output == nullptr ? nullptr : pass.stage->output->slot(output_slot);
+  pass.input_slot = input_slot;
+  pass.output_slot = output_slot;
   pass.cancelled.store(false, std::memory_order_relaxed);
   {
     std::lock_guard lock(mutex_);
@@ -128,17 +128,31 @@ absl::StatusOr<Ticket> CpuProgram::Submit(std::int32_t stage, std::int32_t conte
   return Ticket{ticket};
 }
 
+absl::Status CpuProgram::Pass::RunStage() {
+  const CpuResidual* from = stage->input;
+  const CpuResidual* to = stage->output;
+  const std::size_t rows = context->step.tokens().size();
+  absl::Status synced = from == nullptr ? absl::OkStatus() : from->Fetch(input_slot, rows);
+  if (synced.ok()) {
+    RunCpuStage(program->config_, *stage, context->step,
+                {from == nullptr ? nullptr : from->slot(input_slot),
+                 to == nullptr ? nullptr : to->slot(output_slot), context->logits.as<float>(),
+                 context->hidden_states.as<float>()},
+                &program->work_);
+    if (to != nullptr) synced = to->Flush(output_slot, rows);
+  }
+  if (synced.ok()) return program->work_.products.result();
+  return absl::UnavailableError(synced.message());
+}
+
 void CpuProgram::Pass::Run() {
   program->work_.products.Begin(stage->activations, &cancelled);
-  if (!program->work_.products.cancelled()) {
-    RunCpuStage(program->config_, *stage, context->step,
-                {input, output, context->logits.as<float>(), context->hidden_states.as<float>()},
-                &program->work_);
-  }
+  absl::Status status;
+  if (!program->work_.products.cancelled()) status = RunStage();
   // Cancelled after the last half, the stage is still whole; where work was skipped the flag was
   // seen before.
   std::lock_guard lock(program->mutex_);
-  result = program->work_.products.result();
+  result = std::move(status);
   if (result.ok() && program->work_.products.cancelled()) {
     result = absl::CancelledError("the step was cancelled");
   }

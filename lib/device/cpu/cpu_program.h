@@ -93,12 +93,14 @@ class CpuProgram final : public Program {
   // A submission that is, or was, under way.
   struct Pass final : public CpuJob {
     void Run() override;
+    // UNAVAILABLE: a residual's memory cannot be synchronised any more.
+    absl::Status RunStage();
 
     CpuProgram* program = nullptr;
     const CpuStage* stage = nullptr;
     Context* context = nullptr;
-    const float* input = nullptr;
-    float* output = nullptr;
+    std::int32_t input_slot = 0;
+    std::int32_t output_slot = 0;
     std::atomic<bool> cancelled{false};
     // Guarded by mutex_.
     bool running = false;
