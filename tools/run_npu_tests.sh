@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds what drives the NPU in the Debian 13 root and runs its tests there: unmodified XRT and its NPU plug-in over the stand-in for the kernel driver
-# (tests/fake_amdxdna). Then whole clusters: the npu-worker in the root, everything else from the ordinary build. No NPU is needed, and none is used.
+# (tests/fake_amdxdna). Then whole clusters: the npu-worker in the root, everything else from the ordinary build, the gpu-worker on the root's
+# Mesa. No NPU is needed, and none is used.
 # Needs root; about 10 minutes on 2 cores from nothing. What is kept under build/ (the root, both builds) and ccache's folder is used again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +18,7 @@ tools/npu_root.sh run cmake -S . -B build/npu -G Ninja -DCMAKE_BUILD_TYPE=Releas
 tools/npu_root.sh run ninja -C build/npu --quiet npu_tests tandem-npu-worker
 cmake --preset release >build/release-configure.log 2>&1 || { tail -20 build/release-configure.log >&2; exit 1; }
 cmake --build --preset release --target tandem tandem-gateway tandem-loader tandem-gpu-worker -- --quiet
-echo "Beside it, of the ordinary build:"
+echo "Outside, for a GPU that imports no dma-buf:"
 build/release/bin/tandem-gpu-worker --list_devices
 tools/npu_root.sh run ctest --test-dir build/npu -L npu --output-on-failure --no-tests=error
 TANDEM_BIN=$PWD/build/release/bin TANDEM_NPU_BUILD=$PWD/build/npu PYTHONDONTWRITEBYTECODE=1 python3 tests/npu/test_npu_cluster.py

@@ -8,8 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/numeric.h"
+#include "lib/base/shared_memory.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_device.h"
+#include "lib/device/cpu/cpu_memory.h"
 #include "lib/device/cpu/cpu_parts.h"
 #include "npu-worker/package/npu_family.h"
 #include "npu-worker/xrt/npu_products.h"
@@ -18,15 +20,49 @@
 namespace tandem::npu {
 namespace {
 
+// Memory of the NPU's driver that a GPU works on, too.
+class SharedBuffer final : public SyncedMemory {
+ public:
+  explicit SharedBuffer(NpuBuffer buffer) : buffer_(std::move(buffer)) {}
+  std::span<std::byte> bytes() const override { return buffer_.bytes(); }
+  absl::Status Flush(std::uint64_t offset, std::uint64_t size) override {
+    return buffer_.Flush(offset, size);
+  }
+  absl::Status Fetch(std::uint64_t offset, std::uint64_t size) override {
+    return buffer_.Fetch(offset, size);
+  }
+
+ private:
+  NpuBuffer buffer_;
+};
+
+absl::StatusOr<std::unique_ptr<CpuResidual>> ExportedResidual(const NpuInfo& npu,
+                                                              const ResidualLayout& layout,
+                                                              UniqueFd* fd) {
+  TANDEM_ASSIGN_OR_RETURN(NpuBuffer buffer, NpuBuffer::Allocate(npu, layout.total_bytes()));
+  TANDEM_ASSIGN_OR_RETURN(UniqueFd exported, buffer.Export());
+  if (!IsDmaBuf(exported.get())) {
+    return absl::UnimplementedError(
+        absl::StrCat(npu.name, ": expected its driver to export a dma-buf, found another file"));
+  }
+  TANDEM_ASSIGN_OR_RETURN(
+      auto residual, CpuResidual::Over(layout, std::make_unique<SharedBuffer>(std::move(buffer))));
+  *fd = std::move(exported);
+  return residual;
+}
+
 class XrtDevice final : public Device {
  public:
   XrtDevice(std::unique_ptr<NpuProductUnit> unit, std::unique_ptr<Device> host)
       : unit_(std::move(unit)), host_(std::move(host)), info_(host_->info()) {
     info_.kind = "xrt";
     info_.name = absl::StrCat(unit_->name(), " at ", unit_->info().address);
-    // Residuals are read and written by the host's part: they are host memory.
+    // Residuals are read and written by the host's part: host memory, or the driver's, mapped.
     memory_.host_pointer = host_->memory().host_pointer;
     memory_.host_view = host_->memory().host_view;
+    UniqueFd fd;
+    exports_ = ExportedResidual(unit_->info(), MakeResidualLayout(1, 1, 32), &fd).status();
+    if (exports_.ok()) memory_.dma_buf.export_bytes = MemoryAbility::kAny;
     info_.driver = absl::StrCat("XRT ", unit_->info().xrt, "; ", XrtDesign());
   }
 
@@ -56,9 +92,11 @@ class XrtDevice final : public Device {
     return host_->ImportResidual(kind, std::move(fd), layout);
   }
   absl::StatusOr<std::unique_ptr<ResidualBuffer>> ExportResidual(HandleKind kind,
-                                                                 const ResidualLayout&,
-                                                                 UniqueFd*) override {
-    return NoSuchKind(kind, "export");
+                                                                 const ResidualLayout& layout,
+                                                                 UniqueFd* fd) override {
+    if (kind != HandleKind::kDmaBuf) return NoSuchKind(kind, "export");
+    if (!exports_.ok()) return exports_;
+    return ExportedResidual(unit_->info(), layout, fd);
   }
   absl::StatusOr<std::unique_ptr<Program>> Compile(const ModelConfig& config,
                                                    const ProgramSpec& spec) override {
@@ -77,11 +115,17 @@ class XrtDevice final : public Device {
   std::unique_ptr<Device> host_;
   DeviceInfo info_;
   MemoryDeclaration memory_;
+  // What came of exporting a page when the device was opened.
+  absl::Status exports_;
 };
 
 // What the host does for stages and for products, and what the NPU does.
 DeviceReport XrtDevice::Report() const {
   DeviceReport report = unit_->Report();
+  report.facts.push_back(
+      {"memory of edges",
+       exports_.ok() ? "the driver's, exported as dma-buf"
+                     : absl::StrCat("host memory only: ", std::string(exports_.message()))});
   for (DevicePart& part : host_->Report().parts) {
     // Of the unit's it is the sum.
     if (part.name != kCpuPartNames[static_cast<std::size_t>(CpuPart::kProducts)])

@@ -12,8 +12,9 @@ namespace tandem::npu {
 // An NPU as a device. Its declared design: every matrix product runs on the NPU, with int8
 // activations and int8 or int4 weights; embedding, norms, RoPE, attention over the KV cache, GeGLU,
 // quantisation and sampling run on the host, on the CPU device's code. Other activations and
-// weights are UNIMPLEMENTED: no product ever runs on the host. Residuals are host memory, which
-// only the host's part touches.
+// weights are UNIMPLEMENTED: no product ever runs on the host. Residuals are touched by the host's
+// part only: host memory, or, for a GPU that imports it, memory of the NPU's driver exported as
+// dma-buf, synchronised around every stage.
 struct XrtDeviceOptions {
   // Folder of kernel packages; NpuProductOptions.
   std::string kernels;

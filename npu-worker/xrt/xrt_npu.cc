@@ -104,6 +104,17 @@ absl::StatusOr<std::vector<NpuInfo>> ListNpus() {
   });
 }
 
+absl::StatusOr<NpuBuffer> NpuBuffer::Allocate(const NpuInfo& info, std::uint64_t bytes) {
+  return Guarded(absl::StrCat("NPU: allocating ", bytes, " bytes to share"),
+                 [&]() -> absl::StatusOr<NpuBuffer> {
+                   NpuBuffer buffer;
+                   // Host memory lies in no bank of a device: the group says nothing.
+                   buffer.bo_ = xrt::bo(xrt::device(info.index), bytes, XRT_BO_FLAGS_HOST_ONLY, 0);
+                   buffer.bytes_ = {buffer.bo_.map<std::byte*>(), bytes};
+                   return buffer;
+                 });
+}
+
 absl::Status NpuBuffer::Flush(std::uint64_t offset, std::uint64_t size) {
   return Guarded("NPU: flushing a buffer", [&] {
     bo_.sync(XCL_BO_SYNC_BO_TO_DEVICE, size, offset);

@@ -47,6 +47,9 @@ class NpuBuffer {
   // A dma-buf of this memory, for another device. Not for memory that was imported.
   absl::StatusOr<UniqueFd> Export();
 
+  // Zeroed memory of this NPU's driver that no kernel names: for other devices, by Export.
+  static absl::StatusOr<NpuBuffer> Allocate(const NpuInfo& info, std::uint64_t bytes);
+
  private:
   friend class XrtNpu;
   friend class NpuProduct;

@@ -7,7 +7,6 @@
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,8 +19,6 @@ constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kHeapBase = 0x4000000;
 constexpr std::uint64_t kHeapBytes = 64 << 20;
 constexpr std::uint64_t kHeapAlignment = 32 << 10;
-// What an exported descriptor is called: so that an import knows the driver's own.
-constexpr char kMemoryName[] = "fake-amdxdna-bo";
 
 std::uint64_t PageUp(std::uint64_t n) { return (n + kPage - 1) / kPage * kPage; }
 
@@ -30,14 +27,6 @@ bool MayLockMemory() {
   __user_cap_data_struct data[2] = {};
   if (syscall(SYS_capget, &header, data) != 0) return false;
   return (data[0].effective >> CAP_IPC_LOCK & 1) != 0;
-}
-
-bool IsOwnMemory(int fd) {
-  char path[32], name[64] = {};
-  std::snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-  if (readlink(path, name, sizeof(name) - 1) < 0) return false;
-  return std::strncmp(name, "/memfd:", 7) == 0 &&
-         std::strncmp(name + 7, kMemoryName, sizeof(kMemoryName) - 1) == 0;
 }
 
 }  // namespace
@@ -50,15 +39,13 @@ FakeDriver::Buffer* FakeDriver::Find(std::uint32_t handle) {
 }
 
 int FakeDriver::BackWithMemory(Buffer* buffer) {
-  buffer->fd = memfd_create(kMemoryName, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  buffer->fd = memfd_create("fake-amdxdna-bo", MFD_CLOEXEC);
   if (buffer->fd < 0) return -errno;
-  // A dma-buf's size never changes.
-  if (ftruncate(buffer->fd, static_cast<off_t>(buffer->size)) != 0 ||
-      fcntl(buffer->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+  if (ftruncate(buffer->fd, static_cast<off_t>(buffer->size)) != 0) {
     close(buffer->fd);
     return -ENOMEM;
   }
-  buffer->device.resize(buffer->size);
+  if (!buffer->imported) buffer->device = DeviceCopy(buffer->size);
   return 0;
 }
 
@@ -140,7 +127,7 @@ int FakeDriver::CreateUserBuffer(const amdxdna_drm_create_bo& a, Buffer* buffer)
   buffer->size = entry.len;
   buffer->host = reinterpret_cast<std::byte*>(entry.vaddr);
   buffer->device_address = entry.vaddr;
-  buffer->device.resize(entry.len);
+  buffer->device = DeviceCopy(entry.len);
   buffer->pinned = true;
   pinned_bytes_ += entry.len;
   return 0;
@@ -185,36 +172,36 @@ int FakeDriver::CloseBuffer(const drm_gem_close& a) {
 }
 
 int FakeDriver::ExportBuffer(drm_prime_handle* a) {
-  const Buffer* buffer = Find(a->handle);
+  Buffer* buffer = Find(a->handle);
   // User pointers and pieces of the heap are no objects of their own.
   if (buffer == nullptr) return -ENOENT;
   if (buffer->fd < 0 || buffer->type != AMDXDNA_BO_SHARE) return -EINVAL;
-  a->fd = fcntl(buffer->fd, F_DUPFD_CLOEXEC, 3);
-  return a->fd < 0 ? -errno : 0;
+  if (faults_.Next("export") == "refused") return -EOPNOTSUPP;
+  const int fd = buffer->device.Export();
+  if (fd < 0) return fd;
+  a->fd = fd;
+  return 0;
 }
 
 int FakeDriver::ImportBuffer(drm_prime_handle* a) {
-  struct stat status {};
-  if (fstat(a->fd, &status) != 0) return -EBADF;
-  if (!IsOwnMemory(a->fd)) {
+  if (!DeviceCopy::IsExported(a->fd)) {
     Log("import refused: not memory that an NPU allocated");
     return -EINVAL;
   }
   // The same object gives the same handle, as DRM has it.
   for (const auto& [handle, buffer] : buffers_) {
-    struct stat other {};
-    if (buffer.fd >= 0 && fstat(buffer.fd, &other) == 0 && other.st_ino == status.st_ino &&
-        other.st_dev == status.st_dev) {
+    if (buffer.device.IsSame(a->fd)) {
       a->handle = handle;
       return 0;
     }
   }
   Buffer buffer;
   buffer.type = AMDXDNA_BO_SHARE;
-  buffer.size = static_cast<std::uint64_t>(status.st_size);
-  buffer.fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 3);
-  if (buffer.fd < 0) return -errno;
-  buffer.device.resize(buffer.size);
+  buffer.imported = true;
+  int error = DeviceCopy::Import(a->fd, &buffer.device);
+  buffer.size = buffer.device.size();
+  if (error == 0) error = BackWithMemory(&buffer);
+  if (error != 0) return error;
   a->handle = NewHandle();
   buffers_[a->handle] = std::move(buffer);
   return 0;

@@ -139,7 +139,7 @@ int FakeDriver::ConfigureContext(const amdxdna_drm_config_hwctx& a) {
   const Buffer* image = Find(config->cu_configs[0].cu_bo);
   if (image == nullptr || image->type != AMDXDNA_BO_DEV) return -EINVAL;
   // Read as the device does: what was synced to it.
-  const Buffer& heap = buffers_[heap_];
+  Buffer& heap = buffers_[heap_];
   const std::uint64_t at = image->device_address - heap.device_address;
   const auto* text = reinterpret_cast<const char*>(heap.device.data() + at);
   const std::string configuration(text, strnlen(text, image->size));

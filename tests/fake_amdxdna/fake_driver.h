@@ -17,6 +17,7 @@
 #include <drm/drm.h>
 
 #include "tests/fake_amdxdna/array_model.h"
+#include "tests/fake_amdxdna/device_copy.h"
 #include "tests/fake_amdxdna/fault_plan.h"
 
 namespace tandem::npu {
@@ -28,7 +29,8 @@ namespace tandem::npu {
 //   - one 64 MiB heap for each open file, from which instructions and configurations come, in
 //     pieces aligned to 32 KiB; instructions outside it are refused;
 //   - the device sees a copy of each buffer, made when it is synced to the device and brought back
-//     when it is synced from it: a missing sync reads stale bytes;
+//     when it is synced from it: a missing sync reads stale bytes. Other devices see that copy,
+//     too, through the descriptor that an export gives out;
 //   - the device reaches only buffers that the command names, at their addresses;
 //   - user pointers: whole pages, within RLIMIT_MEMLOCK without the right to lock;
 //   - imports: only what an NPU driver exported; memory that a GPU owns is refused.
@@ -55,11 +57,12 @@ class FakeDriver {
   struct Buffer {
     int type = AMDXDNA_BO_INVALID;
     std::uint64_t size = 0;
-    int fd = -1;                       // what backs it; -1 for user pointers and heap pieces
+    int fd = -1;                       // the process's pages; -1 for user pointers, heap pieces
     std::byte* host = nullptr;         // what the process sees
     std::uint64_t device_address = 0;  // 0 until it is mapped
-    std::vector<std::byte> device;     // what the device sees
+    DeviceCopy device;                 // what devices see
     bool pinned = false;
+    bool imported = false;
   };
   struct Context {
     std::uint32_t columns = 0;

@@ -7,8 +7,8 @@ namespace tandem::npu {
 
 bool FaultPlan::Parse(const std::string& text) {
   static const std::set<std::string> kKnown = {
-      "exec timeout",    "exec lost",          "exec error",  "exec vanish",
-      "create_bo nomem", "create_hwctx nomem", "ioctl vanish"};
+      "exec timeout",    "exec lost",          "exec error",     "exec vanish",
+      "create_bo nomem", "create_hwctx nomem", "export refused", "ioctl vanish"};
   std::istringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) {
     std::istringstream words(part);

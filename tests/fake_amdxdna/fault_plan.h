@@ -14,6 +14,7 @@ namespace tandem::npu {
 //              vanish    the device goes away: this and every later call gives ENODEV
 //   create_bo  nomem     no memory for the buffer
 //   create_hwctx  nomem  no context for the process
+//   export  refused      a buffer cannot be exported
 //   ioctl      vanish    the device goes away at the Nth call of any kind
 class FaultPlan {
  public:

@@ -1,5 +1,7 @@
 // The stand-in for the kernel driver, loaded into a process with LD_PRELOAD: takes the calls on
-// /dev/accel/accel0 and leaves all others alone. with_fake_npu.sh sets up the rest.
+// /dev/accel/accel0, and those on memory that it exported, and leaves all others alone. In a
+// process that only imports such memory (a gpu-worker) it says that this is a dma-buf, as the
+// kernel would. with_fake_npu.sh sets up the rest.
 //   FAKE_AMDXDNA_MODEL      phoenix (default) or strix
 //   FAKE_AMDXDNA_FAULTS     fault_plan.h
 //   FAKE_AMDXDNA_PINNED     bytes of user pointers that may be pinned
@@ -16,13 +18,17 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 
 #include "tests/fake_amdxdna/fake_driver.h"
 
 namespace {
 
+using tandem::npu::DeviceCopy;
 using tandem::npu::FakeDriver;
 
 constexpr char kDevice[] = "/dev/accel/accel0";
@@ -104,6 +110,7 @@ int ioctl(int fd, unsigned long request, ...) {
   void* argument = va_arg(arguments, void*);
   va_end(arguments);
   const std::shared_ptr<FakeDriver> driver = DriverOf(fd);
+  if (driver == nullptr && request == DMA_BUF_IOCTL_SYNC && DeviceCopy::IsExported(fd)) return 0;
   if (driver == nullptr) {
     return Real<int (*)(int, unsigned long, ...)>("ioctl")(fd, request, argument);
   }
@@ -118,6 +125,12 @@ void* mmap(void* address, std::size_t length, int protection, int flags, int fd,
   if (driver != nullptr) return driver->Map(address, length, protection, flags, offset);
   return Real<void* (*)(void*, std::size_t, int, int, int, off_t)>("mmap")(
       address, length, protection, flags, fd, offset);
+}
+
+int fstatfs(int fd, struct statfs* info) {
+  const int result = Real<int (*)(int, struct statfs*)>("fstatfs")(fd, info);
+  if (result == 0 && DeviceCopy::IsExported(fd)) info->f_type = DMA_BUF_MAGIC;
+  return result;
 }
 
 }  // extern "C"

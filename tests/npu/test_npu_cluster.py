@@ -1,12 +1,14 @@
-"""Whole clusters with `--npu xrt`: the npu-worker runs in the Debian 13 root on unmodified XRT over the stand-in for the kernel driver, the loader,
-the gateway, the gpu-worker (lavapipe) and `tandem` are those of the ordinary build outside it. They meet at sockets in a folder that both see.
+"""Whole clusters with `--npu xrt`: the npu-worker runs in the Debian 13 root on unmodified XRT over the stand-in for the kernel driver, and the
+gpu-worker of the ordinary build beside it on lavapipe of unmodified Mesa 26, which imports the NPU's memory; the loader, the gateway and `tandem`
+are those of the ordinary build outside it. They meet at sockets in a folder that both see.
 
 tools/run_npu_tests.sh runs it: TANDEM_BIN names the ordinary build's programs, TANDEM_NPU_BUILD the build folder inside the root. Standard library only.
 """
-import contextlib
 import os
 import pathlib
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,42 +41,65 @@ export TANDEM_NPU_SHARE=$folder TANDEM_NPU_KERNELS={str(BUILD / "tests/npu_packa
 exec tools/npu_root.sh run tests/fake_amdxdna/with_fake_npu.sh {str(BUILD / "tests/libfake_amdxdna.so")!r} {str(BUILD / "bin/tandem-npu-worker")!r} "$@"
 """
 
+
+def gpu_worker(own):
+    """Takes the place of tandem-gpu-worker: that of the ordinary build, in `own` with its libraries, in the root. The stand-in says of the memory that
+    it exported, and of nothing else, that it is a dma-buf."""
+    return f"""#!/usr/bin/env bash
+set -euo pipefail
+if [ -n "${{OUTSIDE_THE_ROOT:-}}" ]; then exec {str(own / "tandem-gpu-worker")!r} "$@"; fi
+cd {str(ROOT)!r}
+export TANDEM_NPU_SHARE=$XDG_RUNTIME_DIR
+exec tools/npu_root.sh run env LD_LIBRARY_PATH={str(own)!r} LD_PRELOAD={str(BUILD / "tests/libfake_amdxdna.so")!r} {str(own / "tandem-gpu-worker")!r} "$@"
+"""
+
+
 programs = None
+
+
+def copy_with_libraries(program, folder):
+    """The program, and of what it links the libraries that the root has not: mostly gRPC's, in another version there."""
+    folder.mkdir()
+    shutil.copy(program, folder)
+    root = pathlib.Path(os.environ.get("TANDEM_NPU_ROOT", ROOT / "build/npu-root"))
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for name, path in re.findall(r"^\s*(\S+) => (/\S+)", linked, re.MULTILINE):
+        if not any((root / place / name).exists() for place in ("usr/lib/x86_64-linux-gnu", "usr/lib")):
+            shutil.copy(path, folder / name)
 
 
 def setUpModule():
     global programs
     programs = tempfile.TemporaryDirectory(dir=BUILD)
-    for name in ("tandem", "tandem-gateway", "tandem-loader", "tandem-gpu-worker"):
-        # A program finds the others beside itself: a link to its file would lead it to where that one lies.
-        shutil.copy(ORDINARY / name, programs.name)
-    worker = pathlib.Path(programs.name) / "tandem-npu-worker"
-    worker.write_text(WORKER)
-    worker.chmod(0o755)
     cluster.BIN = pathlib.Path(programs.name)
+    for program in ("tandem", "tandem-gateway", "tandem-loader"):
+        # A program finds the others beside itself: a link to its file would lead it to where that one lies.
+        shutil.copy(ORDINARY / program, cluster.BIN)
+    copy_with_libraries(ORDINARY / "tandem-gpu-worker", cluster.BIN / "own")
+    write_program(cluster.BIN / "tandem-gpu-worker", gpu_worker(cluster.BIN / "own"))
+    write_program(cluster.BIN / "tandem-npu-worker", WORKER)
+
+
+def write_program(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def tearDownModule():
     programs.cleanup()
 
 
-@contextlib.contextmanager
-def on_the_cpu(model, **flags):
-    cluster.BIN = ORDINARY
-    try:
-        with Cluster(model, npu="cpu", **flags) as c:
-            yield c
-    finally:
-        cluster.BIN = pathlib.Path(programs.name)
-
-
-def npu_cluster(model, faults=(), npu_model="phoenix", **environment_and_flags):
+def npu_cluster(model, faults=(), npu_model="phoenix", npu="xrt", **environment_and_flags):
     environment = {k: v for k, v in environment_and_flags.items() if k.isupper()}
     flags = {k: v for k, v in environment_and_flags.items() if not k.isupper()}
-    c = Cluster(model, npu="xrt", **flags)
+    c = Cluster(model, npu=npu, **flags)
     c.environment |= {"FAKE_AMDXDNA_MODEL": npu_model, **environment}
     (c.folder / "faults").write_text("".join(f + "\n" for f in faults))
     return c
+
+
+def all_logs(c):
+    return "".join(log.read_text(errors="replace") for log in sorted((c.folder / "tandem/default/logs").glob("*.log")))
 
 
 def tokens(c, prompt, length):
@@ -85,11 +110,12 @@ class PlansTest(unittest.TestCase):
     # Under auto each device takes its own: the XRT device int8, the CPU device float32.
     PLANS = {"npu": {"gpu": "none", "plan": "npu", "activations": "int8"}, "split": {"gpu": GPU, "plan": "split", "activations": "auto"}}
 
-    def check(self, model, prompts, length, plan, npu_model, **quant):
-        flags = {**self.PLANS[plan], **quant}
-        with on_the_cpu(model, **flags) as c:
+    def check(self, model, prompts, length, plan, npu_model, edges=frozenset({"dma-buf"}), **settings):
+        settings = {**self.PLANS[plan], **settings}
+        # The same program with the CPU device in the NPU's place. Built by another compiler, with another C library, it would have other last bits.
+        with npu_cluster(model, npu="cpu", **settings) as c:
             expected = [tokens(c, p, length) for p in prompts]
-        with npu_cluster(model, npu_model=npu_model, **flags) as c:
+        with npu_cluster(model, npu_model=npu_model, **settings) as c:
             status = c.status()
             self.assertEqual(status["plan"], plan)
             npu = next(w for w in status["workers"] if w["name"] == "npu0")
@@ -97,9 +123,10 @@ class PlansTest(unittest.TestCase):
             self.assertIn("stand-in for the kernel driver", npu["device_name"], "nobody takes it for an NPU")
             self.assertIn("stand-in for the kernel driver", c.tandem("status").stdout)
             if plan == "split":
-                self.assertEqual({e["kind"] for e in status["edges"]}, {"host-pointer"})
+                self.assertEqual({e["kind"] for e in status["edges"]}, edges)
             self.assertEqual([tokens(c, p, length) for p in prompts], expected)
             self.check_parts(c)
+            return all_logs(c), status
 
     def check_parts(self, c):
         """Status says what the host computes of the NPU's stages, and what the NPU does, with the time of each."""
@@ -146,7 +173,28 @@ class PlansTest(unittest.TestCase):
         self.check(DEMO, ["What is 12 + 30?"], 8, "split", "strix", quant="int4")
 
     def test_demo_model_under_split(self):
-        self.check(DEMO, ["What is 12 + 30?", "What is the capital of France?"], 8, "split", "phoenix")
+        _, status = self.check(DEMO, ["What is 12 + 30?", "What is the capital of France?"], 8, "split", "phoenix")
+        (gpu,) = [w for w in status["workers"] if w["name"] == "gpu0"]
+        self.assertIn("Mesa 26", gpu["driver"], "the NPU's memory is imported by an unmodified driver")
+        (npu,) = [w for w in status["workers"] if w["name"] == "npu0"]
+        self.assertIn({"name": "memory of edges", "value": "the driver's, exported as dma-buf"}, npu["device_facts"])
+
+    def test_split_with_a_gpu_that_imports_no_dma_buf(self):
+        logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"}, quant="int8", OUTSIDE_THE_ROOT="1")
+        self.assertRegex(logs, 'gpu-worker info  device "llvmpipe.*": memory of other processes: host-pointer .imports')
+
+    def test_split_with_a_driver_that_exports_nothing(self):
+        logs, status = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"}, quant="int8",
+                                  FAKE_AMDXDNA_FAULTS="export 1 refused")
+        (npu,) = [w for w in status["workers"] if w["name"] == "npu0"]
+        (memory,) = [f["value"] for f in npu["device_facts"] if f["name"] == "memory of edges"]
+        self.assertRegex(memory, "^host memory only: NPU: exporting a buffer")
+
+    def test_split_where_an_edge_gets_none_of_the_drivers_memory(self):
+        # The first export is the trial of the device's opening.
+        logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"dma-buf", "host-pointer"}, quant="int8",
+                             FAKE_AMDXDNA_FAULTS="export 2 refused")
+        self.assertRegex(logs, "edge [a-z0-9>]+: dma-buf does not work here: .*exporting a buffer")
 
 
 class FaultsTest(unittest.TestCase):

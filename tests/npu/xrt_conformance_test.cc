@@ -17,6 +17,9 @@ int main(int argc, char** argv) {
   };
   target.formats = {tandem::WeightFormat::kInt8, tandem::WeightFormat::kInt4};
   target.int8_activations = true;
+  target.float32_activations = false;
+  target.float16_kv = true;
+  target.exports_dma_buf = true;
   // As the CPU device's.
   target.tolerances.int8_activations = 0.2;
   target.tolerances.int8_activations_mean = 0.04;

@@ -7,11 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "lib/base/shared_memory.h"
 #include "lib/device/conformance/conformance_cases.h"
 #include "lib/device/conformance/model_runner.h"
 #include "lib/device/cpu/cpu_device.h"
+#include "lib/device/cpu/cpu_memory.h"
 
 namespace tandem::npu {
 namespace {
@@ -147,16 +150,114 @@ TEST_F(XrtDeviceTest, ALostContextEndsTheStep) {
   }
 }
 
-TEST_F(XrtDeviceTest, ResidualsAreHostMemory) {
+std::string FactOf(const Device& device, const std::string& name) {
+  for (const DeviceFact& fact : device.Report().facts) {
+    if (fact.name == name) return fact.value;
+  }
+  return "";
+}
+
+constexpr char kMemoryOfEdges[] = "memory of edges";
+
+TEST_F(XrtDeviceTest, EdgesAreTheDriversMemoryOrTheHosts) {
   const auto device = Make();
   EXPECT_GT(device->memory().host_pointer.import_bytes, 0U);
-  EXPECT_EQ(device->memory().dma_buf.import_bytes, 0U);
-  EXPECT_EQ(device->memory().dma_buf.export_bytes, 0U);
+  EXPECT_EQ(device->memory().dma_buf.import_bytes, 0U) << "an NPU takes no GPU's memory";
+  EXPECT_GT(device->memory().dma_buf.export_bytes, 0U);
+  EXPECT_THAT(FactOf(*device, kMemoryOfEdges), HasSubstr("dma-buf"));
   const ResidualLayout layout = MakeResidualLayout(2, 8, 64);
   UniqueFd fd;
-  EXPECT_EQ(device->ExportResidual(HandleKind::kDmaBuf, layout, &fd).status().code(),
+  const auto residual = device->ExportResidual(HandleKind::kDmaBuf, layout, &fd);
+  ASSERT_TRUE(residual.ok()) << residual.status();
+  EXPECT_TRUE(IsDmaBuf(fd.get()));
+  EXPECT_EQ((*residual)->host_view().size(), layout.total_bytes());
+  EXPECT_EQ(device->ImportResidual(HandleKind::kDmaBuf, std::move(fd), layout).status().code(),
             absl::StatusCode::kUnimplemented);
+  UniqueFd other;
+  EXPECT_EQ(device->ExportResidual(HandleKind::kHostPointer, layout, &other).status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_FALSE(other.valid());
+}
+
+// What the stand-in's rule means for an edge, and that the device keeps it: Inputs- and
+// OutputsAreInTheSharedPages_exported of the conformance suite.
+TEST_F(XrtDeviceTest, AGpuSeesOfAnEdgeOnlyWhatWasFlushed) {
+  const auto device = Make();
+  const ResidualLayout layout = MakeResidualLayout(1, 8, 64);
+  UniqueFd fd;
+  const auto residual = device->ExportResidual(HandleKind::kDmaBuf, layout, &fd);
+  ASSERT_TRUE(residual.ok()) << residual.status();
+  const auto gpu = Mapping::Map(fd.get(), layout.total_bytes(), /*writable=*/true);
+  ASSERT_TRUE(gpu.ok()) << gpu.status();
+  auto* edge = dynamic_cast<CpuResidual*>(residual->get());
+  ASSERT_NE(edge, nullptr);
+  edge->host_view()[5] = std::byte{9};
+  EXPECT_EQ(gpu->data()[5], std::byte{0});
+  ASSERT_TRUE(edge->Flush(0, 1).ok());
+  EXPECT_EQ(gpu->data()[5], std::byte{9});
+  gpu->data()[6] = std::byte{7};
+  EXPECT_EQ(edge->host_view()[6], std::byte{0});
+  ASSERT_TRUE(edge->Fetch(0, 1).ok());
+  EXPECT_EQ(edge->host_view()[6], std::byte{7});
+}
+
+TEST_F(XrtDeviceTest, ADriverThatExportsNothingLeavesHostMemoryAndSaysWhy) {
+  setenv("FAKE_AMDXDNA_FAULTS", "export 1 refused", 1);
+  const auto device = Make();
+  ASSERT_NE(device, nullptr);
+  EXPECT_EQ(device->memory().dma_buf.export_bytes, 0U);
+  EXPECT_GT(device->memory().host_pointer.import_bytes, 0U);
+  EXPECT_THAT(FactOf(*device, kMemoryOfEdges), HasSubstr("host memory only: NPU: exporting"));
+  UniqueFd fd;
+  EXPECT_FALSE(device->ExportResidual(HandleKind::kDmaBuf, MakeResidualLayout(2, 8, 64), &fd).ok());
   EXPECT_FALSE(fd.valid());
+}
+
+TEST_F(XrtDeviceTest, AnEdgeThatGetsNoMemorySaysSo) {
+  const ResidualLayout layout = MakeResidualLayout(2, 8, 64);
+  bool tried = false;
+  // XRT has buffers of its own: which allocation is the second edge's is found by trying.
+  for (int allocation = 1; allocation < 20 && !tried; ++allocation) {
+    setenv("FAKE_AMDXDNA_FAULTS", absl::StrCat("create_bo ", allocation, " nomem").c_str(), 1);
+    const auto device = CreateXrtDevice(Options());
+    if (!device.ok()) continue;
+    UniqueFd first, second;
+    const auto there = (*device)->ExportResidual(HandleKind::kDmaBuf, layout, &first);
+    if (!there.ok()) continue;
+    const absl::Status status =
+        (*device)->ExportResidual(HandleKind::kDmaBuf, layout, &second).status();
+    if (status.ok()) continue;
+    tried = true;
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+    EXPECT_FALSE(second.valid());
+    EXPECT_TRUE((*device)->ExportResidual(HandleKind::kDmaBuf, layout, &second).ok());
+  }
+  EXPECT_TRUE(tried);
+}
+
+// A prompt on one device, its answer on the other: keys and values pass in their written form.
+TEST_F(XrtDeviceTest, KeysAndValuesPassToTheCpuDeviceAndBack) {
+  const auto npu = Make();
+  const auto cpu = CreateCpuDevice({.threads = 2});
+  ASSERT_TRUE(cpu.ok());
+  Device* const ways[][2] = {{npu.get(), cpu->get()}, {cpu->get(), npu.get()}};
+  for (const auto& [first, second] : ways) {
+    absl::Status status;
+    const auto prefill = Run(first, WeightFormat::kInt8, &status);
+    const auto decode = Run(second, WeightFormat::kInt8, &status);
+    const auto alone = Run(second, WeightFormat::kInt8, &status);
+    ASSERT_TRUE(prefill != nullptr && decode != nullptr && alone != nullptr) << status;
+    const std::vector<std::int32_t> prompt = RandomTokens(ConformanceConfig(), 40, 1);
+    ASSERT_TRUE(prefill->Prefill(0, prompt, 24).ok());
+    ASSERT_TRUE(alone->Prefill(0, prompt, 24).ok());
+    ASSERT_EQ(prefill->HandOver(0, decode.get()), absl::OkStatus());
+    const std::vector<std::int32_t> more = RandomTokens(ConformanceConfig(), 6, 2);
+    const auto expected = alone->Prefill(0, more, 1);
+    const auto found = decode->Prefill(0, more, 1);
+    ASSERT_TRUE(expected.ok() && found.ok()) << expected.status() << found.status();
+    EXPECT_LT(Compare(*expected, *found).largest, 0.1);
+    EXPECT_LT(Compare(*expected, *found).mean, 0.02);
+  }
 }
 
 }  // namespace
