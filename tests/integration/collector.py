@@ -26,10 +26,13 @@ class Collector:
                         for scope in resource["scopeSpans"]:
                             collector.spans += [collector.plain(span, source) for span in scope["spans"]]
                     collector.changed.notify_all()
-                self.send_response(200 if right else 400)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
+                try:
+                    self.send_response(200 if right else 400)
+                    self.send_header("Content-Length", "2")
+                    self.end_headers()
+                    self.wfile.write(b"{}")
+                except ConnectionError:
+                    pass  # it has ended meanwhile
 
             def log_message(self, *arguments):
                 pass
