@@ -216,30 +216,6 @@ std::string StatusTable(const v1::ClusterStatus& s) {
   return text;
 }
 
-std::string PlanTable(const v1::PlanReport& report) {
-  std::string text = fmt::format("plan     {}\n", report.plan());
-  if (report.trials_size() == 0)
-    return text + "no plans were tried: --plan auto tries them when the cluster starts\n";
-  text += fmt::format("chosen   {}\n", report.chosen().empty() ? "none" : report.chosen());
-  text += fmt::format("{:<8} {:>12} {:>12} {:>12}  {}\n", "tried", "ms a token", "ms a token",
-                      "s a request", "");
-  text += fmt::format(
-      "{:<8} {:>12} {:>12} {:>12}  {}\n", "", "of a prompt", "of an answer",
-      fmt::format("{} + {}", report.usual_prompt_tokens(), report.usual_answer_tokens()),
-      "devices");
-  for (const v1::PlanTrial& trial : report.trials()) {
-    if (!trial.error().empty()) {
-      text += fmt::format("  {:<6} cannot: {}\n", trial.plan(), trial.error());
-      continue;
-    }
-    text += fmt::format("  {:<6} {:>12.3f} {:>12.3f} {:>12.3f}  {}\n", trial.plan(),
-                        trial.prefill_seconds() * 1e3, trial.decode_seconds() * 1e3,
-                        trial.usual_seconds(), trial.devices());
-  }
-  return text + fmt::format("because  {}\n         {}\n", report.reason(),
-                            report.kept() ? "tried at an earlier start" : "tried at this start");
-}
-
 std::unique_ptr<Reporter> MakeReporter(int fd) {
   if (::isatty(fd) != 0) return std::make_unique<TerminalReporter>(fd);
   return std::make_unique<PlainReporter>(fd);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -15,14 +16,26 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 // Of a time that anybody has waited for.
 constexpr double kLongestSeconds = 3600;
 
-bool IsTime(const Json& value) {
-  if (!value.is_number()) return false;
-  const double seconds = value.get<double>();
-  return std::isfinite(seconds) && seconds > 0 && seconds <= kLongestSeconds;
+constexpr std::string_view kLayersColon = "layers:";
+
+// Both times of a pair, or neither.
+absl::Status ReadTimes(const Json& entry, const char* prefill, const char* decode,
+                       double* prefill_seconds, double* decode_seconds) {
+  if (!entry.contains(prefill) && !entry.contains(decode)) return absl::OkStatus();
+  for (const auto& [field, to] :
+       {std::pair(prefill, prefill_seconds), std::pair(decode, decode_seconds)}) {
+    const auto found = entry.find(field);
+    const double seconds =
+        found != entry.end() && found->is_number() ? found->get<double>() : std::nan("");
+    if (!(seconds > 0 && seconds <= kLongestSeconds))
+      return absl::DataLossError(absl::StrCat("expected a time as ", field));
+    *to = seconds;
+  }
+  return absl::OkStatus();
 }
 
 bool HasText(const Json& entry, const char* field) {
@@ -32,18 +45,23 @@ bool HasText(const Json& entry, const char* field) {
 
 absl::StatusOr<PlanTrial> ReadTrial(const Json& entry, const std::string& plan) {
   if (!entry.is_object() || !HasText(entry, "plan") || !HasText(entry, "devices") ||
-      !HasText(entry, "error") || entry["plan"].get<std::string>() != plan) {
+      !HasText(entry, "error") || !HasText(entry, "note") ||
+      entry["plan"].get<std::string>() != plan) {
     return absl::DataLossError(absl::StrCat("expected a trial of plan ", plan));
   }
-  PlanTrial trial{plan, entry["devices"].get<std::string>(), 0, 0,
-                  entry["error"].get<std::string>()};
+  PlanTrial trial;
+  trial.plan = plan;
+  trial.devices = entry["devices"].get<std::string>();
+  trial.error = entry["error"].get<std::string>();
+  trial.note = entry["note"].get<std::string>();
+  TANDEM_RETURN_IF_ERROR(ReadTimes(entry, "predicted_prefill_seconds", "predicted_decode_seconds",
+                                   &trial.predicted_prefill_seconds,
+                                   &trial.predicted_decode_seconds));
   if (!trial.error.empty()) return trial;
-  if (!entry.contains("prefill_seconds") || !entry.contains("decode_seconds") ||
-      !IsTime(entry["prefill_seconds"]) || !IsTime(entry["decode_seconds"])) {
+  TANDEM_RETURN_IF_ERROR(ReadTimes(entry, "prefill_seconds", "decode_seconds",
+                                   &trial.prefill_seconds, &trial.decode_seconds));
+  if (!trial.tried() && !trial.predicted())
     return absl::DataLossError(absl::StrCat("expected times of plan ", plan));
-  }
-  trial.prefill_seconds = entry["prefill_seconds"].get<double>();
-  trial.decode_seconds = entry["decode_seconds"].get<double>();
   return trial;
 }
 
@@ -53,7 +71,13 @@ double UsualRequestSeconds(const PlanTrial& trial) {
   return kUsualPromptTokens * trial.prefill_seconds + kUsualAnswerTokens * trial.decode_seconds;
 }
 
-std::vector<std::string> AutoCandidates(const std::vector<PlanWorker>& workers) {
+double PredictedRequestSeconds(const PlanTrial& trial) {
+  return kUsualPromptTokens * trial.predicted_prefill_seconds +
+         kUsualAnswerTokens * trial.predicted_decode_seconds;
+}
+
+std::vector<std::string> AutoCandidates(const std::vector<PlanWorker>& workers,
+                                        std::int32_t num_layers) {
   const auto has = [&](WorkerRole role) {
     return std::any_of(workers.begin(), workers.end(),
                        [role](const PlanWorker& worker) { return worker.role == role; });
@@ -62,14 +86,43 @@ std::vector<std::string> AutoCandidates(const std::vector<PlanWorker>& workers) 
   if (has(WorkerRole::kGpu) && has(WorkerRole::kNpu)) plans.push_back("split");
   if (has(WorkerRole::kGpu)) plans.push_back("gpu");
   if (has(WorkerRole::kNpu)) plans.push_back("npu");
+  if (workers.size() != 2) return plans;
+  std::int32_t last = 0;
+  for (const std::int32_t quarters : {1, 2, 3}) {
+    const std::int32_t first = num_layers * quarters / 4;
+    if (first <= last || first >= num_layers) continue;
+    plans.push_back(absl::StrCat("layers:", first, ",", num_layers - first));
+    last = first;
+  }
   return plans;
+}
+
+bool TriedBlindly(std::string_view plan) { return !plan.starts_with(kLayersColon); }
+
+std::optional<std::size_t> NextTrial(const std::vector<PlanTrial>& trials) {
+  double shortest = std::numeric_limits<double>::infinity();
+  for (const PlanTrial& trial : trials) {
+    if (trial.tried()) shortest = std::min(shortest, UsualRequestSeconds(trial));
+  }
+  std::optional<std::size_t> next;
+  double least = shortest;
+  for (std::size_t i = 0; i < trials.size(); ++i) {
+    const PlanTrial& trial = trials[i];
+    if (trial.tried() || !trial.error.empty()) continue;
+    // One without a prediction may be anything.
+    const double may_take = PredictedRequestSeconds(trial) / kPredictionMargin;
+    if (may_take >= least) continue;
+    least = may_take;
+    next = i;
+  }
+  return next;
 }
 
 PlanReport ChoosePlan(std::vector<PlanTrial> trials) {
   PlanReport report;
   const PlanTrial* best = nullptr;
   for (const PlanTrial& trial : trials) {
-    if (!trial.error.empty()) continue;
+    if (!trial.tried()) continue;
     if (best == nullptr || UsualRequestSeconds(trial) < UsualRequestSeconds(*best)) best = &trial;
   }
   if (best == nullptr) {
@@ -84,6 +137,11 @@ PlanReport ChoosePlan(std::vector<PlanTrial> trials) {
     if (&trial == best) continue;
     if (!trial.error.empty()) {
       absl::StrAppend(&report.reason, "; ", trial.plan, " cannot: ", trial.error);
+    } else if (!trial.tried()) {
+      if (best == nullptr) continue;
+      absl::StrAppendFormat(
+          &report.reason, "; %s (%s) would take %.3g times as long, by the times of its stages",
+          trial.plan, trial.devices, PredictedRequestSeconds(trial) / UsualRequestSeconds(*best));
     } else {
       absl::StrAppendFormat(&report.reason, "; %s (%s) takes %.3g times as long", trial.plan,
                             trial.devices, UsualRequestSeconds(trial) / UsualRequestSeconds(*best));
@@ -96,8 +154,15 @@ PlanReport ChoosePlan(std::vector<PlanTrial> trials) {
 std::string WriteTrials(std::string_view key, const std::vector<PlanTrial>& trials) {
   Json entries = Json::array();
   for (const PlanTrial& trial : trials) {
-    Json entry = {{"plan", trial.plan}, {"devices", trial.devices}, {"error", trial.error}};
-    if (trial.error.empty()) {
+    Json entry = {{"plan", trial.plan},
+                  {"devices", trial.devices},
+                  {"error", trial.error},
+                  {"note", trial.note}};
+    if (trial.predicted()) {
+      entry["predicted_prefill_seconds"] = trial.predicted_prefill_seconds;
+      entry["predicted_decode_seconds"] = trial.predicted_decode_seconds;
+    }
+    if (trial.tried()) {
       entry["prefill_seconds"] = trial.prefill_seconds;
       entry["decode_seconds"] = trial.decode_seconds;
     }

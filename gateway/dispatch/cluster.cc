@@ -176,7 +176,7 @@ std::string Cluster::Impl::State() const {
 std::string Cluster::Impl::Detail() const {
   const Recovery& recovery = coordinator_.recovery();
   if (recovery.start_refused()) return std::string(recovery.last_failure().message());
-  if (!trying_.empty() && recovery.serving()) return trying_;
+  if (!trying_.empty() && (recovery.serving() || !recovery.started())) return trying_;
   std::string text = recovery.changing() ? absl::StrCat("to plan ", plan().name, ": ") : "";
   switch (recovery.phase()) {
     case ClusterPhase::kServing:
@@ -259,7 +259,13 @@ ClusterStatus Cluster::Impl::Status() const {
 
 PlanReport Cluster::Impl::Report() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return report_;
+  PlanReport report = report_;
+  if (step_model_ != nullptr) {
+    report.workers = step_model_->workers();
+    report.pairs = step_model_->pairs();
+  }
+  report.steps = step_record_.Compare(step_model_.get(), plan(), setup_.options);
+  return report;
 }
 
 std::vector<KvStatus> Cluster::Impl::KvUse() const {
@@ -293,7 +299,8 @@ void Cluster::Impl::Post(Message message) {
 
 void Cluster::Impl::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
-  coordinator_.Start(Now());
+  // Plans are compared first: the thread of `auto` starts it.
+  if (setup_.auto_plans.empty()) coordinator_.Start(Now());
   while (!stop_) {
     const std::int64_t begun_ns = MonotonicNanoseconds();
     coordinator_.Take(Now(), &effects_);
@@ -360,6 +367,7 @@ void Cluster::Impl::Collect() {
   const absl::Duration now = Now();
   for (const Coordinator::StepDone& step : effects_.steps_done) {
     metrics_.Step(step.seconds, step.decode_tokens, step.prefill_tokens, step.sequences);
+    step_record_.Add(coordinator_.recovery().generation(), step);
     decode_rate_.Add(step.decode_tokens, now);
     prefill_rate_.Add(step.prefill_tokens, now);
   }

@@ -18,9 +18,7 @@
 namespace tandem {
 namespace {
 
-// A trial: a short request that warms up, and then this one. Seconds, on any device that is of use.
-constexpr std::int32_t kTrialPromptTokens = 128;
-constexpr std::int32_t kTrialAnswerTokens = 17;
+// Before a trial's request comes a short one that warms up. Seconds, on any device that is of use.
 constexpr std::int32_t kWarmPromptTokens = 16;
 constexpr std::int32_t kWarmAnswerTokens = 2;
 constexpr absl::Duration kTrialTimeout = absl::Seconds(20);
@@ -28,6 +26,8 @@ constexpr absl::Duration kTrialTimeout = absl::Seconds(20);
 constexpr int kMostTrials = 3;
 constexpr absl::Duration kShortTrial = absl::Milliseconds(700);
 
+// Plans are compared when all workers are there; one that is not by then has trouble.
+constexpr absl::Duration kWorkersPatience = absl::Seconds(15);
 // A worker that starts is asked again and again: nobody tells when it is there.
 constexpr absl::Duration kAskTimeout = absl::Seconds(5);
 constexpr absl::Duration kAskPause = absl::Milliseconds(50);
@@ -112,37 +112,68 @@ std::optional<std::vector<PlanTrial>> ReadKept(const KeptFile& file, const std::
 
 }  // namespace
 
+bool Cluster::Impl::Stopping() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return stop_;
+}
+
+void Cluster::Impl::ShowTrying(const std::string& what) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  trying_ = what;
+}
+
+void Cluster::Impl::StartUnder(const std::string& name) {
+  const absl::StatusOr<SharedPlan> made =
+      MakeClusterPlan(name, setup_.model.config, setup_.workers(), setup_.options.micro_batches);
+  TANDEM_CHECK(made.ok());
+  trace_.SetPlan((*made)->plan.name);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    coordinator_.StartUnder(*made, Now());
+    woken_ = true;
+  }
+  wake_.notify_one();
+}
+
 // On a thread of its own: a client of the cluster like others, before others are let in.
 void Cluster::Impl::RunAuto() {
-  const std::optional<std::vector<v1::WorkerDescription>> workers = AskWorkers();
-  if (!workers.has_value()) return;
+  std::optional<Descriptions> workers = AskWorkers(Deadline::After(kWorkersPatience));
+  if (!workers.has_value()) {
+    if (Stopping()) return;
+    // The engine says who is missing, and goes on asking.
+    StartUnder(setup_.auto_plans.front());
+    workers = AskWorkers(Deadline::Never());
+    if (!workers.has_value()) return;
+  }
   const std::string key = KeyOf(setup_, *workers);
   const KeptFile file = FileOf(setup_, key);
-  PlanReport report;
+  std::optional<PlanReport> report;
   if (std::optional<std::vector<PlanTrial>> kept = ReadKept(file, key, setup_.auto_plans)) {
     report = ChoosePlan(*std::move(kept));
-    report.kept = true;
+    report->kept = true;
+    ReadMeasured(*workers);
   } else {
-    std::vector<PlanTrial> trials;
-    for (const std::string& plan : setup_.auto_plans) {
-      std::optional<PlanTrial> trial = TryPlan(plan, *workers);
-      if (!trial.has_value()) return;
-      trials.push_back(*std::move(trial));
-    }
-    report = ChoosePlan(std::move(trials));
-    const std::string text = WriteTrials(key, report.trials);
+    report = CompareAndTry(*workers);
+    if (!report.has_value()) return;
+    const std::string text = WriteTrials(key, report->trials);
     const absl::Status stored =
-        report.chosen.empty() ? absl::OkStatus() : file.Store(std::as_bytes(std::span(text)));
+        report->chosen.empty() ? absl::OkStatus() : file.Store(std::as_bytes(std::span(text)));
     if (!stored.ok())
       spdlog::warn("the plans' times are not kept: {}", std::string(stored.message()));
   }
-  spdlog::info("plan auto: {}", report.reason);
-  const std::string chosen = report.chosen;
+  spdlog::info("plan auto: {}", report->reason);
+  const std::string chosen = report->chosen;
+  bool started = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    report_ = std::move(report);
+    report_ = *std::move(report);
+    started = coordinator_.recovery().started();
   }
-  if (!chosen.empty()) ChangeAndWait(chosen).IgnoreError();
+  if (!started) {
+    StartUnder(chosen.empty() ? setup_.auto_plans.front() : chosen);
+  } else if (!chosen.empty()) {
+    ChangeAndWait(chosen).IgnoreError();
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   // What clients see begins now.
   trying_.clear();
@@ -153,13 +184,122 @@ void Cluster::Impl::RunAuto() {
   wake_.notify_one();
 }
 
-std::optional<std::vector<v1::WorkerDescription>> Cluster::Impl::AskWorkers() {
+std::optional<PlanReport> Cluster::Impl::CompareAndTry(const Descriptions& workers) {
+  bool started = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    started = coordinator_.recovery().started();
+  }
+  if (!started) MeasureWorkers(workers);
+  if (Stopping()) return std::nullopt;
+  std::vector<PlanTrial> trials;
+  for (const std::string& plan : setup_.auto_plans) trials.push_back(PredictPlan(plan, workers));
+  while (const std::optional<std::size_t> next = NextTrial(trials)) {
+    PlanTrial& trial = trials[*next];
+    if (!std::exchange(started, true)) StartUnder(trial.plan);
+    const absl::Status status = TryPlan(&trial);
+    if (Stopping()) return std::nullopt;
+    trial.error = std::string(status.message());
+    if (!status.ok()) continue;
+    spdlog::info("plan {}: {:.3g} ms for a token of a prompt, {:.3g} ms for one of an answer",
+                 trial.plan, trial.prefill_seconds * 1e3, trial.decode_seconds * 1e3);
+    if (!LearnFrom(trial, workers)) continue;
+    // What was learned of the edge changes what is predicted of the others.
+    for (PlanTrial& other : trials) {
+      if (!other.tried() && other.error.empty()) other = PredictPlan(other.plan, workers);
+    }
+  }
+  return ChoosePlan(std::move(trials));
+}
+
+PlanTrial Cluster::Impl::PredictPlan(const std::string& name, const Descriptions& workers) {
+  const absl::StatusOr<SharedPlan> made =
+      MakeClusterPlan(name, setup_.model.config, setup_.workers(), setup_.options.micro_batches);
+  TANDEM_CHECK(made.ok());
+  const ClusterPlan& plan = **made;
+  PlanTrial trial;
+  trial.plan = name;
+  for (std::size_t i = 0; i < workers.size(); ++i) {
+    if (plan.members[i] == 0) continue;
+    absl::StrAppend(&trial.devices, trial.devices.empty() ? "" : ", ", workers[i].name(), " ",
+                    workers[i].device().name());
+  }
+  if (!region_bytes_.empty()) {
+    const PlanMemory memory{setup_.model.config, setup_.kv_request, setup_.kv_by_workers,
+                            region_bytes_};
+    trial.error = std::string(CheckPlanMemory(plan.plan, memory, workers).message());
+    if (!trial.error.empty()) return trial;
+  }
+  absl::Status status = absl::NotFoundError("nothing was measured");
+  if (step_model_ != nullptr) status = Predict(*step_model_, plan, &trial);
+  if (status.ok()) return trial;
+  trial.note = absl::StrCat("not predicted: ", status.message());
+  if (!TriedBlindly(name)) trial.error = trial.note;
+  return trial;
+}
+
+absl::Status Cluster::Impl::Predict(const StepModel& model, const ClusterPlan& plan,
+                                    PlanTrial* trial) const {
+  const EngineLimits most = limits();
+  const std::int32_t prompt =
+      std::min({kTrialPromptTokens, most.context_tokens - kTrialAnswerTokens,
+                setup_.scheduler.limits.max_tokens});
+  if (prompt < 1) return absl::FailedPreconditionError("the context is too short for it");
+  TANDEM_ASSIGN_OR_RETURN(
+      const StepPrediction prefill,
+      model.Predict(RouteOf(plan.plan, /*prefill=*/true),
+                    ShapeOf(plan, setup_.options, {prompt, 0}, /*samples=*/true)));
+  TANDEM_ASSIGN_OR_RETURN(
+      const StepPrediction decode,
+      model.Predict(RouteOf(plan.plan, /*prefill=*/false),
+                    ShapeOf(plan, setup_.options, {1, prompt + kTrialAnswerTokens / 2},
+                            /*samples=*/true)));
+  trial->predicted_prefill_seconds = prefill.seconds / prompt;
+  trial->predicted_decode_seconds = decode.seconds;
+  const bool edges_known =
+      std::all_of(model.pairs().begin(), model.pairs().end(),
+                  [](const PairCosts& pair) { return !pair.edge_kind.empty(); });
+  if (decode.hops + prefill.hops > 0 && !edges_known) trial->note = "without hand-overs";
+  return absl::OkStatus();
+}
+
+bool Cluster::Impl::LearnFrom(const PlanTrial& trial, const Descriptions& workers) {
+  if (step_model_ == nullptr || !trial.predicted()) return false;
+  std::vector<PairCosts> pairs = step_model_->pairs();
+  std::string kind;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const Known& known : known_) {
+      for (const v1::EdgeDescription& edge : known.connected.edges()) kind = edge.kind();
+    }
+  }
+  if (pairs.size() != 1 || kind.empty() || pairs.front().edge_kind == kind) return false;
+  PairCosts& pair = pairs.front();
+  pair.hop_seconds = pair.row_seconds = 0;
+  const StepModel without(setup_.model.config, step_model_->workers(), pairs);
+  const absl::StatusOr<SharedPlan> plan = MakeClusterPlan(
+      trial.plan, setup_.model.config, setup_.workers(), setup_.options.micro_batches);
+  TANDEM_CHECK(plan.ok());
+  const std::int32_t prompt = std::min(kTrialPromptTokens, setup_.scheduler.limits.max_tokens);
+  const absl::StatusOr<StepPrediction> decode =
+      without.Predict(RouteOf((*plan)->plan, false),
+                      ShapeOf(**plan, setup_.options, {1, prompt + kTrialAnswerTokens / 2}, true));
+  const absl::StatusOr<StepPrediction> prefill = without.Predict(
+      RouteOf((*plan)->plan, true), ShapeOf(**plan, setup_.options, {prompt, 0}, true));
+  if (!decode.ok() || !prefill.ok()) return false;
+  LearnHops(*decode, trial.decode_seconds, *prefill, trial.prefill_seconds * prompt, kind, &pair);
+  KeepPair(pair, workers);
+  SetModel(step_model_->workers(), std::move(pairs));
+  return true;
+}
+
+std::optional<Cluster::Impl::Descriptions> Cluster::Impl::AskWorkers(Deadline deadline) {
   struct Answers {
     std::mutex mutex;
     std::condition_variable changed;
     std::size_t pending = 0;
     bool complete = true;
-    std::vector<v1::WorkerDescription> workers;
+    Descriptions workers;
   };
   while (true) {
     const auto answers = std::make_shared<Answers>();
@@ -180,6 +320,7 @@ std::optional<std::vector<v1::WorkerDescription>> Cluster::Impl::AskWorkers() {
       answers->changed.wait(lock, [&] { return answers->pending == 0; });
       if (answers->complete) return std::move(answers->workers);
     }
+    if (deadline.passed()) return std::nullopt;
     std::unique_lock<std::mutex> lock(mutex_);
     if (auto_wake_.wait_for(lock, absl::ToChronoMicroseconds(kAskPause), [this] { return stop_; }))
       return std::nullopt;
@@ -210,34 +351,10 @@ absl::Status Cluster::Impl::WaitForPlan(const std::string& name) {
   return ChangeAndWait(name);
 }
 
-std::optional<PlanTrial> Cluster::Impl::TryPlan(const std::string& name,
-                                                const std::vector<v1::WorkerDescription>& workers) {
-  const absl::StatusOr<SharedPlan> made =
-      MakeClusterPlan(name, setup_.model.config, setup_.workers(), setup_.options.micro_batches);
-  TANDEM_CHECK(made.ok());
-  PlanTrial trial;
-  trial.plan = name;
-  for (std::size_t i = 0; i < workers.size(); ++i) {
-    if ((*made)->members[i] == 0) continue;
-    absl::StrAppend(&trial.devices, trial.devices.empty() ? "" : ", ", workers[i].name(), " ",
-                    workers[i].device().name());
-  }
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    trying_ = absl::StrCat("trying plan ", name);
-  }
-  absl::Status status = WaitForPlan(name);
-  if (status.ok()) status = Measure(&trial);
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (stop_) return std::nullopt;
-  }
-  trial.error = std::string(status.message());
-  if (status.ok()) {
-    spdlog::info("plan {}: {:.3g} ms for a token of a prompt, {:.3g} ms for one of an answer", name,
-                 trial.prefill_seconds * 1e3, trial.decode_seconds * 1e3);
-  }
-  return trial;
+absl::Status Cluster::Impl::TryPlan(PlanTrial* trial) {
+  ShowTrying(absl::StrCat("trying plan ", trial->plan));
+  TANDEM_RETURN_IF_ERROR(WaitForPlan(trial->plan));
+  return Measure(trial);
 }
 
 absl::Status Cluster::Impl::Measure(PlanTrial* trial) {

@@ -18,7 +18,10 @@
 #include "gateway/dispatch/coordinator.h"
 #include "gateway/dispatch/links.h"
 #include "gateway/dispatch/request_traces.h"
+#include "gateway/dispatch/step_model.h"
+#include "gateway/dispatch/step_record.h"
 #include "gateway/dispatch/trace_collector.h"
+#include "lib/base/deadline.h"
 
 namespace tandem {
 
@@ -101,13 +104,39 @@ class Cluster::Impl {
 
   // The thread of `auto` (cluster_auto.cc).
   void RunAuto();
-  // All of them; nothing when the gateway stops.
-  std::optional<std::vector<v1::WorkerDescription>> AskWorkers();
+  using Descriptions = std::vector<v1::WorkerDescription>;
+  // All of them; nothing when the gateway stops, or they have not all answered in time.
+  std::optional<Descriptions> AskWorkers(Deadline deadline);
+  bool Stopping() const;
+  void ShowTrying(const std::string& what);
+  // What to do first, where everything is still to be found out: the engine begins under a plan.
+  void StartUnder(const std::string& name);
+  // Predicts all plans, tries those that may be the fastest, and chooses. Nothing when the gateway
+  // stops.
+  std::optional<PlanReport> CompareAndTry(const Descriptions& workers);
+  // Of one that is not tried yet.
+  PlanTrial PredictPlan(const std::string& name, const Descriptions& workers);
+  absl::Status Predict(const StepModel& model, const ClusterPlan& plan, PlanTrial* trial) const;
+  // What a plan of two workers that was tried tells of their edge; false: nothing new.
+  bool LearnFrom(const PlanTrial& trial, const Descriptions& workers);
+
+  // cluster_measure.cc: before the engine has begun. Afterwards step_model_ is there, with what was
+  // kept or measured, and what could not be.
+  void MeasureWorkers(const Descriptions& workers);
+  // The same of what was kept alone; true where that is all there is to know.
+  bool ReadMeasured(const Descriptions& workers);
+  std::optional<LoaderLink::Loaded> LoadForMeasuring();
+  WorkerCosts MeasureWorker(std::size_t worker, std::uint64_t generation,
+                            const v1::WorkerDescription& described,
+                            const LoaderLink::Loaded& loaded);
+  PairCosts MeasurePair(std::size_t first, std::size_t second, std::uint64_t generation,
+                        const std::vector<WorkerCosts>& alone);
+  void KeepPair(const PairCosts& pair, const Descriptions& workers);
+  void SetModel(std::vector<WorkerCosts> workers, std::vector<PairCosts> pairs);
   absl::Status ChangeAndWait(const std::string& name);
   // Until it serves, or does not come to.
   absl::Status WaitForPlan(const std::string& name);
-  std::optional<PlanTrial> TryPlan(const std::string& name,
-                                   const std::vector<v1::WorkerDescription>& workers);
+  absl::Status TryPlan(PlanTrial* trial);
   absl::Status Measure(PlanTrial* trial);
   struct TrialTimes {
     // Until the first token, and from there to the last one.
@@ -166,6 +195,11 @@ class Cluster::Impl {
   // Not empty: nobody is let in, because plans are tried.
   std::string trying_;
   PlanReport report_;
+  // What plans are predicted from; null where nothing was measured.
+  std::shared_ptr<const StepModel> step_model_;
+  // The loader's regions, as they were when plans were compared: for what plans need of memory.
+  std::vector<std::pair<std::string, std::uint64_t>> region_bytes_;
+  StepRecord step_record_;
   // For the thread of `auto`: anything may be different.
   std::condition_variable auto_wake_;
 

@@ -60,7 +60,7 @@ absl::Status TakePlan(ClusterSetup* setup) {
     std::vector<PlanWorker> workers;
     for (const ClusterWorker& worker : options.workers)
       workers.push_back({worker.name, worker.role});
-    setup->auto_plans = AutoCandidates(workers);
+    setup->auto_plans = AutoCandidates(workers, setup->model.config.num_layers);
     first = setup->auto_plans.front();
     if (setup->auto_plans.size() == 1) setup->auto_plans.clear();
   }
@@ -211,6 +211,30 @@ absl::StatusOr<KvPlan> PlanKvCacheOver(const ModelConfig& config, const KvPlanRe
     contexts = std::min(contexts, worker.memory_bytes / std::max<std::uint64_t>(unit, 1));
   }
   return PlanOf(config, request, one, contexts);
+}
+
+absl::Status CheckPlanMemory(const Plan& plan, const PlanMemory& memory,
+                             const std::vector<v1::WorkerDescription>& workers) {
+  std::vector<KvWorker> kv_workers;
+  for (const v1::WorkerDescription& described : workers) {
+    const v1::DeviceDescription& device = described.device();
+    std::uint64_t weight_bytes = 0;
+    for (const std::string& region : RegionsOf(plan, described.name())) {
+      for (const auto& [name, bytes] : memory.region_bytes)
+        weight_bytes += name == region ? bytes : 0;
+    }
+    if (device.own_memory() && device.budget_bytes() > 0 && weight_bytes > device.budget_bytes()) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("weights of ", weight_bytes >> 20, " MiB on worker ", described.name(),
+                       ", which has ", device.budget_bytes() >> 20, " MiB"));
+    }
+    KvWorker worker = KvLayersOf(plan, memory.config, described.name());
+    if (worker.global_layers + worker.window_layers == 0) continue;
+    worker.memory_bytes = KvMemoryOf(device, weight_bytes);
+    kv_workers.push_back(std::move(worker));
+  }
+  if (!memory.kv_by_workers) return absl::OkStatus();
+  return PlanKvCacheOver(memory.config, memory.kv_request, kv_workers).status();
 }
 
 absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& message) {

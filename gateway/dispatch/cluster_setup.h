@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -61,6 +62,18 @@ std::uint64_t KvMemoryOf(const v1::DeviceDescription& device, std::uint64_t weig
 // memory does not count. RESOURCE_EXHAUSTED names a worker that does not hold one.
 absl::StatusOr<KvPlan> PlanKvCacheOver(const ModelConfig& config, const KvPlanRequest& request,
                                        const std::vector<KvWorker>& workers);
+
+// Whether the workers of a plan have the memory that it needs, for weights that a device must copy
+// and for one context. `devices`: of all workers, by index. RESOURCE_EXHAUSTED names the worker.
+struct PlanMemory {
+  const ModelConfig& config;
+  const KvPlanRequest& kv_request;
+  // The workers' memory decides on the KV cache.
+  bool kv_by_workers = false;
+  const std::vector<std::pair<std::string, std::uint64_t>>& region_bytes;
+};
+absl::Status CheckPlanMemory(const Plan& plan, const PlanMemory& memory,
+                             const std::vector<v1::WorkerDescription>& workers);
 
 // What Cluster::Start has made out of options and model.
 struct ClusterSetup {

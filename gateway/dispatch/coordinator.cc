@@ -52,7 +52,7 @@ void Coordinator::Complete(std::uint64_t step_id, absl::Duration now) {
   const absl::Status updated = scheduler_.Update(&step.result);
   if (!updated.ok()) return recovery_.FailServing(step_id, updated, now);
   steps_done_.push_back({now - std::max(step.start, last_done_), step.decode_tokens,
-                         step.prefill_tokens, step.sequences});
+                         step.prefill_tokens, step.sequences, step.context, step.samples});
   last_done_ = now;
 }
 
@@ -78,6 +78,8 @@ void Coordinator::Take(absl::Duration now, Effects* effects) {
     step.decode_tokens = plan.decode_tokens;
     step.prefill_tokens = plan.prefill_tokens;
     step.sequences = static_cast<std::int32_t>(plan.sequences.size());
+    step.context = plan.sequences.empty() ? 0 : plan.sequences.front().first_position;
+    step.samples = !plan.sequences.empty() && plan.sequences.front().sample;
     step.failed.clear();
     recovery_.StepStarted(plan.step_id, now);
     if (effects->num_steps == effects->plans.size()) break;

@@ -34,6 +34,10 @@ class Coordinator {
   Coordinator(RecoveryOptions recovery, SchedulerOptions scheduler, SharedPlan plan);
 
   void Start(absl::Duration now) { recovery_.Start(now); }
+  // The same, with another plan than that of the constructor.
+  void StartUnder(SharedPlan plan, absl::Duration now) {
+    recovery_.StartUnder(std::move(plan), now);
+  }
   // While no request runs: between an end of a generation and the next one.
   void Resize(const SchedulerSizes& sizes) { scheduler_.Resize(sizes); }
 
@@ -68,6 +72,9 @@ class Coordinator {
     std::int32_t decode_tokens = 0;
     std::int32_t prefill_tokens = 0;
     std::int32_t sequences = 0;
+    // Of the first share: tokens before it, and whether it samples.
+    std::int32_t context = 0;
+    bool samples = false;
   };
   struct Effects {
     std::vector<RecoveryAction> actions;
@@ -93,6 +100,8 @@ class Coordinator {
     std::int32_t decode_tokens = 0;
     std::int32_t prefill_tokens = 0;
     std::int32_t sequences = 0;
+    std::int32_t context = 0;
+    bool samples = false;
     // Of the worker with the head.
     StepResult result;
     // What failed on the others.

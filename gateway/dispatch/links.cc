@@ -202,6 +202,22 @@ void WorkerLink::Connect(v1::ConnectRequest request, absl::Duration timeout,
             });
 }
 
+void WorkerLink::MeasureStages(v1::MeasureStagesRequest request, absl::Duration timeout,
+                               Done<v1::StageCosts> done) {
+  StartCall(calls_, timeout, std::move(request), std::move(done),
+            [this](auto* context, auto* sent, auto* response, auto on_done) {
+              stub_->async()->MeasureStages(context, sent, response, std::move(on_done));
+            });
+}
+
+void WorkerLink::RepeatStages(v1::RepeatStagesRequest request, absl::Duration timeout,
+                              Done<v1::StageCosts> done) {
+  StartCall(calls_, timeout, std::move(request), std::move(done),
+            [this](auto* context, auto* sent, auto* response, auto on_done) {
+              stub_->async()->RepeatStages(context, sent, response, std::move(on_done));
+            });
+}
+
 void WorkerLink::Drain(std::uint64_t generation, absl::Duration timeout) {
   v1::DrainRequest request;
   request.set_generation(generation);

@@ -109,8 +109,9 @@ class StepStream final : public grpc::ClientBidiReactor<v1::StepRequest, v1::Ste
   std::deque<v1::StepRequest> queue_;
 };
 
-// The gateway's end of one worker. Methods: one thread (the engine's). Callbacks run on gRPC's
-// threads, perhaps before the method returns, and never after Shutdown.
+// The gateway's end of one worker. Methods: one thread (the engine's; Describe and those that
+// measure any). Callbacks run on gRPC's threads, perhaps before the method returns, and never after
+// Shutdown.
 class WorkerLink {
  public:
   WorkerLink(std::string name, std::string address);
@@ -124,6 +125,10 @@ class WorkerLink {
   void Describe(absl::Duration timeout, Done<v1::WorkerDescription> done);
   void Prepare(v1::PrepareRequest request, absl::Duration timeout, Done<v1::PrepareResponse> done);
   void Connect(v1::ConnectRequest request, absl::Duration timeout, Done<v1::ConnectResponse> done);
+  void MeasureStages(v1::MeasureStagesRequest request, absl::Duration timeout,
+                     Done<v1::StageCosts> done);
+  void RepeatStages(v1::RepeatStagesRequest request, absl::Duration timeout,
+                    Done<v1::StageCosts> done);
   // Nobody waits for the answer.
   void Drain(std::uint64_t generation, absl::Duration timeout);
 

@@ -46,6 +46,12 @@ Recovery::Recovery(RecoveryOptions options, SharedPlan plan)
 
 void Recovery::Start(absl::Duration now) { StartRound(now); }
 
+void Recovery::StartUnder(SharedPlan plan, absl::Duration now) {
+  TANDEM_CHECK(!started() && plan->members.size() == answered_.size());
+  plan_ = std::move(plan);
+  StartRound(now);
+}
+
 void Recovery::StartRound(absl::Duration now) {
   ++round_;
   Enter(ClusterPhase::kLoading, RecoveryAction::Kind::kLoad, options_.load_timeout, now);

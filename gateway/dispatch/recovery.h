@@ -99,6 +99,7 @@ class Recovery {
 
   // Once.
   void Start(absl::Duration now);
+  void StartUnder(SharedPlan plan, absl::Duration now);
 
   // Replies. `reply` is the phase in which the call was made.
   void OnLoaded(std::uint64_t round, const absl::Status& status, absl::Duration now);
@@ -153,6 +154,7 @@ class Recovery {
   std::uint64_t recoveries() const { return recoveries_; }
   // Of the last abandoned round.
   const absl::Status& last_failure() const { return last_failure_; }
+  bool started() const { return round_ > 0; }
   // Names of workers that have not answered in this phase, or the oldest step, for people: "gpu0,
   // npu0".
   std::string Pending() const;

@@ -86,6 +86,45 @@ v1::ClusterStatus ToWire(const ClusterStatus& status) {
   return wire;
 }
 
+namespace {
+
+void AddMeasured(const PlanReport& report, v1::PlanReport* wire) {
+  for (const WorkerCosts& worker : report.workers) {
+    v1::WorkerTimes& to = *wire->add_workers();
+    to.set_worker(worker.worker);
+    to.set_device(worker.device);
+    to.set_error(worker.error);
+    to.set_kept(worker.kept);
+    for (const StageCost& cost : worker.costs) {
+      v1::StageTime& stage = *to.add_stages();
+      stage.set_kind(std::string(NameOf(cost.kind)));
+      stage.set_tokens(cost.point.tokens);
+      stage.set_context(cost.point.context);
+      stage.set_seconds(cost.seconds);
+    }
+  }
+  for (const PairCosts& pair : report.pairs) {
+    v1::PairTimes& to = *wire->add_pairs();
+    to.set_first(pair.first);
+    to.set_second(pair.second);
+    to.set_slowdown(pair.slowdown);
+    to.set_edge_kind(pair.edge_kind);
+    to.set_hop_seconds(pair.hop_seconds);
+    to.set_row_seconds(pair.row_seconds);
+    to.set_kept(pair.kept);
+  }
+  for (const StepComparison& comparison : report.steps) {
+    v1::StepComparison& to = *wire->add_steps();
+    to.set_prefill(comparison.prefill);
+    to.set_steps(comparison.steps);
+    to.set_tokens(comparison.tokens);
+    to.set_measured_seconds(comparison.measured_seconds);
+    to.set_predicted_seconds(comparison.predicted_seconds);
+  }
+}
+
+}  // namespace
+
 v1::PlanReport ToWire(const PlanReport& report) {
   v1::PlanReport wire;
   for (const PlanTrial& trial : report.trials) {
@@ -96,7 +135,12 @@ v1::PlanReport ToWire(const PlanReport& report) {
     to.set_decode_seconds(trial.decode_seconds);
     to.set_error(trial.error);
     to.set_usual_seconds(UsualRequestSeconds(trial));
+    to.set_predicted_prefill_seconds(trial.predicted_prefill_seconds);
+    to.set_predicted_decode_seconds(trial.predicted_decode_seconds);
+    to.set_predicted_usual_seconds(PredictedRequestSeconds(trial));
+    to.set_note(trial.note);
   }
+  AddMeasured(report, &wire);
   wire.set_chosen(report.chosen);
   wire.set_reason(report.reason);
   wire.set_kept(report.kept);

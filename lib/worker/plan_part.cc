@@ -103,27 +103,35 @@ absl::StatusOr<std::unique_ptr<PlanPart>> PlanPart::Parse(const v1::PrepareReque
 
 absl::Status PlanPart::Allocate(const v1::PrepareRequest& request, Device& device,
                                 WeightsStore& weights) {
+  TANDEM_RETURN_IF_ERROR(LoadWeights(request.regions(), request.region_socket(),
+                                     request.fingerprint(), bounds.config, RegionsOf(plan, worker),
+                                     device, weights));
+  if (kv_spec.layers.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<KvCache>> cache = device.CreateKvCache(bounds.config, kv_spec);
+  if (!cache.ok()) return Annotate(cache.status(), "KV cache");
+  kv_cache = *std::move(cache);
+  return absl::OkStatus();
+}
+
+absl::Status LoadWeights(const google::protobuf::RepeatedPtrField<v1::RegionManifest>& regions,
+                         const std::string& region_socket, const std::string& fingerprint,
+                         const ModelConfig& config, const std::vector<std::string>& names,
+                         Device& device, WeightsStore& weights) {
   std::vector<RegionManifest> manifests;
-  for (const v1::RegionManifest& message : request.regions()) {
-    TANDEM_ASSIGN_OR_RETURN(RegionManifest manifest, FromProto(message, bounds.config));
+  for (const v1::RegionManifest& message : regions) {
+    TANDEM_ASSIGN_OR_RETURN(RegionManifest manifest, FromProto(message, config));
     manifests.push_back(std::move(manifest));
   }
   const auto fetch = [&](const RegionManifest& manifest) -> absl::StatusOr<RegionDescriptors> {
     absl::StatusOr<RegionDescriptors> fetched =
-        FetchRegion(request.region_socket(), manifest, kRegionTimeout);
+        FetchRegion(region_socket, manifest, kRegionTimeout);
     // UNAVAILABLE is kept for the device: a loader that is gone is no reason for this process to
     // end.
     if (absl::IsUnavailable(fetched.status()))
       return absl::FailedPreconditionError(fetched.status().message());
     return fetched;
   };
-  TANDEM_RETURN_IF_ERROR(weights.Load(device, bounds.config, request.fingerprint(),
-                                      RegionsOf(plan, worker), manifests, fetch));
-  if (kv_spec.layers.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<KvCache>> cache = device.CreateKvCache(bounds.config, kv_spec);
-  if (!cache.ok()) return Annotate(cache.status(), "KV cache");
-  kv_cache = *std::move(cache);
-  return absl::OkStatus();
+  return weights.Load(device, config, fingerprint, names, manifests, fetch);
 }
 
 absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(

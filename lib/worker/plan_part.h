@@ -17,9 +17,15 @@
 #include "lib/worker/step_runner.h"
 #include "lib/worker/weights_store.h"
 
+namespace google::protobuf {
+template <typename Element>
+class RepeatedPtrField;
+}
+
 namespace tandem::v1 {
 class ConnectRequest;
 class PrepareRequest;
+class RegionManifest;
 }  // namespace tandem::v1
 
 namespace tandem {
@@ -56,5 +62,12 @@ struct PlanPart {
   // Closes the edges; the runner must be gone.
   void Close();
 };
+
+// Maps and imports exactly the regions `names`, from the loader's socket; what else the store holds
+// is dropped.
+absl::Status LoadWeights(const google::protobuf::RepeatedPtrField<v1::RegionManifest>& regions,
+                         const std::string& region_socket, const std::string& fingerprint,
+                         const ModelConfig& config, const std::vector<std::string>& names,
+                         Device& device, WeightsStore& weights);
 
 }  // namespace tandem

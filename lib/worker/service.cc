@@ -246,6 +246,24 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
     return Post(context, [this, request, reply] { return engine_.Prepare(*request, reply); });
   }
 
+  grpc::ServerUnaryReactor* MeasureStages(grpc::CallbackServerContext* context,
+                                          const v1::MeasureStagesRequest* request,
+                                          v1::StageCosts* reply) override {
+    const absl::Status announced = engine_.Announce(*request);
+    if (!announced.ok()) {
+      grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+      reactor->Finish(ToGrpc(announced));
+      return reactor;
+    }
+    return Post(context, [this, request, reply] { return engine_.MeasureStages(*request, reply); });
+  }
+
+  grpc::ServerUnaryReactor* RepeatStages(grpc::CallbackServerContext* context,
+                                         const v1::RepeatStagesRequest* request,
+                                         v1::StageCosts* reply) override {
+    return Post(context, [this, request, reply] { return engine_.RepeatStages(*request, reply); });
+  }
+
   grpc::ServerUnaryReactor* Connect(grpc::CallbackServerContext* context,
                                     const v1::ConnectRequest* request,
                                     v1::ConnectResponse* reply) override {

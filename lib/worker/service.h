@@ -10,9 +10,9 @@ class Service;
 
 namespace tandem {
 
-// tandem.v1.Worker over an engine. Blocking calls (Prepare, Connect, Drain) run on a thread of the
-// shell's own, one after another, at most kMaxPendingCalls waiting. Destroy the server that it is
-// registered with first, then this, then the engine.
+// tandem.v1.Worker over an engine. Blocking calls (Prepare, Connect, Drain, those that measure) run
+// on a thread of the shell's own, one after another, at most kMaxPendingCalls waiting. Destroy the
+// server that it is registered with first, then this, then the engine.
 class WorkerService {
  public:
   static constexpr std::size_t kMaxPendingCalls = 16;

@@ -9,9 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/version.h"
+#include "lib/wire/cost_wire.h"
 #include "lib/wire/memory_wire.h"
 #include "lib/wire/trace_wire.h"
 #include "lib/worker/describe.h"
+#include "lib/worker/measure_requests.h"
 #include "lib/worker/plan_part.h"
 #include "tandem/v1/trace.pb.h"
 #include "tandem/v1/worker.pb.h"
@@ -116,6 +118,12 @@ absl::Status WorkerEngine::Announce(const v1::PrepareRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status WorkerEngine::Announce(const v1::MeasureStagesRequest& request) {
+  TANDEM_RETURN_IF_ERROR(ParseStageTimerSpec(request).status());
+  Supersede(request.generation());
+  return absl::OkStatus();
+}
+
 void WorkerEngine::Supersede(std::uint64_t generation) {
   std::uint64_t current = 0;
   {
@@ -132,8 +140,24 @@ void WorkerEngine::TearDown(const std::string& reason) {
   steps_->Remove(reason);  // the stages go before the edges they are bound to
   if (part_ != nullptr) part_->Close();
   part_.reset();
+  timer_.reset();
   std::lock_guard state(state_mutex_);
   prepared_->Clear();
+}
+
+absl::Status WorkerEngine::TakeGeneration(std::uint64_t generation) {
+  {
+    std::lock_guard state(state_mutex_);
+    if (generation <= generation_number_) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "generation: expected more than ", generation_number_, ", found ", generation));
+    }
+    generation_number_ = generation;
+  }
+  TearDown(absl::StrCat("generation ", generation, " replaces this one"));
+  if (listener_ != nullptr) listener_->DropBefore(generation);
+  inbox_.DropBefore(generation);
+  return absl::OkStatus();
 }
 
 absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
@@ -141,17 +165,7 @@ absl::Status WorkerEngine::Prepare(const v1::PrepareRequest& request,
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<PlanPart> part, PlanPart::Parse(request));
   Supersede(request.generation());
   std::lock_guard control(control_mutex_);
-  {
-    std::lock_guard state(state_mutex_);
-    if (request.generation() <= generation_number_) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "generation: expected more than ", generation_number_, ", found ", request.generation()));
-    }
-    generation_number_ = request.generation();
-  }
-  TearDown(absl::StrCat("generation ", request.generation(), " replaces this one"));
-  if (listener_ != nullptr) listener_->DropBefore(request.generation());
-  inbox_.DropBefore(request.generation());
+  TANDEM_RETURN_IF_ERROR(TakeGeneration(request.generation()));
   TANDEM_RETURN_IF_ERROR(Checked(part->Allocate(request, *device_, weights_)));
 
   TANDEM_RETURN_IF_ERROR(TakeVocabulary(request, *part));
@@ -236,6 +250,50 @@ absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
   *response->mutable_stages() = described.stages();
   part_->connected = true;
   steps_->Install(*std::move(runner));
+  return absl::OkStatus();
+}
+
+bool WorkerEngine::Superseded(std::uint64_t generation) {
+  std::lock_guard state(state_mutex_);
+  return newest_ > generation;
+}
+
+absl::Status WorkerEngine::MeasureStages(const v1::MeasureStagesRequest& request,
+                                         v1::StageCosts* response) {
+  TANDEM_ASSIGN_OR_RETURN(StageTimerSpec spec, ParseStageTimerSpec(request));
+  const std::uint64_t generation = request.generation();
+  Supersede(generation);
+  std::lock_guard control(control_mutex_);
+  TANDEM_RETURN_IF_ERROR(TakeGeneration(generation));
+  TANDEM_RETURN_IF_ERROR(
+      Checked(LoadWeights(request.regions(), request.region_socket(), request.fingerprint(),
+                          spec.config, RegionsOf(spec), *device_, weights_)));
+  absl::StatusOr<std::unique_ptr<StageTimer>> timer =
+      StageTimer::Create(*device_, weights_.all(), std::move(spec));
+  if (!timer.ok()) return Checked(timer.status());
+  timer_ = *std::move(timer);
+  const absl::StatusOr<std::vector<StageCost>> costs =
+      timer_->MeasureAll(absl::Seconds(request.seconds()), [&] { return Superseded(generation); });
+  if (!costs.ok()) return Checked(costs.status());
+  *response = ToProto(*costs);
+  return absl::OkStatus();
+}
+
+absl::Status WorkerEngine::RepeatStages(const v1::RepeatStagesRequest& request,
+                                        v1::StageCosts* response) {
+  const std::uint64_t generation = request.generation();
+  TANDEM_ASSIGN_OR_RETURN(const CostPoint point, FromProto(request.point()));
+  TANDEM_ASSIGN_OR_RETURN(const absl::Duration duration,
+                          ParseSeconds(request.seconds(), kLongestRepeatSeconds));
+  std::lock_guard control(control_mutex_);
+  if (timer_ == nullptr || generation != generation_number_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("generation: expected one that measures, found ", generation));
+  }
+  const absl::StatusOr<std::vector<StageCost>> costs =
+      timer_->Repeat(point, duration, [&] { return Superseded(generation); });
+  if (!costs.ok()) return Checked(costs.status());
+  *response = ToProto(*costs);
   return absl::OkStatus();
 }
 

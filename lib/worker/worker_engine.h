@@ -13,15 +13,19 @@
 #include "lib/device/device.h"
 #include "lib/worker/edge_connect.h"
 #include "lib/worker/inline_edge.h"
+#include "lib/worker/stage_timer.h"
 #include "lib/worker/step_loop.h"
 #include "lib/worker/weights_store.h"
 
 namespace tandem::v1 {
 class ConnectRequest;
 class ConnectResponse;
+class MeasureStagesRequest;
 class PrepareRequest;
 class PrepareResponse;
 class ProcessTrace;
+class RepeatStagesRequest;
+class StageCosts;
 class WorkerDescription;
 }  // namespace tandem::v1
 
@@ -31,7 +35,8 @@ struct PlanPart;
 
 // A worker without its network: one device, its weights, its KV cache and one generation of stages
 // and edges. The calls of tandem.v1.Worker, made by the gRPC shell (service.h) or by a test. All
-// calls from any thread; Prepare, Connect and Drain block, and run one after another.
+// calls from any thread; Prepare, Connect, Drain and the measuring ones block, and run one after
+// another.
 class WorkerEngine {
  public:
   struct Options {
@@ -56,11 +61,14 @@ class WorkerEngine {
   void Trace(std::uint64_t next, v1::ProcessTrace* trace);
   absl::Status Prepare(const v1::PrepareRequest& request, v1::PrepareResponse* response);
   absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
+  absl::Status MeasureStages(const v1::MeasureStagesRequest& request, v1::StageCosts* response);
+  absl::Status RepeatStages(const v1::RepeatStagesRequest& request, v1::StageCosts* response);
   // Ends the generation that is there, unless it is newer than this one; 0: whichever it is.
   void Drain(std::uint64_t generation);
   // A Prepare has arrived and will run later: checks it, and ends soon what runs or waits for
   // earlier generations, so that it need not wait for them.
   absl::Status Announce(const v1::PrepareRequest& request);
+  absl::Status Announce(const v1::MeasureStagesRequest& request);
   // The second half of it; with the largest number there is, for a worker that stops.
   void Supersede(std::uint64_t generation);
 
@@ -70,6 +78,10 @@ class WorkerEngine {
  private:
   WorkerEngine(Options options, std::unique_ptr<Device> device);
   void TearDown(const std::string& reason);
+  // A new generation in the place of what there is. With control_mutex_ held.
+  absl::Status TakeGeneration(std::uint64_t generation);
+  // Something newer was announced.
+  bool Superseded(std::uint64_t generation);
   void Probe();
   void SetHealthy(bool healthy);
   // Keeps the vocabulary for constraints, where the request has it.
@@ -84,8 +96,10 @@ class WorkerEngine {
   std::unique_ptr<EdgeListener> listener_;
   InlineInbox inbox_;
 
-  std::mutex control_mutex_;  // Prepare, Connect, Drain and probes: one at a time
+  std::mutex control_mutex_;  // Prepare, Connect, Drain, measuring and probes: one at a time
   std::unique_ptr<PlanPart> part_;
+  // Until the generation that measured ends.
+  std::unique_ptr<StageTimer> timer_;
   // Compiled grammars, and the fingerprint of the model that they are for.
   std::shared_ptr<MaskCache> masks_;
   std::string masks_model_;

@@ -12,6 +12,7 @@
 
 #include "lib/base/status_macros.h"
 #include "lib/weights/region.h"
+#include "lib/wire/cost_wire.h"
 #include "lib/wire/memory_wire.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/step_wire.h"
@@ -107,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace tandem;
   if (size == 0) return 0;
   const std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 11) {
+  switch (data[0] % 12) {
     case 0:
       Turn<v1::ModelConfig>(bytes, [](const auto& m) { return FromProto(m); });
       break;
@@ -137,6 +138,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 9:
       TurnMemory(bytes);
+      break;
+    case 10:
+      Turn<v1::StageCosts>(bytes, [](const auto& m) { return FromProto(m); });
       break;
     default:
       TurnCall(bytes);

@@ -111,31 +111,57 @@ class AutoPlanTest(unittest.TestCase):
         self.assertEqual(shown.returncode, 0, shown.stderr)
         return json.loads(shown.stdout)
 
+    def check_stages(self, report: dict) -> None:
+        """Each worker has timed every kind of stage, more tokens take longer, and what both do at once was looked at."""
+        self.assertEqual([w["worker"] for w in report["workers"]], [w["first"] for w in report["pairs"]] + [w["second"] for w in report["pairs"]])
+        for worker in report["workers"]:
+            self.assertEqual(worker["error"], "")
+            self.assertEqual({s["kind"] for s in worker["stages"]},
+                             {"embed", "local attention", "global attention", "ffn", "head", "submission", "begin"})
+            ffn = {s["tokens"]: s["seconds"] for s in worker["stages"] if s["kind"] == "ffn"}
+            self.assertGreater(ffn[max(ffn)], min(ffn.values()))
+            self.assertGreater(max(ffn), 1)
+        self.assertGreaterEqual(report["pairs"][0]["slowdown"], 1)
+
     def test_the_fastest_plan_is_taken_and_kept(self):
         with Cluster(TINY, npu="cpu", gpu=GPU) as c:
             report = self.report(c)
-            self.assertEqual([t["plan"] for t in report["trials"]], ["split", "gpu", "npu"])
-            self.assertEqual([t["error"] for t in report["trials"]], ["", "", ""])
-            fastest = min(report["trials"], key=lambda t: t["usual_seconds"])["plan"]
-            self.assertEqual((report["chosen"], report["plan"], c.status()["plan"]), (fastest,) * 3)
+            trials = {t["plan"]: t for t in report["trials"]}
+            self.assertEqual(list(trials), ["split", "gpu", "npu", "layers:2,6", "layers:4,4", "layers:6,2"])
+            for trial in trials.values():
+                self.assertEqual(trial["error"], "", trial)
+                self.assertGreater(trial["predicted_decode_seconds"], 0, trial)
+            tried = [t for t in trials.values() if t["decode_seconds"] > 0]
+            fastest = min(tried, key=lambda t: t["usual_seconds"])["plan"]
+            self.assertEqual((report["chosen"], report["plan"].split(":")[0]), (fastest, fastest.split(":")[0]))
             self.assertFalse(report["kept"])
+            self.check_stages(report)
             table = c.tandem("status", "--plan").stdout
             self.assertIn("tried at this start", table)
             if any("llvmpipe" in t["devices"] for t in report["trials"]):
                 self.assertEqual(fastest, "npu", "the CPU device is faster than a software driver")
-                self.assertRegex(table, r"because  npu \(npu0 CPU .*gpu \(gpu0 llvmpipe.*\) takes [0-9.e+]+ times as long")
+                self.assertEqual(trials["gpu"]["decode_seconds"], 0, "a plan that is far behind is not brought up to find that out")
+                self.assertRegex(table, r"because  npu \(npu0 CPU .*gpu \(gpu0 llvmpipe.*\) would take [0-9.e+]+ times as long, by the times of its stages")
             self.assertEqual(c.status()["requests_total"], "0")
-            c.complete("Hello", **greedy(4))
+            c.complete("Hello", **greedy(8))
+            steps = {s["prefill"]: s for s in self.report(c)["steps"]}
+            self.assertGreater(int(steps[False]["steps"]), 7)
+            for step in steps.values():
+                self.assertGreater(step["measured_seconds"], 0)
+                self.assertGreater(step["predicted_seconds"], 0)
+            self.assertRegex(c.tandem("status", "--plan").stdout, r"decode +1 tokens: [0-9.]+ ms, predicted [0-9.]+ \([-+]\d+ %\)")
             self.assertEqual(c.tandem("down").returncode, 0)
             self.assertEqual(c.up().returncode, 0)
             again = self.report(c)
             self.assertTrue(again["kept"])
             self.assertEqual((again["chosen"], again["trials"]), (report["chosen"], report["trials"]))
+            self.assertEqual([w["stages"] for w in again["workers"]], [w["stages"] for w in report["workers"]])
+            self.assertTrue(all(w["kept"] for w in again["workers"]))
             self.assertIn("tried at an earlier start", c.tandem("status", "--plan").stdout)
 
     def test_where_nothing_was_tried_it_says_so(self):
         with Cluster(TINY, npu="cpu", gpu="none") as c:
-            self.assertIn("no plans were tried", c.tandem("status", "--plan").stdout)
+            self.assertIn("no plans were compared", c.tandem("status", "--plan").stdout)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 namespace tandem {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -115,8 +116,9 @@ TEST(ReporterTest, PlainLinesAreSaidOnce) {
 TEST(PlanTable, ShowsTimesAndReasons) {
   v1::PlanReport report;
   report.set_plan("npu");
-  EXPECT_EQ(PlanTable(report),
-            "plan     npu\nno plans were tried: --plan auto tries them when the cluster starts\n");
+  EXPECT_EQ(
+      PlanTable(report),
+      "plan     npu\nno plans were compared: --plan auto does that when the cluster starts\n");
   report.set_chosen("npu");
   report.set_reason("it is faster");
   report.set_usual_prompt_tokens(512);
@@ -132,11 +134,63 @@ TEST(PlanTable, ShowsTimesAndReasons) {
   bad.set_error("no room");
   const std::string table = PlanTable(report);
   EXPECT_THAT(table, HasSubstr("chosen   npu\n"));
-  EXPECT_THAT(table, HasSubstr("  npu           1.000       12.500        2.112  npu0 CPU\n"));
-  EXPECT_THAT(table, HasSubstr("  gpu    cannot: no room\n"));
+  EXPECT_THAT(table, ContainsRegex("\n  npu +- +1\\.000 +- +12\\.500 +2\\.112  npu0 CPU\n"));
+  EXPECT_THAT(table, ContainsRegex("\n  gpu +cannot: no room\n"));
   EXPECT_THAT(table, HasSubstr("because  it is faster\n         tried at this start\n"));
   report.set_kept(true);
   EXPECT_THAT(PlanTable(report), HasSubstr("tried at an earlier start"));
+}
+
+TEST(PlanTable, ShowsWhatWasMeasuredAndHowFarPredictionsAreOff) {
+  v1::PlanReport report;
+  report.set_plan("npu");
+  v1::PlanTrial& untried = *report.add_trials();
+  untried.set_plan("split");
+  untried.set_devices("npu0 CPU, gpu0 llvmpipe");
+  untried.set_predicted_prefill_seconds(0.004);
+  untried.set_predicted_decode_seconds(0.125);
+  untried.set_predicted_usual_seconds(18.048);
+  untried.set_note("without hand-overs");
+  v1::WorkerTimes& worker = *report.add_workers();
+  worker.set_worker("npu0");
+  worker.set_device("CPU");
+  const auto add = [&](const char* kind, int tokens, int context, double seconds) {
+    v1::StageTime& stage = *worker.add_stages();
+    stage.set_kind(kind);
+    stage.set_tokens(tokens);
+    stage.set_context(context);
+    stage.set_seconds(seconds);
+  };
+  add("ffn", 8, 0, 0.004);
+  add("ffn", 1, 16, 0.001);
+  add("head", 1, 16, 0.002);
+  v1::WorkerTimes& other = *report.add_workers();
+  other.set_worker("gpu0");
+  other.set_error("no room");
+  v1::PairTimes& pair = *report.add_pairs();
+  pair.set_first("npu0");
+  pair.set_second("gpu0");
+  pair.set_slowdown(1.5);
+  v1::StepComparison& step = *report.add_steps();
+  step.set_steps(90);
+  step.set_tokens(1);
+  step.set_measured_seconds(0.010);
+  step.set_predicted_seconds(0.009);
+  std::string table = PlanTable(report);
+  EXPECT_THAT(table, ContainsRegex("\n  split +4\\.000 +- +125\\.000 +- +18\\.048  npu0 CPU, gpu0 "
+                                   "llvmpipe; without hand-overs\n"));
+  EXPECT_THAT(table, HasSubstr("stages of npu0 (CPU), ms\n"));
+  EXPECT_THAT(table, ContainsRegex("\n  tokens @ context +1 @ 16 +8 @ 0\n"));
+  EXPECT_THAT(table, ContainsRegex("\n  ffn +1\\.000 +4\\.000\n"));
+  EXPECT_THAT(table, ContainsRegex("\n  head +2\\.000 +-\n"));
+  EXPECT_THAT(table, HasSubstr("  not measured: no room\n"));
+  EXPECT_THAT(table, HasSubstr("npu0 beside gpu0: stages take 1.50 times as long; no plan"));
+  EXPECT_THAT(table, ContainsRegex("decode +1 tokens: 10\\.000 ms, predicted 9\\.000 \\(-10 %\\)"));
+  pair.set_edge_kind("host-pointer");
+  pair.set_hop_seconds(25e-6);
+  pair.set_row_seconds(5e-8);
+  table = PlanTable(report);
+  EXPECT_THAT(table, HasSubstr("a hand-over by host-pointer takes 25.0 us and 0.05 us a row"));
 }
 
 }  // namespace

@@ -13,18 +13,32 @@ using ::testing::HasSubstr;
 
 const std::vector<std::string> kPlans = {"split", "gpu", "npu"};
 
+PlanTrial Tried(const std::string& plan, const std::string& devices, double prefill_seconds,
+                double decode_seconds) {
+  PlanTrial trial;
+  trial.plan = plan;
+  trial.devices = devices;
+  trial.prefill_seconds = prefill_seconds;
+  trial.decode_seconds = decode_seconds;
+  return trial;
+}
+
 std::vector<PlanTrial> Trials() {
-  return {{"split", "npu0 CPU, gpu0 llvmpipe", 0.004, 0.03, ""},
-          {"gpu", "gpu0 llvmpipe", 0.006, 0.02, ""},
-          {"npu", "npu0 CPU", 0.001, 0.005, ""}};
+  return {Tried("split", "npu0 CPU, gpu0 llvmpipe", 0.004, 0.03),
+          Tried("gpu", "gpu0 llvmpipe", 0.006, 0.02), Tried("npu", "npu0 CPU", 0.001, 0.005)};
 }
 
 TEST(AutoCandidates, AreWhatTheWorkersAllow) {
   const PlanWorker gpu{"gpu0", WorkerRole::kGpu};
   const PlanWorker npu{"npu0", WorkerRole::kNpu};
-  EXPECT_THAT(AutoCandidates({gpu, npu}), ElementsAre("split", "gpu", "npu"));
-  EXPECT_THAT(AutoCandidates({gpu, gpu}), ElementsAre("gpu"));
-  EXPECT_THAT(AutoCandidates({npu}), ElementsAre("npu"));
+  EXPECT_THAT(AutoCandidates({gpu, npu}, 26),
+              ElementsAre("split", "gpu", "npu", "layers:6,20", "layers:13,13", "layers:19,7"));
+  EXPECT_THAT(AutoCandidates({gpu, gpu}, 2), ElementsAre("gpu", "layers:1,1"));
+  EXPECT_THAT(AutoCandidates({gpu, gpu}, 1), ElementsAre("gpu"));
+  EXPECT_THAT(AutoCandidates({gpu, gpu, npu}, 26), ElementsAre("split", "gpu", "npu"));
+  EXPECT_THAT(AutoCandidates({npu}, 26), ElementsAre("npu"));
+  EXPECT_TRUE(TriedBlindly("split"));
+  EXPECT_FALSE(TriedBlindly("layers:1,1"));
 }
 
 TEST(ChoosePlan, TakesTheFastestForAUsualRequestAndSaysWhy) {
@@ -39,23 +53,99 @@ TEST(ChoosePlan, TakesTheFastestForAUsualRequestAndSaysWhy) {
 
 TEST(ChoosePlan, WeighsPromptsAndAnswers) {
   // Slow at prompts, and so much faster at answers.
-  EXPECT_EQ(ChoosePlan({{"gpu", "", 0.010, 0.010, ""}, {"npu", "", 0.001, 0.040, ""}}).chosen,
+  EXPECT_EQ(ChoosePlan({Tried("gpu", "", 0.010, 0.010), Tried("npu", "", 0.001, 0.040)}).chosen,
             "npu");
-  EXPECT_EQ(ChoosePlan({{"gpu", "", 0.010, 0.010, ""}, {"npu", "", 0.001, 0.050, ""}}).chosen,
+  EXPECT_EQ(ChoosePlan({Tried("gpu", "", 0.010, 0.010), Tried("npu", "", 0.001, 0.050)}).chosen,
             "gpu");
   // Of equal ones the first.
-  EXPECT_EQ(ChoosePlan({{"gpu", "", 0.01, 0.01, ""}, {"npu", "", 0.01, 0.01, ""}}).chosen, "gpu");
+  EXPECT_EQ(ChoosePlan({Tried("gpu", "", 0.01, 0.01), Tried("npu", "", 0.01, 0.01)}).chosen, "gpu");
 }
 
 TEST(ChoosePlan, WhatCannotServeIsNotTaken) {
   std::vector<PlanTrial> trials = Trials();
-  trials[2] = {"npu", "npu0 CPU", 0, 0, "no room for its KV cache"};
+  trials[2] = Tried("npu", "npu0 CPU", 0, 0);
+  trials[2].error = "no room for its KV cache";
   const PlanReport report = ChoosePlan(trials);
   EXPECT_EQ(report.chosen, "gpu");
   EXPECT_THAT(report.reason, HasSubstr("npu cannot: no room for its KV cache"));
   for (PlanTrial& trial : trials) trial.error = "lost";
   EXPECT_EQ(ChoosePlan(trials).chosen, "");
   EXPECT_THAT(ChoosePlan(trials).reason, HasSubstr("no plan has worked; split cannot: lost"));
+}
+
+// Of seconds of a usual request, as predicted; with 0 it is not.
+PlanTrial Predicted(const std::string& plan, double seconds) {
+  PlanTrial trial;
+  trial.plan = plan;
+  trial.devices = "a device";
+  const double token = seconds / (kUsualPromptTokens + kUsualAnswerTokens);
+  trial.predicted_prefill_seconds = trial.predicted_decode_seconds = token;
+  return trial;
+}
+
+void Try(PlanTrial* trial, double seconds) {
+  trial->prefill_seconds = trial->decode_seconds =
+      seconds / (kUsualPromptTokens + kUsualAnswerTokens);
+}
+
+TEST(NextTrial, TriesTheShortestAndWhatMayBeShorterStill) {
+  std::vector<PlanTrial> trials = {Predicted("split", 12), Predicted("gpu", 100),
+                                   Predicted("npu", 10)};
+  EXPECT_EQ(NextTrial(trials), 2u);
+  // As predicted: within the margin split may be shorter.
+  Try(&trials[2], 10);
+  EXPECT_EQ(NextTrial(trials), 0u);
+  Try(&trials[0], 9);
+  EXPECT_EQ(NextTrial(trials), std::nullopt);
+  const PlanReport report = ChoosePlan(trials);
+  EXPECT_EQ(report.chosen, "split");
+  EXPECT_THAT(report.reason, HasSubstr("gpu (a device) would take 11.1 times as long"));
+}
+
+TEST(NextTrial, TriesNothingThatIsFarBehind) {
+  std::vector<PlanTrial> trials = {Predicted("split", 13), Predicted("gpu", 100),
+                                   Predicted("npu", 10)};
+  Try(&trials[2], 10);
+  EXPECT_EQ(NextTrial(trials), std::nullopt);
+  // Unless what was taken for the fastest is far slower than predicted, or cannot serve.
+  Try(&trials[2], 30);
+  EXPECT_EQ(NextTrial(trials), 0u);
+  trials[2] = Predicted("npu", 10);
+  trials[2].error = "no room";
+  EXPECT_EQ(NextTrial(trials), 0u);
+  trials[0].error = trials[1].error = "no room";
+  EXPECT_EQ(NextTrial(trials), std::nullopt);
+  EXPECT_EQ(ChoosePlan(trials).chosen, "");
+}
+
+TEST(NextTrial, TriesWhatCouldNotBePredicted) {
+  std::vector<PlanTrial> trials = {Predicted("split", 0), Predicted("gpu", 10),
+                                   Predicted("npu", 0)};
+  EXPECT_EQ(NextTrial(trials), 0u);
+  Try(&trials[0], 1);
+  EXPECT_EQ(NextTrial(trials), 2u);
+  Try(&trials[2], 2);
+  EXPECT_EQ(NextTrial(trials), std::nullopt);
+  EXPECT_EQ(ChoosePlan(trials).chosen, "split");
+}
+
+TEST(KeptTrials, KeepPredictionsAndWhatWasNotTried) {
+  std::vector<PlanTrial> trials = {Predicted("split", 13), Predicted("gpu", 0),
+                                   Predicted("npu", 10)};
+  trials[0].note = "without hand-overs";
+  trials[1].error = "no room";
+  Try(&trials[2], 11);
+  const auto read = ReadTrials(WriteTrials("key", trials), "key", kPlans);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_FALSE((*read)[0].tried());
+  EXPECT_EQ((*read)[0].note, "without hand-overs");
+  EXPECT_EQ((*read)[0].predicted_decode_seconds, trials[0].predicted_decode_seconds);
+  EXPECT_FALSE((*read)[1].predicted());
+  EXPECT_EQ((*read)[2].prefill_seconds, trials[2].prefill_seconds);
+  EXPECT_EQ(ChoosePlan(*read).reason, ChoosePlan(trials).reason);
+  // Neither tried nor predicted, and nothing that was in the way.
+  trials[0] = Predicted("split", 0);
+  EXPECT_TRUE(absl::IsDataLoss(ReadTrials(WriteTrials("key", trials), "key", kPlans).status()));
 }
 
 TEST(KeptTrials, AreReadAsTheyWereWritten) {
@@ -84,13 +174,14 @@ TEST(KeptTrials, AnythingElseIsRefused) {
   for (std::size_t length = 0; length + 1 < good.size(); length += 7)
     EXPECT_TRUE(refused(good.substr(0, length))) << length;
   for (const auto& [from, to] :
-       std::vector<std::pair<std::string, std::string>>{{"\"version\": 1", "\"version\": 2"},
+       std::vector<std::pair<std::string, std::string>>{{"\"version\": 2", "\"version\": 1"},
                                                         {"0.001", "0"},
                                                         {"0.001", "-1"},
                                                         {"0.001", "1e300"},
                                                         {"0.001", "\"fast\""},
                                                         {"\"error\": \"\"", "\"error\": 5"},
                                                         {"\"devices\"", "\"device\""},
+                                                        {"\"note\"", "\"notes\""},
                                                         {"\"trials\"", "\"tries\""}}) {
     const std::string text = absl::StrReplaceAll(good, {{from, to}});
     ASSERT_NE(text, good);

@@ -37,13 +37,18 @@ class ClusterAutoTest : public ClusterTest {
 TEST_F(ClusterAutoTest, TriesEveryPlanOnceAndKeepsWhatItFound) {
   StartAll();
   PlanReport report = cluster_->Report();
-  ASSERT_EQ(report.trials.size(), 3u);
+  ASSERT_EQ(report.trials.size(), 4u);
   EXPECT_FALSE(report.kept);
-  for (const PlanTrial& trial : report.trials) {
+  for (std::size_t i = 0; i < 3; ++i) {
+    const PlanTrial& trial = report.trials[i];
     EXPECT_EQ(trial.error, "");
-    EXPECT_GT(trial.decode_seconds, 0);
+    EXPECT_TRUE(trial.tried());
+    EXPECT_EQ(trial.note, "not predicted: " + trial.devices.substr(0, 4) +
+                              " has measured nothing: it has no stopwatch");
     EXPECT_THAT(trial.devices, HasSubstr("fake device"));
   }
+  EXPECT_EQ(report.trials[3].plan, "layers:1,1");
+  EXPECT_THAT(report.trials[3].error, HasSubstr("not predicted: "));
   ClusterStatus status = cluster_->Status();
   EXPECT_EQ(status.plan, report.chosen);
   // The trials were nobody's requests.
@@ -63,6 +68,109 @@ TEST_F(ClusterAutoTest, TriesEveryPlanOnceAndKeepsWhatItFound) {
   report = cluster_->Report();
   EXPECT_TRUE(report.kept);
   EXPECT_EQ(cluster_->Status().plan, report.chosen);
+}
+
+TEST_F(ClusterAutoTest, PredictsFromWhatWorkersMeasureAndTriesWhatMayBeFastest) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  gpu_->MeasureAs(30);
+  npu_->MeasureAs(0.001);
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  PlanReport report = cluster_->Report();
+  EXPECT_EQ(report.chosen, "npu");
+  ASSERT_EQ(report.trials.size(), 4u);
+  for (const PlanTrial& trial : report.trials) {
+    EXPECT_TRUE(trial.predicted()) << trial.plan << trial.note;
+    EXPECT_EQ(trial.tried(), trial.plan == "npu");
+  }
+  // begin, embed, two layers of two halves, head
+  EXPECT_DOUBLE_EQ(report.trials[2].predicted_decode_seconds, 0.007);
+  EXPECT_EQ(report.trials[0].note, "without hand-overs");
+  EXPECT_THAT(report.reason, HasSubstr("gpu (gpu0 fake device) would take"));
+  // Of what was measured.
+  ASSERT_EQ(report.workers.size(), 2u);
+  EXPECT_FALSE(report.workers[0].costs.empty());
+  EXPECT_FALSE(report.workers[0].kept);
+  ASSERT_EQ(report.pairs.size(), 1u);
+  EXPECT_DOUBLE_EQ(report.pairs[0].slowdown, 1.5);
+  // Two tables, what they are to each other, and the plans.
+  EXPECT_EQ(Kept().size(), 4u);
+  // Steps are compared with what was predicted for them.
+  const GenerationRequest request = Request(7, 30);
+  ExpectText(*Submit(request), request);
+  report = cluster_->Report();
+  ASSERT_EQ(report.steps.size(), 2u);
+  EXPECT_FALSE(report.steps[0].prefill);
+  EXPECT_DOUBLE_EQ(report.steps[0].predicted_seconds, 0.007);
+  EXPECT_GT(report.steps[0].measured_seconds, 0);
+  EXPECT_TRUE(report.steps[1].prefill);
+
+  // Without the plans' file the tables are enough: nobody measures again.
+  cluster_.reset();
+  for (const auto& file : Kept()) {
+    if (file.filename().string().starts_with("plans-")) std::filesystem::remove(file);
+  }
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  report = cluster_->Report();
+  EXPECT_FALSE(report.kept);
+  EXPECT_EQ(report.chosen, "npu");
+  EXPECT_TRUE(report.workers[0].kept);
+  EXPECT_EQ(gpu_->measured(), 1);
+  EXPECT_EQ(npu_->measured(), 1);
+
+  // Another type of cache makes other times.
+  cluster_.reset();
+  options_.kv_type = KvType::kFloat32;
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  EXPECT_EQ(gpu_->measured(), 2);
+  EXPECT_EQ(npu_->measured(), 2);
+}
+
+TEST_F(ClusterAutoTest, LearnsOfTheEdgeFromThePlanThatUsesIt) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  // So short that what workers and gateway take in between is all that is seen.
+  gpu_->MeasureAs(1e-9);
+  npu_->MeasureAs(1e-9);
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  ASSERT_EQ(report.pairs.size(), 1u);
+  EXPECT_TRUE(report.trials[0].tried());
+  EXPECT_EQ(report.pairs[0].edge_kind, "host-pointer");
+  EXPECT_GT(report.pairs[0].hop_seconds, 0);
+}
+
+TEST_F(ClusterAutoTest, OneThatCannotMeasureLeavesItsPlansToTrials) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  npu_->MeasureAs(1e-9);
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  EXPECT_THAT(report.trials[0].note, HasSubstr("it has no stopwatch"));
+  EXPECT_TRUE(report.trials[0].tried());
+  EXPECT_TRUE(report.trials[1].tried());
+  EXPECT_TRUE(report.trials[2].predicted());
+  EXPECT_EQ(report.workers[0].error, "it has no stopwatch");
+}
+
+TEST_F(ClusterAutoTest, APlanWithoutRoomIsNotEvenTried) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  gpu_->SetBudget(1);
+  gpu_->MeasureAs(1e-9);
+  npu_->MeasureAs(1e-9);
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  EXPECT_EQ(report.trials[1].plan, "gpu");
+  EXPECT_THAT(report.trials[1].error, HasSubstr("KV cache: one context"));
+  EXPECT_FALSE(report.trials[1].tried());
+  EXPECT_NE(report.chosen, "gpu");
 }
 
 TEST_F(ClusterAutoTest, NobodyIsLetInWhileItTries) {

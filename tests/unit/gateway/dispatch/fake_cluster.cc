@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/stage_cost.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/step_wire.h"
 
@@ -177,6 +178,49 @@ void FakeWorker::WaitUntilAStepWaits() {
 void FakeWorker::RefusePrepare(std::string error) {
   const std::lock_guard<std::mutex> lock(mutex_);
   refusal_ = std::move(error);
+}
+
+void FakeWorker::MeasureAs(double seconds) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  part_seconds_ = seconds;
+}
+
+int FakeWorker::measured() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return measured_;
+}
+
+void FakeWorker::AddCosts(const v1::CostPoint& point, double times,
+                          v1::StageCosts* response) const {
+  for (const auto& entry : kEnumNames<CostKind>) {
+    v1::StageCost& cost = *response->add_costs();
+    cost.set_kind(std::string(entry.name));
+    *cost.mutable_point() = point;
+    cost.set_seconds(entry.value == CostKind::kSubmission ? 0 : part_seconds_ * times);
+  }
+}
+
+grpc::Status FakeWorker::MeasureStages(grpc::ServerContext*,
+                                       const v1::MeasureStagesRequest* request,
+                                       v1::StageCosts* response) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (part_seconds_ == 0) return {grpc::StatusCode::UNIMPLEMENTED, "it has no stopwatch"};
+  // Both kinds of layers, the embedding and their halves.
+  if (request->regions_size() != 5 || request->generation() <= prepared_.generation())
+    return {grpc::StatusCode::INVALID_ARGUMENT, "another request was expected"};
+  ++measured_;
+  measured_generation_ = request->generation();
+  for (const v1::CostPoint& point : request->points()) AddCosts(point, point.tokens(), response);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeWorker::RepeatStages(grpc::ServerContext*, const v1::RepeatStagesRequest* request,
+                                      v1::StageCosts* response) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (request->generation() != measured_generation_)
+    return {grpc::StatusCode::FAILED_PRECONDITION, "it has not measured"};
+  AddCosts(request->point(), 1.5 * request->point().tokens(), response);
+  return grpc::Status::OK;
 }
 
 int FakeWorker::drains() const {

@@ -75,6 +75,11 @@ class FakeWorker final : public v1::Worker::Service {
   void OpenGate();
   void WaitUntilAStepWaits();
 
+  // It measures: every part of a step takes so long. Before: it cannot.
+  void MeasureAs(double seconds);
+  // Times that it was asked to measure.
+  int measured() const;
+
   // Every Prepare is refused with this; empty: none any more.
   void RefusePrepare(std::string error);
 
@@ -90,6 +95,11 @@ class FakeWorker final : public v1::Worker::Service {
                        v1::PrepareResponse* response) override;
   grpc::Status Connect(grpc::ServerContext*, const v1::ConnectRequest* request,
                        v1::ConnectResponse* response) override;
+  grpc::Status MeasureStages(grpc::ServerContext*, const v1::MeasureStagesRequest* request,
+                             v1::StageCosts* response) override;
+  grpc::Status RepeatStages(grpc::ServerContext*, const v1::RepeatStagesRequest* request,
+                            v1::StageCosts* response) override;
+  void AddCosts(const v1::CostPoint& point, double times, v1::StageCosts* response) const;
   grpc::Status Drain(grpc::ServerContext*, const v1::DrainRequest*, v1::DrainResponse*) override;
   grpc::Status Steps(grpc::ServerContext* context,
                      grpc::ServerReaderWriter<v1::StepResult, v1::StepRequest>* stream) override;
@@ -110,6 +120,9 @@ class FakeWorker final : public v1::Worker::Service {
   int drains_ = 0;
   std::string refusal_;
   std::uint64_t budget_bytes_ = 0;
+  double part_seconds_ = 0;
+  int measured_ = 0;
+  std::uint64_t measured_generation_ = 0;
   std::optional<Fault> fault_;
   int fault_in_ = 0;
   v1::PrepareRequest prepared_;

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "gateway/dispatch/step_model.h"
+
+namespace tandem {
+
+// What was measured, as it is kept in the user's cache from start to start: from outside when it is
+// read. `key` names all that the times depend on. DATA_LOSS where the text is anything else than
+// times under this key.
+
+std::string WriteCosts(std::string_view key, const std::vector<StageCost>& costs);
+absl::StatusOr<std::vector<StageCost>> ReadCosts(std::string_view text, std::string_view key);
+
+// Without the names of the workers.
+std::string WritePair(std::string_view key, const PairCosts& pair);
+absl::StatusOr<PairCosts> ReadPair(std::string_view text, std::string_view key);
+
+}  // namespace tandem

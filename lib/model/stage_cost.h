@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "lib/base/enum_names.h"
+
+namespace tandem {
+
+// What parts of a step cost on a worker, as it measures them itself (lib/worker/stage_timer.h) and
+// as plans are predicted from them (gateway/dispatch/step_model.h).
+
+enum class CostKind : std::uint8_t {
+  // Each in a submission of its own, once: of a layer, where it is of one.
+  kEmbed,
+  kLocalAttention,
+  kGlobalAttention,
+  kFfn,
+  // With sampling, of one row of logits.
+  kHead,
+  // What a submission costs beside its parts: two parts in one submission take so much less.
+  kSubmission,
+  // Taking a step (Program::Begin).
+  kBegin
+};
+template <>
+inline constexpr EnumName<CostKind> kEnumNames<CostKind>[] = {
+    {CostKind::kEmbed, "embed"},
+    {CostKind::kLocalAttention, "local attention"},
+    {CostKind::kGlobalAttention, "global attention"},
+    {CostKind::kFfn, "ffn"},
+    {CostKind::kHead, "head"},
+    {CostKind::kSubmission, "submission"},
+    {CostKind::kBegin, "begin"}};
+inline constexpr std::size_t kNumCostKinds = 7;
+
+// A step of one sequence's next `tokens` tokens, which has `context` tokens already.
+struct CostPoint {
+  std::int32_t tokens = 0;
+  std::int32_t context = 0;
+  bool operator==(const CostPoint&) const = default;
+};
+
+struct StageCost {
+  CostKind kind = CostKind::kEmbed;
+  CostPoint point;
+  double seconds = 0;
+  bool operator==(const StageCost&) const = default;
+};
+
+// Bounds of what is believed.
+inline constexpr std::size_t kMostCostPoints = 32;
+inline constexpr double kLongestCostSeconds = 3600;
+
+}  // namespace tandem

@@ -1,0 +1,41 @@
+#include "lib/worker/measure_requests.h"
+
+#include "absl/strings/str_cat.h"
+#include "lib/base/status_macros.h"
+#include "lib/wire/cost_wire.h"
+#include "lib/wire/model_wire.h"
+#include "tandem/v1/worker.pb.h"
+
+namespace tandem {
+
+absl::StatusOr<absl::Duration> ParseSeconds(double seconds, double most) {
+  if (seconds > 0 && seconds <= most) return absl::Seconds(seconds);
+  return absl::InvalidArgumentError(
+      absl::StrCat("seconds: expected more than 0 and at most ", most, ", found ", seconds));
+}
+
+absl::StatusOr<StageTimerSpec> ParseStageTimerSpec(const v1::MeasureStagesRequest& request) {
+  if (request.generation() == 0)
+    return absl::InvalidArgumentError("generation: expected 1 or more, found 0");
+  TANDEM_RETURN_IF_ERROR(ParseSeconds(request.seconds(), kLongestMeasureSeconds).status());
+  StageTimerSpec spec;
+  TANDEM_ASSIGN_OR_RETURN(spec.config, FromProto(request.config()));
+  spec.first_layer = request.first_layer();
+  spec.last_layer = request.last_layer();
+  TANDEM_ASSIGN_OR_RETURN(spec.limits, FromProto(request.limits()));
+  TANDEM_ASSIGN_OR_RETURN(spec.activations,
+                          ParseEnum<ActivationType>("activations", request.activations()));
+  TANDEM_ASSIGN_OR_RETURN(spec.kv_type, ParseEnum<KvType>("kv_type", request.kv_type()));
+  if (request.points_size() > static_cast<int>(kMostCostPoints)) {
+    return absl::InvalidArgumentError(absl::StrCat("points: expected at most ", kMostCostPoints,
+                                                   ", found ", request.points_size()));
+  }
+  for (const v1::CostPoint& message : request.points()) {
+    TANDEM_ASSIGN_OR_RETURN(const CostPoint point, FromProto(message));
+    spec.points.push_back(point);
+  }
+  TANDEM_RETURN_IF_ERROR(ValidateStageTimerSpec(spec));
+  return spec;
+}
+
+}  // namespace tandem

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "lib/base/deadline.h"
+#include "lib/device/device.h"
+#include "lib/model/stage_cost.h"
+#include "lib/sample/sampler.h"
+
+namespace tandem {
+
+// Which layers' stages are timed, and how they are compiled.
+struct StageTimerSpec {
+  ModelConfig config;
+  // [first_layer, last_layer), not empty.
+  std::int32_t first_layer = 0;
+  std::int32_t last_layer = 0;
+  StepLimits limits;
+  ActivationType activations = ActivationType::kAuto;
+  KvType kv_type = KvType::kFloat16;
+  // All within the limits; the largest that will be asked for are among them.
+  std::vector<CostPoint> points;
+};
+
+// INVALID_ARGUMENT names what is wrong.
+absl::Status ValidateStageTimerSpec(const StageTimerSpec& spec);
+// The regions that it needs.
+std::vector<std::string> RegionsOf(const StageTimerSpec& spec);
+
+// The stages of some layers, compiled one by one and as one, with memory of the device's own
+// between them, and a stopwatch. All layers are gone through in turn, so that weights come from
+// where they come from in a real step: not from a cache that holds one layer. One thread.
+class StageTimer {
+ public:
+  // `weights`: RegionsOf. The device must outlive it.
+  static absl::StatusOr<std::unique_ptr<StageTimer>> Create(
+      Device& device, std::vector<std::shared_ptr<const Weights>> weights, StageTimerSpec spec);
+
+  // Every point of the spec, in order, until `limit` has passed or the next point would take
+  // longer: each some times, of which the median counts. DEADLINE_EXCEEDED where not even the first
+  // point was done; CANCELLED when `cancelled` says so, which is asked between submissions.
+  using Cancelled = std::function<bool()>;
+  absl::StatusOr<std::vector<StageCost>> MeasureAll(absl::Duration limit,
+                                                    const Cancelled& cancelled);
+  // One point again and again until `duration` has passed, and the mean of it.
+  absl::StatusOr<std::vector<StageCost>> Repeat(const CostPoint& point, absl::Duration duration,
+                                                const Cancelled& cancelled);
+
+ private:
+  // Seconds of one round.
+  struct Round {
+    double begin = 0;
+    double embed = 0;
+    // Attention and feed-forward half of each layer.
+    std::vector<double> halves;
+    // All layers in one submission.
+    double whole = 0;
+    double head = 0;
+    double total = 0;
+  };
+  StageTimer(Device& device, StageTimerSpec spec);
+
+  absl::Status Allocate();
+  absl::Status Compile(std::vector<std::shared_ptr<const Weights>> weights);
+  absl::StatusOr<Round> RunRound(const CostPoint& point, Deadline deadline,
+                                 const Cancelled& cancelled);
+  // Until `share` has passed. *round_seconds: of the last round.
+  absl::StatusOr<std::vector<StageCost>> MeasurePoint(const CostPoint& point, Deadline share,
+                                                      Deadline hard, const Cancelled& cancelled,
+                                                      double* round_seconds);
+  absl::Status Begin(const CostPoint& point);
+  // Seconds that the stage took.
+  absl::StatusOr<double> RunStage(std::int32_t stage, Deadline deadline);
+  absl::Status Sample();
+  std::vector<StageCost> CostsOf(const CostPoint& point, const Round& round) const;
+
+  Device& device_;
+  const StageTimerSpec spec_;
+  std::unique_ptr<KvCache> kv_cache_;
+  // Stages read one and write the other.
+  std::unique_ptr<ResidualBuffer> residuals_[2];
+  std::unique_ptr<Program> program_;
+  // Stages of the program behind those of the halves, which are 1, 2, ...; the embedding is 0.
+  std::int32_t whole_stage_ = 0;
+  std::int32_t head_stage_ = 0;
+  Sampler sampler_;
+  // Of the step that runs.
+  std::vector<std::int32_t> tokens_;
+  std::vector<std::int32_t> blocks_;
+};
+
+}  // namespace tandem

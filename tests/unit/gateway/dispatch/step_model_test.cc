@@ -1,0 +1,236 @@
+#include "gateway/dispatch/step_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "gateway/dispatch/cost_file.h"
+#include "lib/base/strings.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Four layers, the second one global.
+ModelConfig FourLayers() {
+  ModelConfig config;
+  config.num_layers = 4;
+  config.sliding_window = 100;
+  config.layer_is_global = {false, true, false, false};
+  return config;
+}
+
+// Times of one token, in seconds; `each` more for each further one.
+std::vector<StageCost> Costs(double attention, double ffn, double head, double each = 1) {
+  std::vector<StageCost> costs;
+  for (const std::int32_t tokens : {1, 11}) {
+    const double times = 1 + each * (tokens - 1);
+    const CostPoint point{tokens, 0};
+    costs.push_back({CostKind::kBegin, point, 0.5});
+    costs.push_back({CostKind::kEmbed, point, 1});
+    costs.push_back({CostKind::kLocalAttention, point, attention * times});
+    costs.push_back({CostKind::kGlobalAttention, point, 2 * attention * times});
+    costs.push_back({CostKind::kFfn, point, ffn * times});
+    costs.push_back({CostKind::kHead, point, head});
+    costs.push_back({CostKind::kSubmission, point, 0});
+  }
+  return costs;
+}
+
+const std::vector<PlanWorker> kWorkers = {{"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}};
+
+StepModel MakeModel(PairCosts pair = {}) {
+  pair.first = "npu0";
+  pair.second = "gpu0";
+  return StepModel(
+      FourLayers(),
+      {{"npu0", "CPU", Costs(1, 2, 3), "", false}, {"gpu0", "GPU", Costs(10, 20, 30), "", false}},
+      {pair});
+}
+
+std::vector<StagePlacement> Route(const std::string& plan) {
+  return MakePlan(plan, FourLayers(), kWorkers)->stages;
+}
+
+double Seconds(const StepModel& model, const std::string& plan, const StepShape& shape) {
+  const auto predicted = model.Predict(Route(plan), shape);
+  EXPECT_TRUE(predicted.ok()) << predicted.status();
+  return predicted.ok() ? predicted->seconds : -1;
+}
+
+TEST(StepModel, AddsUpTheStagesOfOneWorker) {
+  // begin, embed, 3 local and 1 global attention, 4 ffn, head
+  EXPECT_DOUBLE_EQ(Seconds(MakeModel(), "npu", {{1, 0}}), 0.5 + 1 + 3 + 2 + 8 + 3);
+  EXPECT_DOUBLE_EQ(Seconds(MakeModel(), "gpu", {{1, 0}}), 0.5 + 1 + 30 + 20 + 80 + 30);
+  // Without a sample the head has nothing to do.
+  EXPECT_DOUBLE_EQ(Seconds(MakeModel(), "npu", {{1, 0}, false}), 0.5 + 1 + 3 + 2 + 8);
+}
+
+TEST(StepModel, AddsUpWorkersAndHandOvers) {
+  PairCosts pair;
+  pair.hop_seconds = 0.25;
+  pair.row_seconds = 0.125;
+  const StepModel model = MakeModel(pair);
+  // Embedding and head on gpu0, beside the ffn; 8 hops of a row.
+  const auto split = model.Predict(Route("split"), {{1, 0}});
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_EQ(split->hops, 8);
+  EXPECT_EQ(split->hop_rows, 8);
+  EXPECT_DOUBLE_EQ(split->seconds, 0.5 + 1 + 5 + 80 + 30 + 8 * 0.375);
+  // One layer on npu0, three and the ends on gpu0.
+  const auto layers = model.Predict(Route("layers:1,3"), {{1, 0}});
+  ASSERT_TRUE(layers.ok()) << layers.status();
+  EXPECT_EQ(layers->hops, 2);
+  EXPECT_DOUBLE_EQ(layers->seconds, 0.5 + 1 + 1 + 2 + (20 + 20 + 60) + 30 + 2 * 0.375);
+}
+
+TEST(StepModel, WhatIsSubmittedTogetherCostsLess) {
+  std::vector<StageCost> costs = Costs(1, 2, 3);
+  for (StageCost& cost : costs) {
+    if (cost.kind == CostKind::kSubmission) cost.seconds = 0.25;
+  }
+  const StepModel model(FourLayers(), {{"npu0", "CPU", costs, "", false}}, {});
+  // Ten parts in one submission.
+  EXPECT_DOUBLE_EQ(Seconds(model, "npu", {{1, 0}}), 17.5 - 9 * 0.25);
+}
+
+TEST(StepModel, DrawsLinesBetweenAndBeyondWhatWasMeasured) {
+  const StepModel model = MakeModel();
+  const auto at = [&](std::int32_t tokens) {
+    return *model.CostOf("npu0", CostKind::kFfn, {tokens, 0});
+  };
+  EXPECT_DOUBLE_EQ(at(1), 2);
+  EXPECT_DOUBLE_EQ(at(6), 12);
+  EXPECT_DOUBLE_EQ(at(11), 22);
+  EXPECT_DOUBLE_EQ(at(21), 42);
+  // Of one size alone: as many times as long.
+  const StepModel one(FourLayers(), {{"npu0", "CPU", {{CostKind::kFfn, {4, 0}, 8}}, "", false}},
+                      {});
+  EXPECT_DOUBLE_EQ(*one.CostOf("npu0", CostKind::kFfn, {8, 0}), 16);
+  EXPECT_DOUBLE_EQ(*one.CostOf("npu0", CostKind::kFfn, {1, 0}), 8);
+}
+
+TEST(StepModel, AttentionGrowsWithTheContextUpToTheWindow) {
+  const StepModel model(FourLayers(),
+                        {{"npu0",
+                          "CPU",
+                          {{CostKind::kLocalAttention, {1, 0}, 1},
+                           {CostKind::kLocalAttention, {1, 50}, 6},
+                           {CostKind::kGlobalAttention, {1, 0}, 1},
+                           {CostKind::kGlobalAttention, {1, 50}, 6},
+                           {CostKind::kFfn, {1, 0}, 3},
+                           {CostKind::kFfn, {1, 50}, 3}},
+                          "",
+                          false}},
+                        {});
+  const auto at = [&](CostKind kind, std::int32_t context) {
+    return *model.CostOf("npu0", kind, {1, context});
+  };
+  EXPECT_DOUBLE_EQ(at(CostKind::kGlobalAttention, 200), 21);
+  EXPECT_DOUBLE_EQ(at(CostKind::kLocalAttention, 80), 9);
+  EXPECT_DOUBLE_EQ(at(CostKind::kLocalAttention, 200), 11);
+  EXPECT_DOUBLE_EQ(at(CostKind::kFfn, 200), 3);
+}
+
+TEST(StepModel, MicroBatchesOverlapAsFarAsTheDevicesLet) {
+  // Both have as much to do, and nothing of it twice.
+  std::vector<StageCost> costs = Costs(1, 1, 0, 1);
+  for (StageCost& cost : costs) {
+    if (cost.kind == CostKind::kGlobalAttention) cost.seconds /= 2;
+    if (cost.kind == CostKind::kBegin || cost.kind == CostKind::kEmbed) cost.seconds = 0;
+  }
+  const auto seconds = [&](double slowdown, std::int32_t micro_batches) {
+    PairCosts pair;
+    pair.first = "npu0";
+    pair.second = "gpu0";
+    pair.slowdown = slowdown;
+    const StepModel model(FourLayers(),
+                          {{"npu0", "", costs, "", false}, {"gpu0", "", costs, "", false}}, {pair});
+    return Seconds(model, "split", {{8, 0}, true, micro_batches});
+  };
+  // 4 attention and 4 ffn of 8 tokens, one after another.
+  EXPECT_DOUBLE_EQ(seconds(1, 1), 64);
+  // Cut in two they fill both workers, but for one half at the begin and one at the end.
+  EXPECT_DOUBLE_EQ(seconds(1, 2), 36);
+  // Devices that share everything gain nothing.
+  EXPECT_DOUBLE_EQ(seconds(2, 2), 64);
+  EXPECT_DOUBLE_EQ(seconds(1.5, 2), 50);
+}
+
+TEST(StepModel, SaysWhatIsMissing) {
+  const StepModel model(FourLayers(),
+                        {{"npu0", "CPU", {{CostKind::kBegin, {1, 0}, 1}}, "", false},
+                         {"gpu0", "GPU", {}, "it ran out of memory", false}},
+                        {});
+  EXPECT_THAT(model.Predict(Route("npu"), {{1, 0}}).status().message(),
+              HasSubstr("npu0 has no time for 'embed'"));
+  EXPECT_THAT(model.Predict(Route("gpu"), {{1, 0}}).status().message(),
+              HasSubstr("gpu0 has measured nothing: it ran out of memory"));
+  const StepModel empty(FourLayers(), {}, {});
+  EXPECT_THAT(empty.Predict(Route("gpu"), {{1, 0}}).status().message(),
+              HasSubstr("gpu0 has measured nothing"));
+}
+
+TEST(LearnHops, TakesWhatTheStagesDoNotExplain) {
+  PairCosts pair;
+  StepPrediction decode{10, 8, 8};
+  StepPrediction prefill{100, 8, 800};
+  LearnHops(decode, 10.8, prefill, 100.8 + 8, "host-pointer", &pair);
+  EXPECT_EQ(pair.edge_kind, "host-pointer");
+  EXPECT_NEAR(pair.hop_seconds, 0.1, 1e-12);
+  EXPECT_NEAR(pair.row_seconds, 0.01, 1e-12);
+  // Faster than predicted: hand-overs are free.
+  LearnHops(decode, 9, prefill, 90, "inline", &pair);
+  EXPECT_EQ(pair.hop_seconds, 0);
+  EXPECT_EQ(pair.row_seconds, 0);
+}
+
+TEST(CostFile, IsReadAsItWasWritten) {
+  const std::vector<StageCost> costs = Costs(1, 2, 3);
+  const auto read = ReadCosts(WriteCosts("key", costs), "key");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(*read, costs);
+  PairCosts pair;
+  pair.slowdown = 1.25;
+  pair.edge_kind = "dma-buf";
+  pair.hop_seconds = 1e-5;
+  pair.row_seconds = 1e-8;
+  const auto again = ReadPair(WritePair("key", pair), "key");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->slowdown, 1.25);
+  EXPECT_EQ(again->edge_kind, "dma-buf");
+  EXPECT_EQ(again->hop_seconds, 1e-5);
+  EXPECT_EQ(again->row_seconds, 1e-8);
+}
+
+TEST(CostFile, AnythingElseIsRefused) {
+  const std::string good = WriteCosts("key", Costs(1, 2, 3));
+  const auto refused = [](const std::string& text) {
+    return absl::IsDataLoss(ReadCosts(text, "key").status());
+  };
+  ASSERT_FALSE(refused(good));
+  EXPECT_TRUE(absl::IsDataLoss(ReadCosts(good, "another device").status()));
+  EXPECT_TRUE(refused(WritePair("key", {})));
+  EXPECT_TRUE(refused(WriteCosts("key", {})));
+  for (std::size_t length = 0; length + 1 < good.size(); length += 7)
+    EXPECT_TRUE(refused(good.substr(0, length))) << length;
+  const auto spoilt = [&](const std::vector<StageCost>& costs) {
+    return refused(WriteCosts("key", costs));
+  };
+  EXPECT_TRUE(spoilt({{CostKind::kFfn, {0, 0}, 1}}));
+  EXPECT_TRUE(spoilt({{CostKind::kFfn, {1 << 20, 0}, 1}}));
+  EXPECT_TRUE(spoilt({{CostKind::kFfn, {1, -1}, 1}}));
+  EXPECT_TRUE(spoilt({{CostKind::kFfn, {1, 0}, -1}}));
+  EXPECT_TRUE(spoilt({{CostKind::kFfn, {1, 0}, 1e9}}));
+  EXPECT_TRUE(spoilt(
+      std::vector<StageCost>(kMostCostPoints * kNumCostKinds + 1, {CostKind::kFfn, {1, 0}, 1})));
+  PairCosts pair;
+  pair.slowdown = 0.5;
+  EXPECT_TRUE(absl::IsDataLoss(ReadPair(WritePair("key", pair), "key").status()));
+  pair.slowdown = 1;
+  pair.edge_kind = "pigeon";
+  EXPECT_TRUE(absl::IsDataLoss(ReadPair(WritePair("key", pair), "key").status()));
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,234 @@
+// Stages timed on the CPU device, and what a worker makes of being asked to.
+#include "lib/worker/stage_timer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "lib/base/status_macros.h"
+#include "lib/device/cpu/cpu_device.h"
+#include "lib/wire/cost_wire.h"
+#include "lib/wire/model_wire.h"
+#include "lib/wire/weights_wire.h"
+#include "tests/unit/lib/worker/fake_device.h"
+#include "tests/unit/lib/worker/test_cluster.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+
+const StageTimer::Cancelled kNever = [] { return false; };
+
+StageTimerSpec SmallSpec() {
+  StageTimerSpec spec;
+  spec.config = SmallConfig();
+  // One of each kind.
+  spec.first_layer = 0;
+  spec.last_layer = 2;
+  spec.limits = {
+      .max_tokens = 32, .max_sequences = 4, .max_logit_rows = 4, .max_blocks_per_sequence = 8};
+  spec.points = {{1, 16}, {1, 100}, {8, 0}, {32, 0}};
+  return spec;
+}
+
+class StageTimerTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::unique_ptr<StageTimer>> Make(Device& device, const StageTimerSpec& spec) {
+    TANDEM_ASSIGN_OR_RETURN(const RandomModel model,
+                            MakeRandomModel(spec.config, WeightFormat::kInt8, 3));
+    std::vector<std::shared_ptr<const Weights>> weights;
+    for (const std::string& name : RegionsOf(spec)) {
+      TANDEM_ASSIGN_OR_RETURN(auto imported, device.Import(model.regions.at(name), spec.config));
+      weights.push_back(std::move(imported));
+    }
+    return StageTimer::Create(device, std::move(weights), spec);
+  }
+  std::unique_ptr<Device> cpu_ = *CreateCpuDevice({.threads = 1});
+};
+
+std::map<CostKind, int> Counts(const std::vector<StageCost>& costs) {
+  std::map<CostKind, int> counts;
+  for (const StageCost& cost : costs) ++counts[cost.kind];
+  return counts;
+}
+
+TEST_F(StageTimerTest, TimesEveryKindAtEveryPoint) {
+  const auto timer = Make(*cpu_, SmallSpec());
+  ASSERT_TRUE(timer.ok()) << timer.status();
+  const auto costs = (*timer)->MeasureAll(absl::Seconds(1), kNever);
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  const std::map<CostKind, int> counts = Counts(*costs);
+  EXPECT_EQ(counts.size(), kNumCostKinds);
+  for (const auto& [kind, count] : counts) EXPECT_EQ(count, 4) << NameOf(kind);
+  for (const StageCost& cost : *costs) {
+    EXPECT_GE(cost.seconds, cost.kind == CostKind::kSubmission ? 0 : 1e-9) << NameOf(cost.kind);
+    EXPECT_LT(cost.seconds, 1) << NameOf(cost.kind);
+  }
+  // What a worker answers is what a gateway takes.
+  const auto read = FromProto(ToProto(*costs));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(*read, *costs);
+}
+
+TEST_F(StageTimerTest, StopsEarlyAfterTheFirstPoint) {
+  const auto timer = Make(*cpu_, SmallSpec());
+  ASSERT_TRUE(timer.ok()) << timer.status();
+  const auto costs = (*timer)->MeasureAll(absl::Nanoseconds(1), kNever);
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  for (const StageCost& cost : *costs) EXPECT_EQ(cost.point, (CostPoint{1, 16}));
+  EXPECT_EQ(costs->size(), kNumCostKinds);
+}
+
+TEST_F(StageTimerTest, RepeatsOnePointAndEndsWhenCancelled) {
+  const auto timer = Make(*cpu_, SmallSpec());
+  ASSERT_TRUE(timer.ok()) << timer.status();
+  const auto costs = (*timer)->Repeat({8, 0}, absl::Milliseconds(20), kNever);
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  EXPECT_EQ(costs->size(), kNumCostKinds);
+  EXPECT_EQ(costs->front().point, (CostPoint{8, 0}));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument((*timer)->Repeat({16, 0}, absl::Milliseconds(20), kNever).status()));
+  EXPECT_TRUE(
+      absl::IsCancelled((*timer)->Repeat({8, 0}, absl::Hours(1), [] { return true; }).status()));
+  EXPECT_TRUE(
+      absl::IsCancelled((*timer)->MeasureAll(absl::Hours(1), [] { return true; }).status()));
+}
+
+TEST_F(StageTimerTest, RefusesWhatCannotBe) {
+  const auto refused = [&](const std::function<void(StageTimerSpec*)>& spoil) {
+    StageTimerSpec spec = SmallSpec();
+    spoil(&spec);
+    return std::string(ValidateStageTimerSpec(spec).message());
+  };
+  EXPECT_THAT(refused([](StageTimerSpec* s) { s->last_layer = 4; }), HasSubstr("layers"));
+  EXPECT_THAT(refused([](StageTimerSpec* s) { s->first_layer = 2; }), HasSubstr("layers"));
+  EXPECT_THAT(refused([](StageTimerSpec* s) { s->points.clear(); }), HasSubstr("points"));
+  EXPECT_THAT(refused([](StageTimerSpec* s) {
+                s->points.resize(33, {1, 0});
+              }),
+              HasSubstr("found 33"));
+  EXPECT_THAT(refused([](StageTimerSpec* s) {
+                s->points.push_back({33, 0});
+              }),
+              HasSubstr("found 33 behind 0"));
+  EXPECT_THAT(refused([](StageTimerSpec* s) {
+                s->points.push_back({1, 128});
+              }),
+              HasSubstr("found 1 behind 128"));
+  EXPECT_THAT(refused([](StageTimerSpec* s) { s->limits.max_logit_rows = 0; }),
+              HasSubstr("max_logit_rows"));
+}
+
+// A device that has memory of its own for residuals.
+class SelfContainedDevice final : public FakeDevice {
+ public:
+  using FakeDevice::FakeDevice;
+  absl::StatusOr<std::unique_ptr<ResidualBuffer>> CreateResidual(
+      const ResidualLayout& layout) override {
+    TANDEM_ASSIGN_OR_RETURN(SharedMemory memory,
+                            SharedMemory::Create("fake", layout.total_bytes()));
+    return std::make_unique<FakeResidual>(layout, std::move(memory.mapping));
+  }
+};
+
+TEST_F(StageTimerTest, SaysWhatADeviceSays) {
+  const auto behaviour = std::make_shared<FakeBehaviour>();
+  FakeDevice poor(behaviour);
+  EXPECT_TRUE(absl::IsUnimplemented(Make(poor, SmallSpec()).status()));
+  SelfContainedDevice device(behaviour);
+  const auto timer = Make(device, SmallSpec());
+  ASSERT_TRUE(timer.ok()) << timer.status();
+  EXPECT_TRUE((*timer)->MeasureAll(absl::Milliseconds(10), kNever).ok());
+  behaviour->wait = [](const Step&) { return absl::UnavailableError("the device is lost"); };
+  EXPECT_TRUE(absl::IsUnavailable((*timer)->MeasureAll(absl::Seconds(1), kNever).status()));
+}
+
+class MeasureRequestTest : public ::testing::Test {
+ protected:
+  v1::MeasureStagesRequest Request(std::uint64_t generation) {
+    // All of a worker that computes everything.
+    const v1::PrepareRequest prepare =
+        cluster_.PrepareRequestFor("npu0", cluster_.PlanOf("npu"), generation);
+    v1::MeasureStagesRequest request;
+    request.set_generation(generation);
+    *request.mutable_config() = prepare.config();
+    request.set_fingerprint(prepare.fingerprint());
+    *request.mutable_regions() = prepare.regions();
+    request.set_region_socket(prepare.region_socket());
+    *request.mutable_limits() = prepare.limits();
+    request.set_activations("auto");
+    request.set_kv_type("float32");
+    request.set_first_layer(0);
+    request.set_last_layer(2);
+    *request.add_points() = ToProto(CostPoint{1, 8});
+    *request.add_points() = ToProto(CostPoint{4, 0});
+    request.set_seconds(0.2);
+    return request;
+  }
+  grpc::Status Measure(const v1::MeasureStagesRequest& request, v1::StageCosts* costs) {
+    grpc::ClientContext context;
+    return cluster_.worker("npu0").stub().MeasureStages(&context, request, costs);
+  }
+  grpc::Status Repeat(std::uint64_t generation, double seconds, v1::StageCosts* costs) {
+    v1::RepeatStagesRequest request;
+    request.set_generation(generation);
+    *request.mutable_point() = ToProto(CostPoint{4, 0});
+    request.set_seconds(seconds);
+    grpc::ClientContext context;
+    return cluster_.worker("npu0").stub().RepeatStages(&context, request, costs);
+  }
+  TestCluster cluster_;
+};
+
+TEST_F(MeasureRequestTest, IsAnsweredAndPlansComeUpAfterwards) {
+  v1::StageCosts costs;
+  grpc::Status status = Measure(Request(3), &costs);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(costs.costs_size(), static_cast<int>(2 * kNumCostKinds));
+  EXPECT_TRUE(FromProto(costs).ok());
+  EXPECT_EQ(cluster_.worker("npu0").Describe().generation(), 3u);
+  status = Repeat(3, 0.01, &costs);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(costs.costs_size(), static_cast<int>(kNumCostKinds));
+  EXPECT_EQ(Repeat(2, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Repeat(3, 11, &costs).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Measure(Request(3), &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+
+  status = cluster_.Start(cluster_.PlanOf("npu"), 4, {"host-pointer"});
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  // The stages that were measured are gone.
+  EXPECT_EQ(Repeat(3, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Repeat(4, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
+TEST_F(MeasureRequestTest, RefusesWhatIsWrongAndGoesOn) {
+  v1::StageCosts costs;
+  const auto refused = [&](const std::function<void(v1::MeasureStagesRequest*)>& spoil) {
+    v1::MeasureStagesRequest request = Request(5);
+    spoil(&request);
+    const grpc::Status status = Measure(request, &costs);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    return status.error_message();
+  };
+  EXPECT_THAT(refused([](auto* r) { r->set_generation(0); }), HasSubstr("generation"));
+  EXPECT_THAT(refused([](auto* r) { r->set_seconds(61); }), HasSubstr("seconds"));
+  EXPECT_THAT(refused([](auto* r) { r->set_seconds(std::nan("")); }), HasSubstr("seconds"));
+  EXPECT_THAT(refused([](auto* r) { r->set_last_layer(9); }), HasSubstr("layers"));
+  EXPECT_THAT(refused([](auto* r) { r->set_kv_type("int1"); }), HasSubstr("kv_type"));
+  EXPECT_THAT(refused([](auto* r) { r->mutable_points(0)->set_tokens(0); }), HasSubstr("point"));
+  EXPECT_THAT(refused([](auto* r) {
+                for (int i = 0; i < 40; ++i) *r->add_points() = ToProto(CostPoint{1, 0});
+              }),
+              HasSubstr("points"));
+  v1::MeasureStagesRequest request = Request(5);
+  request.clear_regions();
+  EXPECT_EQ(Measure(request, &costs).error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_TRUE(Measure(Request(6), &costs).ok());
+  EXPECT_EQ(cluster_.worker("npu0").lost(), 0);
+}
+
+}  // namespace
+}  // namespace tandem
