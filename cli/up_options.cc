@@ -58,7 +58,10 @@ ProcessSpec WorkerProcess(const WorkerSpec& w, const UpOptions& o, const Cluster
        "--device=" + w.device, "--listen=" + FolderOf(paths).Address(w.name),
        "--fd_socket=" + FolderOf(paths).DescriptorSocket(w.name)}};
   if (w.role == WorkerRole::kGpu) AppendChanged(AddVulkanDeviceFlags, o.vulkan, &spec.command);
-  if (w.role == WorkerRole::kNpu) AppendChanged(AddCpuDeviceFlags, o.cpu, &spec.command);
+  if (w.role == WorkerRole::kNpu) {
+    AppendChanged(AddCpuDeviceFlags, o.cpu, &spec.command);
+    AppendChanged(AddNpuDeviceFlags, o.npu, &spec.command);
+  }
   AppendChanged(AddWatchFlags, o.watch, &spec.command);
   AppendCommon(o, &spec.command);
   return spec;

@@ -20,6 +20,7 @@ int ListDevices() {
 
 int Main(int argc, char** argv) {
   CpuDeviceSettings cpu;
+  NpuDeviceSettings npu;
   WorkerProgram program;
   program.name = "tandem-npu-worker";
   program.role = WorkerRole::kNpu;
@@ -29,17 +30,18 @@ int Main(int argc, char** argv) {
   bool selftest = false;
   program.flags = [&](FlagList* list) {
     AddCpuDeviceFlags(list, &cpu);
+    AddNpuDeviceFlags(list, &npu);
     list->Section("This process", FlagScope::kCommandLine);
     list->Switch("selftest", &selftest,
                  "run every kernel on the NPU against its twin, print a report and end");
   };
   program.instead = [&]() -> std::optional<int> {
     if (!selftest) return std::nullopt;
-    return SelftestXrt();
+    return SelftestXrt(npu.kernels);
   };
   program.create = [&](const std::string& name) -> absl::StatusOr<std::unique_ptr<Device>> {
     if (name == "cpu") return CreateCpuDevice({cpu.threads});
-    if (name == "xrt") return CreateXrt(cpu.threads);
+    if (name == "xrt") return CreateXrt(npu.kernels, cpu.threads);
     return absl::InvalidArgumentError(Cat("--device: expected cpu or xrt, found '", name, "'"));
   };
   return WorkerMain(program, argc, argv);

@@ -1,7 +1,6 @@
 #include "npu-worker/xrt_choice.h"
 
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include "lib/base/status_macros.h"
@@ -14,26 +13,24 @@ namespace tandem {
 
 namespace {
 
-absl::StatusOr<std::string> KernelFolder() {
-  const char* kernels = std::getenv("TANDEM_NPU_KERNELS");
-  if (kernels != nullptr && *kernels != '\0') return kernels;
+absl::Status CheckNamed(const std::string& kernels) {
+  if (!kernels.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      "expected the folder of the NPU's kernels in TANDEM_NPU_KERNELS "
-      "(tools/tandem_npu_kernels.py builds them)");
+      "--npu_kernels: expected the folder of the NPU's kernels (tools/tandem_npu_kernels.py builds "
+      "them), found nothing");
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Device>> CreateXrt(int threads) {
-  const absl::StatusOr<std::string> kernels = KernelFolder();
-  if (!kernels.ok()) return Annotate(kernels.status(), "--device=xrt");
-  return npu::CreateXrtDevice({.kernels = *kernels, .threads = threads});
+absl::StatusOr<std::unique_ptr<Device>> CreateXrt(const std::string& kernels, int threads) {
+  TANDEM_RETURN_IF_ERROR(CheckNamed(kernels));
+  return npu::CreateXrtDevice({.kernels = kernels, .threads = threads});
 }
 
-int SelftestXrt() {
-  const absl::StatusOr<std::string> kernels = KernelFolder();
-  if (kernels.ok()) return npu::Selftest(*kernels);
-  std::printf("ended by: %s\n", kernels.status().ToString().c_str());
+int SelftestXrt(const std::string& kernels) {
+  const absl::Status named = CheckNamed(kernels);
+  if (named.ok()) return npu::Selftest(kernels);
+  std::printf("ended by: %s\n", named.ToString().c_str());
   return 1;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "lib/device/device.h"
@@ -11,10 +12,10 @@ namespace tandem {
 // elsewhere.
 
 // UNIMPLEMENTED and what was found when this program was built; or the errors of XRT and of the
-// kernels. The environment names the folder of kernel packages: TANDEM_NPU_KERNELS.
-absl::StatusOr<std::unique_ptr<Device>> CreateXrt(int threads);
+// kernels. `kernels` is the folder of kernel packages (--npu_kernels).
+absl::StatusOr<std::unique_ptr<Device>> CreateXrt(const std::string& kernels, int threads);
 // Runs every kernel against its twin and prints a report; gives the exit code.
-int SelftestXrt();
+int SelftestXrt(const std::string& kernels);
 // Prints what XRT sees, a line for each NPU, or why there is none.
 void ListXrt();
 

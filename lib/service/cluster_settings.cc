@@ -135,6 +135,13 @@ void AddCpuDeviceFlags(FlagList* flags, CpuDeviceSettings* s) {
                 "threads of the CPU device; 0: one for each processor");
 }
 
+void AddNpuDeviceFlags(FlagList* flags, NpuDeviceSettings* s) {
+  flags->Section("Devices");
+  flags->Path("npu_kernels", &s->kernels,
+              "folder of the NPU's kernels, which tools/tandem_npu_kernels.py builds; --npu=xrt "
+              "needs it");
+}
+
 void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* s) {
   flags->Section("Devices");
   flags->Choice("gpu_weights", &s->weights,
@@ -179,6 +186,7 @@ void AddClusterFlags(FlagList* flags, ClusterSettings* s) {
   AddLoaderFlags(flags, &s->loader);
   AddDeviceFlags(flags, &s->devices);
   AddCpuDeviceFlags(flags, &s->cpu);
+  AddNpuDeviceFlags(flags, &s->npu);
   AddVulkanDeviceFlags(flags, &s->vulkan);
   AddGatewayFlags(flags, &s->gateway);
   AddClusterTlsFlags(flags, &s->tls);

@@ -91,6 +91,11 @@ struct CpuDeviceSettings {
 };
 void AddCpuDeviceFlags(FlagList* flags, CpuDeviceSettings* settings);
 
+struct NpuDeviceSettings {
+  std::string kernels;  // the folder of the NPU's kernel packages
+};
+void AddNpuDeviceFlags(FlagList* flags, NpuDeviceSettings* settings);
+
 struct VulkanDeviceSettings {
   WeightImport weights = WeightImport::kZeroCopy;
   TuningMode tuning = TuningMode::kAuto;
@@ -128,6 +133,7 @@ struct ClusterSettings {
   DeviceSettings devices;
   GatewaySettings gateway;
   CpuDeviceSettings cpu;
+  NpuDeviceSettings npu;
   VulkanDeviceSettings vulkan;
   ClusterTlsSettings tls;
   SandboxSettings sandbox;

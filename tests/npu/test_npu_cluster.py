@@ -37,7 +37,7 @@ if [ -s "$folder/faults" ]; then
   sed -i 1d "$folder/faults"
   export FAKE_AMDXDNA_FAULTS
 fi
-export TANDEM_NPU_SHARE=$folder TANDEM_NPU_KERNELS={str(BUILD / "tests/npu_packages")!r}
+export TANDEM_NPU_SHARE=$folder
 exec tools/npu_root.sh run tests/fake_amdxdna/with_fake_npu.sh {str(BUILD / "tests/libfake_amdxdna.so")!r} {str(BUILD / "bin/tandem-npu-worker")!r} "$@"
 """
 
@@ -93,7 +93,7 @@ def npu_cluster(model, faults=(), npu_model="phoenix", npu="xrt", **environment_
     environment = {k: v for k, v in environment_and_flags.items() if k.isupper()}
     flags = {k: v for k, v in environment_and_flags.items() if not k.isupper()}
     c = Cluster(model, npu=npu, **flags)
-    c.environment |= {"FAKE_AMDXDNA_MODEL": npu_model, **environment}
+    c.environment |= {"FAKE_AMDXDNA_MODEL": npu_model, "TANDEM_NPU_KERNELS": str(BUILD / "tests/npu_packages"), **environment}
     (c.folder / "faults").write_text("".join(f + "\n" for f in faults))
     return c
 

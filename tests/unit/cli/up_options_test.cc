@@ -106,6 +106,7 @@ TEST(ProcessesTest, EveryProcessGetsItsAddresses) {
   UpOptions options = WithModel();
   options.devices.npu = "cpu";
   options.cpu.threads = 2;
+  options.npu.kernels = "/k";
   options.vulkan.weights = WeightImport::kUpload;
   ASSERT_TRUE(FinishOptions(&options).ok());
   ClusterPaths paths;
@@ -118,6 +119,7 @@ TEST(ProcessesTest, EveryProcessGetsItsAddresses) {
     EXPECT_THAT(spec.command, Contains("--only_flags")) << "the environment would count twice";
   EXPECT_EQ(specs[1].command[0], "/bin/tandem-npu-worker");
   EXPECT_THAT(specs[1].command, Contains("--threads=2"));
+  EXPECT_THAT(specs[1].command, Contains("--npu_kernels=/k"));
   EXPECT_THAT(specs[1].command, Contains("--listen=unix:/r/npu0.sock"));
   EXPECT_THAT(specs[2].command, Contains("--gpu_weights=upload"));
   EXPECT_THAT(specs[2].command, Not(Contains(StartsWith("--threads"))));
