@@ -127,12 +127,13 @@ Command Plan(CommandLine* line) {
       {"tandem plan npu", "everything on the NPU"},
       {"tandem plan layers:20,14", "20 layers on the first worker, 14 on the next"}};
   command.word = "name";
-  command.word_choices = {"gpu", "npu", "split", "layers"};
+  command.word_choices = {"gpu", "npu", "split", "hybrid", "layers"};
   AddClusterFlag(&command.flags, line);
   AddGatewayAddressFlags(&command.flags, &line->status);
   command.flags.Section(kThisCommand, FlagScope::kCommandLine);
-  command.flags.Text("name", &line->plan,
-                     "gpu, npu, split, layers or layers:N,M,...; may stand as a word of its own");
+  command.flags.Text(
+      "name", &line->plan,
+      "gpu, npu, split, hybrid, layers or layers:N,M,...; may stand as a word of its own");
   command.run = [line] {
     return WithPaths(*line, [line](const ClusterPaths& paths) {
       return CommandPlan(paths, line->status, line->plan);

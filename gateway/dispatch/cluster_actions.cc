@@ -134,7 +134,8 @@ absl::Status Cluster::Impl::SizeKvCache(const SharedPlan& plan) {
   spdlog::info("KV cache {} MiB in {} + {} blocks", kv.bytes >> 20, kv.global_blocks,
                kv.window_blocks);
   const std::lock_guard<std::mutex> lock(mutex_);
-  coordinator_.Resize({kv.global_blocks, kv.window_blocks, plan->micro_batches});
+  coordinator_.Resize(
+      {kv.global_blocks, kv.window_blocks, plan->micro_batches, plan->prefill_micro_batches});
   kv_ = kv;
   kv_plan_ = plan;
   return absl::OkStatus();
@@ -192,7 +193,7 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
     request.set_window_blocks(kv_->window_blocks);
     request.set_activations(std::string(NameOf(setup_.options.activations)));
     request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
-    request.set_max_micro_batches(action.plan->micro_batches);
+    request.set_max_micro_batches(action.plan->most_micro_batches());
     request.set_steps_in_flight(setup_.scheduler.steps_in_flight);
     if (i == action.plan->head) {
       const auto vocab_size = static_cast<std::size_t>(setup_.model.config.vocab_size);
@@ -219,7 +220,7 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
                        described.host(), FromProto(described.memory())});
   }
   const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
-                      std::max(setup_.options.edge_slots, action.plan->micro_batches + 1),
+                      std::max(setup_.options.edge_slots, action.plan->most_micro_batches() + 1),
                       setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};
   absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
       MakeEdgeSpecs(action.plan->plan, workers, setup_.options.edge_kinds, ring);

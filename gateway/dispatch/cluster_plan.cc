@@ -19,21 +19,25 @@ absl::StatusOr<SharedPlan> MakeClusterPlan(std::string_view name, const ModelCon
   for (std::size_t i = 0; i < workers.size(); ++i) {
     const std::vector<std::string> own = RegionsOf(made->plan, workers[i].name);
     made->members.push_back(own.empty() ? 0 : 1);
-    if (workers[i].name == made->plan.stages.back().worker) made->head = i;
+    if (workers[i].name == HeadWorkerOf(made->plan)) made->head = i;
     regions.insert(own.begin(), own.end());
   }
   made->regions.assign(regions.begin(), regions.end());
-  made->micro_batches = micro_batches;
-  if (micro_batches == 0) made->micro_batches = StagesAlternate(made->plan) ? 2 : 1;
+  const auto of_route = [micro_batches](const PlanRoute& route) {
+    return micro_batches > 0 ? micro_batches : StagesAlternate(route) ? 2 : 1;
+  };
+  const std::vector<PlanRoute>& routes = made->plan.routes;
+  made->micro_batches = of_route(routes.front());
+  if (routes.size() > 1) made->prefill_micro_batches = of_route(routes.at(kPrefillRoute));
   return SharedPlan(std::move(made));
 }
 
-bool StagesAlternate(const Plan& plan) {
+bool StagesAlternate(const PlanRoute& route) {
   std::set<std::string> workers;
   std::size_t changes = 0;
-  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
-    workers.insert(plan.stages[i].worker);
-    changes += i > 0 && plan.stages[i].worker != plan.stages[i - 1].worker ? 1 : 0;
+  for (std::size_t i = 0; i < route.stages.size(); ++i) {
+    workers.insert(route.stages[i].worker);
+    changes += i > 0 && route.stages[i].worker != route.stages[i - 1].worker ? 1 : 0;
   }
   // A pipeline passes each worker once and comes back to the first for the head.
   return changes > workers.size();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,8 +27,12 @@ struct ClusterPlan {
   std::size_t head = 0;
   // All that the plan needs.
   std::vector<std::string> regions;
-  // Most of a step.
+  // Most of a step; where prompts take a route of their own: of one that decodes, and of one that
+  // prefills (else 0).
   std::int32_t micro_batches = 1;
+  std::int32_t prefill_micro_batches = 0;
+
+  std::int32_t most_micro_batches() const { return std::max(micro_batches, prefill_micro_batches); }
 };
 using SharedPlan = std::shared_ptr<const ClusterPlan>;
 
@@ -37,8 +42,8 @@ absl::StatusOr<SharedPlan> MakeClusterPlan(std::string_view name, const ModelCon
                                            const std::vector<ClusterWorker>& workers,
                                            std::int32_t micro_batches);
 
-// Whether a step passes back and forth between workers, so that two of them can compute at once
-// when it is cut into micro-batches.
-bool StagesAlternate(const Plan& plan);
+// Whether a step of the route passes back and forth between workers, so that two of them can
+// compute at once when it is cut into micro-batches.
+bool StagesAlternate(const PlanRoute& route);
 
 }  // namespace tandem

@@ -47,7 +47,7 @@ absl::StatusOr<std::uint64_t> Cluster::Impl::BeginChange(const std::string& name
     }
     number = change_.number + 1;
     change_ = {number, plan().name, name, kChangeRunning, ""};
-    if (wanted->plan.stages == plan().plan.stages) {
+    if (wanted->plan.routes == plan().plan.routes) {
       FinishChange(absl::OkStatus());
       return number;
     }

@@ -103,6 +103,7 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   scheduler.mixed_prefill_tokens = options.mixed_prefill_tokens;
   scheduler.steps_in_flight = options.steps_in_flight;
   scheduler.micro_batches = setup->plan->micro_batches;
+  scheduler.prefill_micro_batches = setup->plan->prefill_micro_batches;
   scheduler.min_micro_batch_tokens = options.min_micro_batch_tokens;
   scheduler.max_step_bytes = options.max_step_bytes;
   scheduler.eos_ids = config.eos_ids;
@@ -177,7 +178,8 @@ absl::StatusOr<KvPlan> PlanKvCache(const ModelConfig& config, const KvPlanReques
 
 KvWorker KvLayersOf(const Plan& plan, const ModelConfig& config, const std::string& worker) {
   KvWorker found{worker, 0, 0, 0};
-  for (const StagePlacement& stage : plan.stages) {
+  // In every route the same.
+  for (const StagePlacement& stage : plan.routes.front().stages) {
     if (stage.worker != worker) continue;
     if (stage.part != StagePart::kAttention && stage.part != StagePart::kBoth) continue;
     for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {

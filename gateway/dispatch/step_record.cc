@@ -4,14 +4,17 @@
 
 namespace tandem {
 
-const std::vector<StagePlacement>& RouteOf(const Plan& plan, bool /*prefill*/) {
-  return plan.stages;
+const std::vector<StagePlacement>& RouteOf(const Plan& plan, bool prefill) {
+  const std::int32_t route = prefill && plan.routes.size() > 1 ? kPrefillRoute : kDecodeRoute;
+  return plan.routes[static_cast<std::size_t>(route)].stages;
 }
 
 StepShape ShapeOf(const ClusterPlan& plan, const ClusterOptions& options, const CostPoint& point,
                   bool samples) {
   const std::int32_t most = point.tokens / std::max(1, options.min_micro_batch_tokens);
-  return {point, samples, std::clamp(most, 1, plan.micro_batches)};
+  const bool prefills = point.tokens > 1 && plan.prefill_micro_batches > 0;
+  return {point, samples,
+          std::clamp(most, 1, prefills ? plan.prefill_micro_batches : plan.micro_batches)};
 }
 
 void StepRecord::Add(std::uint64_t generation, const Coordinator::StepDone& step) {

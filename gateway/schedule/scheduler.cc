@@ -47,6 +47,8 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& o) {
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("mixed_prefill_tokens", o.mixed_prefill_tokens, 1));
   TANDEM_RETURN_IF_ERROR(CheckRange("steps_in_flight", o.steps_in_flight, 1, kMostStepsInFlight));
   TANDEM_RETURN_IF_ERROR(CheckRange("micro_batches", o.micro_batches, 1, kMostMicroBatches));
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("prefill_micro_batches", o.prefill_micro_batches, 0, kMostMicroBatches));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("min_micro_batch_tokens", o.min_micro_batch_tokens, 1));
   const std::int64_t least = SharesBytesBound(o.limits) + StartBytesBound({}, o.context_tokens);
   if (o.max_step_bytes < least) {
@@ -83,6 +85,7 @@ void Scheduler::Resize(const SchedulerSizes& sizes) {
   options_.global_blocks = sizes.global_blocks;
   options_.window_blocks = sizes.window_blocks;
   options_.micro_batches = sizes.micro_batches;
+  options_.prefill_micro_batches = sizes.prefill_micro_batches;
   TANDEM_CHECK(ValidateSchedulerOptions(options_).ok());
   global_ = BlockPool(sizes.global_blocks);
   window_ = BlockPool(sizes.window_blocks);
@@ -247,8 +250,10 @@ bool Scheduler::Schedule(StepPlan* plan) {
     TANDEM_CHECK(plan->starts.empty());
     return false;
   }
-  CutMicroBatches(options_.limits.max_tokens - budget.tokens, options_.micro_batches,
-                  options_.min_micro_batch_tokens, &plan->micro_batch_ends);
+  CutMicroBatches(
+      options_.limits.max_tokens - budget.tokens,
+      plan->route == kPrefillRoute ? options_.prefill_micro_batches : options_.micro_batches,
+      options_.min_micro_batch_tokens, &plan->micro_batch_ends);
   plan->step_id = step.step_id = next_step_id_++;
   ++in_flight_count_;
   std::sort(ended_.begin(), ended_.end());
@@ -261,7 +266,48 @@ bool Scheduler::MayRun(const Request& request) const {
   return request.can_go_on() && (!search_.active() || search_.OnTrial(request.id));
 }
 
+// One token is left, or what a constraint has forced behind it. The rest of a prompt is one, too,
+// when it is a single token.
+bool Scheduler::Decodes(const Request& request) const {
+  return MayRun(request) && (request.left() == 1 || (request.computed >= request.prompt_size() &&
+                                                     request.left() <= 1 + kMaxForcedTokens));
+}
+
 void Scheduler::PlaceAll(StepPlan* plan, Budget* budget) {
+  plan->route = kDecodeRoute;
+  if (options_.prefill_micro_batches == 0) return PlaceMixed(plan, budget);
+  const std::int32_t next = route_ == kDecodeRoute ? kPrefillRoute : kDecodeRoute;
+  for (const std::int32_t route : {next, route_}) {
+    plan->route = route;
+    if (route == kDecodeRoute) {
+      PlaceDecodes(plan, budget);
+    } else {
+      PlacePrompts(plan, budget);
+    }
+    if (budget->shares > 0) break;
+  }
+  route_ = plan->route;
+}
+
+void Scheduler::PlaceDecodes(StepPlan* plan, Budget* budget) {
+  for (Request* request : running_) {
+    if (request->left() == 1 && Decodes(*request)) Place(*request, 1, plan, budget);
+  }
+  for (Request* request : running_) {
+    if (request->left() > 1 && Decodes(*request)) PlacePrefill(*request, plan, budget);
+  }
+}
+
+void Scheduler::PlacePrompts(StepPlan* plan, Budget* budget) {
+  if (std::any_of(running_.begin(), running_.end(),
+                  [this](const Request* request) { return Decodes(*request); }))
+    budget->prefill = options_.mixed_prefill_tokens;
+  for (Request* request : running_) {
+    if (MayRun(*request) && !Decodes(*request)) PlacePrefill(*request, plan, budget);
+  }
+}
+
+void Scheduler::PlaceMixed(StepPlan* plan, Budget* budget) {
   for (Request* request : running_) {
     if (request->left() == 1 && MayRun(*request)) Place(*request, 1, plan, budget);
   }

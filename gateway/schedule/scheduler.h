@@ -13,6 +13,7 @@
 #include "gateway/schedule/culprit_search.h"
 #include "gateway/schedule/engine.h"
 #include "gateway/schedule/step_bounds.h"
+#include "lib/model/plan.h"
 #include "lib/model/step_limits.h"
 #include "lib/step/step_plan.h"
 
@@ -47,6 +48,9 @@ struct SchedulerOptions {
   std::int64_t max_step_bytes = kDefaultStepBytes;
   // most micro-batches of a step, 1 to kMostMicroBatches, and the fewest tokens of one
   std::int32_t micro_batches = 1;
+  // 0: decode and prompts share steps, which take the plan's one route. Else prompts take steps and
+  // a route of their own, and this is the most micro-batches of one
+  std::int32_t prefill_micro_batches = 0;
   std::int32_t min_micro_batch_tokens = 32;
   std::vector<std::int32_t> eos_ids;
 };
@@ -55,6 +59,7 @@ struct SchedulerSizes {
   std::int32_t global_blocks = 1;
   std::int32_t window_blocks = 1;
   std::int32_t micro_batches = 1;
+  std::int32_t prefill_micro_batches = 0;
 };
 // INVALID_ARGUMENT names the option.
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
@@ -99,7 +104,9 @@ struct StepFailure {
 //    without being sampled: they enter the row behind the placeholders, and the next step takes all
 //    of them at once.
 //  - Decodes (one token left) come first in every step, then prompts in order of arrival fill the
-//    token budget.
+//    token budget. Where prompts take a route of their own (prefill_micro_batches), a step holds
+//    decodes or prompts, and while there are both the two take turns, so that neither waits for
+//    more than one step of the other.
 //  - Admission is first come, first served, and reserves the KV blocks of the whole request (prompt
 //    + max_tokens; in the window group the most it holds at once). So a running request never lacks
 //    a block, nothing is preempted, nothing can deadlock; the price is that a request that ends
@@ -180,7 +187,12 @@ class Scheduler {
   Admission TryAdmit(Request& request, StepPlan* plan, Budget* budget);
   void Admit(StepPlan* plan, Budget* budget);
   bool MayRun(const Request& request) const;
+  bool Decodes(const Request& request) const;
+  // Mixed, or of one kind.
   void PlaceAll(StepPlan* plan, Budget* budget);
+  void PlaceMixed(StepPlan* plan, Budget* budget);
+  void PlaceDecodes(StepPlan* plan, Budget* budget);
+  void PlacePrompts(StepPlan* plan, Budget* budget);
   void PlacePrefill(Request& request, StepPlan* plan, Budget* budget);
   void Place(Request& request, std::int32_t count, StepPlan* plan, Budget* budget);
   void MoveWindow(Request& request, std::int32_t count, SequenceShare* share);
@@ -213,6 +225,8 @@ class Scheduler {
   std::vector<std::int32_t> ended_;
   CulpritSearch search_;
   std::uint64_t next_step_id_ = 1;
+  // Of the last step.
+  std::int32_t route_ = kDecodeRoute;
   // A ring: the oldest is at in_flight_first_.
   std::array<InFlight, kMostStepsInFlight> in_flight_;
   std::int32_t in_flight_first_ = 0;

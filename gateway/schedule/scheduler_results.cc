@@ -238,6 +238,7 @@ void Scheduler::Reset(const StepFailure& failure) {
   for (std::int32_t slot = options_.limits.max_sequences - 1; slot >= 0; --slot)
     free_slots_.push_back(slot);
   next_step_id_ = 1;
+  route_ = kDecodeRoute;
   if (!culprit.has_value()) return;
   const absl::Status status =
       IsPassing(failure)

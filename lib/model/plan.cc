@@ -61,14 +61,29 @@ absl::StatusOr<std::vector<std::int32_t>> LayerCounts(std::string_view plan, std
   return counts;
 }
 
-Plan Enclosed(std::string_view name, const std::string& end_worker,
-              std::vector<StagePlacement> layers) {
-  Plan plan;
-  plan.name = std::string(name.substr(0, name.find(':')));
-  plan.stages.push_back({end_worker, StagePart::kEmbed, 0, 0});
-  plan.stages.insert(plan.stages.end(), layers.begin(), layers.end());
-  plan.stages.push_back({end_worker, StagePart::kHead, 0, 0});
-  return plan;
+PlanRoute Enclosed(RouteUse use, const std::string& end_worker,
+                   const std::vector<StagePlacement>& layers) {
+  PlanRoute route{use, {{end_worker, StagePart::kEmbed, 0, 0}}};
+  route.stages.insert(route.stages.end(), layers.begin(), layers.end());
+  route.stages.push_back({end_worker, StagePart::kHead, 0, 0});
+  return route;
+}
+
+Plan OneRoute(std::string_view name, const std::string& end_worker,
+              const std::vector<StagePlacement>& layers) {
+  return {std::string(name.substr(0, name.find(':'))),
+          {Enclosed(RouteUse::kAll, end_worker, layers)}};
+}
+
+// The halves of each layer on two workers.
+std::vector<StagePlacement> Halves(const ModelConfig& config, const std::string& attention,
+                                   const std::string& ffn) {
+  std::vector<StagePlacement> stages;
+  for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
+    stages.push_back({attention, StagePart::kAttention, layer, layer + 1});
+    stages.push_back({ffn, StagePart::kFfn, layer, layer + 1});
+  }
+  return stages;
 }
 
 absl::StatusOr<Plan> MakeLayersPlan(std::string_view name, const ModelConfig& config,
@@ -81,19 +96,24 @@ absl::StatusOr<Plan> MakeLayersPlan(std::string_view name, const ModelConfig& co
     stages.push_back({workers[i].name, StagePart::kBoth, next, next + counts[i]});
     next += counts[i];
   }
-  return Enclosed(name, workers[counts.size() - 1].name, std::move(stages));
+  return OneRoute(name, workers[counts.size() - 1].name, stages);
 }
 
 absl::StatusOr<Plan> MakeSplitPlan(std::string_view name, const ModelConfig& config,
                                    const std::vector<PlanWorker>& workers) {
   TANDEM_ASSIGN_OR_RETURN(const std::string npu, FirstOfRole(name, WorkerRole::kNpu, workers));
   TANDEM_ASSIGN_OR_RETURN(const std::string gpu, FirstOfRole(name, WorkerRole::kGpu, workers));
-  std::vector<StagePlacement> stages;
-  for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
-    stages.push_back({npu, StagePart::kAttention, layer, layer + 1});
-    stages.push_back({gpu, StagePart::kFfn, layer, layer + 1});
-  }
-  return Enclosed(name, gpu, std::move(stages));
+  return OneRoute(name, gpu, Halves(config, npu, gpu));
+}
+
+absl::StatusOr<Plan> MakeHybridPlan(std::string_view name, const ModelConfig& config,
+                                    const std::vector<PlanWorker>& workers) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string npu, FirstOfRole(name, WorkerRole::kNpu, workers));
+  TANDEM_ASSIGN_OR_RETURN(const std::string gpu, FirstOfRole(name, WorkerRole::kGpu, workers));
+  const StagePlacement whole{gpu, StagePart::kBoth, 0, config.num_layers};
+  return Plan{std::string(name),
+              {Enclosed(RouteUse::kDecode, gpu, {whole}),
+               Enclosed(RouteUse::kPrefill, gpu, Halves(config, gpu, npu))}};
 }
 
 absl::Status CheckWorkers(const std::vector<PlanWorker>& workers) {
@@ -122,11 +142,11 @@ absl::Status WrongStage(std::size_t index, const std::string& expected,
 }
 
 // Walks the inner stages: `layer` and `ffn_next` say which half is due.
-absl::Status CheckLayerStages(const Plan& plan, std::int32_t num_layers) {
+absl::Status CheckLayerStages(const PlanRoute& route, std::int32_t num_layers) {
   std::int32_t layer = 0;
   bool ffn_next = false;
-  for (std::size_t i = 1; i + 1 < plan.stages.size(); ++i) {
-    const StagePlacement& stage = plan.stages[i];
+  for (std::size_t i = 1; i + 1 < route.stages.size(); ++i) {
+    const StagePlacement& stage = route.stages[i];
     const std::string due =
         Cat(ffn_next ? "ffn" : "attention or both", " of layer ", layer, " (of ", num_layers, ")");
     if (stage.first_layer != layer || stage.last_layer <= layer || stage.last_layer > num_layers)
@@ -142,9 +162,74 @@ absl::Status CheckLayerStages(const Plan& plan, std::int32_t num_layers) {
     ffn_next = !ffn_next;
   }
   if (layer == num_layers && !ffn_next) return absl::OkStatus();
+  return absl::InvalidArgumentError(Cat("expected all ", num_layers, " layers, found ",
+                                        ffn_next ? "no ffn of layer " : "nothing from layer ",
+                                        layer));
+}
+
+absl::Status CheckRoute(const PlanRoute& route, const ModelConfig& config,
+                        const std::vector<PlanWorker>& workers) {
+  const std::vector<StagePlacement>& stages = route.stages;
+  if (stages.size() < 3) {
+    return absl::InvalidArgumentError(
+        Cat("expected embed, layers and head, found ", stages.size(), " stages"));
+  }
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const std::string& name = stages[i].worker;
+    if (std::none_of(workers.begin(), workers.end(),
+                     [&](const PlanWorker& w) { return w.name == name; })) {
+      return WrongStage(i, Cat("one of ", workers.size(), " known workers"), stages[i]);
+    }
+  }
+  const StagePlacement& first = stages.front();
+  const StagePlacement& last = stages.back();
+  if (first.part != StagePart::kEmbed || first.first_layer != 0 || first.last_layer != 0)
+    return WrongStage(0, "embed, no layers", first);
+  if (last.part != StagePart::kHead || last.first_layer != 0 || last.last_layer != 0)
+    return WrongStage(stages.size() - 1, "head, no layers", last);
+  if (first.worker != last.worker) {
+    return WrongStage(stages.size() - 1,
+                      Cat("the head beside the embedding on '", first.worker, "'"), last);
+  }
+  return CheckLayerStages(route, config.num_layers);
+}
+
+// The worker of each layer's attention, in a route that was checked.
+std::vector<std::string_view> AttentionWorkers(const PlanRoute& route) {
+  std::vector<std::string_view> workers;
+  for (const StagePlacement& stage : route.stages) {
+    if (stage.part != StagePart::kAttention && stage.part != StagePart::kBoth) continue;
+    for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer)
+      workers.push_back(stage.worker);
+  }
+  return workers;
+}
+
+// What two routes that were checked must have in common.
+absl::Status CheckAlike(const PlanRoute& a, const PlanRoute& b) {
+  if (a.stages.back().worker != b.stages.back().worker) {
+    return absl::InvalidArgumentError(Cat("expected the head on '", a.stages.back().worker,
+                                          "' as in route '", NameOf(a.use), "', found it on '",
+                                          b.stages.back().worker, "'"));
+  }
+  const std::vector<std::string_view> of_a = AttentionWorkers(a);
+  const std::vector<std::string_view> of_b = AttentionWorkers(b);
+  const auto [in_a, in_b] = std::mismatch(of_a.begin(), of_a.end(), of_b.begin());
+  if (in_a == of_a.end()) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      Cat("plan '", plan.name, "': expected all ", num_layers, " layers, found ",
-          ffn_next ? "no ffn of layer " : "nothing from layer ", layer));
+      Cat("expected attention of layer ", in_a - of_a.begin(), " on '", *in_a, "' as in route '",
+          NameOf(a.use), "', whose keys and values are there, found it on '", *in_b, "'"));
+}
+
+absl::Status CheckUses(const Plan& plan) {
+  std::string found;
+  for (const PlanRoute& route : plan.routes)
+    found += Cat(found.empty() ? "" : ", ", NameOf(route.use));
+  if (found == "all" || found == "decode, prefill") return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      Cat("expected one route for all steps, or one for decode and "
+          "one for prefill, found ",
+          plan.routes.size(), plan.routes.empty() ? "" : ": ", found));
 }
 
 }  // namespace
@@ -157,12 +242,13 @@ std::string DefaultPlanName(const std::vector<WorkerRole>& roles) {
 
 absl::Status CheckPlanName(std::string_view name, const std::vector<WorkerRole>& roles) {
   if (name == "auto" || name == "layers" || name.starts_with(kLayersColon)) return absl::OkStatus();
-  if (name != "gpu" && name != "npu" && name != "split") {
-    return absl::InvalidArgumentError(
-        Cat("expected auto, gpu, npu, split, layers or layers:N,N,..., found '", name, "'"));
+  const bool both = name == "split" || name == "hybrid";
+  if (name != "gpu" && name != "npu" && !both) {
+    return absl::InvalidArgumentError(Cat(
+        "expected auto, gpu, npu, split, hybrid, layers or layers:N,N,..., found '", name, "'"));
   }
   for (const WorkerRole role : {WorkerRole::kGpu, WorkerRole::kNpu}) {
-    const bool needed = name == "split" || name == NameOf(role);
+    const bool needed = both || name == NameOf(role);
     if (needed && std::count(roles.begin(), roles.end(), role) == 0) {
       return absl::InvalidArgumentError(
           Cat("'", name, "': expected a worker of role '", NameOf(role), "', found none"));
@@ -177,42 +263,39 @@ absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
   if (name == "gpu" || name == "npu") {
     const WorkerRole role = name == "gpu" ? WorkerRole::kGpu : WorkerRole::kNpu;
     TANDEM_ASSIGN_OR_RETURN(const std::string worker, FirstOfRole(name, role, workers));
-    return Enclosed(name, worker, {{worker, StagePart::kBoth, 0, config.num_layers}});
+    return OneRoute(name, worker, {{worker, StagePart::kBoth, 0, config.num_layers}});
   }
   if (name == "split") return MakeSplitPlan(name, config, workers);
+  if (name == "hybrid") return MakeHybridPlan(name, config, workers);
   if (name == "layers" || name.starts_with(kLayersColon))
     return MakeLayersPlan(name, config, workers);
   return absl::InvalidArgumentError(
-      Cat("plan: expected gpu, npu, split, layers or layers:N,N,..., found '", name, "'"));
+      Cat("plan: expected gpu, npu, split, hybrid, layers or layers:N,N,..., found '", name, "'"));
 }
 
 absl::Status ValidatePlan(const Plan& plan, const ModelConfig& config,
                           const std::vector<PlanWorker>& workers) {
   TANDEM_RETURN_IF_ERROR(CheckWorkers(workers));
-  if (plan.stages.size() < 3) {
-    return absl::InvalidArgumentError(Cat("plan '", plan.name,
-                                          "': expected embed, layers and head, found ",
-                                          plan.stages.size(), " stages"));
+  const std::string context = Cat("plan '", plan.name, "'");
+  TANDEM_RETURN_IF_ERROR(Annotate(CheckUses(plan), context));
+  for (const PlanRoute& route : plan.routes) {
+    const std::string of_route =
+        plan.routes.size() == 1 ? context : Cat(context, ": route '", NameOf(route.use), "'");
+    TANDEM_RETURN_IF_ERROR(Annotate(CheckRoute(route, config, workers), of_route));
+    TANDEM_RETURN_IF_ERROR(Annotate(CheckAlike(plan.routes.front(), route), of_route));
   }
-  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
-    const std::string& name = plan.stages[i].worker;
-    if (std::none_of(workers.begin(), workers.end(),
-                     [&](const PlanWorker& w) { return w.name == name; })) {
-      return WrongStage(i, Cat("one of ", workers.size(), " known workers"), plan.stages[i]);
-    }
-  }
-  const StagePlacement& first = plan.stages.front();
-  const StagePlacement& last = plan.stages.back();
-  if (first.part != StagePart::kEmbed || first.first_layer != 0 || first.last_layer != 0)
-    return WrongStage(0, "embed, no layers", first);
-  if (last.part != StagePart::kHead || last.first_layer != 0 || last.last_layer != 0) {
-    return WrongStage(plan.stages.size() - 1, "head, no layers", last);
-  }
-  if (first.worker != last.worker) {
-    return WrongStage(plan.stages.size() - 1,
-                      Cat("the head beside the embedding on '", first.worker, "'"), last);
-  }
-  return CheckLayerStages(plan, config.num_layers);
+  return absl::OkStatus();
+}
+
+const std::string& HeadWorkerOf(const Plan& plan) {
+  return plan.routes.front().stages.back().worker;
+}
+
+std::set<std::string> WorkersOf(const Plan& plan) {
+  std::set<std::string> names;
+  for (const PlanRoute& route : plan.routes)
+    for (const StagePlacement& stage : route.stages) names.insert(stage.worker);
+  return names;
 }
 
 std::vector<std::string> RegionsOf(const Plan& plan, std::string_view worker) {
@@ -221,15 +304,17 @@ std::vector<std::string> RegionsOf(const Plan& plan, std::string_view worker) {
     if (std::find(names.begin(), names.end(), name) == names.end())
       names.push_back(std::move(name));
   };
-  for (const StagePlacement& stage : plan.stages) {
-    if (stage.worker != worker) continue;
-    if (stage.part == StagePart::kEmbed || stage.part == StagePart::kHead) {
-      add(RegionName(WeightPart::kEmbedding, -1));
-      continue;
-    }
-    for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
-      if (stage.part != StagePart::kFfn) add(RegionName(WeightPart::kAttention, layer));
-      if (stage.part != StagePart::kAttention) add(RegionName(WeightPart::kFfn, layer));
+  for (const PlanRoute& route : plan.routes) {
+    for (const StagePlacement& stage : route.stages) {
+      if (stage.worker != worker) continue;
+      if (stage.part == StagePart::kEmbed || stage.part == StagePart::kHead) {
+        add(RegionName(WeightPart::kEmbedding, -1));
+        continue;
+      }
+      for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
+        if (stage.part != StagePart::kFfn) add(RegionName(WeightPart::kAttention, layer));
+        if (stage.part != StagePart::kAttention) add(RegionName(WeightPart::kFfn, layer));
+      }
     }
   }
   return names;
@@ -237,10 +322,12 @@ std::vector<std::string> RegionsOf(const Plan& plan, std::string_view worker) {
 
 std::vector<PlanEdge> EdgesOf(const Plan& plan) {
   std::vector<PlanEdge> edges;
-  for (std::size_t i = 0; i + 1 < plan.stages.size(); ++i) {
-    const PlanEdge edge{plan.stages[i].worker, plan.stages[i + 1].worker};
-    if (edge.from == edge.to) continue;
-    if (std::find(edges.begin(), edges.end(), edge) == edges.end()) edges.push_back(edge);
+  for (const PlanRoute& route : plan.routes) {
+    for (std::size_t i = 0; i + 1 < route.stages.size(); ++i) {
+      const PlanEdge edge{route.stages[i].worker, route.stages[i + 1].worker};
+      if (edge.from == edge.to) continue;
+      if (std::find(edges.begin(), edges.end(), edge) == edges.end()) edges.push_back(edge);
+    }
   }
   return edges;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,8 +12,9 @@
 
 namespace tandem {
 
-// Where the work of a step runs. A plan is a list of stages in the order in which the residual
-// stream passes them; where two neighbours stand on different workers an edge joins them.
+// Where the work of a step runs. A plan has routes, and a step names the one it takes. A route is a
+// list of stages in the order in which the residual stream passes them; where two neighbours stand
+// on different workers an edge joins them.
 
 enum class StagePart : std::uint8_t { kEmbed, kAttention, kFfn, kBoth, kHead };
 template <>
@@ -31,9 +33,26 @@ struct StagePlacement {
   bool operator==(const StagePlacement&) const = default;
 };
 
-struct Plan {
-  std::string name;  // "gpu", "npu", "split", "layers"
+// Which steps take a route.
+enum class RouteUse : std::uint8_t { kAll, kDecode, kPrefill };
+template <>
+inline constexpr EnumName<RouteUse> kEnumNames<RouteUse>[] = {
+    {RouteUse::kAll, "all"}, {RouteUse::kDecode, "decode"}, {RouteUse::kPrefill, "prefill"}};
+
+struct PlanRoute {
+  RouteUse use = RouteUse::kAll;
   std::vector<StagePlacement> stages;
+  bool operator==(const PlanRoute&) const = default;
+};
+
+// Indices of a plan's routes. The first one takes all steps where it is the only one.
+inline constexpr std::int32_t kDecodeRoute = 0;
+inline constexpr std::int32_t kPrefillRoute = 1;
+
+struct Plan {
+  std::string name;  // "gpu", "npu", "split", "hybrid", "layers"
+  // One for all steps, or that of decode and that of prefill.
+  std::vector<PlanRoute> routes;
 };
 
 // What the planner knows of a worker.
@@ -43,11 +62,12 @@ struct PlanWorker {
 };
 
 // Builds a named plan: `gpu`, `npu` (everything on the first worker of that role), `split`
-// (attention on the first npu worker, FFN on the first gpu worker) or `layers` (consecutive layers
-// over all workers, in order, as even as possible; "layers:13,13" gives the counts). Embedding and
-// head are one tensor, so they always stand together on one worker: the one that ends the last
-// layer. That keeps one copy of it, and makes the token sampled by the head known where the next
-// step embeds it. INVALID_ARGUMENT names what is missing.
+// (attention on the first npu worker, FFN on the first gpu worker), `hybrid` (all of decode on the
+// first gpu worker; in prefill FFN on the first npu worker), `layers` (consecutive layers over all
+// workers, in order, as even as possible; "layers:13,13" gives the counts). Embedding and head are
+// one tensor, so they always stand together on one worker: the one that ends the last layer, or in
+// `hybrid` the gpu worker. That keeps one copy of it, and makes the token sampled by the head known
+// where the next step embeds it. INVALID_ARGUMENT names what is missing.
 absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
                               const std::vector<PlanWorker>& workers);
 
@@ -57,16 +77,23 @@ std::string DefaultPlanName(const std::vector<WorkerRole>& roles);
 // it needs are there.
 absl::Status CheckPlanName(std::string_view name, const std::vector<WorkerRole>& roles);
 
-// Every layer's attention and FFN exactly once, in order; embed first, head last, both on one
-// worker; workers known.
+// In every route: every layer's attention and FFN exactly once, in order; embed first, head last,
+// both on one worker; workers known. In all routes alike: the worker with the head, and those of
+// each layer's attention, because it keeps the layer's keys and values.
 absl::Status ValidatePlan(const Plan& plan, const ModelConfig& config,
                           const std::vector<PlanWorker>& workers);
 
-// Which weight regions (lib/model/tensors.h RegionName) a worker of the plan maps.
+// The worker that embeds and samples.
+const std::string& HeadWorkerOf(const Plan& plan);
+
+// Those that have a part in any route.
+std::set<std::string> WorkersOf(const Plan& plan);
+
+// Which weight regions (lib/model/tensors.h RegionName) a worker of the plan maps, for all routes.
 std::vector<std::string> RegionsOf(const Plan& plan, std::string_view worker);
 
-// Index pairs (i, i+1) of plan.stages that stand on different workers. All hops from one worker to
-// another share one edge.
+// Joins two neighbouring stages of a route on different workers. All hops from one worker to
+// another share one edge, whatever route they belong to.
 struct PlanEdge {
   std::string from;
   std::string to;

@@ -75,9 +75,11 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                 "fields of HTTP requests that nobody knows; ignored ones are named in a Warning "
                 "header");
   flags->Section("Placement of the work");
-  flags->Text("plan", &s->plan,
-              "auto, gpu, npu, split or layers[:COUNT,COUNT...]; auto tries what the devices allow "
-              "and takes the fastest; without it: auto with both devices, else the one there is");
+  flags->Text(
+      "plan", &s->plan,
+      "auto, gpu, npu, split, hybrid or layers[:COUNT,COUNT...]; auto tries what the devices "
+      "allow and takes the fastest; without it: auto with both devices, else the one there "
+      "is");
   flags->Choices("edge_kinds", &s->edge_kinds,
                  "how workers may hand over to each other, in order of preference, with commas "
                  "(without it: all of them)");
@@ -85,8 +87,9 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                 "activations in products with int8 and int4 weights; auto: as suits each device");
   flags->Number("steps_in_flight", &s->steps_in_flight, 1, 4,
                 "steps that are sent before the first one's results are back");
-  flags->Number("micro_batches", &s->micro_batches, 0, 4,
-                "most micro-batches of a step; 0: two where workers alternate (split), else one");
+  flags->Number(
+      "micro_batches", &s->micro_batches, 0, 4,
+      "most micro-batches of a step; 0: two where workers alternate (split, hybrid), else one");
   flags->Section("Memory and limits");
   flags->Number("context", &s->context, 0, kMaxContextTokens,
                 "tokens of prompt and answer together, at most what the model was trained for; 0: "

@@ -71,6 +71,8 @@ struct StepPlan {
   // of all shares' tokens, one share after another. Ascending; the last entry is the number of
   // tokens. Empty means one micro-batch. A boundary may fall inside a share.
   std::vector<std::int32_t> micro_batch_ends;
+  // Which route of the plan the step takes: index into Plan::routes (lib/model/plan.h).
+  std::int32_t route = 0;
   // A worker gives up on its neighbours after this.
   absl::Duration timeout = absl::ZeroDuration();
   // For metrics, not on the wire: tokens of shares of one token that sample, and of all others.

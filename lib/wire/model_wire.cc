@@ -73,12 +73,16 @@ absl::StatusOr<ModelConfig> FromProto(const v1::ModelConfig& message) {
 v1::Plan ToProto(const Plan& plan) {
   v1::Plan message;
   message.set_name(plan.name);
-  for (const StagePlacement& stage : plan.stages) {
-    v1::StagePlacement& out = *message.add_stages();
-    out.set_worker(stage.worker);
-    out.set_part(std::string(NameOf(stage.part)));
-    out.set_first_layer(stage.first_layer);
-    out.set_last_layer(stage.last_layer);
+  for (const PlanRoute& route : plan.routes) {
+    v1::PlanRoute& to = *message.add_routes();
+    to.set_use(std::string(NameOf(route.use)));
+    for (const StagePlacement& stage : route.stages) {
+      v1::StagePlacement& out = *to.add_stages();
+      out.set_worker(stage.worker);
+      out.set_part(std::string(NameOf(stage.part)));
+      out.set_first_layer(stage.first_layer);
+      out.set_last_layer(stage.last_layer);
+    }
   }
   return message;
 }
@@ -86,20 +90,25 @@ v1::Plan ToProto(const Plan& plan) {
 absl::StatusOr<Plan> FromProto(const v1::Plan& message, const ModelConfig& config) {
   Plan plan;
   plan.name = message.name();
-  std::vector<PlanWorker> workers;
-  for (int i = 0; i < message.stages_size(); ++i) {
-    const v1::StagePlacement& in = message.stages(i);
-    const std::string field = absl::StrCat("Plan.stages[", i, "]");
-    if (in.worker().empty())
-      return absl::InvalidArgumentError(
-          absl::StrCat(field, ".worker: expected a name, found none"));
-    absl::StatusOr<StagePart> part = ParseEnum<StagePart>("stage part", in.part());
-    if (!part.ok()) return Annotate(part.status(), absl::StrCat(field, ".part"));
-    plan.stages.push_back({in.worker(), *part, in.first_layer(), in.last_layer()});
-    const bool known = std::any_of(workers.begin(), workers.end(),
-                                   [&](const PlanWorker& w) { return w.name == in.worker(); });
-    if (!known) workers.push_back({in.worker()});
+  for (int r = 0; r < message.routes_size(); ++r) {
+    const v1::PlanRoute& from = message.routes(r);
+    const std::string route = absl::StrCat("Plan.routes[", r, "]");
+    absl::StatusOr<RouteUse> use = ParseEnum<RouteUse>("route use", from.use());
+    if (!use.ok()) return Annotate(use.status(), absl::StrCat(route, ".use"));
+    plan.routes.push_back({*use, {}});
+    for (int i = 0; i < from.stages_size(); ++i) {
+      const v1::StagePlacement& in = from.stages(i);
+      const std::string field = absl::StrCat(route, ".stages[", i, "]");
+      if (in.worker().empty())
+        return absl::InvalidArgumentError(
+            absl::StrCat(field, ".worker: expected a name, found none"));
+      absl::StatusOr<StagePart> part = ParseEnum<StagePart>("stage part", in.part());
+      if (!part.ok()) return Annotate(part.status(), absl::StrCat(field, ".part"));
+      plan.routes.back().stages.push_back({in.worker(), *part, in.first_layer(), in.last_layer()});
+    }
   }
+  std::vector<PlanWorker> workers;
+  for (const std::string& name : WorkersOf(plan)) workers.push_back({name});
   TANDEM_RETURN_IF_ERROR(Annotate(ValidatePlan(plan, config, workers), "Plan"));
   return plan;
 }

@@ -90,6 +90,7 @@ v1::StepPlan ToProto(const StepPlan& plan) {
   for (const SequenceShare& share : plan.sequences) *message.add_sequences() = ToProto(share);
   message.mutable_micro_batch_ends()->Add(plan.micro_batch_ends.begin(),
                                           plan.micro_batch_ends.end());
+  message.set_route(plan.route);
   message.set_timeout_seconds(absl::ToDoubleSeconds(plan.timeout));
   return message;
 }
@@ -110,6 +111,7 @@ void FromProto(const v1::StepPlan& message, StepPlan* plan) {
   for (int i = 0; i < message.sequences_size(); ++i)
     FromProto(message.sequences(i), &plan->sequences[static_cast<std::size_t>(i)]);
   CopyTo(message.micro_batch_ends(), &plan->micro_batch_ends);
+  plan->route = message.route();
   plan->timeout = std::min(absl::Seconds(message.timeout_seconds()), kMaxTimeout);
 }
 

@@ -142,14 +142,13 @@ absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(
                      ", found ", request.timeout_seconds()));
   }
   std::vector<EdgeEndSpec> specs;
-  for (const LocalEdge& edge : layout.edges) {
-    const auto found =
-        std::find_if(request.edges().begin(), request.edges().end(), [&](const v1::EdgeSpec& m) {
-          return m.from() == edge.ends.from && m.to() == edge.ends.to;
-        });
+  for (const PlanEdge& edge : layout.edges) {
+    const auto found = std::find_if(
+        request.edges().begin(), request.edges().end(),
+        [&](const v1::EdgeSpec& m) { return m.from() == edge.from && m.to() == edge.to; });
     if (found == request.edges().end()) {
-      return absl::InvalidArgumentError(absl::StrCat("edges: expected one from ", edge.ends.from,
-                                                     " to ", edge.ends.to, ", found none among ",
+      return absl::InvalidArgumentError(absl::StrCat("edges: expected one from ", edge.from, " to ",
+                                                     edge.to, ", found none among ",
                                                      request.edges_size()));
     }
     TANDEM_ASSIGN_OR_RETURN(EdgeEndSpec spec, ParseEdge(*found, *this));
@@ -172,9 +171,9 @@ absl::StatusOr<std::unique_ptr<StepRunner>> PlanPart::Compile(Device& device,
   parts.bounds = bounds;
   parts.trace = trace;
   parts.masks = masks;
-  for (const LocalEdge& local : layout.edges) {
+  for (const PlanEdge& ends : layout.edges) {
     const auto found = std::find_if(edges.begin(), edges.end(), [&](const auto& edge) {
-      return edge->spec.from == local.ends.from && edge->spec.to == local.ends.to;
+      return edge->spec.from == ends.from && edge->spec.to == ends.to;
     });
     TANDEM_CHECK(found != edges.end());
     parts.edges.push_back(found->get());

@@ -38,65 +38,89 @@ void Append(const StagePlacement& placement, const ModelConfig& config, StageSpe
   spec->head |= placement.part == StagePart::kHead;
 }
 
-std::vector<PlanWorker> WorkersOf(const Plan& plan) {
-  std::set<std::string> names;
-  for (const StagePlacement& stage : plan.stages) names.insert(stage.worker);
-  std::vector<PlanWorker> workers;
-  for (const std::string& name : names) workers.push_back({name});
-  return workers;
+// Of the edge between two placements: its index in the layout; counts the hop.
+int AddHop(const StagePlacement& from, const StagePlacement& to, const StageLayout& layout,
+           LocalRoute* route) {
+  const PlanEdge ends{from.worker, to.worker};
+  const auto found = std::find(layout.edges.begin(), layout.edges.end(), ends);
+  TANDEM_CHECK(found != layout.edges.end());
+  const auto index = static_cast<std::size_t>(found - layout.edges.begin());
+  ++route->hops[index];
+  return static_cast<int>(index);
 }
 
-// The index of the edge, added when it is new; counts the hop.
-int AddHop(const std::string& from, const std::string& to, StageLayout* layout) {
-  const PlanEdge ends{from, to};
-  auto found = std::find_if(layout->edges.begin(), layout->edges.end(),
-                            [&](const LocalEdge& e) { return e.ends == ends; });
-  if (found == layout->edges.end()) found = layout->edges.insert(layout->edges.end(), {ends, 0});
-  ++found->hops;
-  return static_cast<int>(found - layout->edges.begin());
+// "ffn 0"; "prefill ffn 0" where one of several routes takes it.
+std::string NameIn(const StageLayout& layout, std::int32_t stage) {
+  std::string uses;
+  std::size_t taken = 0;
+  for (const LocalRoute& route : layout.routes) {
+    if (std::count(route.stages.begin(), route.stages.end(), stage) == 0) continue;
+    uses += Cat(NameOf(route.use), " ");
+    ++taken;
+  }
+  return Cat(taken < layout.routes.size() ? uses : "",
+             StageSpecName(layout.stages[static_cast<std::size_t>(stage)].spec));
+}
+
+LocalRoute LayOutRoute(const PlanRoute& route, const ModelConfig& config, std::string_view worker,
+                       StageLayout* layout) {
+  LocalRoute local{route.use, {}, std::vector<std::int32_t>(layout->edges.size())};
+  const std::vector<StagePlacement>& placements = route.stages;
+  for (std::size_t i = 0; i < placements.size(); ++i) {
+    if (placements[i].worker != worker) continue;
+    LocalStage stage;
+    if (i > 0) stage.input_edge = AddHop(placements[i - 1], placements[i], *layout, &local);
+    Append(placements[i], config, &stage.spec, /*first=*/true);
+    for (; i + 1 < placements.size() && placements[i + 1].worker == worker; ++i)
+      Append(placements[i + 1], config, &stage.spec, /*first=*/false);
+    if (i + 1 < placements.size())
+      stage.output_edge = AddHop(placements[i], placements[i + 1], *layout, &local);
+    const auto same = std::find(layout->stages.begin(), layout->stages.end(), stage);
+    local.stages.push_back(static_cast<std::int32_t>(same - layout->stages.begin()));
+    if (same == layout->stages.end()) layout->stages.push_back(std::move(stage));
+  }
+  return local;
 }
 
 }  // namespace
 
 absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& config,
                                          std::string_view worker) {
-  TANDEM_RETURN_IF_ERROR(ValidatePlan(plan, config, WorkersOf(plan)));
+  std::vector<PlanWorker> workers;
+  for (const std::string& name : WorkersOf(plan)) workers.push_back({name});
+  TANDEM_RETURN_IF_ERROR(ValidatePlan(plan, config, workers));
   StageLayout layout;
-  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
-    const StagePlacement& placement = plan.stages[i];
-    if (placement.worker != worker) continue;
-    const bool first = i == 0 || plan.stages[i - 1].worker != worker;
-    if (first) {
-      LocalStage stage;
-      if (i > 0) stage.input_edge = AddHop(plan.stages[i - 1].worker, placement.worker, &layout);
-      layout.stages.push_back(std::move(stage));
-    }
-    LocalStage& stage = layout.stages.back();
-    Append(placement, config, &stage.spec, first);
-    if (placement.part == StagePart::kAttention || placement.part == StagePart::kBoth) {
-      for (std::int32_t layer = placement.first_layer; layer < placement.last_layer; ++layer)
-        layout.attention_layers.push_back(layer);
-    }
-    layout.has_head |= placement.part == StagePart::kHead;
-    if (i + 1 < plan.stages.size() && plan.stages[i + 1].worker != worker)
-      stage.output_edge = AddHop(placement.worker, plan.stages[i + 1].worker, &layout);
-  }
+  for (const PlanEdge& edge : EdgesOf(plan))
+    if (edge.from == worker || edge.to == worker) layout.edges.push_back(edge);
+  for (const PlanRoute& route : plan.routes)
+    layout.routes.push_back(LayOutRoute(route, config, worker, &layout));
   if (layout.stages.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("plan '", plan.name,
                                                    "': expected a stage for worker '",
                                                    AbslView(worker), "', found none"));
   }
-  for (LocalStage& stage : layout.stages) stage.name = StageSpecName(stage.spec);
+  for (std::size_t i = 0; i < layout.stages.size(); ++i)
+    layout.stages[i].name = NameIn(layout, static_cast<std::int32_t>(i));
+  std::set<std::int32_t> attention;
+  for (const LocalStage& stage : layout.stages) {
+    for (std::int32_t half = stage.spec.first_half; half < stage.spec.last_half; ++half)
+      if (half % 2 == 0) attention.insert(half / 2);
+    layout.has_head |= stage.spec.head;
+  }
+  layout.attention_layers.assign(attention.begin(), attention.end());
   return layout;
 }
 
-std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::int32_t micro_batches) {
+std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::size_t route,
+                                    std::int32_t micro_batches) {
   std::vector<ListEntry> list;
   std::vector<std::int32_t> counts(layout.edges.size());
   const auto count = [&](int edge) {
     return edge == kNoEdge ? 0 : counts[static_cast<std::size_t>(edge)]++;
   };
-  for (std::int32_t i = 0; i < static_cast<std::int32_t>(layout.stages.size()); ++i) {
+  bool begun = false;
+  bool head = false;
+  for (const std::int32_t i : layout.routes[route].stages) {
     const LocalStage& stage = layout.stages[static_cast<std::size_t>(i)];
     const auto add = [&](ListOp op, std::int32_t micro_batch, int edge, std::int32_t number) {
       if (edge == kNoEdge) return;
@@ -104,7 +128,7 @@ std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::int32_t micr
           {.op = op, .micro_batch = micro_batch, .stage = i, .edge = edge, .number = number});
     };
     for (std::int32_t m = 0; m < micro_batches; ++m) {
-      if (i == 0) list.push_back({.op = ListOp::kBegin, .micro_batch = m});
+      if (!begun) list.push_back({.op = ListOp::kBegin, .micro_batch = m});
       const std::int32_t input = count(stage.input_edge);
       const std::int32_t output = count(stage.output_edge);
       add(ListOp::kWaitData, m, stage.input_edge, input);
@@ -114,8 +138,10 @@ std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::int32_t micr
       add(ListOp::kRelease, m, stage.input_edge, input);
       add(ListOp::kPublish, m, stage.output_edge, output);
     }
+    begun = true;
+    head |= stage.spec.head;
   }
-  for (std::int32_t m = 0; layout.has_head && m < micro_batches; ++m)
+  for (std::int32_t m = 0; head && m < micro_batches; ++m)
     list.push_back({.op = ListOp::kSample, .micro_batch = m});
   return list;
 }

@@ -12,40 +12,48 @@
 
 namespace tandem {
 
-// One worker's part of a plan, in the order in which the residual passes it. Neighbouring plan
-// stages on the worker become one compiled stage, so that the residual leaves or enters the worker
-// exactly between two of these. Pure data; any thread.
+// One worker's part of a plan. Neighbouring stages of a route on the worker become one compiled
+// stage, so that the residual leaves or enters the worker exactly between two of these. Pure data;
+// any thread.
 
 inline constexpr int kNoEdge = -1;
 
 struct LocalStage {
   StageSpec spec;
+  // For people: StageSpecName, behind the use of its route where not all routes take it.
   std::string name;
   // Index into StageLayout::edges; none where the stage embeds.
   int input_edge = kNoEdge;
   // None where it ends with the head.
   int output_edge = kNoEdge;
+  bool operator==(const LocalStage&) const = default;
 };
 
-struct LocalEdge {
-  PlanEdge ends;
-  // Hand-overs of one micro-batch.
-  std::int32_t hops = 0;
+// A route of the plan as this worker sees it.
+struct LocalRoute {
+  RouteUse use = RouteUse::kAll;
+  // Indices into StageLayout::stages, in the order in which the residual passes them. None where
+  // the route passes this worker by.
+  std::vector<std::int32_t> stages;
+  // Of each edge of StageLayout::edges: hand-overs of one micro-batch.
+  std::vector<std::int32_t> hops;
 };
 
 struct StageLayout {
-  std::vector<LocalStage> stages;
-  std::vector<LocalEdge> edges;                // those with this worker at one end
+  std::vector<LocalRoute> routes;              // as the plan's
+  std::vector<LocalStage> stages;              // each once, whatever routes take it
+  std::vector<PlanEdge> edges;                 // those with this worker at one end
   std::vector<std::int32_t> attention_layers;  // whose keys and values this worker keeps, ascending
   bool has_head = false;                       // this worker embeds and samples
 };
 
 // What a worker does for one step, entry by entry. Stages follow each other in the order of the
-// plan, and each takes all micro-batches in turn: while this worker computes a stage for one
+// route, and each takes all micro-batches in turn: while this worker computes a stage for one
 // micro-batch, its neighbour computes the next stage for the one before.
 //
 // The hand-overs of an edge are numbered as they come in the list, from 0; both ends count the
-// same. A step's numbers start where those of the step before ended (hops x micro-batches each).
+// same. A step's numbers start where those of the step before ended (hops of its route x
+// micro-batches each).
 enum class ListOp : std::uint8_t {
   // Puts the micro-batch into its context of the program.
   kBegin,
@@ -72,7 +80,8 @@ struct ListEntry {
   std::int32_t output = 0;
   bool operator==(const ListEntry&) const = default;
 };
-std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::int32_t micro_batches);
+std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::size_t route,
+                                    std::int32_t micro_batches);
 
 // INVALID_ARGUMENT when the plan does not fit the model or names no stage of `worker`.
 absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& config,

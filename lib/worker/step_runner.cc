@@ -42,8 +42,11 @@ StepRunner::StepRunner(Parts parts)
       edge_wait_ns_(parts_.layout.edges.size()) {
   TANDEM_CHECK(parts_.edges.size() == parts_.layout.edges.size() &&
                parts_.program->contexts() >= parts_.bounds.max_micro_batches);
-  for (std::int32_t m = 1; m <= parts_.bounds.max_micro_batches; ++m)
-    lists_.push_back(MakeStepList(parts_.layout, m));
+  for (std::size_t route = 0; route < parts_.layout.routes.size(); ++route) {
+    lists_.emplace_back();
+    for (std::int32_t m = 1; m <= parts_.bounds.max_micro_batches; ++m)
+      lists_.back().push_back(MakeStepList(parts_.layout, route, m));
+  }
   if (!parts_.layout.has_head) return;
   const int threads =
       std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostSamplingThreads);
@@ -78,6 +81,17 @@ absl::Status StepRunner::CheckTimeout(const StepPlan& plan) const {
       absl::ToInt64Seconds(kLongestTimeout), ", found ", absl::ToDoubleSeconds(plan.timeout)));
 }
 
+absl::Status StepRunner::CheckRoute(const StepPlan& plan) const {
+  if (plan.route >= 0 && static_cast<std::size_t>(plan.route) < lists_.size())
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("step: route: expected 0 to ", lists_.size() - 1, ", found ", plan.route));
+}
+
+std::size_t StepRunner::RouteOf(const StepPlan& plan) const {
+  return CheckRoute(plan).ok() ? static_cast<std::size_t>(plan.route) : 0;
+}
+
 void StepRunner::BeginEdges() {
   for (std::size_t i = 0; i < bases_.size(); ++i) parts_.edges[i]->control->BeginStep(bases_[i]);
 }
@@ -95,8 +109,9 @@ absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
     next_step_id_ = plan.step_id + 1;
     result->status = RunInOrder(plan, result);
     const auto micro_batches = static_cast<std::uint64_t>(MicroBatchesOf(plan));
+    const std::vector<std::int32_t>& hops = parts_.layout.routes[RouteOf(plan)].hops;
     for (std::size_t i = 0; i < bases_.size(); ++i)
-      bases_[i] += static_cast<std::uint64_t>(parts_.layout.edges[i].hops) * micro_batches;
+      bases_[i] += static_cast<std::uint64_t>(hops[i]) * micro_batches;
   }
   if (!result->status.ok()) {
     result->sequences.clear();
@@ -129,11 +144,12 @@ absl::Status StepRunner::Run(const StepPlan& plan, StepResult* result) {
 
 absl::Status StepRunner::RunInOrder(const StepPlan& plan, StepResult* result) {
   TANDEM_RETURN_IF_ERROR(CheckTimeout(plan));
+  TANDEM_RETURN_IF_ERROR(CheckRoute(plan));
   TANDEM_RETURN_IF_ERROR(slots_.Apply(plan, &batch_, result));
   if (constraints_ != nullptr) TakeConstraints(plan);
   if (batch_.sequences.empty()) return absl::OkStatus();
   BeginEdges();
-  const std::vector<ListEntry>& list = lists_[batch_.micro_batches.size() - 1];
+  const std::vector<ListEntry>& list = lists_[RouteOf(plan)][batch_.micro_batches.size() - 1];
   absl::Status status = RunList(list, Deadline::After(plan.timeout), result);
   if (!status.ok()) slots_.Spoil(batch_);
   return status;

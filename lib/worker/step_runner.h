@@ -27,7 +27,7 @@ class WorkerDescription;
 
 namespace tandem {
 
-// Runs the steps of one generation on one worker, as the list for their number of micro-batches
+// Runs the steps of one generation on one worker, as the list for their route and micro-batches
 // says (stage_layout.h). Run is called by one thread; the others by any. In steady state a step
 // allocates nothing but the lists of log-probabilities and sums of hidden states that it answers.
 class StepRunner {
@@ -71,6 +71,9 @@ class StepRunner {
 
   absl::Status CheckOrder(const StepPlan& plan) const;
   absl::Status CheckTimeout(const StepPlan& plan) const;
+  absl::Status CheckRoute(const StepPlan& plan) const;
+  // Both ends of an edge count by it, also for a step that is refused.
+  std::size_t RouteOf(const StepPlan& plan) const;
   absl::Status RunInOrder(const StepPlan& plan, StepResult* result);
   absl::Status RunList(const std::vector<ListEntry>& list, Deadline deadline, StepResult* result);
   absl::Status RunEntry(const ListEntry& entry, Deadline deadline, StepResult* result);
@@ -114,8 +117,8 @@ class StepRunner {
   }
 
   Parts parts_;
-  // lists_[m - 1] is for m micro-batches.
-  std::vector<std::vector<ListEntry>> lists_;
+  // lists_[r][m - 1] is for route r and m micro-batches.
+  std::vector<std::vector<std::vector<ListEntry>>> lists_;
   SlotTable slots_;
   // Where the head stands.
   CandidateSampler candidate_sampler_;

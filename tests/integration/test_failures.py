@@ -58,6 +58,12 @@ class KillTest(unittest.TestCase):
     def test_gpu_worker_of_split(self):
         self.kill_during_stream("gpu0", npu="cpu", gpu=GPU, plan="split")
 
+    def test_npu_worker_of_hybrid_while_the_gpu_decodes(self):
+        self.kill_during_stream("npu0", npu="cpu", gpu=GPU, plan="hybrid")
+
+    def test_gpu_worker_of_hybrid(self):
+        self.kill_during_stream("gpu0", npu="cpu", gpu=GPU, plan="hybrid")
+
     def test_only_worker(self):
         self.kill_during_stream("npu0", npu="cpu", gpu="none")
 

@@ -61,7 +61,7 @@ class PlanChangeTest(unittest.TestCase):
         with Cluster(TINY, npu="cpu", gpu=GPU, plan="npu") as c:
             whole = {length: [c.complete(prompt(i), ignore_eos=True, **greedy(length))["choices"][0]["text"] for i in range(STREAMS)]
                      for length in (LONG, SHORT)}
-            for name, length, workers in (("split", LONG, {"npu0", "gpu0"}), ("gpu", SHORT, {"gpu0"}), ("layers:5,3", SHORT, {"npu0", "gpu0"}),
+            for name, length, workers in (("split", LONG, {"npu0", "gpu0"}), ("hybrid", LONG, {"npu0", "gpu0"}), ("gpu", SHORT, {"gpu0"}), ("layers:5,3", SHORT, {"npu0", "gpu0"}),
                                           ("npu", SHORT, {"npu0"})):
                 streams = Streams(c, length)
                 self.assertGreater(streams.running(), 0, "nothing runs any more when the plan changes")

@@ -1,4 +1,5 @@
 """All plans give the same tokens, devices are named truly, and activations cross without a copy."""
+import concurrent.futures
 import pathlib
 import re
 import unittest
@@ -11,6 +12,7 @@ PLANS = {
     "gpu": {"gpu": GPU},
     "npu": {"npu": "cpu", "gpu": "none"},
     "split": {"npu": "cpu", "gpu": GPU},
+    "hybrid": {"npu": "cpu", "gpu": GPU},
     "layers:3,5": {"npu": "none", "gpu": f"{GPU},{GPU}"},
 }
 
@@ -57,6 +59,12 @@ class PlansTest(unittest.TestCase):
     def test_split(self):
         self.run_plan("split")
 
+    def test_hybrid(self):
+        self.run_plan("hybrid")
+
+    def test_hybrid_inline(self):
+        self.run_plan("hybrid", edge_kinds="inline")
+
     def test_layers(self):
         self.run_plan("layers:3,5")
 
@@ -69,13 +77,39 @@ class PlansTest(unittest.TestCase):
 
 class ManyAtOnceTest(unittest.TestCase):
     def test_many_requests_at_a_time_give_what_each_gives_alone(self):
-        import concurrent.futures
-        with Cluster(TINY, plan="split", **PLANS["split"]) as c:
+        self.many_at_once("split")
+
+    def test_under_hybrid_too_where_prompts_and_decodes_take_turns(self):
+        self.many_at_once("hybrid")
+
+    def many_at_once(self, plan: str) -> None:
+        with Cluster(TINY, plan=plan, **PLANS[plan]) as c:
             prompts = [f"{i} The creature opened the window" for i in range(12)]
             alone = [c.complete(p, **greedy(10))["choices"][0]["text"] for p in prompts]
             with concurrent.futures.ThreadPoolExecutor(12) as pool:
                 together = list(pool.map(lambda p: c.complete(p, **greedy(10))["choices"][0]["text"], prompts))
             self.assertEqual(alone, together)
+
+
+class RoutesTest(unittest.TestCase):
+    def runs(self, c: Cluster, worker: str) -> dict[str, int]:
+        status, page, _ = c.request("GET", f"/metrics/process/{worker}")
+        self.assertEqual(status, 200, page)
+        return {name: int(runs) for name, runs in re.findall(r'^tandem_stage_runs_total\{.*stage="([^"]+)".*\} (\d+)', page, re.MULTILINE)}
+
+    def test_prompts_go_through_the_npu_and_decode_stays_on_the_gpu(self):
+        with Cluster(TINY, plan="hybrid", **PLANS["hybrid"]) as c:
+            ffn = [f"prefill ffn {i}" for i in range(8)]
+            attention = ["prefill embed+attention 0", *(f"prefill attention {i}" for i in range(1, 8)), "prefill head"]
+            whole = "decode embed+layers 0-7+head"
+            self.assertEqual([(s["worker"], s["name"]) for s in c.status()["stages"]],
+                             [*(("npu0", name) for name in ffn), *(("gpu0", name) for name in (whole, *attention))])
+            self.assertRegex(c.tandem("status").stdout, r"on npu0 .*: prefill ffn 0-7\n")
+            c.complete(PROMPTS[1], ignore_eos=True, **greedy(12))
+            npu, gpu = self.runs(c, "npu0"), self.runs(c, "gpu0")
+            # One step for the prompt, which samples the first token, and one for each of the others.
+            self.assertEqual(npu, {name: 1 for name in ffn})
+            self.assertEqual(gpu, {whole: 11, **{name: 1 for name in attention}})
 
 
 if __name__ == "__main__":

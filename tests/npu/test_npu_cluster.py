@@ -130,7 +130,8 @@ def tokens(c, prompt, length):
 
 class PlansTest(unittest.TestCase):
     # Under auto each device takes its own: the XRT device int8, the CPU device float32.
-    PLANS = {"npu": {"gpu": "none", "plan": "npu", "activations": "int8"}, "split": {"gpu": GPU, "plan": "split", "activations": "auto"}}
+    PLANS = {"npu": {"gpu": "none", "plan": "npu", "activations": "int8"}, "split": {"gpu": GPU, "plan": "split", "activations": "auto"},
+             "hybrid": {"gpu": GPU, "plan": "hybrid", "activations": "auto"}}
 
     def check(self, model, prompts, length, plan, npu_model, edges=frozenset({"dma-buf"}), **settings):
         settings = {**self.PLANS[plan], **settings}
@@ -144,13 +145,13 @@ class PlansTest(unittest.TestCase):
             self.assertEqual(npu["device_kind"], "xrt")
             self.assertIn("stand-in for the kernel driver", npu["device_name"], "nobody takes it for an NPU")
             self.assertIn("stand-in for the kernel driver", c.tandem("status").stdout)
-            if plan == "split":
+            if plan != "npu":
                 self.assertEqual({e["kind"] for e in status["edges"]}, edges)
             self.assertEqual([tokens(c, p, length) for p in prompts], expected)
-            self.check_parts(c)
+            self.check_parts(c, plan)
             return all_logs(c), status
 
-    def check_parts(self, c):
+    def check_parts(self, c, plan):
         """Status says what the host computes of the NPU's stages, and what the NPU does, with the time of each."""
         def npu():
             return next(w for w in c.status()["workers"] if w["name"] == "npu0")
@@ -167,7 +168,8 @@ class PlansTest(unittest.TestCase):
                 break
             self.assertLess(time.monotonic(), deadline)
         self.assertEqual(parts["matrix products"]["where"], "NPU")
-        for part in ("attention", "norms", "packing activations"):
+        # Under hybrid attention is the GPU's.
+        for part in ("attention", "norms", "packing activations")[plan == "hybrid":]:
             self.assertEqual(parts[part]["where"], "host")
             self.assertGreater(parts[part]["seconds"], 0, part)
         self.assertIn("on the NPU: matrix products", c.tandem("status").stdout)
@@ -193,6 +195,12 @@ class PlansTest(unittest.TestCase):
 
     def test_demo_model_under_split_on_strix(self):
         self.check(DEMO, ["What is 12 + 30?"], 8, "split", "strix", quant="int4")
+
+    def test_tiny_under_hybrid(self):
+        self.check(TINY, PROMPTS, 12, "hybrid", "phoenix", quant="int8")
+
+    def test_demo_model_under_hybrid_on_strix(self):
+        self.check(DEMO, ["What is 12 + 30?"], 8, "hybrid", "strix", quant="int4")
 
     def test_demo_model_under_split(self):
         _, status = self.check(DEMO, ["What is 12 + 30?", "What is the capital of France?"], 8, "split", "phoenix")
@@ -242,6 +250,9 @@ class FaultsTest(unittest.TestCase):
 
     def test_a_lost_context_under_split(self):
         self.check(["exec 100 lost"], "the command was aborted, its context is lost", 1, plan="split", gpu=GPU)
+
+    def test_a_lost_context_under_hybrid(self):
+        self.check(["exec 10 lost"], "the command was aborted, its context is lost", 1, plan="hybrid", gpu=GPU)
 
     def test_a_command_that_fails(self):
         self.check(["exec 200 error"], "the command failed with state", 1)

@@ -35,6 +35,7 @@ World::Tally RunSeeds(const WorldOptions& options, std::uint64_t seeds) {
     sum.survivors += tally.survivors;
     sum.changes += tally.changes;
     sum.changes_back += tally.changes_back;
+    sum.prefill_steps += tally.prefill_steps;
   }
   std::printf(
       "  %ld steps, %ld recoveries, %ld give-ups; requests: %ld finished, %ld cancelled, %ld "
@@ -153,6 +154,40 @@ TEST(ClusterSimulation, ThePlanChangesWhileWorkersDie) {
     EXPECT_GT(tally.changes, 1000);
     EXPECT_GT(tally.changes_back, 200);
     EXPECT_GT(tally.recoveries, 300);
+  }
+}
+
+TEST(ClusterSimulation, PromptsAndDecodesTakeTheirRoutesInTurn) {
+  const World::Tally tally = RunSeeds({.workers = 2, .requests = 30, .routes = true}, 300);
+  EXPECT_EQ(tally.errors, 0);
+  EXPECT_EQ(tally.recoveries, 0);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.finished, 3000);
+    EXPECT_GT(tally.prefill_steps, 10000);
+    EXPECT_GT(tally.steps - tally.prefill_steps, 10000);
+  }
+}
+
+TEST(ClusterSimulation, WorkersDieAndPlansChangeUnderRoutes) {
+  const World::Tally tally = RunSeeds(
+      {.workers = 3, .message_loss = 0.002, .worker_deaths = 4, .plan_changes = 4, .routes = true},
+      400);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.recoveries, 300);
+    EXPECT_GT(tally.changes, 500);
+    EXPECT_GT(tally.prefill_steps, 5000);
+  }
+}
+
+TEST(ClusterSimulation, PoisonUnderRoutesHarmsNobodyElse) {
+  const World::Tally tally = RunSeeds({.workers = 2,
+                                       .routes = true,
+                                       .poisoned = 0.1,
+                                       .poisons = {Kind::kStep, Kind::kCrash, Kind::kSometimes}},
+                                      300);
+  EXPECT_EQ(tally.errors, tally.culprits);
+  if (AllSeeds()) {
+    EXPECT_GT(tally.culprits, 100);
   }
 }
 

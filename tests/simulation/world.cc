@@ -53,6 +53,8 @@ World::World(std::uint64_t seed, WorldOptions options) : random_(seed), options_
   plan->members.assign(static_cast<std::size_t>(options_.workers), 1);
   plan->head = static_cast<std::size_t>(options_.workers - 1);
   plan->micro_batches = scheduler.micro_batches;
+  if (options_.routes) plan->prefill_micro_batches = static_cast<std::int32_t>(Pick(1, 3));
+  scheduler.prefill_micro_batches = plan->prefill_micro_batches;
   coordinator_ = std::make_unique<Coordinator>(std::move(recovery), scheduler, std::move(plan));
   workers_.resize(static_cast<std::size_t>(options_.workers));
 }
@@ -151,6 +153,7 @@ SharedPlan World::RandomPlan() {
   plan->head = static_cast<std::size_t>(Pick(0, options_.workers - 1));
   plan->members[plan->head] = 1;
   plan->micro_batches = static_cast<std::int32_t>(Pick(1, 3));
+  if (options_.routes) plan->prefill_micro_batches = static_cast<std::int32_t>(Pick(0, 3));
   return plan;
 }
 
@@ -159,8 +162,9 @@ void World::Resize() {
   SchedulerOptions& o = scheduler_options_;
   o.global_blocks += static_cast<std::int32_t>(Pick(0, 3));
   o.window_blocks += static_cast<std::int32_t>(Pick(0, 3));
+  const ClusterPlan& plan = *coordinator_->recovery().plan();
   coordinator_->Resize(
-      {o.global_blocks, o.window_blocks, coordinator_->recovery().plan()->micro_batches});
+      {o.global_blocks, o.window_blocks, plan.micro_batches, plan.prefill_micro_batches});
 }
 
 void World::Submit(std::uint64_t id) {
@@ -304,7 +308,42 @@ absl::Status World::Answer(ClusterPhase phase, const RecoveryAction& action, std
   return absl::OkStatus();
 }
 
+void World::CheckRoute(const StepPlan& step) {
+  const ClusterPlan& plan = *coordinator_->recovery().plan();
+  if (step.step_id == 1) {
+    decoding_.clear();
+    last_route_ = kDecodeRoute;
+  }
+  const bool prefill = step.route == kPrefillRoute;
+  tally_.prefill_steps += prefill ? 1 : 0;
+  if (prefill && plan.prefill_micro_batches == 0) Broken("a route that the plan has not");
+  const std::int32_t most = prefill ? plan.prefill_micro_batches : plan.micro_batches;
+  if (static_cast<std::int32_t>(step.micro_batch_ends.size()) > std::max(1, most))
+    Broken("more micro-batches than the route has");
+  std::set<std::uint64_t> ended;
+  for (const RequestEvent& event : effects_.events)
+    if (event.kind == RequestEvent::Kind::kFinish) ended.insert(event.request);
+  for (const std::uint64_t id : decoding_) {
+    const Client& client = clients_.at(id);
+    // As many tokens may be on their way.
+    const std::size_t known = client.got.tokens.size() + 2 * kMostStepsInFlight;
+    const bool wants = known < static_cast<std::size_t>(client.request.max_tokens);
+    if (client.finished || ended.contains(id) || !wants) continue;
+    if (prefill && last_route_ == kPrefillRoute && !coordinator_->scheduler().searching())
+      Broken(absl::StrCat("request ", id, " waits for more than one step of prompts"));
+  }
+  for (const SequenceShare& share : step.sequences) {
+    if (prefill && share.tokens.front() == kSampledToken) Broken("a decode among the prompts");
+    if (!prefill && plan.prefill_micro_batches > 0 && share.tokens.size() > 1 + kMaxForcedTokens)
+      Broken("a prompt among the decodes");
+    if (share.sample && clients_.at(share.request).request.sampling.constraint == nullptr)
+      decoding_.insert(share.request);
+  }
+  last_route_ = step.route;
+}
+
 void World::SendStep(std::uint64_t round, const StepPlan& plan) {
+  CheckRoute(plan);
   const auto sent =
       std::make_shared<const Sent>(Sent{round, plan, coordinator_->recovery().plan(), Chance(0.3)});
   for (std::size_t i = 0; i < workers_.size(); ++i) {

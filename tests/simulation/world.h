@@ -33,6 +33,8 @@ struct WorldOptions {
   std::int32_t loader_deaths = 0;
   // Times that the plan is changed to one of other workers and another head.
   std::int32_t plan_changes = 0;
+  // Plans may have a route for prompts, and the first one has.
+  bool routes = false;
   // Deaths may outlast the recovery timeout.
   bool long_outages = false;
   // So many of the requests are poisoned, each in one of these ways.
@@ -63,6 +65,8 @@ class World {
     // Plans that served, and such that were taken back.
     std::int64_t changes = 0;
     std::int64_t changes_back = 0;
+    // Of the steps: those that took the route for prompts.
+    std::int64_t prefill_steps = 0;
   };
   const Tally& tally() const { return tally_; }
 
@@ -119,6 +123,8 @@ class World {
   SharedPlan RandomPlan();
   void Resize();
   void SendStep(std::uint64_t round, const StepPlan& plan);
+  // That the step is of one kind where its plan has two routes, and nobody waits too long.
+  void CheckRoute(const StepPlan& step);
   // What the workers of a step know of it.
   struct Sent {
     std::uint64_t round = 0;
@@ -145,6 +151,9 @@ class World {
   absl::Duration faults_end_;
   std::uint64_t order_ = 0;
   std::priority_queue<Event> events_;
+  // Requests that have sampled in this generation, and the route of its last step.
+  std::set<std::uint64_t> decoding_;
+  std::int32_t last_route_ = kDecodeRoute;
   std::map<std::uint64_t, Client> clients_;
   std::string error_;
   Tally tally_;

@@ -156,6 +156,40 @@ void SplitStages(BatchWorld* world) {
   world->ExpectSame(expected, runner->Prefill(1, tokens, 9), "a stage for each half layer");
 }
 
+// Two routes through one program, over one cache and one set of contexts: what the one has begun
+// the other goes on with, and back again.
+void RoutesOfOneProgram(BatchWorld* world) {
+  const auto tokens = RandomTokens(world->config(), 40, 13);
+  const auto expected = world->Alone(tokens);
+  std::vector<StageSpec> specs = {
+      {.embed = true, .first_half = 0, .last_half = 2 * world->config().num_layers, .head = true}};
+  const std::vector<StageSpec> pieces = OneStagePerHalf(world->config());
+  specs.insert(specs.end(), pieces.begin(), pieces.end());
+  const auto runner = world->Runner({.stages = specs});
+  ASSERT_NE(runner, nullptr);
+  std::vector<float> found;
+  auto next = tokens.begin();
+  bool whole = false;
+  for (const std::int32_t count : {18, 1, 12, 1, 1, 7}) {
+    const RunnerShare share{0, {next, next + count}};
+    next += count;
+    const std::int32_t context = whole ? 1 : 0;
+    const absl::Status begun = runner->program()->Begin(context, runner->Prepare({&share, 1}));
+    ASSERT_TRUE(begun.ok()) << begun;
+    const std::int32_t end = whole ? 1 : runner->stages();
+    for (std::int32_t stage = whole ? 0 : 1; stage < end; ++stage) {
+      const absl::Status done = runner->RunStage(stage, context);
+      ASSERT_TRUE(done.ok()) << done;
+    }
+    runner->Commit();
+    const std::span<const float> logits = runner->program()->logits(context);
+    found.insert(found.end(), logits.begin(), logits.end());
+    whole = !whole;
+  }
+  ASSERT_EQ(next, tokens.end());
+  world->ExpectSame(expected, found, "two routes in turn");
+}
+
 void Resubmission(BatchWorld* world) {
   const auto tokens = RandomTokens(world->config(), 24, 5);
   const auto runner = world->Runner({.stages = OneStagePerHalf(world->config())});
@@ -243,6 +277,7 @@ std::vector<ConformanceCase> BatchCases(const ConformanceTarget& target) {
       {"WindowBlocksLeft", WindowBlocksLeft},
       {"AnyBatch", AnyBatch},
       {"SplitStages", SplitStages},
+      {"RoutesOfOneProgram", RoutesOfOneProgram},
       {"Resubmission", Resubmission},
       {"TablesAreNotMixedUp", TablesAreNotMixedUp},
       {"LogitRows", LogitRows}};

@@ -65,8 +65,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
   ProgramSpec program;
   const auto& specs = runner->options_.stages;
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    program.stages.push_back({specs[i], i == 0 ? nullptr : runner->residuals_[i - 1].get(),
-                              i + 1 == specs.size() ? nullptr : runner->residuals_[i].get()});
+    const bool first = i == 0 || specs[i].embed;
+    const bool last = i + 1 == specs.size() || specs[i].head;
+    program.stages.push_back({specs[i], first ? nullptr : runner->residuals_[i - 1].get(),
+                              last ? nullptr : runner->residuals_[i].get()});
   }
   program.weights = runner->weights_;
   program.kv_cache = runner->cache_.get();

@@ -19,7 +19,7 @@ namespace tandem {
 // workers and edges do in the real thing.
 
 struct RunnerOptions {
-  // The whole model, in order; empty: one stage that does it all.
+  // The whole model, in order, perhaps several times; empty: one stage that does it all.
   std::vector<StageSpec> stages = {};
   StepLimits limits = {
       .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};

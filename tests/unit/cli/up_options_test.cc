@@ -78,7 +78,7 @@ TEST(UpOptionsTest, SaysWhatIsWrong) {
   EXPECT_THAT(ErrorOf({"--plan=split"}),
               HasSubstr("--plan: 'split': expected a worker of role 'npu', found none"));
   EXPECT_THAT(ErrorOf({"--plan=zigzag"}),
-              HasSubstr("--plan: expected auto, gpu, npu, split, layers"));
+              HasSubstr("--plan: expected auto, gpu, npu, split, hybrid, layers"));
   EXPECT_THAT(ErrorOf({"--gpu=auto,,auto"}), HasSubstr("--gpu: expected device names"));
   EXPECT_THAT(ErrorOf({"--no_such_flag"}), HasSubstr("--no_such_flag: unknown flag"));
 }

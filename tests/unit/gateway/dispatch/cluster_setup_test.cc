@@ -116,9 +116,32 @@ TEST(KvPlan, TheContextIsNeverLongerThanTheModels) {
 TEST(StagesAlternate, OnlyWhereAStepPassesBackAndForth) {
   ModelConfig config = Config();
   const std::vector<PlanWorker> workers = {{"npu0", WorkerRole::kNpu}, {"gpu0", WorkerRole::kGpu}};
-  EXPECT_TRUE(StagesAlternate(*MakePlan("split", config, workers)));
-  EXPECT_FALSE(StagesAlternate(*MakePlan("gpu", config, workers)));
-  EXPECT_FALSE(StagesAlternate(*MakePlan("layers", config, workers)));
+  const auto alternates = [&](const char* plan, std::size_t route = 0) {
+    return StagesAlternate(MakePlan(plan, config, workers)->routes.at(route));
+  };
+  EXPECT_TRUE(alternates("split"));
+  EXPECT_FALSE(alternates("gpu"));
+  EXPECT_FALSE(alternates("layers"));
+  EXPECT_FALSE(alternates("hybrid", kDecodeRoute));
+  EXPECT_TRUE(alternates("hybrid", kPrefillRoute));
+}
+
+TEST(MakeClusterPlan, EachRouteHasItsNumberOfMicroBatches) {
+  const std::vector<ClusterWorker> workers = {{"npu0", WorkerRole::kNpu, "a"},
+                                              {"gpu0", WorkerRole::kGpu, "b"}};
+  const auto plan = [&](const char* name, std::int32_t micro_batches) {
+    return *MakeClusterPlan(name, Config(), workers, micro_batches);
+  };
+  EXPECT_EQ(plan("hybrid", 0)->micro_batches, 1);
+  EXPECT_EQ(plan("hybrid", 0)->prefill_micro_batches, 2);
+  EXPECT_EQ(plan("hybrid", 0)->most_micro_batches(), 2);
+  EXPECT_EQ(plan("hybrid", 3)->micro_batches, 3);
+  EXPECT_EQ(plan("hybrid", 3)->prefill_micro_batches, 3);
+  EXPECT_THAT(plan("hybrid", 0)->members, testing::ElementsAre(1, 1));
+  EXPECT_EQ(plan("hybrid", 0)->head, 1u);
+  EXPECT_EQ(plan("split", 0)->micro_batches, 2);
+  // No route of its own.
+  EXPECT_EQ(plan("split", 0)->prefill_micro_batches, 0);
 }
 
 }  // namespace

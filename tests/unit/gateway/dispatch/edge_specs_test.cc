@@ -15,10 +15,11 @@ using ::testing::SizeIs;
 Plan TwoWorkers() {
   Plan plan;
   plan.name = "split";
-  plan.stages = {{"gpu0", StagePart::kEmbed, 0, 0},
-                 {"npu0", StagePart::kAttention, 0, 1},
-                 {"gpu0", StagePart::kFfn, 0, 1},
-                 {"gpu0", StagePart::kHead, 0, 0}};
+  plan.routes = {{RouteUse::kAll,
+                  {{"gpu0", StagePart::kEmbed, 0, 0},
+                   {"npu0", StagePart::kAttention, 0, 1},
+                   {"gpu0", StagePart::kFfn, 0, 1},
+                   {"gpu0", StagePart::kHead, 0, 0}}}};
   return plan;
 }
 

@@ -325,7 +325,7 @@ v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault
     return refusal;
   }
   ++steps_;
-  const bool head = prepared_.plan().stages().rbegin()->worker() == prepared_.worker();
+  const bool head = prepared_.plan().routes(0).stages().rbegin()->worker() == prepared_.worker();
   std::erase_if(result->sequences,
                 [head](const SequenceResult& sequence) { return sequence.status.ok() && !head; });
   result->generation = plan.generation();

@@ -49,7 +49,7 @@ StepModel MakeModel(PairCosts pair = {}) {
 }
 
 std::vector<StagePlacement> Route(const std::string& plan) {
-  return MakePlan(plan, FourLayers(), kWorkers)->stages;
+  return MakePlan(plan, FourLayers(), kWorkers)->routes.front().stages;
 }
 
 double Seconds(const StepModel& model, const std::string& plan, const StepShape& shape) {

@@ -29,6 +29,11 @@ Plan Make(std::string_view name, const std::vector<PlanWorker>& workers = kWorke
   return *plan;
 }
 
+// Of the first route.
+std::vector<StagePlacement> StagesOf(const Plan& plan) {
+  return plan.routes.empty() ? std::vector<StagePlacement>() : plan.routes.front().stages;
+}
+
 std::string ErrorOf(std::string_view name, const std::vector<PlanWorker>& workers = kWorkers) {
   const absl::StatusOr<Plan> plan = MakePlan(name, ThreeLayers(), workers);
   EXPECT_EQ(plan.status().code(), absl::StatusCode::kInvalidArgument);
@@ -36,20 +41,20 @@ std::string ErrorOf(std::string_view name, const std::vector<PlanWorker>& worker
 }
 
 TEST(MakePlan, OneWorkerDoesAll) {
-  EXPECT_THAT(Make("gpu").stages, ElementsAre(StagePlacement{"gpu0", StagePart::kEmbed, 0, 0},
-                                              StagePlacement{"gpu0", StagePart::kBoth, 0, 3},
-                                              StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
-  EXPECT_EQ(Make("npu").stages[1].worker, "npu0");
+  EXPECT_THAT(StagesOf(Make("gpu")), ElementsAre(StagePlacement{"gpu0", StagePart::kEmbed, 0, 0},
+                                                 StagePlacement{"gpu0", StagePart::kBoth, 0, 3},
+                                                 StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
+  EXPECT_EQ(StagesOf(Make("npu"))[1].worker, "npu0");
   EXPECT_THAT(EdgesOf(Make("npu")), ElementsAre());
 }
 
 TEST(MakePlan, SplitAlternatesAndEmbedsBesideTheHead) {
   const Plan plan = Make("split");
-  ASSERT_EQ(plan.stages.size(), 8u);
-  EXPECT_EQ(plan.stages[0], (StagePlacement{"gpu0", StagePart::kEmbed, 0, 0}));
-  EXPECT_EQ(plan.stages[1], (StagePlacement{"npu0", StagePart::kAttention, 0, 1}));
-  EXPECT_EQ(plan.stages[2], (StagePlacement{"gpu0", StagePart::kFfn, 0, 1}));
-  EXPECT_EQ(plan.stages[7], (StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
+  ASSERT_EQ(StagesOf(plan).size(), 8u);
+  EXPECT_EQ(StagesOf(plan)[0], (StagePlacement{"gpu0", StagePart::kEmbed, 0, 0}));
+  EXPECT_EQ(StagesOf(plan)[1], (StagePlacement{"npu0", StagePart::kAttention, 0, 1}));
+  EXPECT_EQ(StagesOf(plan)[2], (StagePlacement{"gpu0", StagePart::kFfn, 0, 1}));
+  EXPECT_EQ(StagesOf(plan)[7], (StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
   EXPECT_THAT(EdgesOf(plan), ElementsAre(PlanEdge{"gpu0", "npu0"}, PlanEdge{"npu0", "gpu0"}));
   EXPECT_THAT(RegionsOf(plan, "npu0"),
               ElementsAre("layer.0.attention", "layer.1.attention", "layer.2.attention"));
@@ -58,25 +63,46 @@ TEST(MakePlan, SplitAlternatesAndEmbedsBesideTheHead) {
   EXPECT_THAT(RegionsOf(plan, "gpu1"), ElementsAre());
 }
 
+TEST(MakePlan, HybridHasARouteForDecodeAndOneForPrefill) {
+  const Plan plan = Make("hybrid");
+  ASSERT_EQ(plan.routes.size(), 2u);
+  EXPECT_EQ(plan.routes[kDecodeRoute].use, RouteUse::kDecode);
+  EXPECT_EQ(plan.routes[kDecodeRoute].stages, StagesOf(Make("gpu")));
+  const PlanRoute& prefill = plan.routes[kPrefillRoute];
+  EXPECT_EQ(prefill.use, RouteUse::kPrefill);
+  ASSERT_EQ(prefill.stages.size(), 8u);
+  EXPECT_EQ(prefill.stages[0], (StagePlacement{"gpu0", StagePart::kEmbed, 0, 0}));
+  EXPECT_EQ(prefill.stages[1], (StagePlacement{"gpu0", StagePart::kAttention, 0, 1}));
+  EXPECT_EQ(prefill.stages[2], (StagePlacement{"npu0", StagePart::kFfn, 0, 1}));
+  EXPECT_EQ(prefill.stages[7], (StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
+  EXPECT_EQ(HeadWorkerOf(plan), "gpu0");
+  EXPECT_THAT(EdgesOf(plan), ElementsAre(PlanEdge{"gpu0", "npu0"}, PlanEdge{"npu0", "gpu0"}));
+  // The feed-forward halves lie with both.
+  EXPECT_THAT(RegionsOf(plan, "npu0"), ElementsAre("layer.0.ffn", "layer.1.ffn", "layer.2.ffn"));
+  EXPECT_EQ(RegionsOf(plan, "gpu0").size(), 7u);
+}
+
 TEST(MakePlan, LayersEvenOrCounted) {
   const std::vector<PlanWorker> two = {{"a", WorkerRole::kGpu}, {"b", WorkerRole::kNpu}};
   const Plan even = Make("layers", two);
-  EXPECT_THAT(even.stages, ElementsAre(StagePlacement{"b", StagePart::kEmbed, 0, 0},
-                                       StagePlacement{"a", StagePart::kBoth, 0, 2},
-                                       StagePlacement{"b", StagePart::kBoth, 2, 3},
-                                       StagePlacement{"b", StagePart::kHead, 0, 0}));
+  EXPECT_THAT(StagesOf(even), ElementsAre(StagePlacement{"b", StagePart::kEmbed, 0, 0},
+                                          StagePlacement{"a", StagePart::kBoth, 0, 2},
+                                          StagePlacement{"b", StagePart::kBoth, 2, 3},
+                                          StagePlacement{"b", StagePart::kHead, 0, 0}));
   EXPECT_THAT(EdgesOf(even), ElementsAre(PlanEdge{"b", "a"}, PlanEdge{"a", "b"}));
   EXPECT_THAT(RegionsOf(even, "b"), ElementsAre("embedding", "layer.2.attention", "layer.2.ffn"));
-  EXPECT_EQ(Make("layers:1,2", two).stages[1], (StagePlacement{"a", StagePart::kBoth, 0, 1}));
+  EXPECT_EQ(StagesOf(Make("layers:1,2", two))[1], (StagePlacement{"a", StagePart::kBoth, 0, 1}));
   EXPECT_EQ(Make("layers:1,2", two).name, "layers");
-  EXPECT_EQ(Make("layers").stages.size(), 5u);
+  EXPECT_EQ(StagesOf(Make("layers")).size(), 5u);
 }
 
 TEST(MakePlan, ErrorsNameWhatIsMissing) {
   EXPECT_THAT(ErrorOf("npu", {{"gpu0", WorkerRole::kGpu}}),
               HasSubstr("expected a worker of role 'npu', found none"));
   EXPECT_THAT(ErrorOf("split", {{"npu0", WorkerRole::kNpu}}), HasSubstr("role 'gpu'"));
-  EXPECT_THAT(ErrorOf("hybrid"), HasSubstr("found 'hybrid'"));
+  EXPECT_THAT(ErrorOf("hybrid", {{"gpu0", WorkerRole::kGpu}}), HasSubstr("role 'npu'"));
+  EXPECT_THAT(ErrorOf("hybrid", {{"npu0", WorkerRole::kNpu}}), HasSubstr("role 'gpu'"));
+  EXPECT_THAT(ErrorOf("zigzag"), HasSubstr("found 'zigzag'"));
   EXPECT_THAT(ErrorOf("layers:1,1,2"), HasSubstr("sum to 3 layers, found 4"));
   EXPECT_THAT(ErrorOf("layers:1,2"), HasSubstr("expected 2 workers, found 3"));
   EXPECT_THAT(ErrorOf("layers:1,x,1"), HasSubstr("found 'x'"));
@@ -94,7 +120,7 @@ TEST(MakePlan, ErrorsNameWhatIsMissing) {
 TEST(ValidatePlan, FindsEveryDisorder) {
   const auto error = [](const auto& change) {
     Plan plan = Make("split");
-    change(plan.stages);
+    change(plan.routes[0].stages);
     return std::string(ValidatePlan(plan, ThreeLayers(), kWorkers).message());
   };
   using Stages = std::vector<StagePlacement>;
@@ -116,6 +142,29 @@ TEST(ValidatePlan, FindsEveryDisorder) {
   EXPECT_THAT(error([](Stages& s) { s.clear(); }), HasSubstr("found 0 stages"));
 }
 
+TEST(ValidatePlan, RoutesMustFitEachOther) {
+  const auto error = [](const auto& change) {
+    Plan plan = Make("hybrid");
+    change(plan.routes);
+    return std::string(ValidatePlan(plan, ThreeLayers(), kWorkers).message());
+  };
+  using Routes = std::vector<PlanRoute>;
+  EXPECT_THAT(error([](Routes& r) { r.clear(); }), HasSubstr("found 0"));
+  EXPECT_THAT(error([](Routes& r) { r.pop_back(); }), HasSubstr("found 1: decode"));
+  EXPECT_THAT(error([](Routes& r) { std::swap(r[0], r[1]); }), HasSubstr("prefill, decode"));
+  EXPECT_THAT(error([](Routes& r) { r.push_back(r[1]); }), HasSubstr("found 3"));
+  EXPECT_THAT(error([](Routes& r) { r[0].use = r[1].use = RouteUse::kAll; }),
+              HasSubstr("found 2: all, all"));
+  EXPECT_THAT(error([](Routes& r) { r[1].stages.erase(r[1].stages.begin() + 2); }),
+              HasSubstr("route 'prefill': plan stage 2: expected ffn of layer 0"));
+  EXPECT_THAT(error([](Routes& r) { r[1].stages[3].worker = "npu0"; }),
+              HasSubstr("route 'prefill': expected attention of layer 1 on 'gpu0' as in route "
+                        "'decode', whose keys and values are there, found it on 'npu0'"));
+  EXPECT_THAT(
+      error([](Routes& r) { r[1].stages.front().worker = r[1].stages.back().worker = "npu0"; }),
+      HasSubstr("expected the head on 'gpu0' as in route 'decode', found it on 'npu0'"));
+}
+
 TEST(PlanName, DefaultAndWhatCanBeSaidBeforeTheModel) {
   using Roles = std::vector<WorkerRole>;
   const Roles gpu = {WorkerRole::kGpu};
@@ -124,13 +173,16 @@ TEST(PlanName, DefaultAndWhatCanBeSaidBeforeTheModel) {
   EXPECT_EQ(DefaultPlanName(gpu), "gpu");
   EXPECT_EQ(DefaultPlanName(npu), "npu");
   EXPECT_EQ(DefaultPlanName(both), "auto");
-  for (const char* name : {"auto", "gpu", "npu", "split", "layers", "layers:1,2"})
+  for (const char* name : {"auto", "gpu", "npu", "split", "hybrid", "layers", "layers:1,2"})
     EXPECT_TRUE(CheckPlanName(name, both).ok()) << name;
   EXPECT_FALSE(CheckPlanName("npu", gpu).ok());
   EXPECT_FALSE(CheckPlanName("split", npu).ok());
+  EXPECT_FALSE(CheckPlanName("hybrid", npu).ok());
+  EXPECT_FALSE(CheckPlanName("hybrid", gpu).ok());
   EXPECT_THAT(
       std::string(CheckPlanName("zigzag", both).message()),
-      HasSubstr("expected auto, gpu, npu, split, layers or layers:N,N,..., found 'zigzag'"));
+      HasSubstr(
+          "expected auto, gpu, npu, split, hybrid, layers or layers:N,N,..., found 'zigzag'"));
 }
 
 TEST(StagePart, NamesParseBack) {

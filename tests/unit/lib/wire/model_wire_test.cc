@@ -154,12 +154,29 @@ TEST(ModelWire, PlanThereAndBack) {
   const absl::StatusOr<Plan> back = FromProto(ToProto(*plan), Config());
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(back->name, "split");
-  EXPECT_EQ(back->stages, plan->stages);
+  EXPECT_EQ(back->routes, plan->routes);
   v1::Plan message = ToProto(*plan);
-  message.mutable_stages(1)->set_part("legs");
-  EXPECT_THAT(ErrorOf(FromProto(message, Config())), HasSubstr("Plan.stages[1].part"));
+  message.mutable_routes(0)->mutable_stages(1)->set_part("legs");
+  EXPECT_THAT(ErrorOf(FromProto(message, Config())), HasSubstr("Plan.routes[0].stages[1].part"));
   message = ToProto(*plan);
-  message.mutable_stages()->RemoveLast();
+  message.mutable_routes(0)->mutable_stages()->RemoveLast();
+  EXPECT_FALSE(FromProto(message, Config()).ok());
+}
+
+TEST(ModelWire, RoutesThereAndBack) {
+  const absl::StatusOr<Plan> plan =
+      MakePlan("hybrid", Config(), {{"gpu0", WorkerRole::kGpu}, {"npu0", WorkerRole::kNpu}});
+  ASSERT_TRUE(plan.ok());
+  v1::Plan message = ToProto(*plan);
+  const absl::StatusOr<Plan> back = FromProto(message, Config());
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->routes, plan->routes);
+  message.mutable_routes(1)->set_use("sometimes");
+  EXPECT_THAT(ErrorOf(FromProto(message, Config())), HasSubstr("Plan.routes[1].use"));
+  message = ToProto(*plan);
+  message.mutable_routes()->RemoveLast();
+  EXPECT_THAT(ErrorOf(FromProto(message, Config())), HasSubstr("found 1: decode"));
+  message.clear_routes();
   EXPECT_FALSE(FromProto(message, Config()).ok());
 }
 

@@ -47,6 +47,7 @@ TEST(StepWire, PlanThereAndBack) {
   plan.generation = 5;
   plan.timeout = absl::Seconds(3);
   plan.micro_batch_ends = {1, 2};
+  plan.route = 1;
   const v1::StepPlan message = ToProto(plan);
   EXPECT_EQ(message.generation(), 5u);
   EXPECT_EQ(message.timeout_seconds(), 3);
@@ -55,6 +56,7 @@ TEST(StepWire, PlanThereAndBack) {
   EXPECT_EQ(back.generation, 5u);
   EXPECT_EQ(back.timeout, absl::Seconds(3));
   EXPECT_THAT(back.micro_batch_ends, ElementsAre(1, 2));
+  EXPECT_EQ(back.route, 1);
   EXPECT_THAT(back.ends, ElementsAre(1, 2));
   ASSERT_THAT(back.starts, SizeIs(1));
   EXPECT_EQ(back.starts[0].sampling.seed, 77u);

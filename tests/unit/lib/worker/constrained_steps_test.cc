@@ -29,10 +29,8 @@ class ConstrainedSteps : public testing::TestWithParam<std::string> {
     const grpc::Status status = cluster_.Start(plan_, ++generation_, {"host-pointer", "inline"});
     ASSERT_TRUE(status.ok()) << status.error_message();
     clients_.clear();
-    for (const StagePlacement& stage : plan_.stages) {
-      if (!clients_.contains(stage.worker))
-        clients_[stage.worker] = std::make_unique<StepsClient>(cluster_.worker(stage.worker));
-    }
+    for (const std::string& name : WorkersOf(plan_))
+      clients_[name] = std::make_unique<StepsClient>(cluster_.worker(name));
   }
   v1::StepPlan First(const std::string& grammar, const std::vector<std::int32_t>& generated) {
     v1::StepPlan step = NewStep(id_ = 1, generation_);
@@ -49,6 +47,7 @@ class ConstrainedSteps : public testing::TestWithParam<std::string> {
       tokens.push_back(token);
     }
     planner_.Add(&step, tokens)->set_sample(true);
+    step.set_route(plan_.routes.size() > 1 ? kPrefillRoute : kDecodeRoute);
     return step;
   }
   v1::StepPlan Next(const std::vector<std::int32_t>& tokens) {
@@ -64,7 +63,7 @@ class ConstrainedSteps : public testing::TestWithParam<std::string> {
     for (auto& [name, client] : clients_) {
       const v1::StepResult result = client->Receive();
       EXPECT_EQ(result.code(), 0) << result.error();
-      if (name == plan_.stages.back().worker && result.sequences_size() == 1)
+      if (name == HeadWorkerOf(plan_) && result.sequences_size() == 1)
         sequence = result.sequences(0);
     }
     return sequence;
@@ -148,7 +147,8 @@ TEST_P(ConstrainedSteps, AWrongGrammarFailsItsShareAlone) {
   EXPECT_TRUE(Fits(Generate(1, {}).text));
 }
 
-INSTANTIATE_TEST_SUITE_P(Plans, ConstrainedSteps, testing::Values("npu", "split", "layers"));
+INSTANTIATE_TEST_SUITE_P(Plans, ConstrainedSteps,
+                         testing::Values("npu", "split", "hybrid", "layers"));
 
 }  // namespace
 }  // namespace tandem

@@ -248,7 +248,8 @@ TEST(PrepareTest, BadRequestsAreRefusedAndNameTheField) {
   expect([](auto* r) { r->set_generation(0); }, "generation");
   expect([](auto* r) { r->set_worker("gpu7"); }, "gpu7");
   expect([](auto* r) { r->mutable_config()->set_hidden_size(0); }, "hidden_size");
-  expect([](auto* r) { r->mutable_plan()->mutable_stages()->RemoveLast(); }, "head");
+  expect([](auto* r) { r->mutable_plan()->mutable_routes(0)->mutable_stages()->RemoveLast(); },
+         "head");
   expect([](auto* r) { r->mutable_limits()->set_max_tokens(0); }, "max_tokens");
   expect([](auto* r) { r->set_global_blocks(-1); }, "global_blocks");
   expect([](auto* r) { r->set_activations("float8"); }, "activations");

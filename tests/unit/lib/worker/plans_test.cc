@@ -2,6 +2,7 @@
 // alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "lib/base/dma_buf.h"
@@ -39,14 +40,16 @@ void Collect(const v1::StepResult& result, Answers* answers) {
 class Streams {
  public:
   Streams(TestCluster& cluster, const Plan& plan, std::int32_t micro_batches)
-      : head_(plan.stages.back().worker), micro_batches_(micro_batches) {
-    for (const StagePlacement& stage : plan.stages) {
-      if (!clients_.contains(stage.worker))
-        clients_[stage.worker] = std::make_unique<StepsClient>(cluster.worker(stage.worker));
-    }
+      : head_(HeadWorkerOf(plan)), routes_(plan.routes.size()), micro_batches_(micro_batches) {
+    for (const std::string& name : WorkersOf(plan))
+      clients_[name] = std::make_unique<StepsClient>(cluster.worker(name));
   }
   void Send(v1::StepPlan step) {
     Cut(&step);
+    const bool decodes =
+        std::all_of(step.sequences().begin(), step.sequences().end(),
+                    [](const v1::SequenceShare& share) { return share.tokens_size() == 1; });
+    step.set_route(routes_ == 1 || decodes ? kDecodeRoute : kPrefillRoute);
     for (auto& [name, client] : clients_) ASSERT_TRUE(client->Send(step));
   }
   v1::StepResult Receive() {
@@ -77,6 +80,7 @@ class Streams {
   }
 
   std::string head_;
+  std::size_t routes_;
   std::int32_t micro_batches_;
   std::map<std::string, std::unique_ptr<StepsClient>> clients_;
 };
@@ -164,8 +168,10 @@ TEST_P(PlansTest, EqualsOneWorkerAlone) {
       EXPECT_EQ(mine.kind(), GetParam().kind_found);
       EXPECT_EQ(mine.kind(), theirs.kind());
       EXPECT_EQ(mine.sequence(), theirs.sequence());
-      // 12 steps; a hand-over for each layer of `split`, one of `layers`.
-      EXPECT_EQ(mine.sequence(), GetParam().plan == "split" ? 36u : 12u);
+      // 12 steps; a hand-over for each layer of `split`, one of `layers`; of `hybrid` in the two
+      // steps that prefill.
+      const std::string& name = GetParam().plan;
+      EXPECT_EQ(mine.sequence(), name == "split" ? 36u : name == "hybrid" ? 6u : 12u);
       const bool same_file = mine.inode() == theirs.inode() && mine.device() == theirs.device();
       EXPECT_EQ(same_file, mine.kind() != "inline");
     }
@@ -179,6 +185,8 @@ INSTANTIATE_TEST_SUITE_P(
                     PlanCase{"split",
                              {"dma-buf", "host-pointer"},
                              LargestDmaBuf() != 0 ? "dma-buf" : "host-pointer"},
+                    PlanCase{"hybrid", {"host-pointer"}, "host-pointer"},
+                    PlanCase{"hybrid", {"inline"}, "inline"},
                     PlanCase{"layers", {"host-pointer", "inline"}, "host-pointer"},
                     PlanCase{"layers", {"inline"}, "inline"}),
     [](const auto& info) {
@@ -194,7 +202,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(MicroBatchTest, EqualWholeStepsBitForBit) {
   TestCluster cluster;
   std::uint64_t generation = 1;
-  for (const std::string name : {"npu", "split", "layers:2,1"}) {
+  for (const std::string name : {"npu", "split", "layers:2,1", "hybrid"}) {
     const Plan plan = cluster.PlanOf(name);
     Answers whole;
     ASSERT_TRUE(cluster.Start(plan, generation, kHostPointer).ok());

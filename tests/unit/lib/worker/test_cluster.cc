@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <set>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -204,12 +205,8 @@ v1::ConnectRequest TestCluster::ConnectRequestFor(const std::string& worker, con
 
 grpc::Status TestCluster::Start(const Plan& plan, std::uint64_t generation,
                                 const std::vector<std::string>& kinds) {
-  std::vector<std::string> names;
-  for (const auto& [name, worker] : workers_) {
-    for (const StagePlacement& stage : plan.stages) {
-      if (stage.worker == name && (names.empty() || names.back() != name)) names.push_back(name);
-    }
-  }
+  const std::set<std::string> of_plan = WorkersOf(plan);
+  const std::vector<std::string> names(of_plan.begin(), of_plan.end());
   std::vector<grpc::Status> statuses(names.size());
   const auto on_all = [&](const auto& call) {
     std::vector<std::thread> threads;
