@@ -50,6 +50,8 @@ absl::Status CheckSizes(const ModelConfig& c) {
                  absl::StrCat(c.num_kv_heads));
   }
   if (c.head_dim % 2 != 0) return Wrong("head_dim", "an even number", absl::StrCat(c.head_dim));
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("dense_size", c.dense_size, 0, c.bidirectional ? kMaxWidth : 0));
   const std::int64_t query_width = std::int64_t{c.num_heads} * c.head_dim;
   return CheckRange("num_heads * head_dim", query_width, 1, kMaxWidth);
 }

@@ -19,10 +19,11 @@ struct ModelConfig {
   std::int32_t ffn_size = 0;
   std::int32_t num_layers = 0;
   std::int32_t num_heads = 0;
-  std::int32_t num_kv_heads = 0;    // divides num_heads
-  std::int32_t head_dim = 0;        // num_heads * head_dim need not equal hidden_size
-  std::int32_t max_positions = 0;   // longest context the model was trained for
-  std::int32_t sliding_window = 0;  // a local layer's query at p sees keys in (p - window, p]
+  std::int32_t num_kv_heads = 0;   // divides num_heads
+  std::int32_t head_dim = 0;       // num_heads * head_dim need not equal hidden_size
+  std::int32_t max_positions = 0;  // longest context the model was trained for
+  // a local layer's query at p sees keys in (p - window, p], or (p - window, p + window)
+  std::int32_t sliding_window = 0;
   float rms_norm_eps = 1e-6f;
   float query_pre_attn_scalar = 0;  // q·k is scaled by 1/sqrt of it
   float rope_theta_global = 1e6f;
@@ -33,6 +34,12 @@ struct ModelConfig {
   std::int32_t bos_id = 2;
   std::vector<std::int32_t> eos_ids = {
       1};  // any of them ends a generation (<end_of_turn> is added where the vocabulary has it)
+  // An encoder (EmbeddingGemma): every token sees those behind it, too. So a sequence is computed
+  // in one step, and its hidden states are all that is asked for.
+  bool bidirectional = false;
+  // Behind the mean of an encoder's hidden states stand two matrices without bias and activation,
+  // hidden -> dense -> hidden; 0: none.
+  std::int32_t dense_size = 0;
 
   bool operator==(const ModelConfig&) const = default;
 };

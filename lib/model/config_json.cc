@@ -78,10 +78,6 @@ absl::Status RefuseUnsupported(const Json& text) {
   if (const Json* v = Member(text, "attention_bias"); v != nullptr && *v != false) {
     return Wrong("attention_bias", "false", *v);
   }
-  if (const Json* v = Member(text, "use_bidirectional_attention"); v != nullptr && *v != false) {
-    return Wrong("use_bidirectional_attention",
-                 "false (EmbeddingGemma and other encoders are not supported)", *v);
-  }
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
     if (const Json* v = Member(text, key); v != nullptr) return Wrong(key, "null", *v);
   }
@@ -154,6 +150,16 @@ absl::Status ReadLayerTypes(const Json& text, ModelConfig& config) {
   for (std::int32_t i = 0; i < config.num_layers; ++i) {
     config.layer_is_global[static_cast<std::size_t>(i)] = (i + 1) % pattern == 0;
   }
+  return absl::OkStatus();
+}
+
+// As transformers has it: an encoder's window counts both sides, and half of it each way is seen.
+absl::Status ReadDirection(const Json& text, ModelConfig& config) {
+  const Json* value = Member(text, "use_bidirectional_attention");
+  if (value == nullptr) return absl::OkStatus();
+  if (!value->is_boolean()) return Wrong("use_bidirectional_attention", "true or false", *value);
+  config.bidirectional = value->get<bool>();
+  if (config.bidirectional) config.sliding_window = config.sliding_window / 2 + 1;
   return absl::OkStatus();
 }
 
@@ -231,6 +237,7 @@ absl::StatusOr<ModelConfig> FromJson(const Json& root) {
   TANDEM_RETURN_IF_ERROR(ReadFloat(text, "query_pre_attn_scalar", config.query_pre_attn_scalar));
   TANDEM_RETURN_IF_ERROR(ReadRope(text, config));
   TANDEM_RETURN_IF_ERROR(ReadLayerTypes(text, config));
+  TANDEM_RETURN_IF_ERROR(ReadDirection(text, config));
 
   std::vector<std::int32_t> eos_ids;
   TANDEM_RETURN_IF_ERROR(ReadEosIds(root, eos_ids));

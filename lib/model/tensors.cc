@@ -49,7 +49,15 @@ constexpr std::array<KindInfo, kNumTensorKinds> kKinds = {{
     {TensorKind::kFfnDown, WeightPart::kFfn, true, true, "ffn.down", "mlp.down_proj", "ffn_down"},
     {TensorKind::kPostFfnNorm, WeightPart::kFfn, true, false, "ffn.post_norm",
      "post_feedforward_layernorm", "post_ffw_norm"},
+    {TensorKind::kDenseUp, WeightPart::kEmbedding, false, true, "dense_up", "2_Dense/linear",
+     "dense_2"},
+    {TensorKind::kDenseDown, WeightPart::kEmbedding, false, true, "dense_down", "3_Dense/linear",
+     "dense_3"},
 }};
+
+bool IsDense(TensorKind kind) {
+  return kind == TensorKind::kDenseUp || kind == TensorKind::kDenseDown;
+}
 
 const KindInfo& InfoOf(TensorKind kind) {
   const auto index = static_cast<std::size_t>(kind);
@@ -85,6 +93,10 @@ TensorShape ShapeOf(const ModelConfig& c, TensorKind kind) {
       return {c.ffn_size, c.hidden_size};
     case TensorKind::kFfnDown:
       return {c.hidden_size, c.ffn_size};
+    case TensorKind::kDenseUp:
+      return {c.dense_size, c.hidden_size};
+    case TensorKind::kDenseDown:
+      return {c.hidden_size, c.dense_size};
     case TensorKind::kQueryNorm:
     case TensorKind::kKeyNorm:
       return {1, c.head_dim};
@@ -102,7 +114,8 @@ std::vector<TensorId> TensorsOf(const ModelConfig& config, WeightPart part, std:
   TANDEM_CHECK(part == WeightPart::kEmbedding || (layer >= 0 && layer < config.num_layers));
   std::vector<TensorId> ids;
   for (const KindInfo& info : kKinds) {
-    if (info.part == part) ids.push_back({info.kind, info.per_layer ? layer : -1});
+    if (info.part != part || (IsDense(info.kind) && config.dense_size == 0)) continue;
+    ids.push_back({info.kind, info.per_layer ? layer : -1});
   }
   return ids;
 }

@@ -30,8 +30,11 @@ enum class TensorKind : std::uint8_t {
   kFfnUp,              // (ffn, hidden)
   kFfnDown,            // (hidden, ffn)
   kPostFfnNorm,        // (hidden)
+  // Where the configuration has a dense_size.
+  kDenseUp,    // (dense, hidden)
+  kDenseDown,  // (hidden, dense)
 };
-inline constexpr int kNumTensorKinds = 15;
+inline constexpr int kNumTensorKinds = 17;
 
 // Which half of the model a tensor belongs to; a region of weights holds one half of one layer, or
 // the embedding.
@@ -59,7 +62,8 @@ std::vector<TensorId> TensorsOf(const ModelConfig& config, WeightPart part, std:
 // "layers.3.attention.query", "embedding": the name used in manifests, logs and errors.
 std::string TensorName(TensorId id);
 std::optional<TensorId> ParseTensorName(std::string_view name);
-// "model.layers.3.self_attn.q_proj.weight" (without a language_model. prefix).
+// "model.layers.3.self_attn.q_proj.weight" (without a language_model. prefix); the dense matrices lie
+// in files of their own, named as folder and tensor: "2_Dense/linear.weight".
 std::string HuggingFaceName(TensorId id);
 // "blk.3.attn_q.weight"
 std::string GgufName(TensorId id);

@@ -122,6 +122,7 @@ absl::StatusOr<Vocabulary> VocabularyFromGgufArrays(const GgufVocabularyArrays& 
   TANDEM_ASSIGN_OR_RETURN(vocabulary.pad_id, CheckId("padding_token_id", arrays.pad_id, count));
   TANDEM_ASSIGN_OR_RETURN(vocabulary.unk_id, CheckId("unknown_token_id", arrays.unk_id, count));
   vocabulary.add_bos = arrays.add_bos;
+  vocabulary.add_eos = arrays.add_eos;
   vocabulary.add_dummy_prefix = arrays.add_space_prefix;
   vocabulary.byte_fallback = false;
 

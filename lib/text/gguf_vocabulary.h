@@ -21,6 +21,7 @@ struct GgufVocabularyArrays {
   std::optional<uint32_t> unk_id;             // unknown_token_id
   std::optional<uint32_t> pad_id;             // padding_token_id
   bool add_bos = true;                        // add_bos_token
+  bool add_eos = false;                       // add_eos_token
   bool add_space_prefix = true;               // add_space_prefix; GGUF's default is true
 };
 

@@ -48,6 +48,7 @@ struct Vocabulary {
   int32_t pad_id = kNoPiece;
 
   bool add_bos = true;                    // whether the model expects bos before a prompt
+  bool add_eos = false;                   // and eos behind a text that is embedded
   bool byte_fallback = true;              // text without a piece becomes byte pieces instead of unk
   bool add_dummy_prefix = false;          // a space before the text (not for Gemma)
   bool remove_extra_whitespaces = false;  // trim, and one space for several (not for Gemma)

@@ -43,6 +43,8 @@ v1::ModelConfig ToProto(const ModelConfig& config) {
   for (const bool global : config.layer_is_global) message.add_layer_is_global(global);
   message.set_bos_id(config.bos_id);
   for (const std::int32_t id : config.eos_ids) message.add_eos_ids(id);
+  message.set_bidirectional(config.bidirectional);
+  message.set_dense_size(config.dense_size);
   return message;
 }
 
@@ -66,6 +68,8 @@ absl::StatusOr<ModelConfig> FromProto(const v1::ModelConfig& message) {
   config.layer_is_global.assign(message.layer_is_global().begin(), message.layer_is_global().end());
   config.bos_id = message.bos_id();
   config.eos_ids.assign(message.eos_ids().begin(), message.eos_ids().end());
+  config.bidirectional = message.bidirectional();
+  config.dense_size = message.dense_size();
   TANDEM_RETURN_IF_ERROR(Annotate(ValidateModelConfig(config), "ModelConfig"));
   return config;
 }

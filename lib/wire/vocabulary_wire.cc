@@ -33,6 +33,7 @@ v1::Vocabulary ToProto(const Vocabulary& vocabulary) {
   message.set_unk_id(vocabulary.unk_id);
   message.set_pad_id(vocabulary.pad_id);
   message.set_add_bos(vocabulary.add_bos);
+  message.set_add_eos(vocabulary.add_eos);
   message.set_byte_fallback(vocabulary.byte_fallback);
   message.set_add_dummy_prefix(vocabulary.add_dummy_prefix);
   message.set_remove_extra_whitespaces(vocabulary.remove_extra_whitespaces);
@@ -63,6 +64,7 @@ absl::StatusOr<Vocabulary> FromProto(const v1::Vocabulary& message) {
   vocabulary.unk_id = message.unk_id();
   vocabulary.pad_id = message.pad_id();
   vocabulary.add_bos = message.add_bos();
+  vocabulary.add_eos = message.add_eos();
   vocabulary.byte_fallback = message.byte_fallback();
   vocabulary.add_dummy_prefix = message.add_dummy_prefix();
   vocabulary.remove_extra_whitespaces = message.remove_extra_whitespaces();

@@ -18,9 +18,21 @@
 namespace tandem {
 namespace {
 
-constexpr std::string_view kPrefix = "gemma3.";
+constexpr std::string_view kDecoder = "gemma3";
+constexpr std::string_view kEncoder = "gemma-embedding";
 constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr std::uint64_t kBlocksOf27B = 62;
+
+std::string ArchitectureOf(const GgufHeader& header) {
+  const absl::StatusOr<std::optional<std::string_view>> name =
+      header.String("general.architecture");
+  return std::string(name.ok() ? name->value_or("") : "");
+}
+
+// "gemma3.block_count"
+std::string KeyOf(const GgufHeader& header, std::string_view name) {
+  return Cat(ArchitectureOf(header), ".", name);
+}
 
 absl::Status Missing(std::string_view key) {
   return absl::InvalidArgumentError(Cat("key ", QuotedName(key), ": expected a value, found none"));
@@ -28,7 +40,7 @@ absl::Status Missing(std::string_view key) {
 
 absl::Status ReadInt(const GgufHeader& header, std::string_view name, bool required,
                      std::int32_t& out) {
-  const std::string key = Cat(kPrefix, name);
+  const std::string key = KeyOf(header, name);
   TANDEM_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> value, header.Uint(key));
   if (!value.has_value()) return required ? Missing(key) : absl::OkStatus();
   if (*value > static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max())) {
@@ -40,7 +52,7 @@ absl::Status ReadInt(const GgufHeader& header, std::string_view name, bool requi
 }
 
 absl::Status ReadFloat(const GgufHeader& header, std::string_view name, bool required, float& out) {
-  const std::string key = Cat(kPrefix, name);
+  const std::string key = KeyOf(header, name);
   TANDEM_ASSIGN_OR_RETURN(const std::optional<float> value, header.Float(key));
   if (!value.has_value()) return required ? Missing(key) : absl::OkStatus();
   out = *value;
@@ -50,19 +62,20 @@ absl::Status ReadFloat(const GgufHeader& header, std::string_view name, bool req
 absl::Status CheckArchitecture(const GgufHeader& header) {
   TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string_view> architecture,
                           header.String("general.architecture"));
-  if (architecture == "gemma3") return absl::OkStatus();
+  if (architecture == kDecoder || architecture == kEncoder) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      Cat("architecture: expected 'gemma3', found ",
+      Cat("architecture: expected 'gemma3' or 'gemma-embedding', found ",
           architecture.has_value() ? QuotedName(*architecture) : std::string("none")));
 }
 
 absl::Status ReadRopeScaling(const GgufHeader& header, ModelConfig& config) {
   TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string_view> type,
-                          header.String(Cat(kPrefix, "rope.scaling.type")));
+                          header.String(KeyOf(header, "rope.scaling.type")));
   if (type == "none") return absl::OkStatus();
   if (type.has_value() && *type != "linear") {
-    return absl::InvalidArgumentError(Cat(
-        "key 'gemma3.rope.scaling.type': expected 'linear' or 'none', found ", QuotedName(*type)));
+    return absl::InvalidArgumentError(Cat("key '", KeyOf(header, "rope.scaling.type"),
+                                          "': expected 'linear' or 'none', found ",
+                                          QuotedName(*type)));
   }
   return ReadFloat(header, "rope.scaling.factor", type.has_value(), config.rope_factor_global);
 }
@@ -72,16 +85,23 @@ absl::Status RefuseUnsupported(const GgufHeader& header, const ModelConfig& conf
   std::int32_t value_length = config.head_dim;
   TANDEM_RETURN_IF_ERROR(ReadInt(header, "attention.value_length", false, value_length));
   if (value_length != config.head_dim) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("key 'gemma3.attention.value_length': expected the key length ",
-                     config.head_dim, ", found ", value_length));
+    return absl::InvalidArgumentError(Cat("key '", KeyOf(header, "attention.value_length"),
+                                          "': expected the key length ", config.head_dim,
+                                          ", found ", value_length));
   }
   for (const std::string_view name : {"final_logit_softcapping", "attn_logit_softcapping"}) {
     float cap = 0;
     TANDEM_RETURN_IF_ERROR(ReadFloat(header, name, false, cap));
     if (cap != 0)
       return absl::InvalidArgumentError(
-          Cat("key 'gemma3.", name, "': expected 0 or none, found ", cap));
+          Cat("key '", KeyOf(header, name), "': expected 0 or none, found ", cap));
+  }
+  const std::string causal_key = KeyOf(header, "attention.causal");
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<bool> causal, header.Bool(causal_key));
+  if (causal.value_or(!config.bidirectional) == config.bidirectional) {
+    return absl::InvalidArgumentError(Cat("key '", causal_key, "': expected ",
+                                          config.bidirectional ? "false" : "true",
+                                          ", found the other"));
   }
   return absl::OkStatus();
 }
@@ -89,10 +109,10 @@ absl::Status RefuseUnsupported(const GgufHeader& header, const ModelConfig& conf
 // `attention.sliding_window_pattern`: a number n (every n-th layer is global) or a bool for each
 // layer (true: sliding).
 absl::Status ReadLayerTypes(const GgufHeader& header, ModelConfig& config) {
-  const std::string key = Cat(kPrefix, "attention.sliding_window_pattern");
+  const std::string key = KeyOf(header, "attention.sliding_window_pattern");
   if (config.num_layers < 1 || config.num_layers > 1024) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("key 'gemma3.block_count': expected 1 to 1024, found ", config.num_layers));
+    return absl::InvalidArgumentError(Cat("key '", KeyOf(header, "block_count"),
+                                          "': expected 1 to 1024, found ", config.num_layers));
   }
   config.layer_is_global.assign(static_cast<std::size_t>(config.num_layers), false);
   const auto it = header.metadata.find(key);
@@ -143,6 +163,35 @@ absl::Status ReadTokenIds(const GgufHeader& header, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// Half of the window is seen each way. The dense matrices are there or not, as the file was made.
+absl::Status ReadEncoder(const GgufHeader& header, ModelConfig& config) {
+  constexpr std::uint64_t kMean = 1;
+  config.bidirectional = ArchitectureOf(header) == kEncoder;
+  if (!config.bidirectional) return absl::OkStatus();
+  config.sliding_window = config.sliding_window / 2 + 1;
+  const std::string pooling_key = KeyOf(header, "pooling_type");
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> pooling, header.Uint(pooling_key));
+  if (!pooling.has_value()) return Missing(pooling_key);
+  if (*pooling != kMean) {
+    return absl::InvalidArgumentError(
+        Cat("key ", QuotedName(pooling_key), ": expected 1 (the mean), found ", *pooling));
+  }
+  if (!header.metadata.contains(KeyOf(header, "dense_2_feat_out"))) return absl::OkStatus();
+  std::int32_t first_in = 0, last_in = 0, last_out = 0;
+  TANDEM_RETURN_IF_ERROR(ReadInt(header, "dense_2_feat_in", true, first_in));
+  TANDEM_RETURN_IF_ERROR(ReadInt(header, "dense_2_feat_out", true, config.dense_size));
+  TANDEM_RETURN_IF_ERROR(ReadInt(header, "dense_3_feat_in", true, last_in));
+  TANDEM_RETURN_IF_ERROR(ReadInt(header, "dense_3_feat_out", true, last_out));
+  if (config.dense_size > 0 && first_in == config.hidden_size && last_in == config.dense_size &&
+      last_out == config.hidden_size) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(Cat("dense_2 and dense_3: expected ", config.hidden_size,
+                                        " values to some more and back to ", config.hidden_size,
+                                        ", found ", first_in, " to ", config.dense_size, " and ",
+                                        last_in, " to ", last_out));
+}
+
 template <typename T>
 std::vector<T> Values(const GgufValue& array) {
   std::vector<T> values(array.count);
@@ -174,6 +223,7 @@ absl::StatusOr<ModelConfig> ModelConfigFromGguf(const GgufHeader& header) {
   TANDEM_RETURN_IF_ERROR(ReadFloat(header, "rope.freq_base_swa", false, config.rope_theta_local));
   TANDEM_RETURN_IF_ERROR(ReadRopeScaling(header, config));
   TANDEM_RETURN_IF_ERROR(ReadLayerTypes(header, config));
+  TANDEM_RETURN_IF_ERROR(ReadEncoder(header, config));
   TANDEM_RETURN_IF_ERROR(RefuseUnsupported(header, config));
   TANDEM_RETURN_IF_ERROR(ReadTokenIds(header, config));
   TANDEM_ASSIGN_OR_RETURN(const GgufValue* tokens, header.Array(kTokens, GgufType::kString));
@@ -222,7 +272,10 @@ absl::StatusOr<Vocabulary> VocabularyFromGguf(const GgufHeader& header) {
                           header.Bool("tokenizer.ggml.add_bos_token"));
   TANDEM_ASSIGN_OR_RETURN(const std::optional<bool> add_space,
                           header.Bool("tokenizer.ggml.add_space_prefix"));
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<bool> add_eos,
+                          header.Bool("tokenizer.ggml.add_eos_token"));
   arrays.add_bos = add_bos.value_or(true);
+  arrays.add_eos = add_eos.value_or(false);
   arrays.add_space_prefix = add_space.value_or(true);
   return VocabularyFromGgufArrays(arrays);
 }

@@ -7,8 +7,8 @@
 
 namespace tandem {
 
-// The metadata of a `gemma3` GGUF file -> our plain data. INVALID_ARGUMENT names the key, what was
-// expected and what was found.
+// The metadata of a `gemma3` or `gemma-embedding` GGUF file -> our plain data. INVALID_ARGUMENT
+// names the key, what was expected and what was found.
 //
 // What GGUF does not carry: query_pre_attn_scalar is hidden / heads for the 27B shape (62 blocks),
 // else head_dim; every sixth layer is global unless the file has a pattern.

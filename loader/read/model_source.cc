@@ -17,6 +17,7 @@
 #include "loader/read/gguf.h"
 #include "loader/read/gguf_model.h"
 #include "loader/read/safetensors.h"
+#include "loader/read/sentence_modules.h"
 #include "nlohmann/json.hpp"
 
 namespace tandem {
@@ -75,6 +76,25 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(const std::string& path) 
   return std::optional<std::string>(std::move(text));
 }
 
+absl::StatusOr<std::string> ReadNeeded(const std::string& path) {
+  TANDEM_ASSIGN_OR_RETURN(std::optional<std::string> text, ReadIfThere(path));
+  if (text.has_value()) return *std::move(text);
+  return absl::NotFoundError(
+      Cat(path, ": expected what sentence-transformers keeps beside an encoder, found no file"));
+}
+
+// Whether the tokenizer puts eos behind a text.
+absl::StatusOr<bool> AddsEos(const std::string& folder) {
+  const std::string path = folder + "/tokenizer_config.json";
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadNeeded(path));
+  const absl::StatusOr<Json> root = ParseJson(text);
+  if (!root.ok()) return Annotate(root.status(), path);
+  const auto it = root->is_object() ? root->find("add_eos_token") : root->end();
+  if (it != root->end() && it->is_boolean()) return it->get<bool>();
+  return absl::InvalidArgumentError(
+      Cat(path, ": 'add_eos_token': expected true or false, found neither"));
+}
+
 // The template is shown to people only, so files without one or with another spelling of it are no
 // error.
 absl::StatusOr<std::string> FindChatTemplate(const std::string& folder) {
@@ -116,10 +136,8 @@ absl::StatusOr<Vocabulary> ReadVocabulary(const std::string& folder) {
 absl::StatusOr<std::unique_ptr<const ModelSource>> ModelSource::Open(const std::string& path) {
   std::unique_ptr<ModelSource> source(new ModelSource());
   TANDEM_ASSIGN_OR_RETURN(source->files_, FindModelFiles(path));
-  std::string identity;
   for (const std::string& weights : source->files_.weights) {
     TANDEM_ASSIGN_OR_RETURN(InputFile file, InputFile::Open(weights));
-    absl::StrAppend(&identity, BaseName(weights), "|", file.size(), "|", file.modified_ns(), "|");
     source->inputs_.push_back(std::move(file));
   }
   if (source->files_.format == ModelFiles::Format::kGguf) {
@@ -129,6 +147,11 @@ absl::StatusOr<std::unique_ptr<const ModelSource>> ModelSource::Open(const std::
   }
   TANDEM_RETURN_IF_ERROR(source->CheckVocabulary());
   source->config_.name = source->files_.name;
+  std::string identity;
+  for (const InputFile& file : source->inputs_) {
+    absl::StrAppend(&identity, BaseName(file.path()), "|", file.size(), "|", file.modified_ns(),
+                    "|");
+  }
   for (const SourceTensor& tensor : source->tensors_) {
     absl::StrAppend(&identity, tensor.name, AbslView(SourceTypeName(tensor.type)), tensor.offset,
                     "|");
@@ -146,7 +169,63 @@ absl::Status ModelSource::ReadSideFiles() {
   TANDEM_ASSIGN_OR_RETURN(config_, ParseConfigJson(*config, config_path));
   TANDEM_ASSIGN_OR_RETURN(vocabulary_, ReadVocabulary(files_.folder));
   TANDEM_ASSIGN_OR_RETURN(chat_template_, FindChatTemplate(files_.folder));
+  if (!config_.bidirectional) return absl::OkStatus();
+  TANDEM_ASSIGN_OR_RETURN(vocabulary_.add_eos, AddsEos(files_.folder));
+  return ReadSentenceModules();
+}
+
+// What follows the encoder: without it an embedding would be another one.
+absl::Status ModelSource::ReadSentenceModules() {
+  const std::string modules_path = files_.folder + "/modules.json";
+  TANDEM_ASSIGN_OR_RETURN(const std::string modules_json, ReadNeeded(modules_path));
+  const absl::StatusOr<SentenceModules> modules = ParseSentenceModules(modules_json);
+  if (!modules.ok()) return Annotate(modules.status(), modules_path);
+  const std::string pooling_path = Cat(files_.folder, "/", modules->pooling, "/config.json");
+  TANDEM_ASSIGN_OR_RETURN(const std::string pooling, ReadNeeded(pooling_path));
+  TANDEM_RETURN_IF_ERROR(Annotate(CheckPoolingConfig(pooling, config_.hidden_size), pooling_path));
+  if (modules->dense.empty()) return absl::OkStatus();
+  std::int32_t last = 0;
+  TANDEM_RETURN_IF_ERROR(ReadDense(modules->dense[0], config_.hidden_size, &config_.dense_size));
+  TANDEM_RETURN_IF_ERROR(ReadDense(modules->dense[1], config_.dense_size, &last));
+  if (last != config_.hidden_size) {
+    return absl::InvalidArgumentError(Cat(modules_path, ": the last Dense: expected out_features ",
+                                          config_.hidden_size, " (the hidden size), found ", last));
+  }
+  return Annotate(ValidateModelConfig(config_), modules_path);
+}
+
+absl::Status ModelSource::ReadDense(const std::string& folder, std::int32_t in, std::int32_t* out) {
+  const std::string path = Cat(files_.folder, "/", folder, "/config.json");
+  TANDEM_ASSIGN_OR_RETURN(const std::string json, ReadNeeded(path));
+  const absl::StatusOr<DenseConfig> dense = ParseDenseConfig(json);
+  if (!dense.ok()) return Annotate(dense.status(), path);
+  if (dense->in != in) {
+    return absl::InvalidArgumentError(
+        Cat(path, ": 'in_features': expected ", in, ", found ", dense->in));
+  }
+  *out = dense->out;
+  TANDEM_ASSIGN_OR_RETURN(InputFile weights,
+                          InputFile::Open(Cat(files_.folder, "/", folder, "/model.safetensors")));
+  inputs_.push_back(std::move(weights));
   return absl::OkStatus();
+}
+
+absl::StatusOr<SourceTensor> ModelSource::FindDense(std::size_t file, TensorKind kind) const {
+  constexpr std::string_view kName = "linear.weight";
+  const InputFile& input = inputs_[file];
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<SafetensorsEntry> entries,
+                          ReadSafetensorsHeader(input));
+  if (entries.size() != 1 || entries[0].name != kName) {
+    return TensorError(input.path(), entries.empty() ? "" : entries[0].name, "name",
+                       "'linear.weight' alone", Cat(entries.size(), " tensors"));
+  }
+  TANDEM_RETURN_IF_ERROR(CheckShape(input.path(), kName, config_, {kind, -1}, entries[0].shape));
+  const std::optional<SourceType> type = TypeOfDtype(entries[0].dtype);
+  if (!type.has_value())
+    return TensorError(input.path(), kName, "type", "F32, F16 or BF16",
+                       QuotedName(entries[0].dtype));
+  return SourceTensor{{kind, -1}, ShapeOf(config_, kind), *type, std::string(kName),
+                      file,       entries[0].offset};
 }
 
 absl::Status ModelSource::OpenSafetensors() {
@@ -155,7 +234,7 @@ absl::Status ModelSource::OpenSafetensors() {
   const std::map<std::string, TensorId> ids = NamesOf(config_, HuggingFaceName);
   std::vector<SourceTensor> found;
   std::vector<std::vector<std::string>> names_by_file;
-  for (std::size_t f = 0; f < inputs_.size(); ++f) {
+  for (std::size_t f = 0; f < files_.weights.size(); ++f) {
     const std::string& path = inputs_[f].path();
     TANDEM_ASSIGN_OR_RETURN(const std::vector<SafetensorsEntry> entries,
                             ReadSafetensorsHeader(inputs_[f]));
@@ -165,7 +244,7 @@ absl::Status ModelSource::OpenSafetensors() {
       const std::string canonical = CanonicalTensorName(entry.name);
       if (IsUnusedTensor(canonical)) continue;
       const auto it = ids.find(canonical);
-      if (it == ids.end()) {
+      if (it == ids.end() || canonical.find('/') != std::string::npos) {
         return TensorError(path, entry.name, "name",
                            Cat("a tensor of Gemma 3 with ", config_.num_layers, " layers"),
                            "another");
@@ -179,6 +258,12 @@ absl::Status ModelSource::OpenSafetensors() {
     }
   }
   TANDEM_RETURN_IF_ERROR(CheckShards(names_by_file));
+  for (std::size_t f = files_.weights.size(); f < inputs_.size(); ++f) {
+    const bool first = f == files_.weights.size();
+    TANDEM_ASSIGN_OR_RETURN(SourceTensor dense,
+                            FindDense(f, first ? TensorKind::kDenseUp : TensorKind::kDenseDown));
+    found.push_back(std::move(dense));
+  }
   return TakeTensors(std::move(found));
 }
 
@@ -238,7 +323,9 @@ absl::Status ModelSource::OpenGguf() {
     const auto it = ids.find(std::string(tensor.name));
     if (it == ids.end()) {
       return TensorError(path, tensor.name, "name",
-                         Cat("a tensor of gemma3 with ", config_.num_layers, " blocks"), "another");
+                         Cat("a tensor of ", config_.bidirectional ? "gemma-embedding" : "gemma3",
+                             " with ", config_.num_layers, " blocks"),
+                         "another");
     }
     const std::vector<std::int64_t> dims(tensor.dims.rbegin(), tensor.dims.rend());
     TANDEM_RETURN_IF_ERROR(CheckShape(path, tensor.name, config_, it->second, dims));

@@ -68,11 +68,15 @@ class ModelSource {
   absl::Status OpenSafetensors();
   absl::Status OpenGguf();
   absl::Status ReadSideFiles();
+  absl::Status ReadSentenceModules();
+  absl::Status ReadDense(const std::string& folder, std::int32_t in, std::int32_t* out);
+  absl::StatusOr<SourceTensor> FindDense(std::size_t file, TensorKind kind) const;
   absl::Status CheckShards(const std::vector<std::vector<std::string>>& names_by_file) const;
   absl::Status TakeTensors(std::vector<SourceTensor> found);
   absl::Status CheckVocabulary();
 
   ModelFiles files_;
+  // The weights' files; behind them those of an encoder's dense matrices.
   std::vector<InputFile> inputs_;
   ModelConfig config_;
   Vocabulary vocabulary_;

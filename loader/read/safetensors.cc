@@ -189,6 +189,8 @@ std::string CanonicalTensorName(std::string_view name) {
   constexpr std::string_view kInner = "model.language_model.";
   if (name.starts_with(kInner)) return Cat("model.", name.substr(kInner.size()));
   if (name.starts_with(kOuter)) return std::string(name.substr(kOuter.size()));
+  for (const std::string_view bare : {"embed_tokens.", "layers.", "norm."})
+    if (name.starts_with(bare)) return Cat("model.", name);
   return std::string(name);
 }
 

@@ -36,7 +36,8 @@ absl::StatusOr<std::vector<SafetensorsEntry>> ParseSafetensorsHeader(std::string
 absl::StatusOr<std::vector<SafetensorsEntry>> ReadSafetensorsHeader(const InputFile& file);
 
 // "model.layers.0..." for the spellings "language_model.model.layers.0..." and
-// "model.language_model.layers.0..." of multimodal checkpoints; other names as they are.
+// "model.language_model.layers.0..." of multimodal checkpoints and "layers.0..." of encoders; other
+// names as they are.
 std::string CanonicalTensorName(std::string_view name);
 
 // Tensors of a checkpoint that the text model does not use: the vision tower, its projector, and a

@@ -1,5 +1,5 @@
-// Any bytes as a safetensors file: the reader gives an error or entries that keep its promises, and
-// never crashes.
+// Any bytes as a safetensors file, and as the files that sentence-transformers keeps beside one:
+// the readers give an error or entries that keep their promises, and never crash.
 #include <cstddef>
 #include <cstdint>
 #include <set>
@@ -7,9 +7,30 @@
 
 #include "lib/base/status_macros.h"
 #include "loader/read/safetensors.h"
+#include "loader/read/sentence_modules.h"
 #include "tests/fuzz/memory_file.h"
 
+namespace {
+
+void ReadModules(std::string_view text) {
+  const auto modules = tandem::ParseSentenceModules(text);
+  if (modules.ok()) {
+    TANDEM_CHECK(modules->dense.empty() || modules->dense.size() == 2);
+    for (const std::string& folder : modules->dense)
+      TANDEM_CHECK(folder.find('/') == std::string::npos && folder != "..");
+  }
+  const auto dense = tandem::ParseDenseConfig(text);
+  if (dense.ok()) TANDEM_CHECK(dense->in > 0 && dense->out > 0);
+  for (const absl::Status& status :
+       {modules.status(), dense.status(), tandem::CheckPoolingConfig(text, 768)}) {
+    TANDEM_CHECK(status.message().find('\n') == absl::string_view::npos);
+  }
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  ReadModules({reinterpret_cast<const char*>(data), size});
   const tandem::MemoryFile memory(data, size);
   const auto file = tandem::InputFile::Open(memory.path());
   TANDEM_CHECK(file.ok());

@@ -42,6 +42,18 @@ def write_safetensors():
     put("fuzz_safetensors", "deep", safetensors(b'{"a":' + b"[" * 50 + b"]" * 50 + b"}", b""))
 
 
+MODULES = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3_Dense", "Dense"), ("4_Normalize", "Normalize")]
+
+
+def write_modules():
+    modules = [{"path": path, "type": "sentence_transformers.models." + kind} for path, kind in MODULES]
+    put("fuzz_safetensors", "modules.json", json.dumps(modules).encode())
+    put("fuzz_safetensors", "pooling.json",
+        json.dumps({"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}).encode())
+    put("fuzz_safetensors", "dense.json",
+        json.dumps({"in_features": 768, "out_features": 3072, "bias": False, "activation_function": "torch.nn.Identity"}).encode())
+
+
 # ---- GGUF ----
 def s(text):
     data = text.encode()
@@ -75,31 +87,35 @@ def pieces():
     return texts, [-float(i) for i in range(len(texts))], types
 
 
-def model(kind, block_bytes, elements):
+def model(kind, block_bytes, elements, name="gemma3"):
     """One layer of hidden 32 (256 for the K types), every matrix of type `kind`."""
     hidden = max(32, elements)
     texts, scores, types = pieces()
-    metadata = [kv("general.architecture", STRING, "gemma3"), kv("gemma3.context_length", U32, 64), kv("gemma3.embedding_length", U32, hidden),
-                kv("gemma3.block_count", U32, 1), kv("gemma3.feed_forward_length", U32, hidden), kv("gemma3.attention.head_count", U32, 1),
-                kv("gemma3.attention.head_count_kv", U32, 1), kv("gemma3.attention.key_length", U32, hidden),
-                kv("gemma3.attention.value_length", U32, hidden), kv("gemma3.attention.layer_norm_rms_epsilon", F32, 1e-6),
-                kv("gemma3.attention.sliding_window", U32, 8), array("gemma3.attention.sliding_window_pattern", BOOL, [True]),
-                kv("gemma3.rope.scaling.type", STRING, "linear"), kv("gemma3.rope.scaling.factor", F32, 8.0),
+    metadata = [kv("general.architecture", STRING, name), kv(name + ".context_length", U32, 64), kv(name + ".embedding_length", U32, hidden),
+                kv(name + ".block_count", U32, 1), kv(name + ".feed_forward_length", U32, hidden), kv(name + ".attention.head_count", U32, 1),
+                kv(name + ".attention.head_count_kv", U32, 1), kv(name + ".attention.key_length", U32, hidden),
+                kv(name + ".attention.value_length", U32, hidden), kv(name + ".attention.layer_norm_rms_epsilon", F32, 1e-6),
+                kv(name + ".attention.sliding_window", U32, 8), array(name + ".attention.sliding_window_pattern", BOOL, [True]),
+                kv(name + ".rope.scaling.type", STRING, "linear"), kv(name + ".rope.scaling.factor", F32, 8.0),
                 kv("tokenizer.ggml.model", STRING, "llama"), array("tokenizer.ggml.tokens", STRING, texts),
                 array("tokenizer.ggml.scores", F32, scores), array("tokenizer.ggml.token_type", I32, types),
                 kv("tokenizer.ggml.bos_token_id", U32, 2), kv("tokenizer.ggml.eos_token_id", U32, 1),
                 kv("tokenizer.ggml.unknown_token_id", U32, 3), kv("tokenizer.ggml.padding_token_id", U32, 0),
                 kv("tokenizer.ggml.add_space_prefix", BOOL, False), kv("tokenizer.chat_template", STRING, "{{ bos_token }}")]
 
-    def matrix(name, rows):
-        return (name, [hidden, rows], kind, bytes(hidden // elements * block_bytes * rows))
+    def matrix(tensor, rows):
+        return (tensor, [hidden, rows], kind, bytes(hidden // elements * block_bytes * rows))
 
-    def vector(name):
-        return (name, [hidden], 0, struct.pack("<f", 1.0) * hidden)
+    def vector(tensor):
+        return (tensor, [hidden], 0, struct.pack("<f", 1.0) * hidden)
 
     tensors = [matrix("token_embd.weight", len(texts)), vector("output_norm.weight")]
     tensors += [vector(f"blk.0.{n}.weight") for n in ("attn_norm", "attn_q_norm", "attn_k_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")]
     tensors += [matrix(f"blk.0.{n}.weight", hidden) for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")]
+    if name == "gemma-embedding":
+        metadata += [kv(name + ".pooling_type", U32, 1)]
+        metadata += [kv(f"{name}.dense_{n}_feat_{way}", U32, hidden) for n in (2, 3) for way in ("in", "out")]
+        tensors += [matrix(f"dense_{n}.weight", hidden) for n in (2, 3)]
     return gguf(metadata, tensors)
 
 
@@ -110,6 +126,7 @@ def write_gguf():
         put("fuzz_gguf", "block_" + name, gguf([kv("general.architecture", STRING, "gemma3")], [("t", [256], kind, bytes(range(200)) + bytes(block_bytes - 200) if block_bytes > 200 else bytes(range(block_bytes)))]))
     small = [kv("general.architecture", STRING, "gemma3"), kv("a", U64, 1 << 60), kv("b", F64, 0.5), kv("general.alignment", U32, 64)]
     put("fuzz_gguf", "small", gguf(small, [("x", [32, 2], 0, bytes(256)), ("y", [32], 99, b"")]))
+    put("fuzz_gguf", "encoder", model(30, 2, 1, "gemma-embedding"))
     put("fuzz_gguf", "empty", b"")
     put("fuzz_gguf", "version_2", gguf(small, [], version=2))
     put("fuzz_gguf", "truncated", gguf(small, [("x", [32], 0, bytes(128))])[:-64])
@@ -129,6 +146,7 @@ def write_configs():
            "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
     for name, config in (("new", new), ("old", old), ("nested", {"model_type": "gemma3", "eos_token_id": [1, 106], "text_config": new}),
                          ("defaults", {"model_type": "gemma3_text"}), ("layers", {**flat, "num_hidden_layers": 1 << 31}),
+                         ("encoder", {**flat, "use_bidirectional_attention": True}),
                          ("softcap", {**flat, "final_logit_softcapping": 30.0})):
         put("fuzz_config_json", name, json.dumps(config).encode())
     put("fuzz_config_json", "broken", b'{"model_type":')
@@ -136,5 +154,6 @@ def write_configs():
 
 
 write_safetensors()
+write_modules()
 write_gguf()
 write_configs()

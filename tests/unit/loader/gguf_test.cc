@@ -212,6 +212,67 @@ TEST(GgufModel, PatternEotAndThe27BScalar) {
             32);
 }
 
+// The same file as that of an encoder.
+void MakeEncoder(GgufBuilder& b) {
+  for (auto& [key, value] : b.metadata) {
+    if (key.starts_with("gemma3.")) key = "gemma-embedding" + key.substr(6);
+  }
+  b.Set("general.architecture", GgufString("gemma-embedding"));
+  b.Set("gemma-embedding.pooling_type", GgufU32(1));
+}
+
+void AddDense(GgufBuilder& b, std::uint32_t first_in, std::uint32_t last_out) {
+  b.Set("gemma-embedding.dense_2_feat_in", GgufU32(first_in));
+  b.Set("gemma-embedding.dense_2_feat_out", GgufU32(256));
+  b.Set("gemma-embedding.dense_3_feat_in", GgufU32(256));
+  b.Set("gemma-embedding.dense_3_feat_out", GgufU32(last_out));
+}
+
+TEST(GgufModel, EncoderWithDenseMatricesAndWithout) {
+  ModelConfig expected = *ConfigOf([](GgufBuilder&) {});
+  expected.bidirectional = true;
+  expected.sliding_window = 17;
+  const auto plain = ConfigOf(MakeEncoder);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(*plain, expected);
+  const auto dense = ConfigOf([](GgufBuilder& b) {
+    MakeEncoder(b);
+    AddDense(b, 64, 64);
+    b.Set("gemma-embedding.attention.causal", GgufBool(false));
+  });
+  ASSERT_TRUE(dense.ok()) << dense.status();
+  expected.dense_size = 256;
+  EXPECT_EQ(*dense, expected);
+}
+
+TEST(GgufModel, RefusesOtherEncoders) {
+  const auto error = [](const std::function<void(GgufBuilder&)>& change) {
+    const auto config = ConfigOf([&](GgufBuilder& b) {
+      MakeEncoder(b);
+      change(b);
+    });
+    return std::string(config.status().message());
+  };
+  EXPECT_THAT(error([](GgufBuilder& b) { b.Remove("gemma-embedding.pooling_type"); }),
+              HasSubstr("'gemma-embedding.pooling_type': expected a value, found none"));
+  EXPECT_THAT(error([](GgufBuilder& b) { b.Set("gemma-embedding.pooling_type", GgufU32(2)); }),
+              HasSubstr("expected 1 (the mean), found 2"));
+  EXPECT_THAT(
+      error([](GgufBuilder& b) { b.Set("gemma-embedding.attention.causal", GgufBool(true)); }),
+      HasSubstr("'gemma-embedding.attention.causal': expected false"));
+  EXPECT_THAT(error([](GgufBuilder& b) { AddDense(b, 32, 64); }), HasSubstr("found 32 to 256"));
+  EXPECT_THAT(error([](GgufBuilder& b) { AddDense(b, 64, 96); }), HasSubstr("256 to 96"));
+  EXPECT_THAT(
+      error([](GgufBuilder& b) { b.Set("gemma-embedding.dense_2_feat_out", GgufU32(256)); }),
+      HasSubstr("dense_2_feat_in"));
+  EXPECT_THAT(std::string(ConfigOf([](GgufBuilder& b) {
+                            b.Set("gemma3.attention.causal", GgufBool(false));
+                          })
+                              .status()
+                              .message()),
+              HasSubstr("'gemma3.attention.causal': expected true"));
+}
+
 TEST(GgufModel, RefusesWhatItCannotBe) {
   const auto error = [](const std::string& key, const std::string& value) {
     const auto config =
@@ -219,7 +280,7 @@ TEST(GgufModel, RefusesWhatItCannotBe) {
     return std::string(config.status().message());
   };
   EXPECT_THAT(error("general.architecture", GgufString("llama")),
-              HasSubstr("architecture: expected 'gemma3', found 'llama'"));
+              HasSubstr("architecture: expected 'gemma3' or 'gemma-embedding', found 'llama'"));
   EXPECT_THAT(error("general.architecture", ""), HasSubstr("found none"));
   EXPECT_THAT(error("gemma3.block_count", ""),
               HasSubstr("key 'gemma3.block_count': expected a value, found none"));

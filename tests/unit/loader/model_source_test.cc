@@ -102,6 +102,109 @@ TEST(ModelSource, GgufAndSafetensorsOfOneModelAgree) {
   EXPECT_NE((*gguf)->fingerprint(), (*safetensors)->fingerprint());
 }
 
+TEST(ModelSource, BothLayoutsOfAnEncoderAgree) {
+  const auto folder = ModelSource::Open(Golden("encoder") + "/model.safetensors");
+  const auto gguf = ModelSource::Open(Golden("encoder") + "/encoder-bf16.gguf");
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  ASSERT_TRUE(gguf.ok()) << gguf.status();
+  ModelConfig config = (*gguf)->config();
+  config.name = (*folder)->config().name;
+  EXPECT_EQ(config, (*folder)->config());
+  EXPECT_TRUE(config.bidirectional);
+  EXPECT_EQ(config.sliding_window, 9);
+  EXPECT_EQ(config.dense_size, 128);
+  EXPECT_TRUE((*gguf)->vocabulary().add_eos);
+  EXPECT_TRUE((*folder)->vocabulary().add_eos);
+  EXPECT_EQ((*folder)->file_names(), std::vector<std::string>{"model.safetensors"});
+  for (const TensorId id : AllTensors(config)) {
+    std::vector<float> x = FirstRow(**gguf, id), y = FirstRow(**folder, id);
+    if (!IsMatrix(id.kind)) {
+      for (float& v : y) v += (*folder)->vector_offset();
+    }
+    EXPECT_EQ(x, y) << TensorName(id);
+  }
+}
+
+// A copy of the encoder to be broken.
+class BrokenEncoder : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::copy(Golden("encoder"), folder_.path(),
+                          std::filesystem::copy_options::recursive);
+    std::filesystem::remove(folder_ / "encoder-bf16.gguf");
+    ASSERT_EQ(ErrorOf(folder_.path()), "");
+  }
+  // With `from` as `to` in a file, which is then as it was.
+  std::string With(const std::string& name, const std::string& from, const std::string& to) {
+    const std::string path = folder_ / name;
+    const std::string text = ReadFile(path);
+    EXPECT_NE(text.find(from), std::string::npos) << name << ": " << from;
+    WriteFile(path, absl::StrReplaceAll(text, {{from, to}}));
+    const std::string error = ErrorOf(folder_.path());
+    EXPECT_TRUE(error.starts_with(path)) << error;
+    WriteFile(path, text);
+    return error;
+  }
+  std::string Without(const std::string& name) {
+    const std::string path = folder_ / name;
+    const std::string text = ReadFile(path);
+    std::filesystem::remove(path);
+    const std::string error = ErrorOf(folder_.path());
+    EXPECT_TRUE(error.starts_with(path)) << error;
+    WriteFile(path, text);
+    return error;
+  }
+  TempFolder folder_;
+};
+
+TEST_F(BrokenEncoder, NamesTheFileAndWhatIsWrong) {
+  for (const char* name : {"modules.json", "1_Pooling/config.json", "2_Dense/config.json",
+                           "3_Dense/model.safetensors", "tokenizer_config.json"}) {
+    EXPECT_NE(Without(name), "") << name;
+  }
+  const struct {
+    const char* file;
+    const char* from;
+    const char* to;
+    const char* expected;
+  } cases[] = {
+      {"modules.json", "models.Pooling", "models.WordWeights", "found 'Transformer, WordWeights"},
+      {"modules.json", "models.Normalize", "models.Dense", "none or two Dense"},
+      {"modules.json", "\"2_Dense\"", "\"../2_Dense\"", "found '../2_Dense'"},
+      {"modules.json", "\"2_Dense\"", "\"..\"", "found '..'"},
+      {"modules.json", "[", "{", "JSON"},
+      {"1_Pooling/config.json", "\"pooling_mode_mean_tokens\": true",
+       "\"pooling_mode_mean_tokens\": false", "expected true"},
+      {"1_Pooling/config.json", "\"pooling_mode_cls_token\": false",
+       "\"pooling_mode_cls_token\": true", "expected false"},
+      {"1_Pooling/config.json", "\"include_prompt\": true", "\"include_prompt\": false",
+       "include_prompt"},
+      {"1_Pooling/config.json", "32", "64", "expected 32 (from the configuration)"},
+      {"2_Dense/config.json", "\"bias\": false", "\"bias\": true", "'bias': expected false"},
+      {"2_Dense/config.json", "linear.Identity", "activation.Tanh", "expected Identity"},
+      {"3_Dense/config.json", "128", "64", "'in_features': expected 128, found 64"},
+      {"2_Dense/model.safetensors", "linear.weight", "linear.height", "'linear.weight' alone"},
+      {"2_Dense/model.safetensors", "[128,32]", "[32,128]", "expected (128, 32)"},
+      {"tokenizer_config.json", "\"add_eos_token\": true", "\"add_eos_token\": 1",
+       "'add_eos_token': expected true or false"},
+  };
+  for (const auto& c : cases) EXPECT_THAT(With(c.file, c.from, c.to), HasSubstr(c.expected));
+  EXPECT_THAT(ErrorOf(folder_.path()), "");
+}
+
+// The modules of newer versions say the same in other words.
+TEST_F(BrokenEncoder, NewerSpellingsAreTheSame) {
+  const auto replace = [&](const std::string& name, const std::string& from,
+                           const std::string& to) {
+    WriteFile(folder_ / name, absl::StrReplaceAll(ReadFile(folder_ / name), {{from, to}}));
+  };
+  replace("modules.json", "sentence_transformers.models.",
+          "sentence_transformers.sentence_transformer.modules.");
+  WriteFile(folder_ / "1_Pooling/config.json",
+            R"({"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": true})");
+  EXPECT_EQ(ErrorOf(folder_.path()), "");
+}
+
 // A copy of the tiny set to be broken.
 class BrokenSafetensors : public ::testing::Test {
  protected:
@@ -273,7 +376,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "Q4_K, Q5_K or Q6_K, found number 10"},
         BadModel{"architecture",
                  [](GgufBuilder& b) { b.Set("general.architecture", GgufString("gemma2")); },
-                 "architecture: expected 'gemma3', found 'gemma2'"},
+                 "architecture: expected 'gemma3' or 'gemma-embedding', found 'gemma2'"},
         BadModel{"vocabulary",
                  [](GgufBuilder& b) { b.Set("tokenizer.ggml.scores", GgufFloats({1})); },
                  "scores"}),

@@ -101,6 +101,30 @@ TEST(ParseConfigJson, DefaultsOfThePublished4B) {
   EXPECT_FALSE(c.layer_is_global[33]);
 }
 
+// Half of an encoder's window is seen each way, as transformers has it.
+TEST(ParseConfigJson, Encoder) {
+  const ModelConfig decoder = Parse(kNewSpelling);
+  EXPECT_FALSE(decoder.bidirectional);
+  ModelConfig expected = decoder;
+  expected.bidirectional = true;
+  expected.sliding_window = decoder.sliding_window / 2 + 1;
+  EXPECT_EQ(Parse(Replaced("\"eos_token_id\": 1",
+                           "\"eos_token_id\": 1, \"use_bidirectional_attention\": true")),
+            expected);
+  EXPECT_EQ(Parse(Replaced("\"eos_token_id\": 1",
+                           "\"eos_token_id\": 1, \"use_bidirectional_attention\": false")),
+            decoder);
+}
+
+TEST(ValidateModelConfig, OnlyEncodersHaveDenseMatrices) {
+  ModelConfig config = Parse(kNewSpelling);
+  config.dense_size = 64;
+  EXPECT_THAT(std::string(ValidateModelConfig(config).message()),
+              HasSubstr("dense_size: expected 0 to 0, found 64"));
+  config.bidirectional = true;
+  EXPECT_TRUE(ValidateModelConfig(config).ok());
+}
+
 struct BadCase {
   const char* from;
   const char* to;
@@ -151,6 +175,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"\"eos_token_id\": 1", "\"eos_token_id\": [1, null]", "'eos_token_id'"},
         BadCase{"\"eos_token_id\": 1", "\"eos_token_id\": 2048",
                 "eos_ids: expected 0 to 2047, found 2048"},
+        BadCase{"\"eos_token_id\": 1", "\"use_bidirectional_attention\": \"all\"",
+                "'use_bidirectional_attention': expected true or false, found \"all\""},
         BadCase{"\"eos_token_id\": 1", "\"attention_bias\": true",
                 "'attention_bias': expected false, found true"},
         BadCase{"\"eos_token_id\": 1", "\"final_logit_softcapping\": 30.0",

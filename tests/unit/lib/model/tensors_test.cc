@@ -45,6 +45,20 @@ TEST(Tensors, AllTensorsOnceAndNamesAreUniqueAndParseBack) {
   }
 }
 
+TEST(Tensors, AnEncoderMayHaveTwoMore) {
+  ModelConfig c = SmallConfig();
+  c.bidirectional = true;
+  EXPECT_EQ(AllTensors(c).size(), 2u + 3u * 13u);
+  c.dense_size = 96;
+  EXPECT_EQ(AllTensors(c).size(), 4u + 3u * 13u);
+  EXPECT_EQ(TensorsOf(c, WeightPart::kEmbedding, -1).size(), 4u);
+  EXPECT_EQ(ShapeOf(c, TensorKind::kDenseUp), (TensorShape{96, 24}));
+  EXPECT_EQ(ShapeOf(c, TensorKind::kDenseDown), (TensorShape{24, 96}));
+  EXPECT_EQ(ParseTensorName(TensorName({TensorKind::kDenseUp})), TensorId{TensorKind::kDenseUp});
+  EXPECT_EQ(GgufName({TensorKind::kDenseUp}), "dense_2.weight");
+  EXPECT_EQ(GgufName({TensorKind::kDenseDown}), "dense_3.weight");
+}
+
 TEST(Tensors, NamesAsTheFilesSpellThem) {
   EXPECT_EQ(TensorName({TensorKind::kQuery, 3}), "layers.3.attention.query");
   EXPECT_EQ(TensorName({TensorKind::kEmbedding}), "embedding");

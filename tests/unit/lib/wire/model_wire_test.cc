@@ -34,6 +34,8 @@ ModelConfig Config() {
   config.layer_is_global = {false, false, true};
   config.bos_id = 2;
   config.eos_ids = {1, 106};
+  config.bidirectional = true;
+  config.dense_size = 96;
   return config;
 }
 
@@ -47,6 +49,7 @@ Vocabulary Words() {
   vocabulary.unk_id = 0;
   vocabulary.bos_id = 1;
   vocabulary.add_bos = false;
+  vocabulary.add_eos = true;
   vocabulary.add_dummy_prefix = true;
   vocabulary.remove_extra_whitespaces = true;
   vocabulary.unk_surface = "??";
@@ -89,6 +92,7 @@ TEST(ModelWire, VocabularyThereAndBack) {
   EXPECT_EQ(back->bos_id, 1);
   EXPECT_EQ(back->eos_id, kNoPiece);
   EXPECT_FALSE(back->add_bos);
+  EXPECT_TRUE(back->add_eos);
   EXPECT_FALSE(back->byte_fallback);
   EXPECT_TRUE(back->add_dummy_prefix);
   EXPECT_TRUE(back->remove_extra_whitespaces);
