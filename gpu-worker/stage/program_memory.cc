@@ -82,6 +82,7 @@ StepBufferLayout LayOutStepBuffer(const StepRules& rules, std::int32_t contexts)
   header.sequences_at = take(tokens);
   header.tiles_at = take(2 * MostTiles(static_cast<std::uint32_t>(limits.max_tokens)));
   header.tiled_at = take(tokens);
+  header.last_positions_at = take(static_cast<std::uint64_t>(limits.max_sequences));
   header.logit_rows_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
   header.inverse_temperatures_at = take(static_cast<std::uint64_t>(limits.max_logit_rows));
   layout.global_tables = rules.global_blocks > 0;
@@ -153,6 +154,7 @@ void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
     // What stands behind the last position is never read.
     const std::size_t used = BlocksUsed(sequence);
     const std::uint32_t table = index * at.blocks_per_table;
+    words[at.last_positions_at + index] = sequence.first_position + sequence.num_tokens - 1;
     if (layout_.global_tables) {
       put(at.global_blocks_at + table, sequence.global_blocks.first(used));
     }
@@ -170,8 +172,8 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
   const std::uint32_t shift = layout_.context_words * static_cast<std::uint32_t>(context);
   for (std::uint32_t* at :
        {&header.token_ids_at, &header.positions_at, &header.sequences_at, &header.logit_rows_at,
-        &header.tiles_at, &header.tiled_at, &header.inverse_temperatures_at,
-        &header.global_blocks_at, &header.window_blocks_at}) {
+        &header.tiles_at, &header.tiled_at, &header.last_positions_at,
+        &header.inverse_temperatures_at, &header.global_blocks_at, &header.window_blocks_at}) {
     *at += shift;
   }
   header.tokens = counts_[static_cast<std::size_t>(context)].tokens;

@@ -178,7 +178,8 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
   op.plan = [context = context_, reader = buffers.attended.product, heads,
              kv_heads = Unsigned(config_.num_kv_heads), constants = HeadConstants(),
-             window = buffers.window, bytes = keys * heads * config_.head_dim * 0.5,
+             window = buffers.window, both = config_.bidirectional ? 1u : 0u,
+             bytes = keys * heads * config_.head_dim * 0.5,
              cache =
                  std::string(buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32")](
                 std::uint32_t rows) {
@@ -187,7 +188,7 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
     shaped.insert(shaped.begin(), shape.parts * kAttentionLanes);
     shaped.push_back(shape.shared_heads);
     return MakePlan(context, Cat(cache, FormSuffix(reader.form(rows))), shaped,
-                    kernels::AttentionParams{window, reader.pad(rows)},
+                    kernels::AttentionParams{window, reader.pad(rows), both},
                     {heads / shape.shared_heads, rows, 1}, bytes * rows);
   };
   return op;
@@ -226,14 +227,16 @@ Op RowOps::TileAttention(std::string name, const AttentionBuffers& buffers) cons
                            Unsigned(config_.head_dim)};
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
   op.plan = [context = context_, reader = buffers.attended.product, heads, window = buffers.window,
+             both = config_.bidirectional ? 1u : 0u,
              flops = keys * 4 * heads.heads * heads.head_dim,
              cache = std::string(buffers.type == KvType::kFloat16 ? "f16" : "f32")](
                 std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
     if (rows < kernels::kMinTiledTokens) return DispatchPlan{};
     const ActivationForm form = reader.form(rows);
-    const kernels::AttentionParams params{window, reader.pad(rows)};
+    const kernels::AttentionParams params{window, reader.pad(rows), both};
     const vulkan::PhysicalDevice& physical = context.device.physical();
-    const bool matrices = form == ActivationForm::kF16 && context.matrices() &&
+    // The kernel with matrices knows no later keys.
+    const bool matrices = both == 0 && form == ActivationForm::kF16 && context.matrices() &&
                           MatrixAttentionFits(physical, heads, context.tuning.lean_attention);
     const char* const lean = context.tuning.lean_attention ? "_lean" : "";
     const TileAttentionShape shape =

@@ -188,8 +188,9 @@ absl::Status CheckTables(const StepRules& rules, const Step& step, const StepSeq
                      rules.window_blocks, "window");
 }
 
-absl::Status CheckSequence(const StepLimits& limits, const Step& step, std::size_t index,
+absl::Status CheckSequence(const StepRules& rules, const Step& step, std::size_t index,
                            std::int64_t next) {
+  const StepLimits& limits = rules.limits;
   const StepSequence& sequence = step.sequences[index];
   if (sequence.slot < 0 || sequence.slot >= limits.max_sequences) {
     return Bad(step, "expected slots in [0, ", limits.max_sequences, "), found ", sequence.slot);
@@ -207,6 +208,12 @@ absl::Status CheckSequence(const StepLimits& limits, const Step& step, std::size
   if (sequence.first_position < 0 || sequence.first_position > longest - sequence.num_tokens) {
     return Bad(step, "slot ", sequence.slot, ": expected positions in [0, ", longest, "), found ",
                sequence.num_tokens, " from ", sequence.first_position);
+  }
+  if (rules.bidirectional && sequence.first_position != 0) {
+    return Bad(step, "slot ", sequence.slot,
+               ": expected a whole sequence, whose tokens see each other in both directions, found "
+               "one from position ",
+               sequence.first_position);
   }
   return absl::OkStatus();
 }
@@ -259,6 +266,7 @@ StepRules StepRulesOf(const ModelConfig& config, const ProgramSpec& spec) {
   rules.limits = spec.limits;
   rules.vocab_size = config.vocab_size;
   rules.sliding_window = config.sliding_window;
+  rules.bidirectional = config.bidirectional;
   for (const ProgramStage& stage : spec.stages) {
     rules.embeds = rules.embeds || stage.spec.embed;
     rules.head = rules.head || stage.spec.head;
@@ -284,7 +292,7 @@ absl::Status ValidateStep(const StepRules& rules, const Step& step) {
   }
   std::int64_t next = 0;
   for (std::size_t i = 0; i < step.sequences.size(); ++i) {
-    TANDEM_RETURN_IF_ERROR(CheckSequence(rules.limits, step, i, next));
+    TANDEM_RETURN_IF_ERROR(CheckSequence(rules, step, i, next));
     next += step.sequences[i].num_tokens;
     TANDEM_RETURN_IF_ERROR(CheckTables(rules, step, step.sequences[i]));
   }

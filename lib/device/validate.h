@@ -28,6 +28,8 @@ struct StepRules {
   StepLimits limits;
   std::int32_t vocab_size = 0;
   std::int32_t sliding_window = 0;
+  // Sequences come whole: ModelConfig::bidirectional.
+  bool bidirectional = false;
   // A stage embeds. Elsewhere ids may be unknown: another worker samples them.
   bool embeds = false;
   bool head = false;

@@ -181,6 +181,12 @@ absl::StatusOr<std::unique_ptr<StepRunner>> PlanPart::Compile(Device& device,
   const auto residual = [&](int edge) {
     return edge == kNoEdge ? nullptr : parts.edges[static_cast<std::size_t>(edge)]->residual.get();
   };
+  if (layout.has_head && bounds.config.dense_size > 0) {
+    const auto region = weights.Find(RegionName(WeightPart::kEmbedding, -1));
+    if (region == nullptr)
+      return absl::InternalError("expected the embedding's region, found none");
+    TANDEM_ASSIGN_OR_RETURN(parts.embedding_head, EmbeddingHead::Make(*region));
+  }
   ProgramSpec spec;
   for (const LocalStage& stage : layout.stages)
     spec.stages.push_back({stage.spec, residual(stage.input_edge), residual(stage.output_edge)});

@@ -240,6 +240,12 @@ absl::Status SlotTable::CheckShare(const SequenceShare& share, const Slot& slot)
     return Invalid("slot ", share.slot, ": first_position: expected ", slot.next_position,
                    ", found ", share.first_position);
   }
+  if (bounds_.config.bidirectional && share.first_position != 0) {
+    return Invalid(
+        "slot ", share.slot,
+        ": expected one share for a whole text, as the model sees it in both directions, "
+        "found a second");
+  }
   TANDEM_RETURN_IF_ERROR(CheckTokens(share, slot));
   return CheckBlocks(share, slot);
 }

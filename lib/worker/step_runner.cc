@@ -310,11 +310,13 @@ absl::Status StepRunner::Pool(std::int32_t micro_batch, StepResult* result) {
     const PoolUse& use = batch_.pools[static_cast<std::size_t>(part.first_pool + i)];
     SequenceResult& answer = result->sequences[static_cast<std::size_t>(use.answer)];
     if (!answer.status.ok()) continue;
-    // Row after row, so that where micro-batches end makes no difference.
+    // Row after row, so that where micro-batches end makes no difference. (A text that goes through
+    // an embedding head stands whole in one.)
     answer.pooled.resize(hidden);
     const float* row = states.data() + static_cast<std::size_t>(use.first_row) * hidden;
     for (std::int32_t r = 0; r < use.rows; ++r, row += hidden)
       for (std::size_t c = 0; c < hidden; ++c) answer.pooled[c] += static_cast<double>(row[c]);
+    if (parts_.embedding_head.has_value()) parts_.embedding_head->Apply(answer.pooled);
     if (std::all_of(answer.pooled.begin(), answer.pooled.end(),
                     [](double sum) { return std::isfinite(sum); }))
       continue;

@@ -18,6 +18,7 @@
 #include "lib/step/step_plan.h"
 #include "lib/worker/constraints.h"
 #include "lib/worker/edge.h"
+#include "lib/worker/embedding_head.h"
 #include "lib/worker/slot_table.h"
 #include "lib/worker/stage_layout.h"
 
@@ -44,6 +45,8 @@ class StepRunner {
     TraceRecorder* trace = nullptr;
     // For constraints, where the head stands; without it requests that have one fail.
     std::shared_ptr<MaskCache> masks = nullptr;
+    // Where the head stands and the model has one.
+    std::optional<EmbeddingHead> embedding_head = std::nullopt;
   };
   explicit StepRunner(Parts parts);
 

@@ -75,6 +75,12 @@ std::vector<std::shared_ptr<const Weights>> WeightsStore::all() const {
   return all;
 }
 
+std::shared_ptr<const Region> WeightsStore::Find(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(name);
+  return found == entries_.end() ? nullptr : found->second.region;
+}
+
 std::vector<std::shared_ptr<const Region>> WeightsStore::Held(
     const std::string& fingerprint) const {
   const std::lock_guard lock(mutex_);

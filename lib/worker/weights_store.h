@@ -30,6 +30,8 @@ class WeightsStore {
 
   // All that Load was asked for, by name.
   std::vector<std::shared_ptr<const Weights>> all() const;
+  // One of them as it is mapped, or null.
+  std::shared_ptr<const Region> Find(const std::string& name) const;
   // The regions of this model that are mapped now, with the manifests that they came with.
   std::vector<std::shared_ptr<const Region>> Held(const std::string& fingerprint) const;
   void Clear();

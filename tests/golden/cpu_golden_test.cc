@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "lib/device/cpu/cpu_device.h"
 #include "lib/device/reference/reference.h"
+#include "tests/golden/encoder_golden.h"
 #include "tests/golden/golden_case.h"
 #include "tests/golden/golden_run.h"
 
@@ -83,6 +84,45 @@ TEST_P(CpuGolden, Int8Activations) {
         Run({.format = format, .activations = ActivationType::kInt8});
     EXPECT_LT(difference.mean_kl, kMeanKlBound);
   }
+}
+
+class CpuEncoderGolden : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto encoder = LoadGoldenEncoder();
+    ASSERT_TRUE(encoder.ok()) << encoder.status();
+    encoder_ = *std::move(encoder);
+    ASSERT_FALSE(encoder_.texts.empty());
+  }
+  void ExpectEqual(const GoldenVariant& variant, double bound) {
+    auto device = CreateCpuDevice({});
+    ASSERT_TRUE(device.ok()) << device.status();
+    const auto difference = RunGoldenEncoder(device->get(), encoder_, variant);
+    ASSERT_TRUE(difference.ok()) << difference.status();
+    std::printf("encoder device=cpu set=%s weights=%s largest=%.6f\n", encoder_.set.name.c_str(),
+                std::string(WeightFormatName(variant.format)).c_str(), *difference);
+    EXPECT_LE(*difference, bound);
+  }
+  GoldenEncoder encoder_;
+};
+
+// Values of embeddings of length 1.
+TEST_F(CpuEncoderGolden, ReferenceModelEqualsTransformers) {
+  const auto difference = ReferenceGoldenEncoder(encoder_);
+  ASSERT_TRUE(difference.ok()) << difference.status();
+  std::printf("encoder device=reference set=%s largest=%.6f\n", encoder_.set.name.c_str(),
+              *difference);
+  EXPECT_LE(*difference, 1e-5);
+}
+TEST_F(CpuEncoderGolden, Bf16) { ExpectEqual({}, 1e-4); }
+TEST_F(CpuEncoderGolden, Float16Cache) { ExpectEqual({.kv_type = KvType::kFloat16}, 2e-3); }
+TEST_F(CpuEncoderGolden, Int8) { ExpectEqual({.format = WeightFormat::kInt8}, 1e-4); }
+TEST_F(CpuEncoderGolden, Int4) { ExpectEqual({.format = WeightFormat::kInt4}, 1e-4); }
+TEST_F(CpuEncoderGolden, StageForEachHalf) {
+  ExpectEqual({.stages = OneStagePerHalf(encoder_.set.config)}, 1e-4);
+}
+TEST_F(CpuEncoderGolden, Int8Activations) {
+  ExpectEqual({.format = WeightFormat::kInt8, .activations = ActivationType::kInt8}, 0.05);
 }
 
 // No golden set would be no test at all.

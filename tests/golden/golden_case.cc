@@ -15,6 +15,7 @@
 #include "lib/model/tensors.h"
 #include "lib/weights/make_region.h"
 #include "nlohmann/json.hpp"
+#include "tests/golden/encoder_golden.h"
 
 namespace tandem {
 namespace {
@@ -37,7 +38,8 @@ struct TensorBytes {
   std::string data;
 };
 
-absl::Status ReadSafetensors(const fs::path& path, std::map<std::string, TensorBytes>* out) {
+absl::Status ReadSafetensors(const fs::path& path, const std::string& prefix,
+                             std::map<std::string, TensorBytes>* out) {
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
   std::uint64_t header = 0;
   if (text.size() < sizeof(header))
@@ -56,8 +58,8 @@ absl::Status ReadSafetensors(const fs::path& path, std::map<std::string, TensorB
       return absl::DataLossError(
           absl::StrCat(path.string(), ": tensor '", name, "' leaves the file"));
     }
-    (*out)[name] = {entry["dtype"], entry["shape"].get<std::vector<std::int64_t>>(),
-                    text.substr(base + begin, end - begin)};
+    (*out)[prefix + name] = {entry["dtype"], entry["shape"].get<std::vector<std::int64_t>>(),
+                             text.substr(base + begin, end - begin)};
   }
   return absl::OkStatus();
 }
@@ -67,8 +69,11 @@ absl::StatusOr<std::map<std::string, TensorBytes>> ReadCheckpoint(const fs::path
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name.rfind("model", 0) == 0 && entry.path().extension() == ".safetensors") {
-      TANDEM_RETURN_IF_ERROR(ReadSafetensors(entry.path(), &tensors));
+      TANDEM_RETURN_IF_ERROR(ReadSafetensors(entry.path(), "", &tensors));
     }
+    // An encoder's dense matrices.
+    const fs::path inner = entry.path() / "model.safetensors";
+    if (fs::exists(inner)) TANDEM_RETURN_IF_ERROR(ReadSafetensors(inner, name + "/", &tensors));
   }
   return tensors;
 }
@@ -191,7 +196,7 @@ absl::StatusOr<GoldenSet> LoadGoldenSet(const fs::path& folder) {
   if (!cases.is_object())
     return absl::DataLossError(absl::StrCat(folder.string(), "/cases.json: broken JSON"));
   std::map<std::string, TensorBytes> reference;
-  TANDEM_RETURN_IF_ERROR(ReadSafetensors(folder / "reference.safetensors", &reference));
+  TANDEM_RETURN_IF_ERROR(ReadSafetensors(folder / "reference.safetensors", "", &reference));
   std::size_t index = 0;
   for (const Json& json : cases["cases"]) {
     auto prompt = ReadPrompt(json, reference, index++, set.config.vocab_size);
@@ -201,6 +206,30 @@ absl::StatusOr<GoldenSet> LoadGoldenSet(const fs::path& folder) {
   return set;
 }
 
+absl::StatusOr<GoldenEncoder> LoadGoldenEncoder() {
+  GoldenEncoder encoder;
+  const fs::path folder = "tests/golden/data/encoder";
+  encoder.set.folder = folder;
+  encoder.set.name = GoldenSetName(folder);
+  ModelConfig& config = encoder.set.config;
+  TANDEM_ASSIGN_OR_RETURN(const std::string json, ReadFile(folder / "config.json"));
+  TANDEM_ASSIGN_OR_RETURN(config, ParseConfigJson(json, (folder / "config.json").string()));
+  TANDEM_ASSIGN_OR_RETURN(const std::string dense, ReadFile(folder / "2_Dense" / "config.json"));
+  config.dense_size = Json::parse(dense)["out_features"];
+  TANDEM_ASSIGN_OR_RETURN(const std::string texts, ReadFile(folder / "texts.json"));
+  std::map<std::string, TensorBytes> reference;
+  TANDEM_RETURN_IF_ERROR(ReadSafetensors(folder / "reference.safetensors", "", &reference));
+  const Json listed = Json::parse(texts);
+  for (const Json& text : listed["texts"]) {
+    const TensorBytes& embedding = reference[absl::StrCat("embedding_", encoder.texts.size())];
+    if (embedding.data.size() != static_cast<std::size_t>(config.hidden_size) * sizeof(float))
+      return absl::DataLossError(absl::StrCat(folder.string(), ": an embedding is missing"));
+    encoder.texts.push_back({text["ids"].get<std::vector<std::int32_t>>(),
+                             Floats(embedding, static_cast<std::size_t>(config.hidden_size))});
+  }
+  return encoder;
+}
+
 absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const GoldenSet& set,
                                                                          WeightFormat format) {
   TANDEM_ASSIGN_OR_RETURN(const auto checkpoint, ReadCheckpoint(set.folder));
@@ -208,6 +237,9 @@ absl::StatusOr<std::vector<std::shared_ptr<const Region>>> GoldenRegions(const G
   const FloatRowSource source = [&](TensorId id, std::int64_t row, std::span<float> out) {
     auto found = checkpoint.find(HuggingFaceName(id));
     if (found == checkpoint.end()) found = checkpoint.find("language_model." + HuggingFaceName(id));
+    // An encoder's names begin behind "model.".
+    if (found == checkpoint.end())
+      found = checkpoint.find(HuggingFaceName(id).substr(std::string_view("model.").size()));
     if (found == checkpoint.end()) {
       missing = HuggingFaceName(id);
       std::fill(out.begin(), out.end(), 0.0f);

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "gtest/gtest.h"
+#include "tests/golden/encoder_golden.h"
 #include "tests/golden/golden_case.h"
 #include "tests/golden/golden_run.h"
 #include "tests/unit/gpu-worker/test_device.h"
@@ -71,6 +72,22 @@ TEST_P(VulkanGolden, Bf16StageForEachHalf) {
 }
 
 TEST_P(VulkanGolden, HiddenStates) { ExpectEqual({.chunk = 16, .from_hidden_states = true}); }
+
+TEST(VulkanEncoderGolden, EqualsTransformers) {
+  const auto encoder = LoadGoldenEncoder();
+  ASSERT_TRUE(encoder.ok()) << encoder.status();
+  auto device = MakeTestDevice();
+  ASSERT_TRUE(device.ok()) << device.status();
+  const GoldenVariant variants[] = {
+      {}, {.format = WeightFormat::kInt8}, {.stages = OneStagePerHalf(encoder->set.config)}};
+  for (const GoldenVariant& variant : variants) {
+    const auto difference = RunGoldenEncoder(device->get(), *encoder, variant);
+    ASSERT_TRUE(difference.ok()) << difference.status();
+    std::printf("encoder device=vulkan set=%s weights=%s largest=%.6f\n", encoder->set.name.c_str(),
+                std::string(WeightFormatName(variant.format)).c_str(), *difference);
+    EXPECT_LE(*difference, 1e-4);
+  }
+}
 
 // No golden set would be no test at all.
 TEST(VulkanGoldenSets, AreThere) { EXPECT_FALSE(FindGoldenSets().empty()); }

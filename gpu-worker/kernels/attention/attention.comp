@@ -152,6 +152,11 @@ void main() {
         qkv[(token * (HEADS + 2u * KV_HEADS) + first_head) * vecs + i];
   }
   barrier();
+  uint last = position;
+  if (params.bidirectional != 0u) {
+    last = step_words[step.last_positions_at + sequence];
+    if (params.window != 0u) last = min(last, position + params.window - 1u);
+  }
 
   const uint sharers = LANES / vecs;  // lanes that work on the same dimensions
   [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) {
@@ -159,9 +164,9 @@ void main() {
     total[h] = 0.0;
     sum[h] = vec4(0.0);
   }
-  for (uint round = first; round <= position; round += GROUP) {
+  for (uint round = first; round <= last; round += GROUP) {
     const uint start = round + mine;
-    const uint keys_here = start <= position ? min(LANES, position - start + 1u) : 0u;
+    const uint keys_here = start <= last ? min(LANES, last - start + 1u) : 0u;
     AddKeys(tables, sequence, kv_head, start, keys_here);
   }
 

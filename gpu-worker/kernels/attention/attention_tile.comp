@@ -70,7 +70,9 @@ void AddKeys(uint tables, uint sequence, uint kv_head, uint first_position, uint
   }
   [[unroll]] for (uint r = 0u; r < ROWS; ++r) {
     const uint position = PositionOf(first_position, r);
-    const bool seen = key_position <= position &&
+    const bool seen = (params.bidirectional != 0u
+                           ? params.window == 0u || key_position < position + params.window
+                           : key_position <= position) &&
                       (params.window == 0u || key_position + params.window > position);
     if (!seen || lane >= keys_here) score[r] = NOTHING;
     scores[r * LANES + lane] = score[r];
@@ -118,7 +120,11 @@ void main() {
   const uint lane = ActivationLane();
   const uint sequence = step_words[step.sequences_at + first_token];
   const uint first_position = step_words[step.positions_at + first_token];
-  const uint last = first_position + tokens - 1u;
+  uint last = first_position + tokens - 1u;
+  if (params.bidirectional != 0u) {
+    const uint of_sequence = step_words[step.last_positions_at + sequence];
+    last = params.window == 0u ? of_sequence : min(of_sequence, last + params.window - 1u);
+  }
   const uint tables = params.window == 0u ? step.global_blocks_at : step.window_blocks_at;
 
   // Row r is head r / TOKENS of token r % TOKENS; behind the last token comes that again.

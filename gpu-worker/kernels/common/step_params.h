@@ -24,7 +24,8 @@ struct StepHeader {
   // Two words for each tile: its first token and how many there are, up to kTileTokens, neighbours
   // of one sequence.
   uint tiles_at;
-  uint tiled_at;  // max_tokens words: 1 where the token is one of a tile's
+  uint tiled_at;           // max_tokens words: 1 where the token is one of a tile's
+  uint last_positions_at;  // max_sequences words: of the step's tokens of a sequence
 };
 
 // Tokens of a sequence come in tiles where a step has at least kMinTiledTokens of them.

@@ -85,6 +85,45 @@ void HiddenStatesEqualReference(const ConformanceTarget& target, Device* device,
   EXPECT_TRUE((*quiet)->TakeHiddenStates().empty());
 }
 
+// Attention in both directions: sequences of odd lengths in one step, in one stage and in many, in
+// tiles and without; and a sequence that goes on is refused.
+void EncoderEqualsReference(const ConformanceTarget& target, Device* device, ModelConfig config,
+                            WeightFormat format) {
+  config.bidirectional = true;
+  config.dense_size = 160;
+  const auto model = MakeConformanceModel(config, format);
+  ASSERT_TRUE(model.ok()) << model.status();
+  for (const std::vector<StageSpec>& stages : {std::vector<StageSpec>(), OneStagePerHalf(config)}) {
+    const RunnerOptions options = {.stages = stages,
+                                   .limits = {.max_tokens = 160,
+                                              .max_sequences = 4,
+                                              .max_logit_rows = 160,
+                                              .max_blocks_per_sequence = 16},
+                                   .hidden_states = true};
+    const auto runner = ModelRunner::Make(device, config, model->regions, options);
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    for (const std::vector<std::size_t>& lengths :
+         {std::vector<std::size_t>{45}, {1, 67, 15, 3}, {1, 1}, {97, 33}}) {
+      std::vector<RunnerShare> shares;
+      std::vector<float> expected;
+      for (const std::size_t length : lengths) {
+        const auto slot = static_cast<std::int32_t>(shares.size());
+        shares.push_back({slot, RandomTokens(config, length, 40u + static_cast<unsigned>(length))});
+        const std::vector<float> states = model->reference->HiddenStates(shares.back().tokens);
+        expected.insert(expected.end(), states.begin(), states.end());
+      }
+      ASSERT_TRUE((*runner)->Step(shares).ok());
+      const Difference difference = Compare(expected, (*runner)->TakeHiddenStates());
+      std::printf("%d sequences: difference largest %.2e\n", static_cast<int>(lengths.size()),
+                  difference.largest);
+      EXPECT_LE(difference.largest, ToleranceOf(target.tolerances, format));
+      const absl::StatusOr<std::vector<float>> further = (*runner)->Step({shares.data(), 1});
+      EXPECT_EQ(further.status().code(), absl::StatusCode::kInvalidArgument) << further.status();
+      for (const RunnerShare& share : shares) (*runner)->End(share.slot);
+    }
+  }
+}
+
 // Rounding activations to 8 bits means nothing for bf16 weights.
 void Int8ActivationsRefused(Device* device, const ModelConfig& config, WeightFormat format) {
   const auto model = MakeConformanceModel(config, format);
@@ -131,6 +170,13 @@ std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target) {
     cases.push_back({"HiddenStatesEqualReference_" + std::string(WeightFormatName(format)),
                      [format](const ConformanceTarget& t, Device* device) {
                        HiddenStatesEqualReference(t, device, format);
+                     }});
+  }
+  for (const ConformanceShape& shape : ConformanceShapes()) {
+    const WeightFormat format = target.formats[cases.size() % target.formats.size()];
+    cases.push_back({"EncoderEqualsReference_" + shape.name,
+                     [config = shape.config, format](const ConformanceTarget& t, Device* device) {
+                       EncoderEqualsReference(t, device, config, format);
                      }});
   }
   for (const WeightFormat format : target.formats) {

@@ -294,7 +294,7 @@ void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token,
   job.block_stride = config_.num_kv_heads * kKvBlockTokens * dim;
   job.blocks = step_.blocks(at.sequence, half.global);
   job.first_position = half.global ? 0 : std::max(0, at.position - config_.sliding_window + 1);
-  job.last_position = at.position;
+  job.last_position = LastSeen(config_, at, half.global);
   job.head_dim = dim;
   job.type = stage_.kv_type;
   Attend(job);
@@ -360,9 +360,10 @@ void CpuStepCopy::Assign(const Step& step) {
   tokens_.clear();
   for (std::size_t s = 0; s < step.sequences.size(); ++s) {
     const StepSequence& sequence = step.sequences[s];
+    const std::int32_t last = sequence.first_position + sequence.num_tokens - 1;
     for (std::int32_t i = 0; i < sequence.num_tokens; ++i) {
       tokens_.push_back({step.tokens[static_cast<std::size_t>(sequence.first_token + i)],
-                         sequence.first_position + i, static_cast<std::int32_t>(s)});
+                         sequence.first_position + i, static_cast<std::int32_t>(s), last});
     }
     // What stands behind the last position is never read.
     const auto copy = [&](std::span<const std::int32_t> from, std::vector<std::int32_t>& to) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -24,6 +25,8 @@ class CpuStepCopy {
     std::int32_t id = 0;
     std::int32_t position = 0;
     std::int32_t sequence = 0;
+    // The last position of the sequence in this step.
+    std::int32_t last = 0;
   };
   std::span<const Token> tokens() const { return tokens_; }
   std::span<const std::int32_t> logit_rows() const { return logit_rows_; }
@@ -42,6 +45,13 @@ class CpuStepCopy {
   std::vector<std::int32_t> global_;
   std::vector<std::int32_t> window_;
 };
+
+// The last position that a token's query sees.
+inline std::int32_t LastSeen(const ModelConfig& config, const CpuStepCopy::Token& token,
+                             bool global) {
+  if (!config.bidirectional) return token.position;
+  return global ? token.last : std::min(token.last, token.position + config.sliding_window - 1);
+}
 
 // A stage resolved to pointers: what Compile works out once.
 

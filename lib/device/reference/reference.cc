@@ -153,10 +153,12 @@ std::vector<float> ReferenceModel::Attend(std::int32_t layer, const std::vector<
   std::vector<double> scores(tokens);
   for (std::size_t t = 0; t < tokens; ++t) {
     const std::size_t first = global || t + 1 <= window ? 0 : t + 1 - window;
+    const std::size_t reach = global ? tokens : std::min(tokens, t + window);
+    const std::size_t end = config_.bidirectional ? reach : t + 1;
     for (std::size_t h = 0; h < heads; ++h) {
       const std::size_t kv = h / (heads / kv_heads);
       double best = -INFINITY;
-      for (std::size_t s = first; s <= t; ++s) {
+      for (std::size_t s = first; s < end; ++s) {
         double dot = 0;
         for (std::size_t i = 0; i < dim; ++i) {
           dot += static_cast<double>(queries[(t * heads + h) * dim + i]) *
@@ -166,10 +168,10 @@ std::vector<float> ReferenceModel::Attend(std::int32_t layer, const std::vector<
         best = std::max(best, scores[s]);
       }
       double total = 0;
-      for (std::size_t s = first; s <= t; ++s) total += scores[s] = std::exp(scores[s] - best);
+      for (std::size_t s = first; s < end; ++s) total += scores[s] = std::exp(scores[s] - best);
       for (std::size_t i = 0; i < dim; ++i) {
         double sum = 0;
-        for (std::size_t s = first; s <= t; ++s) {
+        for (std::size_t s = first; s < end; ++s) {
           sum += scores[s] * static_cast<double>(values[(s * kv_heads + kv) * dim + i]);
         }
         out[(t * heads + h) * dim + i] = static_cast<float>(sum / total);
@@ -231,6 +233,21 @@ std::vector<float> ReferenceModel::HiddenStates(std::span<const std::int32_t> to
   std::vector<float> residual = Embed(tokens);
   RunHalves(0, 2 * config_.num_layers, &residual);
   return RmsNorm(residual, Get(TensorKind::kFinalNorm).values, config_.rms_norm_eps);
+}
+
+std::vector<float> ReferenceModel::Embedding(std::span<const std::int32_t> tokens) const {
+  const std::vector<float> states = HiddenStates(tokens);
+  const auto hidden = static_cast<std::size_t>(config_.hidden_size);
+  std::vector<double> sums(hidden);
+  for (std::size_t i = 0; i < states.size(); ++i)
+    sums[i % hidden] += static_cast<double>(states[i]);
+  std::vector<float> mean(hidden);
+  for (std::size_t i = 0; i < hidden; ++i)
+    mean[i] = static_cast<float>(sums[i] / static_cast<double>(tokens.size()));
+  if (config_.dense_size == 0) return mean;
+  const Matrix& up = Get(TensorKind::kDenseUp);
+  const Matrix& down = Get(TensorKind::kDenseDown);
+  return Product(down.values, down.shape, Product(up.values, up.shape, mean));
 }
 
 std::vector<float> ReferenceModel::Logits(std::span<const std::int32_t> tokens) const {

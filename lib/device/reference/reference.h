@@ -13,8 +13,9 @@
 namespace tandem {
 
 // The slow, obvious twin of every device: Gemma 3 as Hugging Face transformers' Gemma3ForCausalLM
-// computes it in float32, over a whole sequence at once, without a cache. Weights are dequantised
-// to float32; sums are taken in double. Single-threaded, immutable after Make.
+// computes it in float32 (or Gemma3TextModel, with attention in both directions), over a whole
+// sequence at once, without a cache. Weights are dequantised to float32; sums are taken in double.
+// Single-threaded, immutable after Make.
 class ReferenceModel {
  public:
   // `regions`: all regions of the model, any order. INVALID_ARGUMENT names a tensor that is
@@ -36,6 +37,8 @@ class ReferenceModel {
   std::vector<float> Head(std::span<const float> residual) const;
   // Behind the final norm, of every position: (tokens, hidden).
   std::vector<float> HiddenStates(std::span<const std::int32_t> tokens) const;
+  // Their mean, through the dense matrices where there are some: (hidden).
+  std::vector<float> Embedding(std::span<const std::int32_t> tokens) const;
   // Logits of every position: (tokens, vocab).
   std::vector<float> Logits(std::span<const std::int32_t> tokens) const;
 

@@ -207,7 +207,7 @@ void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Hea
                 expected.begin() + static_cast<std::ptrdiff_t>(t * row + h * shape.head_dim));
     }
   }
-  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window), 8};
+  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window), 8, 0};
   std::vector<Bytes> bindings = {step.Pack(), ToBytes(qkv), key_bytes, value_bytes,
                                  Bytes(8 * row * sizeof(float))};
   std::vector<std::uint32_t> constants = shape.Constants();

@@ -76,7 +76,7 @@ void CheckTiledStep(KernelRunner& runner, const std::string& kernel, const Heads
                 expected.begin() + static_cast<std::ptrdiff_t>(t * row + h * shape.head_dim));
     }
   }
-  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window), pad};
+  const kernels::AttentionParams params = {static_cast<std::uint32_t>(window), pad, 0};
   std::vector<Bytes> bindings = {step.Pack(), ToBytes(qkv), key_bytes, value_bytes,
                                  Bytes(pad * row * sizeof(float))};
   const absl::Status run = runner.Run(kernel, tiles.constants, std::as_bytes(std::span(&params, 1)),

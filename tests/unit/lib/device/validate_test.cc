@@ -108,7 +108,9 @@ class ValidateStepTest : public testing::Test {
     for (const StageSpec& spec : specs_) program.stages.push_back({spec});
     program.kv_cache = &cache;
     program.limits = kLimits;
-    return ValidateStep(StepRulesOf(Config(), program), step);
+    ModelConfig config = Config();
+    config.bidirectional = encoder_;
+    return ValidateStep(StepRulesOf(config, program), step);
   }
   void ExpectBad(const std::string& part) {
     const absl::Status status = Validate();
@@ -124,6 +126,7 @@ class ValidateStepTest : public testing::Test {
   std::vector<std::int32_t> global_ = {3, 0, 1, 2};
   std::vector<std::int32_t> window_ = {0, 1, 2};
   StepSequence sequence_;
+  bool encoder_ = false;
 };
 
 TEST_F(ValidateStepTest, AcceptsAGoodStep) {
@@ -141,6 +144,13 @@ TEST_F(ValidateStepTest, WindowBlocksMayBeMissingOnlyWhereNoQuerySees) {
   ExpectBad("window block table");
   sequence_.first_position = 35;
   EXPECT_TRUE(Validate().ok()) << Validate();
+}
+
+TEST_F(ValidateStepTest, AnEncodersSequencesBeginAtTheirBeginning) {
+  encoder_ = true;
+  EXPECT_TRUE(Validate().ok()) << Validate();
+  sequence_.first_position = 1;
+  ExpectBad("found one from position 1");
 }
 
 TEST_F(ValidateStepTest, NamesWhatIsWrong) {

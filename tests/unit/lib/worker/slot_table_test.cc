@@ -398,6 +398,22 @@ TEST_F(SlotTableTest, AShareThatPoolsAloneGetsAnAnswerAndTakesNoLogits) {
   EXPECT_FALSE(batch_.step(0).hidden_states);
 }
 
+TEST_F(SlotTableTest, AnEncodersTextHasOneShare) {
+  SlotBounds bounds = Bounds();
+  bounds.config.bidirectional = true;
+  table_ = SlotTable(bounds);
+  SlotPlanner planner(SmallConfig(), 2, 20);
+  v1::StepPlan step = NewStep(1, 1);
+  planner.Start(&step);
+  planner.Add(&step, {3, 4})->set_pool(true);
+  EXPECT_TRUE(ShareStatus(step).ok());
+  step = NewStep(2, 1);
+  planner.Add(&step, {5})->set_pool(true);
+  const absl::Status second = ShareStatus(step);
+  EXPECT_EQ(second.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(second.message()), HasSubstr("one share for a whole text"));
+}
+
 TEST_F(SlotTableTest, AMicroBatchWhoseSharesAreAllLeftOutIsEmpty) {
   v1::StepPlan step = NewStep(2, 1);
   planner_.Add(&step, {1, 160, 3})->set_sample(true);
