@@ -185,8 +185,9 @@ std::string StatusLine(const v1::ClusterStatus& s) {
 }
 
 std::string StatusTable(const v1::ClusterStatus& s) {
-  std::string text = fmt::format("state    {}{}\nmodel    {} ({})\nplan     {}\n", s.state(),
-                                 WithColon(s.detail()), s.model(), s.weight_format(), s.plan());
+  std::string text = fmt::format(
+      "state    {}{}\nmodel    {} ({}{})\nplan     {}\n", s.state(), WithColon(s.detail()),
+      s.model(), s.encoder() ? "embedding model, " : "", s.weight_format(), s.plan());
   text += fmt::format(
       "speed    {:.1f} tok/s generated, {:.1f} tok/s of prompts, over the last ten seconds\n",
       s.decode_tokens_per_second(), s.prefill_tokens_per_second());

@@ -102,6 +102,7 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const GatewayFlags& flags) {
   options.kv_type = settings.kv_type;
   options.context_tokens = settings.context;
   TANDEM_RETURN_IF_ERROR(SetLimits(settings, &options.limits));
+  options.step_tokens_given = settings.max_tokens_per_step > 0;
   options.kv_memory_bytes = settings.kv_memory;
   options.max_waiting = settings.queue;
   options.steps_in_flight = settings.steps_in_flight;

@@ -204,6 +204,7 @@ std::string Cluster::Impl::Detail() const {
 ClusterStatus Cluster::Impl::Status() const {
   ClusterStatus status;
   status.model = setup_.model.config.name;
+  status.encoder = setup_.scheduler.encoder;
   status.weight_format = setup_.model.weight_format;
   const absl::Duration now = Now();
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -52,6 +52,9 @@ struct ClusterOptions {
   KvType kv_type = KvType::kFloat16;
   // max_blocks_per_sequence follows from the context.
   StepLimits limits;
+  // limits.max_tokens is what somebody asked for: else an encoder, which computes a text in one
+  // step, gets steps as long as its context.
+  bool step_tokens_given = false;
   // 0: kDefaultContextTokens, or the model's max_positions where that is less. More than the model
   // has is INVALID_ARGUMENT.
   std::int32_t context_tokens = 0;

@@ -38,8 +38,10 @@ constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 20;
 class TrialSink final : public GenerationSink {
  public:
   void OnPromptScores(std::vector<SampledToken>) override {}
-  void OnPooled(std::vector<float>) override {}
-  void OnToken(const SampledToken&) override {
+  // All that an encoder answers.
+  void OnPooled(std::vector<float>) override { Came(); }
+  void OnToken(const SampledToken&) override { Came(); }
+  void Came() {
     const std::lock_guard<std::mutex> lock(mutex_);
     last_ = Clock::Real().Uptime();
     if (tokens_++ == 0) first_ = last_;
@@ -58,7 +60,7 @@ class TrialSink final : public GenerationSink {
     return changed_.wait_for(lock, absl::ToChronoMicroseconds(timeout),
                              [this] { return finished_; });
   }
-  // After its end: when the first and the last token came.
+  // After its end: when the first and the last token came, or the embedding.
   absl::StatusOr<std::pair<absl::Duration, absl::Duration>> Times() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     TANDEM_RETURN_IF_ERROR(status_);
@@ -81,7 +83,8 @@ std::string KeyOf(const ClusterSetup& setup, const std::vector<v1::WorkerDescrip
   std::string key = absl::StrCat(
       "tandem ", kVersion, "; ", config.num_layers, " layers of ", config.hidden_size, " x ",
       config.ffn_size, ", ", config.num_heads, " / ", config.num_kv_heads, " heads of ",
-      config.head_dim, ", ", config.vocab_size, " tokens; ", setup.model.weight_format, "; ",
+      config.head_dim, ", ", config.vocab_size, " tokens",
+      config.bidirectional ? " both ways; " : "; ", setup.model.weight_format, "; ",
       std::string(NameOf(setup.options.activations)), ", ",
       std::string(NameOf(setup.options.kv_type)), ", steps of ", setup.scheduler.limits.max_tokens,
       ", micro-batches ", setup.options.micro_batches);
@@ -381,7 +384,9 @@ absl::StatusOr<Cluster::Impl::TrialTimes> Cluster::Impl::RunTrial(std::int32_t p
   // Any tokens do: the time does not depend on them.
   for (std::int32_t i = 0; i < prompt_tokens; ++i)
     request.prompt.push_back((7 * i + 5) % most.vocab_size);
-  request.max_tokens = answer_tokens;
+  const bool encoder = setup_.scheduler.encoder;
+  request.max_tokens = encoder ? 0 : answer_tokens;
+  request.pool_prompt = encoder;
   request.sampling.temperature = 0;
   request.ignore_eos = true;
   const auto sink = std::make_shared<TrialSink>();

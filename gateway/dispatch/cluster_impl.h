@@ -38,7 +38,8 @@ class Cluster::Impl {
 
   EngineLimits limits() const {
     return {setup_.model.context_tokens, setup_.model.config.vocab_size,
-            setup_.model.config.hidden_size};
+            setup_.model.config.hidden_size, setup_.scheduler.encoder,
+            setup_.scheduler.limits.max_tokens};
   }
   absl::Status Ready() const;
   absl::StatusOr<std::uint64_t> Submit(GenerationRequest request,

@@ -72,17 +72,29 @@ absl::Status TakePlan(ClusterSetup* setup) {
 }
 
 absl::Status TakeSizes(ClusterSetup* setup) {
-  const ClusterOptions& options = setup->options;
+  ClusterOptions& options = setup->options;
   const ModelConfig& config = setup->model.config;
   if (options.context_tokens > config.max_positions) {
     return absl::InvalidArgumentError(
         absl::StrCat("--context: expected at most ", config.max_positions,
                      " tokens (what the model was trained for), found ", options.context_tokens));
   }
+  if (config.bidirectional && !options.step_tokens_given) {
+    const std::int32_t context =
+        options.context_tokens > 0 ? options.context_tokens : kDefaultContextTokens;
+    options.limits.max_tokens = std::max(options.limits.max_tokens,
+                                         std::min({context, config.max_positions, kMaxStepTokens}));
+  }
   KvPlanRequest& request = setup->kv_request;
   request.context_tokens =
       options.context_tokens > 0 ? options.context_tokens : kDefaultContextTokens;
   request.limits = options.limits;
+  // An encoder's keys and values are of use in their step alone: what the steps in flight hold, and
+  // the next one, however many texts they are.
+  if (config.bidirectional) {
+    request.limits.max_sequences =
+        std::min(request.limits.max_sequences, options.steps_in_flight + 1);
+  }
   request.memory_bytes = options.kv_memory_bytes;
   request.memory_is_hard = options.kv_memory_bytes > 0;
   setup->kv_by_workers = !request.memory_is_hard;
@@ -97,6 +109,7 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   scheduler.vocab_size = config.vocab_size;
   scheduler.hidden_size = config.hidden_size;
   scheduler.sliding_window = config.sliding_window;
+  scheduler.encoder = config.bidirectional;
   scheduler.global_blocks = setup->kv.global_blocks;
   scheduler.window_blocks = setup->kv.window_blocks;
   scheduler.max_waiting = options.max_waiting;

@@ -98,6 +98,8 @@ struct ClusterStatus {
   std::string detail;
   std::string plan;
   std::string model;
+  // It embeds and generates nothing.
+  bool encoder = false;
   std::string weight_format;
   std::vector<WorkerStatus> workers;
   std::vector<EdgeStatus> edges;

@@ -45,6 +45,7 @@ v1::ClusterStatus ToWire(const ClusterStatus& status) {
   wire.set_version(kVersion);
   wire.set_plan(status.plan);
   wire.set_model(status.model);
+  wire.set_encoder(status.encoder);
   wire.set_weight_format(status.weight_format);
   for (const WorkerStatus& worker : status.workers) Fill(worker, *wire.add_workers());
   for (const EdgeStatus& edge : status.edges) {

@@ -61,6 +61,10 @@ struct EngineLimits {
   std::int32_t vocab_size = 0;
   // Values of a hidden state.
   std::int32_t hidden_size = 0;
+  // It embeds and generates nothing; a prompt has at most step_tokens, too.
+  bool encoder = false;
+  // Of one step.
+  std::int32_t step_tokens = 0;
 };
 
 class Engine {

@@ -124,6 +124,7 @@ absl::Status Scheduler::CheckRequest(const GenerationRequest& request) const {
                      request.max_tokens, ") together: expected at most the context of ",
                      options_.context_tokens, " tokens, found ", total));
   }
+  if (options_.encoder) TANDEM_RETURN_IF_ERROR(CheckEncoderRequest(request));
   TANDEM_RETURN_IF_ERROR(ValidateSamplingParams(request.sampling, options_.vocab_size));
   const std::int64_t bytes = StartBytesBound(request.sampling, request.max_tokens);
   const std::int64_t most = options_.max_step_bytes - SharesBytesBound(options_.limits);
@@ -134,6 +135,20 @@ absl::Status Scheduler::CheckRequest(const GenerationRequest& request) const {
                      " bytes of a step: expected at most ", most));
   }
   return absl::OkStatus();
+}
+
+absl::Status Scheduler::CheckEncoderRequest(const GenerationRequest& request) const {
+  if (!request.pool_prompt || request.score_prompt || request.max_tokens > 0) {
+    return absl::InvalidArgumentError(
+        "the model is an encoder, which embeds texts: it generates and scores none");
+  }
+  const auto tokens = static_cast<std::int64_t>(request.prompt.size());
+  if (tokens <= options_.limits.max_tokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("prompt (", tokens,
+                   " tokens): an encoder computes it in one step: expected at "
+                   "most the step's ",
+                   options_.limits.max_tokens, " tokens"));
 }
 
 absl::Status Scheduler::Add(std::uint64_t id, GenerationRequest request) {
@@ -254,6 +269,7 @@ bool Scheduler::Schedule(StepPlan* plan) {
       options_.limits.max_tokens - budget.tokens,
       plan->route == kPrefillRoute ? options_.prefill_micro_batches : options_.micro_batches,
       options_.min_micro_batch_tokens, &plan->micro_batch_ends);
+  if (options_.encoder) MoveToShareEnds(plan->sequences, &plan->micro_batch_ends);
   plan->step_id = step.step_id = next_step_id_++;
   ++in_flight_count_;
   std::sort(ended_.begin(), ended_.end());
@@ -266,6 +282,16 @@ bool Scheduler::MayRun(const Request& request) const {
   return request.can_go_on() && (!search_.active() || search_.OnTrial(request.id));
 }
 
+// Whoever came first goes first: a long prompt is not kept out by short ones.
+void Scheduler::PlaceWholePrompts(StepPlan* plan, Budget* budget) {
+  if (options_.prefill_micro_batches > 0) plan->route = kPrefillRoute;
+  for (Request* request : running_) {
+    if (request->left() == 0 || !MayRun(*request)) continue;
+    if (request->left() > budget->tokens) return;
+    Place(*request, request->left(), plan, budget);
+  }
+}
+
 // One token is left, or what a constraint has forced behind it. The rest of a prompt is one, too,
 // when it is a single token.
 bool Scheduler::Decodes(const Request& request) const {
@@ -275,6 +301,7 @@ bool Scheduler::Decodes(const Request& request) const {
 
 void Scheduler::PlaceAll(StepPlan* plan, Budget* budget) {
   plan->route = kDecodeRoute;
+  if (options_.encoder) return PlaceWholePrompts(plan, budget);
   if (options_.prefill_micro_batches == 0) return PlaceMixed(plan, budget);
   const std::int32_t next = route_ == kDecodeRoute ? kPrefillRoute : kDecodeRoute;
   for (const std::int32_t route : {next, route_}) {

@@ -32,6 +32,9 @@ struct SchedulerOptions {
   std::int32_t hidden_size = 0;
   // ModelConfig::sliding_window
   std::int32_t sliding_window = 0;
+  // ModelConfig::bidirectional: requests pool and do nothing else, and a prompt is computed in one
+  // step.
+  bool encoder = false;
   // physical blocks of kKvBlockTokens tokens in each group
   std::int32_t global_blocks = 0;
   std::int32_t window_blocks = 0;
@@ -184,6 +187,7 @@ class Scheduler {
   // scheduler.cc: what steps are made of.
   std::int32_t WindowPeak(const Request& request, std::int32_t chunk) const;
   absl::Status CheckRequest(const GenerationRequest& request) const;
+  absl::Status CheckEncoderRequest(const GenerationRequest& request) const;
   Admission TryAdmit(Request& request, StepPlan* plan, Budget* budget);
   void Admit(StepPlan* plan, Budget* budget);
   bool MayRun(const Request& request) const;
@@ -193,6 +197,7 @@ class Scheduler {
   void PlaceMixed(StepPlan* plan, Budget* budget);
   void PlaceDecodes(StepPlan* plan, Budget* budget);
   void PlacePrompts(StepPlan* plan, Budget* budget);
+  void PlaceWholePrompts(StepPlan* plan, Budget* budget);
   void PlacePrefill(Request& request, StepPlan* plan, Budget* budget);
   void Place(Request& request, std::int32_t count, StepPlan* plan, Budget* budget);
   void MoveWindow(Request& request, std::int32_t count, SequenceShare* share);

@@ -47,4 +47,14 @@ void CutMicroBatches(std::int32_t tokens, std::int32_t most, std::int32_t least_
   }
 }
 
+void MoveToShareEnds(const std::vector<SequenceShare>& shares, std::vector<std::int32_t>* ends) {
+  std::size_t next = 0;
+  std::int32_t share_end = 0;
+  for (std::int32_t& end : *ends) {
+    while (share_end < end) share_end += static_cast<std::int32_t>(shares[next++].tokens.size());
+    end = share_end;
+  }
+  ends->erase(std::unique(ends->begin(), ends->end()), ends->end());
+}
+
 }  // namespace tandem

@@ -5,6 +5,7 @@
 
 #include "lib/model/step_limits.h"
 #include "lib/sample/sampler.h"
+#include "lib/step/step_plan.h"
 
 namespace tandem {
 
@@ -24,5 +25,7 @@ std::int64_t SharesBytesBound(const StepLimits& limits);
 // reads all weights once for every micro-batch, so a step of few tokens is not cut.
 void CutMicroBatches(std::int32_t tokens, std::int32_t most, std::int32_t least_tokens,
                      std::vector<std::int32_t>* ends);
+// Moves each end to the end of the share that it falls into; what is then left of them.
+void MoveToShareEnds(const std::vector<SequenceShare>& shares, std::vector<std::int32_t>* ends);
 
 }  // namespace tandem

@@ -48,6 +48,15 @@ std::size_t ContextTokens(const Serving& serving) {
 }
 
 absl::Status PromptTooLong(const Serving& serving, std::string_view field) {
+  const EngineLimits limits = serving.engine->limits();
+  if (limits.encoder) {
+    return InvalidField(
+        field,
+        Cat("this model's context is ", limits.context_tokens,
+            " tokens, and it embeds a text in one step, of at most ", limits.step_tokens,
+            " tokens (--max_tokens_per_step); the text has more"),
+        "context_length_exceeded");
+  }
   return InvalidField(
       field,
       Cat("this model's context is ", ContextTokens(serving), " tokens; the prompt has more"),
@@ -138,6 +147,21 @@ absl::StatusOr<std::vector<std::int32_t>> ChatPromptIds(const Serving& serving,
   return InvalidField(field, std::string(ids.status().message()));
 }
 
+// The most that the model embeds at once.
+std::size_t EmbeddedTokens(const Serving& serving) {
+  const EngineLimits limits = serving.engine->limits();
+  const std::size_t context = ContextTokens(serving);
+  if (!limits.encoder) return context;
+  return std::min(context, static_cast<std::size_t>(std::max(limits.step_tokens, 0)));
+}
+
+absl::Status CheckGenerates(const Serving& serving, const InferenceRequest& request) {
+  if (request.embed.has_value() || !serving.engine->limits().encoder) return absl::OkStatus();
+  return InvalidField("model", Cat("'", serving.model.id,
+                                   "' is an embedding model: it generates no text. It answers "
+                                   "/v1/embeddings, /api/embed and gRPC's Embed"));
+}
+
 // Special tokens in the text are special, or text.
 absl::StatusOr<std::vector<std::int32_t>> TextPromptIds(const Serving& serving,
                                                         std::string_view field,
@@ -147,6 +171,18 @@ absl::StatusOr<std::vector<std::int32_t>> TextPromptIds(const Serving& serving,
       text, ContextTokens(serving),
       {.add_bos = tokenizer.vocabulary().add_bos, .parse_special = parse_special});
   if (absl::IsOutOfRange(ids.status())) return PromptTooLong(serving, field);
+  return ids;
+}
+
+// Special tokens in it are text.
+absl::StatusOr<std::vector<std::int32_t>> EmbeddedIds(const Serving& serving,
+                                                      std::string_view field,
+                                                      std::string_view text) {
+  absl::StatusOr<std::vector<std::int32_t>> ids =
+      TextPromptIds(serving, field, text, /*parse_special=*/false);
+  const Vocabulary& vocabulary = serving.model.tokenizer->vocabulary();
+  if (ids.ok() && vocabulary.add_eos && vocabulary.eos_id != kNoPiece)
+    ids->push_back(vocabulary.eos_id);
   return ids;
 }
 
@@ -171,24 +207,31 @@ absl::StatusOr<AnswerSpec> PlanAnswer(const Serving& serving, const InferenceReq
 constexpr std::int64_t kEmbeddingValueBytes = 13;
 
 absl::Status CheckEmbeddings(const Serving& serving, const InferenceRequest& request) {
-  const std::int64_t hidden = serving.engine->limits().hidden_size;
-  if (request.embed->dimensions.value_or(hidden) != hidden) {
+  const EngineLimits limits = serving.engine->limits();
+  const std::int64_t hidden = limits.hidden_size;
+  const std::int64_t dimensions = request.embed->dimensions.value_or(hidden);
+  if (limits.encoder && (dimensions < 1 || dimensions > hidden)) {
+    return InvalidField("dimensions",
+                        Cat("'dimensions': expected 1 to ", hidden,
+                            " (what this model's embeddings have), found ", dimensions));
+  }
+  if (!limits.encoder && dimensions != hidden) {
     return InvalidField("dimensions", Cat("'dimensions': this model's embeddings have ", hidden,
                                           " values, and fewer of them mean nothing: expected ",
-                                          hidden, ", found ", *request.embed->dimensions));
+                                          hidden, ", found ", dimensions));
   }
-  const std::int64_t most = kMaxAnswerBytes / (hidden * kEmbeddingValueBytes);
+  const std::int64_t most = kMaxAnswerBytes / (dimensions * kEmbeddingValueBytes);
   if (static_cast<std::int64_t>(request.prompts.size()) <= most) return absl::OkStatus();
   return InvalidField(request.prompt_field,
                       Cat("'", request.prompt_field, "': expected at most ", most, " inputs of ",
-                          hidden, " values each, so that the answer stays under ",
+                          dimensions, " values each, so that the answer stays under ",
                           kMaxAnswerBytes >> 20, " MiB, found ", request.prompts.size()));
 }
 
 absl::StatusOr<AnswerSpec> PlanEmbedding(const Serving& serving, std::string_view field,
                                          std::vector<std::int32_t> prompt) {
   TANDEM_RETURN_IF_ERROR(CheckTokens(serving, field, prompt));
-  if (prompt.size() > ContextTokens(serving)) return PromptTooLong(serving, field);
+  if (prompt.size() > EmbeddedTokens(serving)) return PromptTooLong(serving, field);
   AnswerSpec spec;
   spec.request.prompt = std::move(prompt);
   spec.request.pool_prompt = true;
@@ -220,7 +263,7 @@ absl::StatusOr<std::vector<std::vector<std::int32_t>>> PlanPrompts(const Serving
     const std::string* text = std::get_if<std::string>(&prompt);
     absl::StatusOr<std::vector<std::int32_t>> ids =
         text != nullptr && request.embed.has_value()
-            ? TextPromptIds(serving, request.prompt_field, *text, /*parse_special=*/false)
+            ? EmbeddedIds(serving, request.prompt_field, *text)
             : PromptIds(serving, request.prompt_field, std::move(prompt), tools);
     TANDEM_RETURN_IF_ERROR(ids.status());
     prompts.push_back(*std::move(ids));
@@ -230,6 +273,7 @@ absl::StatusOr<std::vector<std::vector<std::int32_t>>> PlanPrompts(const Serving
 
 absl::StatusOr<std::vector<AnswerSpec>> PlanAnswers(const Serving& serving,
                                                     InferenceRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckGenerates(serving, request));
   if (request.embed.has_value()) TANDEM_RETURN_IF_ERROR(CheckEmbeddings(serving, request));
   TANDEM_RETURN_IF_ERROR(CheckSampling(serving, request.sampling));
   if (!std::exchange(request.has_seed, true)) request.sampling.seed = RandomSeed();

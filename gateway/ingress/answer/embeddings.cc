@@ -1,5 +1,6 @@
 #include "gateway/ingress/answer/embeddings.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <charconv>
@@ -32,6 +33,12 @@ void ScaleToUnitLength(std::span<float> values) {
   if (squares == 0) return;
   const double scale = 1 / std::sqrt(squares);
   for (float& value : values) value = static_cast<float>(value * scale);
+}
+
+void GrantWish(const EmbeddingWish& wish, std::vector<float>& values) {
+  if (wish.dimensions.has_value())
+    values.resize(std::min(values.size(), static_cast<std::size_t>(*wish.dimensions)));
+  if (wish.unit_length) ScaleToUnitLength(values);
 }
 
 std::string FloatsJson(std::span<const float> values) {

@@ -18,6 +18,8 @@ absl::Status CheckEmbeddingPrompts(std::string_view field, const std::vector<Pro
 
 // Of length 1, unless all values are 0.
 void ScaleToUnitLength(std::span<float> values);
+// As many of the values as were asked for, and these of length 1 where that was.
+void GrantWish(const EmbeddingWish& wish, std::vector<float>& values);
 // "[0.5,-0.25]": the shortest texts that give the same float32 values.
 std::string FloatsJson(std::span<const float> values);
 // Base64 of the values, little endian.

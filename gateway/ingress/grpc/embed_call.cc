@@ -13,12 +13,19 @@ namespace {
 
 constexpr std::string_view kEndpoint = "grpc.Embed";
 
+EmbeddingWish WishOf(const v1::EmbedRequest& from) {
+  EmbeddingWish wish;
+  wish.unit_length = from.unit_length();
+  if (from.dimensions() != 0) wish.dimensions = from.dimensions();
+  return wish;
+}
+
 }  // namespace
 
 absl::StatusOr<InferenceRequest> ReadEmbedRequest(const v1::EmbedRequest& from) {
   InferenceRequest request;
   request.model = from.model();
-  request.embed.emplace();
+  request.embed = WishOf(from);
   switch (from.prompt_case()) {
     case v1::EmbedRequest::kText:
       request.prompt_field = "text";
@@ -127,7 +134,7 @@ bool EmbedCall::NextLocked() {
   if (!ending_ && answer_ != nullptr) {
     RunningAnswer::Update update = answer_->Take();
     if (!update.embedding.empty()) {
-      if (request().unit_length()) ScaleToUnitLength(update.embedding);
+      GrantWish(WishOf(request()), update.embedding);
       response_.mutable_embedding()->Add(update.embedding.begin(), update.embedding.end());
       response_.mutable_usage()->set_prompt_tokens(answer_->prompt_tokens());
     }

@@ -146,6 +146,7 @@ absl::Status InferenceService::GetModel(v1::ServedModel& response) const {
   response.set_vocab_size(limits.vocab_size);
   response.set_created(model.created);
   response.set_weight_format(model.weight_format);
+  response.set_encoder(limits.encoder);
   response.set_plan(host_.backend.status().plan);
   return absl::OkStatus();
 }

@@ -90,7 +90,7 @@ using Prompt = std::variant<ChatPrompt, std::string, std::vector<std::int32_t>>;
 
 // Embeddings instead of answers.
 struct EmbeddingWish {
-  // As many values as the model gives, or none are asked for.
+  // So many values, the first: fewer than the model gives where it is an encoder.
   std::optional<std::int64_t> dimensions;
   // Written as base64 of float32 values, little endian.
   bool base64 = false;

@@ -91,8 +91,9 @@ class OllamaDoor final : public Door {
     const AnswerPlan plan{.endpoint = older ? "/api/embeddings" : "/api/embed",
                           .errors = OllamaErrorJson,
                           .id_prefix = "ollama-",
-                          .format = [older](AnswerInfo info, const InferenceRequest&) {
-                            return MakeOllamaEmbeddingFormat(std::move(info), older);
+                          .format = [older](AnswerInfo info, const InferenceRequest& request) {
+                            return MakeOllamaEmbeddingFormat(std::move(info), *request.embed,
+                                                             older);
                           }};
     auto request = ReadOllamaEmbed(call.request.body, older, services_.read);
     if (!request.ok() || !request->prompts.empty()) {
@@ -148,16 +149,18 @@ class OllamaDoor final : public Door {
     TANDEM_ASSIGN_OR_RETURN(const std::string name, ReadOllamaModel(body, services_.read));
     TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const Serving> serving, Named(name));
     const EngineLimits limits = serving->engine->limits();
+    const std::string architecture = limits.encoder ? "gemma-embedding" : "gemma3";
     return DumpJson({{"modelfile", ""},
                      {"parameters", ""},
                      {"template", ""},
                      {"details", Details(*serving)},
                      {"model_info",
-                      {{"general.architecture", "gemma3"},
+                      {{"general.architecture", architecture},
                        {"general.basename", serving->model.id},
-                       {"gemma3.context_length", limits.context_tokens},
-                       {"gemma3.vocab_size", limits.vocab_size}}},
-                     {"capabilities", Json::array({"completion"})},
+                       {architecture + ".context_length", limits.context_tokens},
+                       {architecture + ".embedding_length", limits.hidden_size},
+                       {architecture + ".vocab_size", limits.vocab_size}}},
+                     {"capabilities", Json::array({limits.encoder ? "embedding" : "completion"})},
                      {"modified_at", TimeText(serving->model.created)}});
   }
 

@@ -116,14 +116,19 @@ class OllamaFormat final : public AnswerFormat {
 
 class OllamaEmbeddingFormat final : public EmbeddingFormat {
  public:
-  OllamaEmbeddingFormat(AnswerInfo info, bool older) : info_(std::move(info)), older_(older) {}
+  OllamaEmbeddingFormat(AnswerInfo info, const EmbeddingWish& wish, bool older)
+      : info_(std::move(info)), wish_(wish), older_(older) {}
 
   std::string Whole(const std::vector<AnswerEvent>& choices, const AnswerUsage& usage) override {
-    if (older_) return Cat(R"({"embedding":)", FloatsJson(choices.front().embedding), "}");
+    if (older_) {
+      std::vector<float> values = choices.front().embedding;
+      GrantWish(wish_, values);
+      return Cat(R"({"embedding":)", FloatsJson(values), "}");
+    }
     std::string body = Cat(R"({"model":)", DumpJson(info_.model), R"(,"embeddings":[)");
     for (const AnswerEvent& choice : choices) {
       std::vector<float> values = choice.embedding;
-      ScaleToUnitLength(values);
+      GrantWish(wish_, values);
       body.append(Cat(choice.index == 0 ? "" : ",", FloatsJson(values)));
     }
     body.append(Cat(R"(],"total_duration":)", NanosBetween(begin_, Clock::now()),
@@ -133,14 +138,16 @@ class OllamaEmbeddingFormat final : public EmbeddingFormat {
 
  private:
   const AnswerInfo info_;
+  const EmbeddingWish wish_;
   const bool older_;
   const Clock::time_point begin_ = Clock::now();
 };
 
 }  // namespace
 
-std::unique_ptr<AnswerFormat> MakeOllamaEmbeddingFormat(AnswerInfo info, bool older) {
-  return std::make_unique<OllamaEmbeddingFormat>(std::move(info), older);
+std::unique_ptr<AnswerFormat> MakeOllamaEmbeddingFormat(AnswerInfo info, const EmbeddingWish& wish,
+                                                        bool older) {
+  return std::make_unique<OllamaEmbeddingFormat>(std::move(info), wish, older);
 }
 
 std::unique_ptr<AnswerFormat> MakeOllamaFormat(AnswerInfo info, bool chat) {

@@ -257,7 +257,7 @@ absl::StatusOr<InferenceRequest> ReadOllamaEmbed(std::string_view body, bool old
   const std::string_view member = older ? "prompt" : "input";
   InferenceRequest request;
   request.prompt_field = std::string(member);
-  request.embed.emplace();
+  request.embed.emplace().unit_length = !older;
   TANDEM_RETURN_IF_ERROR(ReadName(fields, request.model));
   TANDEM_RETURN_IF_ERROR(ReadModelOptions(fields, options, request));
   TANDEM_RETURN_IF_ERROR(fields.ReadInteger("dimensions", request.embed->dimensions));

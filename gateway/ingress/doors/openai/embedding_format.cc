@@ -19,7 +19,7 @@ class OpenAiEmbeddingFormat final : public EmbeddingFormat {
     std::string body = R"({"object":"list","data":[)";
     for (const AnswerEvent& choice : choices) {
       std::vector<float> values = choice.embedding;
-      if (wish_.unit_length) ScaleToUnitLength(values);
+      GrantWish(wish_, values);
       body.append(Cat(choice.index == 0 ? "" : ",", R"({"object":"embedding","index":)",
                       choice.index, R"(,"embedding":)"));
       body.append(wish_.base64 ? Cat("\"", FloatsBase64(values), "\"") : FloatsJson(values));

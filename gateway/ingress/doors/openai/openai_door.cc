@@ -18,7 +18,8 @@ constexpr std::string_view kCompletionsPath = "/v1/completions";
 constexpr std::string_view kEmbeddingsPath = "/v1/embeddings";
 
 Json ModelJson(const Serving& serving) {
-  const std::int32_t context = serving.engine->limits().context_tokens;
+  const EngineLimits limits = serving.engine->limits();
+  const std::int32_t context = limits.context_tokens;
   return {{"id", serving.model.id},
           {"object", "model"},
           {"created", serving.model.created},
@@ -27,6 +28,8 @@ Json ModelJson(const Serving& serving) {
           {"max_model_len", context},
           {"context_length", context},
           {"context_window", context},
+          // As llama.cpp and Ollama spell it.
+          {"capabilities", Json::array({limits.encoder ? "embedding" : "completion"})},
           // As Anthropic spells it: its clients ask here too.
           {"type", "model"},
           {"display_name", serving.model.id},

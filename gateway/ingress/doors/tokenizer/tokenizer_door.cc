@@ -35,8 +35,13 @@ absl::StatusOr<std::vector<std::int32_t>> IdsOf(const Serving& serving, Tokenize
                                       " bytes, found ", text->size()));
   }
   const Tokenizer& tokenizer = *serving.model.tokenizer;
-  return tokenizer.Encode(*text, {.add_bos = request.add_special && tokenizer.vocabulary().add_bos,
-                                  .parse_special = request.parse_special});
+  const Vocabulary& vocabulary = tokenizer.vocabulary();
+  std::vector<std::int32_t> ids =
+      tokenizer.Encode(*text, {.add_bos = request.add_special && vocabulary.add_bos,
+                               .parse_special = request.parse_special});
+  if (request.add_special && vocabulary.add_eos && vocabulary.eos_id != kNoPiece)
+    ids.push_back(vocabulary.eos_id);
+  return ids;
 }
 
 // Bytes of a text that is given up when it grows too long.

@@ -177,6 +177,65 @@ TEST_F(EmbeddingsTest, SpeaksOllamas) {
   EXPECT_EQ(Ask("POST", "/api/embeddings", R"({"prompt":["x"]})").status, 400);
 }
 
+TEST_F(EmbeddingsTest, AnEncodersMayBeCut) {
+  engine_.SetEncoder(100);
+  const Json json =
+      Embed("/v1/embeddings", R"({"input":"Hello","dimensions":2})", {{3, 4, 12}}).Json();
+  ASSERT_EQ(json["data"][0]["embedding"].size(), 2u);
+  EXPECT_NEAR(json["data"][0]["embedding"][0].get<double>(), 0.6, 1e-6);
+  EXPECT_NEAR(json["data"][0]["embedding"][1].get<double>(), 0.8, 1e-6);
+  EXPECT_EQ(Embed("/v1/embeddings", R"({"input":"Hello","dimensions":1,"embd_normalize":-1})",
+                  {{3, 4, 12}})
+                .Json()["data"][0]["embedding"],
+            Json::array({3.0}));
+  const Json ollama =
+      Embed("/api/embed", R"({"input":"Hello","dimensions":1})", {{3, 4, 12}}).Json();
+  EXPECT_EQ(ollama["embeddings"], Json::array({Json::array({1.0})}));
+  for (const char* dimensions : {"0", "4", "-1"}) {
+    const TestReply reply =
+        Ask("POST", "/v1/embeddings", Cat(R"({"input":"x","dimensions":)", dimensions, "}"));
+    EXPECT_EQ(reply.status, 400);
+    EXPECT_EQ(reply.Json()["error"]["param"], "dimensions") << reply.body;
+  }
+}
+
+TEST_F(EmbeddingsTest, AnEncoderGeneratesNothingAndSaysWhatItIs) {
+  engine_.SetEncoder(100);
+  const std::string chat = R"({"messages":[{"role":"user","content":"Hello"}])";
+  for (const auto& [path, body] :
+       {std::pair("/v1/chat/completions", chat + "}"), std::pair("/api/chat", chat + "}"),
+        std::pair("/v1/messages", chat + R"(,"max_tokens":4})"),
+        std::pair("/v1/completions", std::string(R"({"prompt":"Hello"})")),
+        std::pair("/v1/responses", std::string(R"({"input":"Hello"})")),
+        std::pair("/api/generate", std::string(R"({"prompt":"Hello"})"))}) {
+    const TestReply reply = Ask("POST", path, body);
+    EXPECT_EQ(reply.status, 400) << path;
+    EXPECT_NE(reply.body.find("'m' is an embedding model"), std::string::npos) << reply.body;
+  }
+  EXPECT_EQ(engine_.submitted(), 0u);
+  EXPECT_EQ(Ask("GET", "/v1/models", "").Json()["data"][0]["capabilities"],
+            Json::array({"embedding"}));
+  const Json shown = Ask("POST", "/api/show", R"({"model":"m"})").Json();
+  EXPECT_EQ(shown["capabilities"], Json::array({"embedding"}));
+  EXPECT_EQ(shown["model_info"]["general.architecture"], "gemma-embedding");
+  EXPECT_EQ(shown["model_info"]["gemma-embedding.embedding_length"], 3);
+}
+
+TEST_F(EmbeddingsTest, ATextBeyondAStepIsRefusedWithBothLimits) {
+  engine_.SetEncoder(100);
+  for (const int tokens : {101, 513}) {
+    const TestReply reply =
+        Ask("POST", "/v1/embeddings", Json({{"input", std::vector<int>(tokens, 70)}}).dump());
+    EXPECT_EQ(reply.status, 400);
+    const Json error = reply.Json()["error"];
+    EXPECT_EQ(error["code"], "context_length_exceeded");
+    const auto message = error["message"].get<std::string>();
+    EXPECT_NE(message.find("context is 512 tokens"), std::string::npos) << message;
+    EXPECT_NE(message.find("at most 100 tokens (--max_tokens_per_step)"), std::string::npos)
+        << message;
+  }
+}
+
 TEST(EmbeddingTexts, AreTheSameFloats) {
   EXPECT_EQ(FloatsJson({}), "[]");
   const std::vector<float> values = {0.1f, -0.0f, 1e-30f, std::numeric_limits<float>::max(),

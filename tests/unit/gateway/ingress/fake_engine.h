@@ -33,6 +33,11 @@ class FakeEngine final : public Engine {
   void SetReady(absl::Status ready);
   // 512 without; before the first request.
   void SetContext(std::int32_t tokens) { limits_.context_tokens = tokens; }
+  // An encoder with steps of so many tokens; before the first request.
+  void SetEncoder(std::int32_t step_tokens) {
+    limits_.encoder = true;
+    limits_.step_tokens = step_tokens;
+  }
   void SetQueue(std::size_t most);  // requests that may run or wait; more are RESOURCE_EXHAUSTED
   void RefuseWith(absl::Status status);
 

@@ -216,6 +216,59 @@ TEST(Scheduler, PoolingTakesAPromptInChunksOfAnySize) {
   EXPECT_EQ(events[1].reason, FinishReason::kLength);
 }
 
+GenerationRequest Embedding(std::int32_t tokens) {
+  GenerationRequest request = Request(tokens, 0);
+  request.pool_prompt = true;
+  return request;
+}
+
+TEST(Scheduler, AnEncodersPromptsAreNeverCutAndGoInOrder) {
+  SchedulerOptions options = SmallOptions();
+  options.encoder = true;
+  options.micro_batches = 2;
+  options.min_micro_batch_tokens = 4;
+  Scheduler scheduler(options);
+  const std::int32_t sizes[] = {10, 32, 1, 20};
+  for (std::size_t i = 0; i < std::size(sizes); ++i)
+    ASSERT_TRUE(scheduler.Add(i + 1, Embedding(sizes[i])).ok());
+  std::vector<std::vector<std::int32_t>> steps;
+  std::vector<std::vector<std::int32_t>> ends;
+  while (const std::optional<StepPlan> step = Next(scheduler)) {
+    steps.emplace_back();
+    ends.push_back(step->micro_batch_ends);
+    for (const SequenceShare& share : step->sequences) {
+      EXPECT_EQ(share.first_position, 0);
+      EXPECT_TRUE(share.pool);
+      steps.back().push_back(static_cast<std::int32_t>(share.tokens.size()));
+    }
+    ASSERT_TRUE(Give(scheduler, Answer(*step, 0)).ok());
+  }
+  // The second does not fit beside the first, and nobody passes it.
+  EXPECT_THAT(steps, ElementsAre(ElementsAre(10), ElementsAre(32), ElementsAre(1, 20)));
+  EXPECT_THAT(ends, ElementsAre(ElementsAre(10), ElementsAre(32), ElementsAre(21)));
+  EXPECT_THAT(Finishes(Events(scheduler)), SizeIs(4));
+  EXPECT_EQ(scheduler.global_pool().taken(), 0);
+  EXPECT_EQ(scheduler.window_pool().taken(), 0);
+}
+
+TEST(Scheduler, AnEncoderOnlyPoolsWhatFitsAStep) {
+  SchedulerOptions options = SmallOptions();
+  options.encoder = true;
+  Scheduler scheduler(options);
+  EXPECT_THAT(std::string(scheduler.Add(1, Embedding(33)).message()),
+              HasSubstr("prompt (33 tokens)"));
+  GenerationRequest both = Embedding(3);
+  both.max_tokens = 1;
+  GenerationRequest scored = Embedding(3);
+  scored.score_prompt = true;
+  for (const GenerationRequest& request : {Request(3, 1), both, scored}) {
+    const absl::Status status = scheduler.Add(1, request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("the model is an encoder"));
+  }
+  EXPECT_TRUE(scheduler.Add(1, Embedding(32)).ok());
+}
+
 TEST(Scheduler, ASumOfAnotherSizeIsNoResult) {
   Scheduler scheduler(SmallOptions());
   GenerationRequest request = Request(5, 0);

@@ -391,6 +391,22 @@ TEST(MicroBatches, AreCutByTokensAndNeverTooSmall) {
   EXPECT_THAT(ends, IsEmpty());
 }
 
+TEST(MicroBatches, OfWholePromptsEndWithOne) {
+  const auto moved = [](const std::vector<std::size_t>& sizes, std::vector<std::int32_t> ends) {
+    std::vector<SequenceShare> shares;
+    for (const std::size_t size : sizes) {
+      shares.emplace_back();
+      shares.back().tokens.resize(size);
+    }
+    MoveToShareEnds(shares, &ends);
+    return ends;
+  };
+  EXPECT_THAT(moved({30, 40, 30}, {50, 100}), ElementsAre(70, 100));
+  EXPECT_THAT(moved({30, 20, 50}, {50, 100}), ElementsAre(50, 100));
+  EXPECT_THAT(moved({10, 90}, {25, 50, 75, 100}), ElementsAre(100));
+  EXPECT_THAT(moved({10, 90}, {}), ElementsAre());
+}
+
 TEST(MicroBatches, APromptAloneIsCutInside) {
   SchedulerOptions options = Options(1);
   options.micro_batches = 2;
