@@ -31,7 +31,7 @@ absl::Status ReadTimes(const Json& entry, const char* prefill, const char* decod
     const auto found = entry.find(field);
     const double seconds =
         found != entry.end() && found->is_number() ? found->get<double>() : std::nan("");
-    if (!(seconds >= 0 && seconds <= kLongestSeconds))
+    if (!(seconds > 0 && seconds <= kLongestSeconds))
       return absl::DataLossError(absl::StrCat("expected a time as ", field));
     *to = seconds;
   }

@@ -193,7 +193,8 @@ std::optional<PlanReport> Cluster::Impl::CompareAndTry(const Descriptions& worke
     const std::lock_guard<std::mutex> lock(mutex_);
     started = coordinator_.recovery().started();
   }
-  if (!started) MeasureWorkers(workers);
+  // Steps of measured shapes begin inside a text, which an encoder's never do: its plans are tried.
+  if (!started && !setup_.scheduler.encoder) MeasureWorkers(workers);
   if (Stopping()) return std::nullopt;
   std::vector<PlanTrial> trials;
   for (const std::string& plan : setup_.auto_plans) trials.push_back(PredictPlan(plan, workers));
@@ -399,6 +400,9 @@ absl::StatusOr<Cluster::Impl::TrialTimes> Cluster::Impl::RunTrial(std::int32_t p
                      " took more than ", absl::FormatDuration(kTrialTimeout)));
   }
   TANDEM_ASSIGN_OR_RETURN(const auto times, sink->Times());
+  // An encoder's answer comes at once: what a token of a prompt takes is all there is to compare.
+  if (encoder)
+    return TrialTimes{times.first - begun, times.first - begun, prompt_tokens, prompt_tokens};
   return TrialTimes{times.first - begun, times.second - times.first, prompt_tokens,
                     answer_tokens - 1};
 }
