@@ -63,7 +63,11 @@ class GrpcTest : public ::testing::Test {
          .plan_report =
              [] {
                PlanReport report;
-               report.trials = {{"npu", "npu0 CPU", 0.001, 0.01, ""}};
+               PlanTrial& trial = report.trials.emplace_back();
+               trial.plan = "npu";
+               trial.devices = "npu0 CPU";
+               trial.prefill_seconds = 0.001;
+               trial.decode_seconds = 0.01;
                report.chosen = "npu";
                return report;
              }});
