@@ -23,7 +23,7 @@ PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "maxLe
 FUNCTION = {"name": "weather", "description": "The weather of a city.", "parameters": PARAMETERS}
 # Members beyond a description: other servers' names for the context's length and Anthropic's beside OpenAI's in /v1/models; OpenAI's new
 # ones that its library does not know yet, and the bytes of log-probabilities, which its types have in items but not in events.
-EXTRA = {"max_model_len", "context_length", "context_window", "type", "display_name", "created_at", "has_more", "first_id", "last_id",
+EXTRA = {"capabilities", "max_model_len", "context_length", "context_window", "type", "display_name", "created_at", "has_more", "first_id", "last_id",
          "completed_at", "frequency_penalty", "presence_penalty", "max_tool_calls", "request_id", "name", "store",
          "bytes"}
 
