@@ -32,6 +32,15 @@ def mapped_by(pid: int) -> set[int]:
     return {int(line.split()[4]) for line in lines if len(line.split()) > 5 and REGION.match(line.split()[5])}
 
 
+def arenas_of(pid: int) -> int:
+    """Heaps of glibc's besides the first one: the part in use and the rest of it fill 64 MiB, at a multiple of that."""
+    whole = 64 << 20
+    lines = [line.split() for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    spans = [(*(int(end, 16) for end in line[0].split("-")), line[1]) for line in lines if len(line) == 5]
+    return sum(1 for (start, middle, used), (rest, end, left) in zip(spans, spans[1:])
+               if start % whole == 0 and middle == rest and end == start + whole and (used, left) == ("rw-p", "---p"))
+
+
 class LoaderReturnsTest(unittest.TestCase):
     def all_regions(self, c: Cluster) -> dict[int, int]:
         c.read_state()
@@ -74,6 +83,7 @@ class LoaderReturnsTest(unittest.TestCase):
             self.assertNotEqual(c.pids["npu0"], worker)
             self.assertEqual(mapped_by(c.pids["npu0"]), set(before))
             self.assertEqual(self.all_regions(c), before)
+            self.assertLessEqual(arenas_of(c.pids["gateway"]), 1, "its threads share two heaps, whoever dies")
 
     def test_a_region_that_somebody_wrote_to_is_packed_anew(self):
         with Cluster(TINY, npu="cpu", gpu="none") as c:
