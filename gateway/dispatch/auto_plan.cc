@@ -82,10 +82,12 @@ std::vector<std::string> AutoCandidates(const std::vector<PlanWorker>& workers,
     return std::any_of(workers.begin(), workers.end(),
                        [role](const PlanWorker& worker) { return worker.role == role; });
   };
+  const bool both = has(WorkerRole::kGpu) && has(WorkerRole::kNpu);
   std::vector<std::string> plans;
-  if (has(WorkerRole::kGpu) && has(WorkerRole::kNpu)) plans.push_back("split");
+  if (both) plans.push_back("split");
   if (has(WorkerRole::kGpu)) plans.push_back("gpu");
   if (has(WorkerRole::kNpu)) plans.push_back("npu");
+  if (both) plans.push_back("hybrid");
   if (workers.size() != 2) return plans;
   std::int32_t last = 0;
   for (const std::int32_t quarters : {1, 2, 3}) {

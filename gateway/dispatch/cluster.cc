@@ -326,7 +326,8 @@ void Cluster::Impl::Run() {
     coordinator_.OnTime(Now());
   }
   lock.unlock();
-  for (const auto& link : links_) link->Abandon();
+  // With what the thread of `auto` has asked: it need not wait for answers.
+  for (const auto& link : links_) link->Shutdown();
   FailRemaining();
 }
 

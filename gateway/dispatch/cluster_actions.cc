@@ -152,17 +152,17 @@ void Cluster::Impl::RefreshReports() {
   }
   next_refresh_ = now + kInterval;
   for (std::size_t i = 0; i < links_.size(); ++i) {
-    links_[i]->Describe(
-        kPatience, [this, i](const absl::Status& status, const v1::WorkerDescription& described) {
-          if (!status.ok()) return;
-          Post([this, i, described](absl::Duration) {
-            // No round asks a worker without a part.
-            if (plan().members[i] == 0) return OnDescription(i, described);
-            v1::DeviceDescription& known = *known_[i].description.mutable_device();
-            *known.mutable_facts() = described.device().facts();
-            *known.mutable_parts() = described.device().parts();
-          });
-        });
+    links_[i]->Ask(kPatience,
+                   [this, i](const absl::Status& status, const v1::WorkerDescription& described) {
+                     if (!status.ok()) return;
+                     Post([this, i, described](absl::Duration) {
+                       // No round asks a worker without a part.
+                       if (plan().members[i] == 0) return OnDescription(i, described);
+                       v1::DeviceDescription& known = *known_[i].description.mutable_device();
+                       *known.mutable_facts() = described.device().facts();
+                       *known.mutable_parts() = described.device().parts();
+                     });
+                   });
   }
 }
 

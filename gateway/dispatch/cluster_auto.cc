@@ -310,8 +310,8 @@ std::optional<Cluster::Impl::Descriptions> Cluster::Impl::AskWorkers(Deadline de
     answers->pending = links_.size();
     answers->workers.resize(links_.size());
     for (std::size_t i = 0; i < links_.size(); ++i) {
-      links_[i]->Describe(kAskTimeout, [this, i, answers](const absl::Status& status,
-                                                          const v1::WorkerDescription& described) {
+      links_[i]->Ask(kAskTimeout, [this, i, answers](const absl::Status& status,
+                                                     const v1::WorkerDescription& described) {
         const std::lock_guard<std::mutex> lock(answers->mutex);
         if (!status.ok() || !CheckDescription(i, described).ok()) answers->complete = false;
         answers->workers[i] = described;

@@ -64,8 +64,8 @@ void Cluster::Impl::CheckWorkers(const SharedPlan& plan) {
   for (const std::uint8_t member : plan->members) check->pending += member;
   for (std::size_t i = 0; i < links_.size(); ++i) {
     if (plan->members[i] == 0) continue;
-    links_[i]->Describe(kCheckTimeout, [this, i, check](absl::Status status,
-                                                        const v1::WorkerDescription& described) {
+    links_[i]->Ask(kCheckTimeout, [this, i, check](absl::Status status,
+                                                   const v1::WorkerDescription& described) {
       if (status.ok()) status = CheckDescription(i, described);
       const std::lock_guard<std::mutex> lock(check->mutex);
       if (!status.ok() && check->status.ok())

@@ -180,7 +180,7 @@ WorkerLink::WorkerLink(std::string name, std::string address)
       stub_(v1::Worker::NewStub(OpenChannel(address_, kMaxMessageBytes))) {}
 
 void WorkerLink::Describe(absl::Duration timeout, Done<v1::WorkerDescription> done) {
-  StartCall(calls_, timeout, v1::DescribeRequest(), std::move(done),
+  StartCall(round_calls_, timeout, v1::DescribeRequest(), std::move(done),
             [this](auto* context, auto* request, auto* response, auto on_done) {
               stub_->async()->Describe(context, request, response, std::move(on_done));
             });
@@ -188,7 +188,7 @@ void WorkerLink::Describe(absl::Duration timeout, Done<v1::WorkerDescription> do
 
 void WorkerLink::Prepare(v1::PrepareRequest request, absl::Duration timeout,
                          Done<v1::PrepareResponse> done) {
-  StartCall(calls_, timeout, std::move(request), std::move(done),
+  StartCall(round_calls_, timeout, std::move(request), std::move(done),
             [this](auto* context, auto* sent, auto* response, auto on_done) {
               stub_->async()->Prepare(context, sent, response, std::move(on_done));
             });
@@ -196,15 +196,22 @@ void WorkerLink::Prepare(v1::PrepareRequest request, absl::Duration timeout,
 
 void WorkerLink::Connect(v1::ConnectRequest request, absl::Duration timeout,
                          Done<v1::ConnectResponse> done) {
-  StartCall(calls_, timeout, std::move(request), std::move(done),
+  StartCall(round_calls_, timeout, std::move(request), std::move(done),
             [this](auto* context, auto* sent, auto* response, auto on_done) {
               stub_->async()->Connect(context, sent, response, std::move(on_done));
             });
 }
 
+void WorkerLink::Ask(absl::Duration timeout, Done<v1::WorkerDescription> done) {
+  StartCall(other_calls_, timeout, v1::DescribeRequest(), std::move(done),
+            [this](auto* context, auto* request, auto* response, auto on_done) {
+              stub_->async()->Describe(context, request, response, std::move(on_done));
+            });
+}
+
 void WorkerLink::MeasureStages(v1::MeasureStagesRequest request, absl::Duration timeout,
                                Done<v1::StageCosts> done) {
-  StartCall(calls_, timeout, std::move(request), std::move(done),
+  StartCall(other_calls_, timeout, std::move(request), std::move(done),
             [this](auto* context, auto* sent, auto* response, auto on_done) {
               stub_->async()->MeasureStages(context, sent, response, std::move(on_done));
             });
@@ -212,7 +219,7 @@ void WorkerLink::MeasureStages(v1::MeasureStagesRequest request, absl::Duration 
 
 void WorkerLink::RepeatStages(v1::RepeatStagesRequest request, absl::Duration timeout,
                               Done<v1::StageCosts> done) {
-  StartCall(calls_, timeout, std::move(request), std::move(done),
+  StartCall(other_calls_, timeout, std::move(request), std::move(done),
             [this](auto* context, auto* sent, auto* response, auto on_done) {
               stub_->async()->RepeatStages(context, sent, response, std::move(on_done));
             });
@@ -221,7 +228,7 @@ void WorkerLink::RepeatStages(v1::RepeatStagesRequest request, absl::Duration ti
 void WorkerLink::Drain(std::uint64_t generation, absl::Duration timeout) {
   v1::DrainRequest request;
   request.set_generation(generation);
-  StartCall(calls_, timeout, std::move(request),
+  StartCall(other_calls_, timeout, std::move(request),
             Done<v1::DrainResponse>([](const absl::Status&, const v1::DrainResponse&) {}),
             [this](auto* context, auto* sent, auto* response, auto on_done) {
               stub_->async()->Drain(context, sent, response, std::move(on_done));
@@ -230,7 +237,7 @@ void WorkerLink::Drain(std::uint64_t generation, absl::Duration timeout) {
 
 void WorkerLink::OpenSteps(StepStream::Handlers handlers) {
   CloseSteps();
-  steps_ = StepStream::Open(*stub_, calls_, std::move(handlers));
+  steps_ = StepStream::Open(*stub_, round_calls_, std::move(handlers));
 }
 
 void WorkerLink::Send(v1::StepRequest request) { steps_->Send(std::move(request)); }
@@ -241,12 +248,13 @@ void WorkerLink::CloseSteps() {
 
 void WorkerLink::Abandon() {
   CloseSteps();
-  calls_.CancelAll();
+  round_calls_.CancelAll();
 }
 
 void WorkerLink::Shutdown() {
   CloseSteps();
-  calls_.Finish();
+  round_calls_.Finish();
+  other_calls_.Finish();
 }
 
 std::string ProgressText(const v1::LoadProgress& progress) {

@@ -109,8 +109,8 @@ class StepStream final : public grpc::ClientBidiReactor<v1::StepRequest, v1::Ste
   std::deque<v1::StepRequest> queue_;
 };
 
-// The gateway's end of one worker. Methods: one thread (the engine's; Describe and those that
-// measure any). Callbacks run on gRPC's threads, perhaps before the method returns, and never after
+// The gateway's end of one worker. Methods: one thread (the engine's; Ask and those that measure
+// any). Callbacks run on gRPC's threads, perhaps before the method returns, and never after
 // Shutdown.
 class WorkerLink {
  public:
@@ -122,9 +122,13 @@ class WorkerLink {
 
   template <typename Response>
   using Done = std::function<void(const absl::Status& status, const Response& response)>;
+  // Of a round: Abandon ends them.
   void Describe(absl::Duration timeout, Done<v1::WorkerDescription> done);
   void Prepare(v1::PrepareRequest request, absl::Duration timeout, Done<v1::PrepareResponse> done);
   void Connect(v1::ConnectRequest request, absl::Duration timeout, Done<v1::ConnectResponse> done);
+
+  // Whatever becomes of the round. Ask is another Describe.
+  void Ask(absl::Duration timeout, Done<v1::WorkerDescription> done);
   void MeasureStages(v1::MeasureStagesRequest request, absl::Duration timeout,
                      Done<v1::StageCosts> done);
   void RepeatStages(v1::RepeatStagesRequest request, absl::Duration timeout,
@@ -136,9 +140,9 @@ class WorkerLink {
   // After OpenSteps.
   void Send(v1::StepRequest request);
 
-  // Cancels every call and the stream.
+  // Cancels the round's calls and the stream.
   void Abandon();
-  // Abandon, and waits until the last callback is over.
+  // Cancels every call, now and later, and waits until the last callback is over.
   void Shutdown();
 
  private:
@@ -148,7 +152,8 @@ class WorkerLink {
   std::string address_;
   std::unique_ptr<v1::Worker::Stub> stub_;
   std::shared_ptr<StepStream> steps_;
-  CallSet calls_;
+  CallSet round_calls_;
+  CallSet other_calls_;
 };
 
 // The gateway's end of the loader. One thread at a time.

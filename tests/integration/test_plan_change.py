@@ -127,7 +127,7 @@ class AutoPlanTest(unittest.TestCase):
         with Cluster(TINY, npu="cpu", gpu=GPU) as c:
             report = self.report(c)
             trials = {t["plan"]: t for t in report["trials"]}
-            self.assertEqual(list(trials), ["split", "gpu", "npu", "layers:2,6", "layers:4,4", "layers:6,2"])
+            self.assertEqual(list(trials), ["split", "gpu", "npu", "hybrid", "layers:2,6", "layers:4,4", "layers:6,2"])
             for trial in trials.values():
                 self.assertEqual(trial["error"], "", trial)
                 self.assertGreater(trial["predicted_decode_seconds"], 0, trial)

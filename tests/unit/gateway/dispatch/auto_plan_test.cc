@@ -31,13 +31,15 @@ std::vector<PlanTrial> Trials() {
 TEST(AutoCandidates, AreWhatTheWorkersAllow) {
   const PlanWorker gpu{"gpu0", WorkerRole::kGpu};
   const PlanWorker npu{"npu0", WorkerRole::kNpu};
-  EXPECT_THAT(AutoCandidates({gpu, npu}, 26),
-              ElementsAre("split", "gpu", "npu", "layers:6,20", "layers:13,13", "layers:19,7"));
+  EXPECT_THAT(
+      AutoCandidates({gpu, npu}, 26),
+      ElementsAre("split", "gpu", "npu", "hybrid", "layers:6,20", "layers:13,13", "layers:19,7"));
   EXPECT_THAT(AutoCandidates({gpu, gpu}, 2), ElementsAre("gpu", "layers:1,1"));
   EXPECT_THAT(AutoCandidates({gpu, gpu}, 1), ElementsAre("gpu"));
-  EXPECT_THAT(AutoCandidates({gpu, gpu, npu}, 26), ElementsAre("split", "gpu", "npu"));
+  EXPECT_THAT(AutoCandidates({gpu, gpu, npu}, 26), ElementsAre("split", "gpu", "npu", "hybrid"));
   EXPECT_THAT(AutoCandidates({npu}, 26), ElementsAre("npu"));
   EXPECT_TRUE(TriedBlindly("split"));
+  EXPECT_TRUE(TriedBlindly("hybrid"));
   EXPECT_FALSE(TriedBlindly("layers:1,1"));
 }
 

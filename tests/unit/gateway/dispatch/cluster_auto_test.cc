@@ -37,9 +37,9 @@ class ClusterAutoTest : public ClusterTest {
 TEST_F(ClusterAutoTest, TriesEveryPlanOnceAndKeepsWhatItFound) {
   StartAll();
   PlanReport report = cluster_->Report();
-  ASSERT_EQ(report.trials.size(), 4u);
+  ASSERT_EQ(report.trials.size(), 5u);
   EXPECT_FALSE(report.kept);
-  for (std::size_t i = 0; i < 3; ++i) {
+  for (std::size_t i = 0; i < 4; ++i) {
     const PlanTrial& trial = report.trials[i];
     EXPECT_EQ(trial.error, "");
     EXPECT_TRUE(trial.tried());
@@ -47,8 +47,9 @@ TEST_F(ClusterAutoTest, TriesEveryPlanOnceAndKeepsWhatItFound) {
                               " has measured nothing: it has no stopwatch");
     EXPECT_THAT(trial.devices, HasSubstr("fake device"));
   }
-  EXPECT_EQ(report.trials[3].plan, "layers:1,1");
-  EXPECT_THAT(report.trials[3].error, HasSubstr("not predicted: "));
+  EXPECT_EQ(report.trials[3].plan, "hybrid");
+  EXPECT_EQ(report.trials[4].plan, "layers:1,1");
+  EXPECT_THAT(report.trials[4].error, HasSubstr("not predicted: "));
   ClusterStatus status = cluster_->Status();
   EXPECT_EQ(status.plan, report.chosen);
   // The trials were nobody's requests.
@@ -79,7 +80,7 @@ TEST_F(ClusterAutoTest, PredictsFromWhatWorkersMeasureAndTriesWhatMayBeFastest) 
   ASSERT_TRUE(WaitReady());
   PlanReport report = cluster_->Report();
   EXPECT_EQ(report.chosen, "npu");
-  ASSERT_EQ(report.trials.size(), 4u);
+  ASSERT_EQ(report.trials.size(), 5u);
   for (const PlanTrial& trial : report.trials) {
     EXPECT_TRUE(trial.predicted()) << trial.plan << trial.note;
     EXPECT_EQ(trial.tried(), trial.plan == "npu");
@@ -198,6 +199,8 @@ TEST_F(ClusterAutoTest, APlanThatCannotServeIsNotTaken) {
   EXPECT_THAT(report.trials[0].error, HasSubstr("no such layer here"));
   EXPECT_EQ(report.trials[1].error, "");
   EXPECT_THAT(report.trials[2].error, HasSubstr("no such layer here"));
+  EXPECT_EQ(report.trials[3].plan, "hybrid");
+  EXPECT_THAT(report.trials[3].error, HasSubstr("no such layer here"));
   EXPECT_EQ(report.chosen, "gpu");
   EXPECT_EQ(cluster_->Status().plan, "gpu");
 }

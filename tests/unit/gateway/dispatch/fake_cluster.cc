@@ -175,6 +175,22 @@ void FakeWorker::WaitUntilAStepWaits() {
   changed_.wait(lock, [this] { return waiting_ > 0; });
 }
 
+void FakeWorker::HoldDescriptions() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  descriptions_held_ = true;
+}
+
+void FakeWorker::GiveDescriptions() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  descriptions_held_ = false;
+  changed_.notify_all();
+}
+
+void FakeWorker::WaitUntilItIsAsked() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return asking_ > 0; });
+}
+
 void FakeWorker::RefusePrepare(std::string error) {
   const std::lock_guard<std::mutex> lock(mutex_);
   refusal_ = std::move(error);
@@ -244,9 +260,14 @@ v1::PrepareRequest FakeWorker::prepared() const {
   return prepared_;
 }
 
-grpc::Status FakeWorker::Describe(grpc::ServerContext*, const v1::DescribeRequest*,
+grpc::Status FakeWorker::Describe(grpc::ServerContext* context, const v1::DescribeRequest*,
                                   v1::WorkerDescription* description) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++asking_;
+  changed_.notify_all();
+  while (descriptions_held_ && !killed_ && !context->IsCancelled())
+    changed_.wait_for(lock, std::chrono::milliseconds(10));
+  --asking_;
   description->set_name(name_);
   description->set_role(role_);
   description->set_pid(4711);

@@ -75,6 +75,11 @@ class FakeWorker final : public v1::Worker::Service {
   void OpenGate();
   void WaitUntilAStepWaits();
 
+  // While they are held nobody is told what it is.
+  void HoldDescriptions();
+  void GiveDescriptions();
+  void WaitUntilItIsAsked();
+
   // It measures: every part of a step takes so long. Before: it cannot.
   void MeasureAs(double seconds);
   // Times that it was asked to measure.
@@ -89,7 +94,7 @@ class FakeWorker final : public v1::Worker::Service {
   v1::PrepareRequest prepared() const;
 
  private:
-  grpc::Status Describe(grpc::ServerContext*, const v1::DescribeRequest*,
+  grpc::Status Describe(grpc::ServerContext* context, const v1::DescribeRequest*,
                         v1::WorkerDescription* description) override;
   grpc::Status Prepare(grpc::ServerContext*, const v1::PrepareRequest* request,
                        v1::PrepareResponse* response) override;
@@ -116,6 +121,8 @@ class FakeWorker final : public v1::Worker::Service {
   bool gate_closed_ = false;
   bool killed_ = false;
   int waiting_ = 0;
+  bool descriptions_held_ = false;
+  int asking_ = 0;
   int steps_ = 0;
   int drains_ = 0;
   std::string refusal_;

@@ -89,6 +89,24 @@ TEST_F(PlanChangeTest, AWorkerThatDoesNotAnswerLeavesEverythingAsItIs) {
   EXPECT_EQ(gpu_->prepared().generation(), 1u);
 }
 
+TEST_F(PlanChangeTest, AWorkerThatDiesMeanwhileEndsNoQuestionToAnother) {
+  options_.plan = "gpu";
+  StartAll();
+  npu_->HoldDescriptions();
+  ASSERT_TRUE(cluster_->ChangePlan("npu").ok());
+  npu_->WaitUntilItIsAsked();
+  gpu_->Kill();
+  ASSERT_TRUE(WaitFor([this] { return cluster_->Status().recoveries == 1; }));
+  npu_->GiveDescriptions();
+  PlanChange change;
+  ASSERT_TRUE(WaitFor([&] {
+    change = cluster_->Status().plan_change;
+    return change.state != "running";
+  }));
+  EXPECT_EQ(change.error, "");
+  EXPECT_EQ(cluster_->Status().plan, "npu");
+}
+
 TEST_F(PlanChangeTest, APlanThatDoesNotComeToServeIsTakenBack) {
   StartAll();
   npu_->RefusePrepare("no room for all of it");
