@@ -2,8 +2,10 @@
 gpu-worker of the ordinary build beside it on lavapipe of unmodified Mesa 26, which imports the NPU's memory; the loader, the gateway and `tandem`
 are those of the ordinary build outside it. They meet at sockets in a folder that both see.
 
-tools/run_npu_tests.sh runs it: TANDEM_BIN names the ordinary build's programs, TANDEM_NPU_BUILD the build folder inside the root. Standard library only.
+tools/run_npu_tests.sh runs it: TANDEM_BIN names the ordinary build's programs, TANDEM_NPU_BUILD the build folder inside the root. Tests named as
+arguments (PlansTest.test_doctor) run alone. Standard library only.
 """
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -11,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -128,17 +132,36 @@ def tokens(c, prompt, length):
     return Tokens(c.complete(prompt, **greedy(length), logprobs=3)["choices"][0]["logprobs"])
 
 
+class Expected:
+    """What a program answers with the CPU device in the NPU's place, once for all tests that ask."""
+    lock = threading.Lock()
+    answers: dict[str, concurrent.futures.Future] = {}
+
+    @classmethod
+    def of(cls, model, prompts, length, **settings):
+        key = repr((model, prompts, length, sorted(settings.items())))
+        with cls.lock:
+            mine = key not in cls.answers
+            answer = cls.answers.setdefault(key, concurrent.futures.Future())
+        if mine:
+            try:
+                with npu_cluster(model, npu="cpu", **settings) as c:
+                    answer.set_result([tokens(c, p, length) for p in prompts])
+            except BaseException as error:
+                answer.set_exception(error)
+        return answer.result()
+
+
 class PlansTest(unittest.TestCase):
     # Under auto each device takes its own: the XRT device int8, the CPU device float32.
     PLANS = {"npu": {"gpu": "none", "plan": "npu", "activations": "int8"}, "split": {"gpu": GPU, "plan": "split", "activations": "auto"},
              "hybrid": {"gpu": GPU, "plan": "hybrid", "activations": "auto"}}
 
-    def check(self, model, prompts, length, plan, npu_model, edges=frozenset({"dma-buf"}), **settings):
-        settings = {**self.PLANS[plan], **settings}
+    def check(self, model, prompts, length, plan, npu_model, edges=frozenset({"dma-buf"}), quant="int8", **environment):
+        settings = {**self.PLANS[plan], "quant": quant}
         # The same program with the CPU device in the NPU's place. Built by another compiler, with another C library, it would have other last bits.
-        with npu_cluster(model, npu="cpu", **settings) as c:
-            expected = [tokens(c, p, length) for p in prompts]
-        with npu_cluster(model, npu_model=npu_model, **settings) as c:
+        expected = Expected.of(model, prompts, length, **settings)
+        with npu_cluster(model, npu_model=npu_model, **settings, **environment) as c:
             status = c.status()
             self.assertEqual(status["plan"], plan)
             npu = next(w for w in status["workers"] if w["name"] == "npu0")
@@ -184,23 +207,17 @@ class PlansTest(unittest.TestCase):
         self.assertIn("firmware 1.5.5.391", text)
         self.assertIn("for weights in the array's order", text)
 
-    def test_tiny_under_npu_on_phoenix(self):
-        self.check(TINY, PROMPTS, 12, "npu", "phoenix", quant="int8")
-
-    def test_tiny_under_npu_on_strix(self):
-        self.check(TINY, PROMPTS, 12, "npu", "strix", quant="int4")
-
-    def test_demo_model_under_npu(self):
-        self.check(DEMO, ["What is 12 + 30?"], 8, "npu", "phoenix")
-
-    def test_demo_model_under_split_on_strix(self):
-        self.check(DEMO, ["What is 12 + 30?"], 8, "split", "strix", quant="int4")
-
-    def test_tiny_under_hybrid(self):
-        self.check(TINY, PROMPTS, 12, "hybrid", "phoenix", quant="int8")
-
     def test_demo_model_under_hybrid_on_strix(self):
         self.check(DEMO, ["What is 12 + 30?"], 8, "hybrid", "strix", quant="int4")
+
+    def test_demo_model_under_npu_on_strix(self):
+        self.check(DEMO, ["What is 12 + 30?"], 8, "npu", "strix", quant="int4")
+
+    def test_tiny_under_npu(self):
+        self.check(TINY, PROMPTS, 12, "npu", "phoenix")
+
+    def test_tiny_under_hybrid(self):
+        self.check(TINY, PROMPTS, 12, "hybrid", "phoenix")
 
     def test_demo_model_under_split(self):
         _, status = self.check(DEMO, ["What is 12 + 30?", "What is the capital of France?"], 8, "split", "phoenix")
@@ -210,11 +227,11 @@ class PlansTest(unittest.TestCase):
         self.assertIn({"name": "memory of edges", "value": "the driver's, exported as dma-buf"}, npu["device_facts"])
 
     def test_split_with_a_gpu_that_imports_no_dma_buf(self):
-        logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"}, quant="int8", OUTSIDE_THE_ROOT="1")
+        logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"}, OUTSIDE_THE_ROOT="1")
         self.assertRegex(logs, 'gpu-worker info  device "llvmpipe.*": memory of other processes: host-pointer .imports')
 
     def test_split_with_a_driver_that_exports_nothing(self):
-        logs, status = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"}, quant="int8",
+        logs, status = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"},
                                   FAKE_AMDXDNA_FAULTS="export 1 refused")
         (npu,) = [w for w in status["workers"] if w["name"] == "npu0"]
         (memory,) = [f["value"] for f in npu["device_facts"] if f["name"] == "memory of edges"]
@@ -222,7 +239,7 @@ class PlansTest(unittest.TestCase):
 
     def test_split_where_an_edge_gets_none_of_the_drivers_memory(self):
         # The first export is the trial of the device's opening.
-        logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"dma-buf", "host-pointer"}, quant="int8",
+        logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"dma-buf", "host-pointer"},
                              FAKE_AMDXDNA_FAULTS="export 2 refused")
         self.assertRegex(logs, "edge [a-z0-9>]+: dma-buf does not work here: .*exporting a buffer")
 
@@ -231,41 +248,34 @@ class FaultsTest(unittest.TestCase):
     """The table of docs/npu.md: what breaks while the cluster serves."""
 
     def check(self, faults, expected, restarts, plan="npu", gpu="none"):
+        """Each start of the npu-worker takes the next line of faults; the one behind the last line breaks nothing. Faults come while requests run, and every
+        request gets the text of one that nothing happened to."""
         body = {"prompt": PROMPTS[1], "ignore_eos": True, **greedy(LENGTH)}
         with npu_cluster(TINY, faults, plan=plan, gpu=gpu, quant="int8", activations="auto") as c:
-            text = c.complete(**body)["choices"][0]["text"]
+            texts = [c.complete(**body)["choices"][0]["text"]]
             c.read_state()
-            self.assertGreaterEqual(int(c.status()["recoveries"]), 1, "the fault came while a request ran")
-            self.assertEqual(c.restarts["npu0"], restarts)
+            self.assertGreaterEqual(int(c.status()["recoveries"]), 1, "the first fault came while a request ran")
+            texts += [c.complete(**body)["choices"][0]["text"] for _ in faults[1:]]
             logs = "".join((c.folder / "tandem/default/logs" / name).read_text() for name in ("npu0.log", "gateway.log"))
-            self.assertIn(expected, logs)
+            for text in expected:
+                self.assertIn(text, logs)
             self.assertEqual((c.folder / "faults").read_text(), "", "every fault had its start")
-            self.assertEqual(c.complete(**body)["choices"][0]["text"], text, "the request of the fault got the whole text")
+            text = c.complete(**body)["choices"][0]["text"]
+            self.assertEqual(texts, [text] * len(texts))
+            c.read_state()
+            self.assertEqual(c.restarts["npu0"], restarts)
 
-    def test_a_command_that_never_ends(self):
-        self.check(["exec 200 timeout"], "the command did not end and the driver reset it", 1)
-
-    def test_a_lost_context(self):
-        self.check(["exec 200 lost"], "the command was aborted, its context is lost", 1)
+    def test_one_fault_after_another(self):
+        # The last two come while it starts again: no context, with which the process ends, and no memory for a buffer, so that Prepare is asked again.
+        self.check(["exec 200 timeout", "exec 200 error", "exec 200 vanish", "exec 200 lost", "create_hwctx 1 nomem", "create_bo 30 nomem"],
+                   ["the command did not end and the driver reset it", "the command failed with state", "the device is lost, nothing more can be served",
+                    "the command was aborted, its context is lost", "NPU: opening", "Cannot allocate memory"], 5)
 
     def test_a_lost_context_under_split(self):
-        self.check(["exec 100 lost"], "the command was aborted, its context is lost", 1, plan="split", gpu=GPU)
+        self.check(["exec 100 lost"], ["the command was aborted, its context is lost"], 1, plan="split", gpu=GPU)
 
     def test_a_lost_context_under_hybrid(self):
-        self.check(["exec 10 lost"], "the command was aborted, its context is lost", 1, plan="hybrid", gpu=GPU)
-
-    def test_a_command_that_fails(self):
-        self.check(["exec 200 error"], "the command failed with state", 1)
-
-    def test_a_device_that_vanishes(self):
-        self.check(["exec 200 vanish"], "the device is lost, nothing more can be served", 1)
-
-    def test_a_failed_allocation_when_it_comes_back(self):
-        # The second start has the context lost, too, and no memory for a buffer of the weights: Prepare is asked again.
-        self.check(["exec 200 lost", "create_bo 30 nomem"], "Cannot allocate memory", 1)
-
-    def test_no_context_when_it_comes_back(self):
-        self.check(["exec 200 lost", "create_hwctx 1 nomem"], "NPU: opening", 2)
+        self.check(["exec 10 lost"], ["the command was aborted, its context is lost"], 1, plan="hybrid", gpu=GPU)
 
 
 class StartTest(unittest.TestCase):
@@ -298,5 +308,51 @@ class StartTest(unittest.TestCase):
         self.assertIn("--activations=int8 or auto", self.start(activations="float32"))
 
 
+# Most of a test is waiting for programs that start: this many run side by side.
+TOGETHER = 2
+
+
+def run_one(test):
+    """What a test came to: lines to print, and whether it went well."""
+    started = time.monotonic()
+    result = unittest.TestResult()
+    try:
+        test.run(result)
+        problems = [text for _, text in result.errors + result.failures]
+    except BaseException:
+        problems = [traceback.format_exc()]
+    name = test.id().removeprefix("__main__.")
+    line = f"{'FAILED' if problems else 'ok':6} {time.monotonic() - started:6.1f} s  {name}"
+    return "\n".join([line, *problems]), not problems
+
+
+def main(names):
+    suite = unittest.defaultTestLoader.loadTestsFromNames(names or [c.__name__ for c in (PlansTest, FaultsTest, StartTest)], sys.modules[__name__])
+    tests = list(flat(suite))
+    if not tests:
+        sys.exit("no tests")
+    setUpModule()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:
+            runs = [pool.submit(run_one, test) for test in tests]
+            well = []
+            for run in concurrent.futures.as_completed(runs):
+                text, good = run.result()
+                print(text, flush=True)
+                well.append(good)
+    finally:
+        tearDownModule()
+    print(f"{sum(well)} of {len(well)} tests passed")
+    sys.exit(0 if all(well) else 1)
+
+
+def flat(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from flat(test)
+        else:
+            yield test
+
+
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(sys.argv[1:])
