@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/kv_layout.h"
 #include "lib/model/plan.h"
 #include "lib/wire/model_wire.h"
 
@@ -98,7 +99,7 @@ absl::Status TakeSizes(ClusterSetup* setup) {
   request.memory_bytes = options.kv_memory_bytes;
   request.memory_is_hard = options.kv_memory_bytes > 0;
   setup->kv_by_workers = !request.memory_is_hard;
-  request.element_bytes = options.kv_type == KvType::kFloat16 ? 2 : 4;
+  request.type = options.kv_type;
   TANDEM_ASSIGN_OR_RETURN(setup->kv, PlanKvCache(config, request));
 
   SchedulerOptions& scheduler = setup->scheduler;
@@ -149,10 +150,7 @@ absl::StatusOr<KvContext> OneContext(const ModelConfig& config, const KvPlanRequ
   }
   KvContext one;
   one.tokens = std::min(request.context_tokens, config.max_positions);
-  one.block_bytes = std::uint64_t{2} * kKvBlockTokens *
-                    static_cast<std::uint64_t>(config.num_kv_heads) *
-                    static_cast<std::uint64_t>(config.head_dim) *
-                    static_cast<std::uint64_t>(request.element_bytes);
+  one.block_bytes = 2 * KvBlockBytes(config.num_kv_heads, config.head_dim, request.type);
   // All of it in the global group; in the other what a chunk of max_tokens sees
   // (Scheduler::WindowPeak).
   const std::uint64_t seen = static_cast<std::uint64_t>(config.sliding_window) +

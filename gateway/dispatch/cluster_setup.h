@@ -11,6 +11,7 @@
 #include "gateway/dispatch/recovery.h"
 #include "gateway/schedule/scheduler.h"
 #include "lib/model/config.h"
+#include "lib/model/kinds.h"
 #include "lib/model/plan.h"
 #include "lib/model/step_limits.h"
 #include "tandem/v1/loader.pb.h"
@@ -37,8 +38,7 @@ struct KvPlanRequest {
   // For the whole cache. Unless it is hard, one full context is always granted.
   std::uint64_t memory_bytes = 0;
   bool memory_is_hard = false;
-  // Of a key or value.
-  std::int32_t element_bytes = 4;
+  KvType type = KvType::kFloat32;
 };
 
 // As many full contexts as the memory holds, at least one, at most max_sequences. INVALID_ARGUMENT

@@ -78,8 +78,7 @@ Op DecodeOp(const DeviceContext& context, const ModelConfig& config, std::string
   const double keys = window == 0 ? 8192.0 : window;
   op.plan = [context, config, writer, reader, window, columns,
              params = kernels::DecodeParams{config.rms_norm_eps, scale, window, 0, 0},
-             bytes = keys * columns,
-             kernel = std::string(type == KvType::kFloat16 ? "decode_f16" : "decode_f32")](
+             bytes = keys * columns, kernel = Cat("decode_", KvSuffix(type))](
                 std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
     const DecodeShape shape = ChooseDecodeShape(context, config, rows);
     DispatchPlan plan;

@@ -160,6 +160,18 @@ std::string_view FormSuffix(ActivationForm form) {
   TANDEM_CHECK(false);
 }
 
+std::string_view KvSuffix(KvType type) {
+  switch (type) {
+    case KvType::kFloat32:
+      return "f32";
+    case KvType::kFloat16:
+      return "f16";
+    case KvType::kInt8:
+      return "i8";
+  }
+  TANDEM_CHECK(false);
+}
+
 std::uint64_t MaxPartRows(std::uint32_t max_bucket) {
   std::uint64_t rows = max_bucket;
   for (std::uint32_t bucket = 1; bucket <= max_bucket; bucket *= 2) {

@@ -21,6 +21,8 @@ namespace tandem {
 enum class ActivationForm : std::uint8_t { kFloat32, kQ8, kF16 };
 // "", "_q8" or "_f16": the end of the name of a kernel that makes them.
 std::string_view FormSuffix(ActivationForm form);
+// How kernels' names call the type of keys and values.
+std::string_view KvSuffix(KvType type);
 
 // Rows that a buffer of activations has room for at least, counted in floats, so that every form
 // fits: matrix kernels work on 8 tokens of two bytes or more.

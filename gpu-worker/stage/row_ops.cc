@@ -158,13 +158,12 @@ Op RowOps::QkvRope(std::string name, const AttentionBuffers& buffers,
   const kernels::QkvRopeParams params = {config_.rms_norm_eps, scale, buffers.window, 0};
   op.plan = [context = context_, writer = buffers.qkv.product, params, heads,
              columns = heads * Unsigned(config_.head_dim), constants = HeadConstants(),
-             half = buffers.type == KvType::kFloat16](std::uint32_t rows) {
+             kernel = Cat("qkv_rope_", KvSuffix(buffers.type))](std::uint32_t rows) {
     kernels::QkvRopeParams of_bucket = params;
     of_bucket.part_stride = rows * columns;
     std::vector<std::uint32_t> with_parts = constants;
     with_parts.push_back(writer.parts(rows));
-    return MakePlan(context, half ? "qkv_rope_f16" : "qkv_rope_f32", with_parts, of_bucket,
-                    {heads, rows, 1}, 8.0 * columns * rows);
+    return MakePlan(context, kernel, with_parts, of_bucket, {heads, rows, 1}, 8.0 * columns * rows);
   };
   return op;
 }
@@ -180,14 +179,12 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
              kv_heads = Unsigned(config_.num_kv_heads), constants = HeadConstants(),
              window = buffers.window, both = config_.bidirectional ? 1u : 0u,
              bytes = keys * heads * config_.head_dim * 0.5,
-             cache =
-                 std::string(buffers.type == KvType::kFloat16 ? "attention_f16" : "attention_f32")](
-                std::uint32_t rows) {
+             kernel = Cat("attention_", KvSuffix(buffers.type))](std::uint32_t rows) {
     const AttentionShape shape = ChooseAttentionShape(context.tuning, heads, kv_heads, rows);
     std::vector<std::uint32_t> shaped = constants;
     shaped.insert(shaped.begin(), shape.parts * kAttentionLanes);
     shaped.push_back(shape.shared_heads);
-    return MakePlan(context, Cat(cache, FormSuffix(reader.form(rows))), shaped,
+    return MakePlan(context, Cat(kernel, FormSuffix(reader.form(rows))), shaped,
                     kernels::AttentionParams{window, reader.pad(rows), both},
                     {heads / shape.shared_heads, rows, 1}, bytes * rows);
   };
@@ -229,7 +226,7 @@ Op RowOps::TileAttention(std::string name, const AttentionBuffers& buffers) cons
   op.plan = [context = context_, reader = buffers.attended.product, heads, window = buffers.window,
              both = config_.bidirectional ? 1u : 0u,
              flops = keys * 4 * heads.heads * heads.head_dim,
-             cache = std::string(buffers.type == KvType::kFloat16 ? "f16" : "f32")](
+             cache = std::string(KvSuffix(buffers.type))](
                 std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
     if (rows < kernels::kMinTiledTokens) return DispatchPlan{};
     const ActivationForm form = reader.form(rows);

@@ -9,7 +9,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/device/device.h"
-#include "lib/model/step_limits.h"
+#include "lib/model/kv_layout.h"
 
 namespace tandem {
 namespace {
@@ -30,7 +30,7 @@ std::array<Field, kFields> FieldsOf(const KvBlockForm& form, const KvCacheSpec& 
                                     const KvBlocks& blocks) {
   return {{{"mark", kMagic},
            {"version", kVersion},
-           {"bytes of an element", spec.type == KvType::kFloat32 ? 4U : 2U},
+           {"bytes of an element", static_cast<std::uint32_t>(KvElementBytes(spec.type))},
            {"KV heads", static_cast<std::uint32_t>(form.kv_heads)},
            {"head_dim", static_cast<std::uint32_t>(form.head_dim)},
            {"global blocks", static_cast<std::uint32_t>(blocks.global_blocks.size())},
@@ -48,8 +48,7 @@ absl::Status CheckLayers(const KvCacheSpec& spec) {
 
 KvBlockForm::KvBlockForm(const ModelConfig& config, const KvCacheSpec& spec)
     : kv_heads(config.num_kv_heads), head_dim(config.head_dim) {
-  block_bytes = std::uint64_t{kKvBlockTokens} * static_cast<std::uint64_t>(kv_heads) *
-                static_cast<std::uint64_t>(head_dim) * (spec.type == KvType::kFloat32 ? 4 : 2);
+  block_bytes = KvBlockBytes(kv_heads, head_dim, spec.type);
   for (const std::int32_t layer : spec.layers)
     global.push_back(config.layer_is_global[static_cast<std::size_t>(layer)]);
 }

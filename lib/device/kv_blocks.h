@@ -24,8 +24,7 @@ struct KvBlocks {
 
 // The one written form of blocks, in which a device hands them to another: for each layer of the
 // cache, in its order, the keys and then the values; of each, the blocks in the order in which they
-// are named; a block is [kv head][kKvBlockTokens][head_dim], elements of the cache's type, little
-// endian.
+// are named; a block is what lib/model/kv_layout.h says of the cache's type, little endian.
 struct KvBlockForm {
   // Of a specification that ValidateKvCacheSpec accepted.
   KvBlockForm(const ModelConfig& config, const KvCacheSpec& spec);

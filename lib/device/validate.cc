@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/kv_layout.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
@@ -242,9 +243,8 @@ absl::Status ValidateKvCacheSpec(const ModelConfig& config, const KvCacheSpec& s
 
 std::uint64_t KvPlaneBytes(const ModelConfig& config, const KvCacheSpec& spec, std::int32_t layer) {
   const std::int32_t blocks = IsGlobal(config, layer) ? spec.global_blocks : spec.window_blocks;
-  return static_cast<std::uint64_t>(blocks) * kKvBlockTokens *
-         static_cast<std::uint64_t>(config.num_kv_heads) *
-         static_cast<std::uint64_t>(config.head_dim) * (spec.type == KvType::kFloat16 ? 2 : 4);
+  return static_cast<std::uint64_t>(blocks) *
+         KvBlockBytes(config.num_kv_heads, config.head_dim, spec.type);
 }
 
 absl::Status ValidateCompile(const ModelConfig& config, const ProgramSpec& spec) {

@@ -34,10 +34,10 @@ inline constexpr EnumName<ActivationType> kEnumNames<ActivationType>[] = {
     {ActivationType::kAuto, "auto"}};
 
 // Keys and values in the cache.
-enum class KvType : std::uint8_t { kFloat32, kFloat16 };
+enum class KvType : std::uint8_t { kFloat32, kFloat16, kInt8 };
 template <>
-inline constexpr EnumName<KvType> kEnumNames<KvType>[] = {{KvType::kFloat32, "float32"},
-                                                          {KvType::kFloat16, "float16"}};
+inline constexpr EnumName<KvType> kEnumNames<KvType>[] = {
+    {KvType::kFloat32, "float32"}, {KvType::kFloat16, "float16"}, {KvType::kInt8, "int8"}};
 
 // What `--quant` asks for. As-is keeps what can be kept: F32, F16 and BF16 become bf16, Q4_0 int4,
 // every other block type int8.

@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   target.make_device = [] { return tandem::CreateCpuDevice({.threads = 2}); };
   target.int8_activations = true;
   target.auto_activations = true;
-  target.float16_kv = true;
+  target.kv_types = {tandem::KvType::kFloat32, tandem::KvType::kFloat16, tandem::KvType::kInt8};
   target.imports = {tandem::HandleKind::kDmaBuf, tandem::HandleKind::kHostPointer};
   target.exports_dma_buf = tandem::LargestDmaBuf() != 0;
   target.tolerances = {.bf16 = 1e-4,

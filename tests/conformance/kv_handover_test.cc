@@ -67,7 +67,7 @@ TEST_P(KvHandoverTest, PromptOnTheCpuAnswerOnTheGpu) { Check(cpu_.get(), gpu_.ge
 TEST_P(KvHandoverTest, PromptOnTheGpuAnswerOnTheCpu) { Check(gpu_.get(), cpu_.get()); }
 
 INSTANTIATE_TEST_SUITE_P(Types, KvHandoverTest,
-                         ::testing::Values(KvType::kFloat32, KvType::kFloat16),
+                         ::testing::Values(KvType::kFloat32, KvType::kFloat16, KvType::kInt8),
                          [](const auto& info) { return std::string(NameOf(info.param)); });
 
 }  // namespace

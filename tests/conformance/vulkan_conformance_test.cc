@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
   tandem::ConformanceTarget target;
   target.name = "Vulkan";
   target.make_device = tandem::MakeTestDevice;
-  target.float16_kv = true;
+  target.kv_types = {tandem::KvType::kFloat32, tandem::KvType::kFloat16, tandem::KvType::kInt8};
   target.auto_activations = true;
   target.imports.clear();
   if (summary.dma_buf) target.imports.push_back(tandem::HandleKind::kDmaBuf);

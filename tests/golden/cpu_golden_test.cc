@@ -71,6 +71,10 @@ TEST_P(CpuGolden, ReferenceModelEqualsTransformers) {
 TEST_P(CpuGolden, Bf16) { ExpectEqual({}); }
 TEST_P(CpuGolden, Bf16TokenByToken) { ExpectEqual({.chunk = 1}); }
 TEST_P(CpuGolden, Bf16Float16Cache) { ExpectEqual({.kv_type = KvType::kFloat16}); }
+TEST_P(CpuGolden, Int8Int8Cache) {
+  const GoldenVariant variant{.format = WeightFormat::kInt8, .kv_type = KvType::kInt8};
+  EXPECT_LT(Run(variant).mean_kl, kMeanKlBound);
+}
 TEST_P(CpuGolden, Int8) { ExpectEqual({.format = WeightFormat::kInt8}); }
 TEST_P(CpuGolden, Int4) { ExpectEqual({.format = WeightFormat::kInt4}); }
 

@@ -116,8 +116,7 @@ std::string DescribeGolden(const Device& device, const GoldenSet& set, const Gol
       "max_top10=%.6f "
       "mean_kl=%s greedy=%s",
       device.info().kind, set.name, std::string(WeightFormatName(variant.format)),
-      std::string(NameOf(variant.activations)),
-      variant.kv_type == KvType::kFloat16 ? "float16" : "float32",
+      std::string(NameOf(variant.activations)), std::string(NameOf(variant.kv_type)).c_str(),
       variant.stages.empty() ? 1 : static_cast<int>(variant.stages.size()), variant.chunk,
       difference.positions, difference.max_top10, kl, greedy);
 }

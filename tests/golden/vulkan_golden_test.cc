@@ -53,6 +53,14 @@ TEST_P(VulkanGolden, Bf16) { ExpectEqual({}); }
 TEST_P(VulkanGolden, Bf16Float16Cache) { ExpectEqual({.kv_type = KvType::kFloat16}); }
 TEST_P(VulkanGolden, Int8) { ExpectEqual({.format = WeightFormat::kInt8}); }
 TEST_P(VulkanGolden, Int4) { ExpectEqual({.format = WeightFormat::kInt4}); }
+TEST_P(VulkanGolden, Int8Int8Cache) {
+  const GoldenVariant variant{.format = WeightFormat::kInt8, .kv_type = KvType::kInt8};
+  const auto difference = RunGolden(device_, set_, variant);
+  ASSERT_TRUE(difference.ok()) << difference.status();
+  std::printf("%s\n", DescribeGolden(*device_, set_, variant, *difference).c_str());
+  EXPECT_GT(difference->positions, 0);
+  EXPECT_LT(difference->mean_kl, kMeanKlBound);
+}
 TEST_P(VulkanGolden, AutoActivations) {
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
     for (const std::int32_t chunk : {16, 1}) {

@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   target.formats = {tandem::WeightFormat::kInt8, tandem::WeightFormat::kInt4};
   target.int8_activations = true;
   target.float32_activations = false;
-  target.float16_kv = true;
+  target.kv_types = {tandem::KvType::kFloat32, tandem::KvType::kFloat16, tandem::KvType::kInt8};
   target.exports_dma_buf = true;
   // As the CPU device's.
   target.tolerances.int8_activations = 0.2;

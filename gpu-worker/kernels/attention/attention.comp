@@ -22,7 +22,11 @@ const uint PARTS = GROUP / LANES;
 
 layout(push_constant) uniform Push { AttentionParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Qkv { vec4 qkv[]; };
-#ifdef KV_F16
+#ifdef KV_I8
+layout(std430, set = 0, binding = 2) readonly buffer Keys { uint keys[]; };
+layout(std430, set = 0, binding = 3) readonly buffer Values { uint values[]; };
+#define UNPACK(v) UnpackInt8(v)
+#elif defined(KV_F16)
 layout(std430, set = 0, binding = 2) readonly buffer Keys { uvec2 keys[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Values { uvec2 values[]; };
 #define UNPACK(v) vec4(unpackHalf2x16((v).x), unpackHalf2x16((v).y))
@@ -41,6 +45,9 @@ shared vec4 query[SHARED_HEADS * 64u];
 shared float scores[SHARED_HEADS * GROUP];
 shared float weights[SHARED_HEADS * GROUP];
 shared uint rows[GROUP];
+#ifdef KV_I8
+shared float value_scales[GROUP];
+#endif
 shared vec4 sums[SHARED_HEADS * GROUP];
 shared float octet_largest[SHARED_HEADS * PARTS * OCTETS];
 shared float totals[SHARED_HEADS * GROUP];
@@ -97,6 +104,11 @@ void AddKeys(uint tables, uint sequence, uint kv_head, uint start, uint keys_her
       const vec4 key = UNPACK(keys[row + i]);
       [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) score[h] += dot(query[h * 64u + i], key);
     }
+#ifdef KV_I8
+    const uint scale = ScaleWord(row * 4u, start + lane);
+    [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) score[h] *= uintBitsToFloat(keys[scale]);
+    value_scales[self] = uintBitsToFloat(values[scale]);
+#endif
   }
   [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) scores[h * GROUP + self] = score[h];
   barrier();
@@ -119,7 +131,10 @@ void AddKeys(uint tables, uint sequence, uint kv_head, uint start, uint keys_her
   barrier();
   if (share < sharers) {
     for (uint i = share; i < keys_here; i += sharers) {
-      const vec4 value = UNPACK(values[rows[mine + i] + column]);
+      vec4 value = UNPACK(values[rows[mine + i] + column]);
+#ifdef KV_I8
+      value *= value_scales[mine + i];
+#endif
       [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) {
         const float weight = weights[h * GROUP + mine + i];
         total[h] += weight;

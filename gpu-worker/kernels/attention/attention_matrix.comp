@@ -56,16 +56,21 @@ layout(constant_id = 105) const uint C_COLUMNS = 16;
 
 layout(push_constant) uniform Push { AttentionParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Qkv { vec4 qkv[]; };
-#ifdef KV_F16
+#ifdef KV_I8
+layout(std430, set = 0, binding = 2) readonly buffer Keys { uvec2 keys[]; };
+layout(std430, set = 0, binding = 3) readonly buffer Values { uvec2 values[]; };
+#define KEY_SLOT(at, scale) Scaled(keys[(at)], keys[(scale) / 2u][(scale) % 2u])
+#define VALUE_SLOT(at, scale) Scaled(values[(at)], values[(scale) / 2u][(scale) % 2u])
+#elif defined(KV_F16)
 layout(std430, set = 0, binding = 2) readonly buffer Keys { uvec4 keys[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Values { uvec4 values[]; };
-#define KEY_SLOT(at) keys[(at)]
-#define VALUE_SLOT(at) values[(at)]
+#define KEY_SLOT(at, scale) keys[(at)]
+#define VALUE_SLOT(at, scale) values[(at)]
 #else
 layout(std430, set = 0, binding = 2) readonly buffer Keys { vec4 keys[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Values { vec4 values[]; };
-#define KEY_SLOT(at) Pack(keys[2u * (at)], keys[2u * (at) + 1u])
-#define VALUE_SLOT(at) Pack(values[2u * (at)], values[2u * (at) + 1u])
+#define KEY_SLOT(at, scale) Pack(keys[2u * (at)], keys[2u * (at) + 1u])
+#define VALUE_SLOT(at, scale) Pack(values[2u * (at)], values[2u * (at) + 1u])
 #endif
 #define OUTPUT_BINDING 4
 #include "gpu-worker/kernels/common/activations.glsl"
@@ -106,6 +111,12 @@ uvec4 Pack(vec4 a, vec4 b) {
                packHalf2x16(high.zw));
 }
 
+#ifdef KV_I8
+uvec4 Scaled(uvec2 v, uint scale) {
+  return Pack(UnpackInt8(v.x) * uintBitsToFloat(scale), UnpackInt8(v.y) * uintBitsToFloat(scale));
+}
+#endif
+
 // Fetches KEYS keys and values from position `start`; zeros behind `last`, where anything may
 // stand.
 void LoadNext(uint tables, uint sequence, uint kv_head, uint start, uint last) {
@@ -114,9 +125,13 @@ void LoadNext(uint tables, uint sequence, uint kv_head, uint start, uint last) {
     const uint position = start + e / SLOTS;
     next_keys[j] = next_values[j] = uvec4(0u);
     if (e < KEYS * SLOTS && position <= last) {
-      const uint at = CacheRow(tables, sequence, position, kv_head) / 8u + e % SLOTS;
-      next_keys[j] = KEY_SLOT(at);
-      next_values[j] = VALUE_SLOT(at);
+      const uint row = CacheRow(tables, sequence, position, kv_head);
+      const uint at = row / 8u + e % SLOTS;
+#ifdef KV_I8
+      const uint scale = ScaleWord(row, position);
+#endif
+      next_keys[j] = KEY_SLOT(at, scale);
+      next_values[j] = VALUE_SLOT(at, scale);
     }
   }
 }

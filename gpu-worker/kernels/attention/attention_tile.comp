@@ -21,7 +21,11 @@ const uint ROWS = SHARED_HEADS * TOKENS;               // up to 8
 
 layout(push_constant) uniform Push { AttentionParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Qkv { vec4 qkv[]; };
-#ifdef KV_F16
+#ifdef KV_I8
+layout(std430, set = 0, binding = 2) readonly buffer Keys { uint keys[]; };
+layout(std430, set = 0, binding = 3) readonly buffer Values { uint values[]; };
+#define UNPACK(v) UnpackInt8(v)
+#elif defined(KV_F16)
 layout(std430, set = 0, binding = 2) readonly buffer Keys { uvec2 keys[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Values { uvec2 values[]; };
 #define UNPACK(v) vec4(unpackHalf2x16((v).x), unpackHalf2x16((v).y))
@@ -42,6 +46,9 @@ shared vec4 query[ROWS * VECS];
 shared float scores[ROWS * LANES];
 shared float octet_largest[ROWS * OCTETS];
 shared uint cache_rows[LANES];
+#ifdef KV_I8
+shared float value_scales[LANES];
+#endif
 shared vec4 sums[ROWS * LANES];
 shared float totals[ROWS * LANES];
 
@@ -67,6 +74,11 @@ void AddKeys(uint tables, uint sequence, uint kv_head, uint first_position, uint
       const vec4 key = UNPACK(keys[at + i]);
       [[unroll]] for (uint r = 0u; r < ROWS; ++r) score[r] += dot(query[r * VECS + i], key);
     }
+#ifdef KV_I8
+    const uint scale = ScaleWord(at * 4u, key_position);
+    [[unroll]] for (uint r = 0u; r < ROWS; ++r) score[r] *= uintBitsToFloat(keys[scale]);
+    value_scales[lane] = uintBitsToFloat(values[scale]);
+#endif
   }
   [[unroll]] for (uint r = 0u; r < ROWS; ++r) {
     const uint position = PositionOf(first_position, r);
@@ -98,7 +110,10 @@ void AddKeys(uint tables, uint sequence, uint kv_head, uint first_position, uint
   barrier();
   if (lane / VECS < SHARERS) {
     for (uint k = lane / VECS; k < keys_here; k += SHARERS) {
-      const vec4 value = UNPACK(values[cache_rows[k] + lane % VECS]);
+      vec4 value = UNPACK(values[cache_rows[k] + lane % VECS]);
+#ifdef KV_I8
+      value *= value_scales[k];
+#endif
       [[unroll]] for (uint r = 0u; r < ROWS; ++r) {
         const float weight = scores[r * LANES + k];
         total[r] += weight;

@@ -31,7 +31,10 @@ layout(constant_id = 9) const uint QKV_PARTS = 1;
 
 layout(push_constant) uniform Push { DecodeParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Qkv { float qkv[]; };
-#ifdef KV_F16
+#ifdef KV_I8
+layout(std430, set = 0, binding = 2) buffer Keys { uvec2 keys[]; };
+layout(std430, set = 0, binding = 3) buffer Values { uvec2 values[]; };
+#elif defined(KV_F16)
 layout(std430, set = 0, binding = 2) buffer Keys { uvec4 keys[]; };
 layout(std430, set = 0, binding = 3) buffer Values { uvec4 values[]; };
 #else
@@ -64,47 +67,83 @@ shared vec4 sums_of[SUBGROUPS * VECS];
 shared float largest_of[SUBGROUPS];
 shared float total_of[SUBGROUPS];
 shared uint arrived;
+#ifdef KV_I8
+shared float own_largest[2];  // magnitudes of the token's key and value
+#endif
 
 struct Octet {
   vec4 low;
   vec4 high;
 };
 
-#ifdef KV_F16
-vec4 Rounded(vec4 v) {
+// Octets as they lie in the cache (Raw), and back. `own`: 0 for the token's key, 1 for its value.
+#ifdef KV_I8
+float Inverse(uint own) { return own_largest[own] > 0.0 ? 127.0 / own_largest[own] : 0.0; }
+vec4 Rounded(uint own, vec4 v) {
+  return UnpackInt8(PackInt8(v * Inverse(own))) * (own_largest[own] / 127.0);
+}
+struct Raw {
+  uvec2 v;
+  uint scale;
+};
+Octet Unpack(Raw raw) {
+  const float scale = uintBitsToFloat(raw.scale);
+  return Octet(UnpackInt8(raw.v.x) * scale, UnpackInt8(raw.v.y) * scale);
+}
+Raw LoadKey(uint row, uint position, uint octet) {
+  const uint scale = ScaleWord(row, position);
+  return Raw(keys[row / 8u + octet], keys[scale / 2u][scale % 2u]);
+}
+Raw LoadValue(uint row, uint position, uint octet) {
+  const uint scale = ScaleWord(row, position);
+  return Raw(values[row / 8u + octet], values[scale / 2u][scale % 2u]);
+}
+void StoreKey(uint row, uint position, uint octet, Octet v) {
+  keys[row / 8u + octet] = uvec2(PackInt8(v.low * Inverse(0u)), PackInt8(v.high * Inverse(0u)));
+  const uint scale = ScaleWord(row, position);
+  if (octet == 0u) keys[scale / 2u][scale % 2u] = floatBitsToUint(own_largest[0] / 127.0);
+}
+void StoreValue(uint row, uint position, uint octet, Octet v) {
+  values[row / 8u + octet] = uvec2(PackInt8(v.low * Inverse(1u)), PackInt8(v.high * Inverse(1u)));
+  const uint scale = ScaleWord(row, position);
+  if (octet == 0u) values[scale / 2u][scale % 2u] = floatBitsToUint(own_largest[1] / 127.0);
+}
+#elif defined(KV_F16)
+vec4 Rounded(uint own, vec4 v) {
   return vec4(unpackHalf2x16(packHalf2x16(v.xy)), unpackHalf2x16(packHalf2x16(v.zw)));
 }
-// An octet as it lies in the cache.
 #define Raw uvec4
 Octet Unpack(Raw v) {
   return Octet(vec4(unpackHalf2x16(v.x), unpackHalf2x16(v.y)),
                vec4(unpackHalf2x16(v.z), unpackHalf2x16(v.w)));
 }
-Raw LoadKey(uint row, uint octet) { return keys[row / 8u + octet]; }
-Raw LoadValue(uint row, uint octet) { return values[row / 8u + octet]; }
+Raw LoadKey(uint row, uint position, uint octet) { return keys[row / 8u + octet]; }
+Raw LoadValue(uint row, uint position, uint octet) { return values[row / 8u + octet]; }
 uvec4 Pack(Octet v) {
   return uvec4(packHalf2x16(v.low.xy), packHalf2x16(v.low.zw), packHalf2x16(v.high.xy),
                packHalf2x16(v.high.zw));
 }
-void StoreKey(uint row, uint octet, Octet v) { keys[row / 8u + octet] = Pack(v); }
-void StoreValue(uint row, uint octet, Octet v) { values[row / 8u + octet] = Pack(v); }
+void StoreKey(uint row, uint position, uint octet, Octet v) { keys[row / 8u + octet] = Pack(v); }
+void StoreValue(uint row, uint position, uint octet, Octet v) {
+  values[row / 8u + octet] = Pack(v);
+}
 #else
-vec4 Rounded(vec4 v) { return v; }
+vec4 Rounded(uint own, vec4 v) { return v; }
 #define Raw Octet
 Octet Unpack(Raw v) { return v; }
-Octet LoadKey(uint row, uint octet) {
+Octet LoadKey(uint row, uint position, uint octet) {
   const uint at = row / 4u + octet * 2u;
   return Octet(keys[at], keys[at + 1u]);
 }
-Octet LoadValue(uint row, uint octet) {
+Octet LoadValue(uint row, uint position, uint octet) {
   const uint at = row / 4u + octet * 2u;
   return Octet(values[at], values[at + 1u]);
 }
-void StoreKey(uint row, uint octet, Octet v) {
+void StoreKey(uint row, uint position, uint octet, Octet v) {
   keys[row / 4u + octet * 2u] = v.low;
   keys[row / 4u + octet * 2u + 1u] = v.high;
 }
-void StoreValue(uint row, uint octet, Octet v) {
+void StoreValue(uint row, uint position, uint octet, Octet v) {
   values[row / 4u + octet * 2u] = v.low;
   values[row / 4u + octet * 2u + 1u] = v.high;
 }
@@ -159,6 +198,18 @@ void Prepare(uint token, uint first_head, uint kv_head, uint position) {
     heads[high] = (b * turn.x + a * turn.y) * scale;
   }
   barrier();
+#ifdef KV_I8
+  for (uint first = 0u; first < 2u; first += TEAMS) {
+    const uint own = min(first + Team(), 1u);
+    float most = 0.0;
+    for (uint c = Lane(); c < HEAD_DIM; c += LANES)
+      most = max(most, abs(heads[(SHARED_HEADS + own) * HEAD_DIM + c]));
+    for (uint other = LANES / 2u; other > 0u; other /= 2u)
+      most = max(most, subgroupShuffleXor(most, other));
+    if (Lane() == 0u) own_largest[own] = most;
+  }
+  barrier();
+#endif
 }
 
 // What an invocation has of each head: the largest score, the total of the weights, and sums.
@@ -196,14 +247,19 @@ Raw next_values[UNROLL][EACH];
 
 // Fetches UNROLL keys and values of this team from position `start` on, all before `end`.
 void LoadRound(uint tables, uint sequence, uint kv_head, uint start, uint end) {
+  uint positions[UNROLL];
   uint rows[UNROLL];
-  [[unroll]] for (uint u = 0u; u < UNROLL; ++u)
-    rows[u] = CacheRow(tables, sequence, min(start + u * TEAMS + Team(), end - 1u), kv_head);
   [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
-    [[unroll]] for (uint e = 0u; e < EACH; ++e) next_keys[u][e] = LoadKey(rows[u], OctetOf(e));
+    positions[u] = min(start + u * TEAMS + Team(), end - 1u);
+    rows[u] = CacheRow(tables, sequence, positions[u], kv_head);
   }
   [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
-    [[unroll]] for (uint e = 0u; e < EACH; ++e) next_values[u][e] = LoadValue(rows[u], OctetOf(e));
+    [[unroll]] for (uint e = 0u; e < EACH; ++e)
+      next_keys[u][e] = LoadKey(rows[u], positions[u], OctetOf(e));
+  }
+  [[unroll]] for (uint u = 0u; u < UNROLL; ++u) {
+    [[unroll]] for (uint e = 0u; e < EACH; ++e)
+      next_values[u][e] = LoadValue(rows[u], positions[u], OctetOf(e));
   }
 }
 
@@ -248,7 +304,7 @@ void AddOwn() {
     Octet key[EACH];
     [[unroll]] for (uint e = 0u; e < EACH; ++e) {
       key[e] = HeadOctet(SHARED_HEADS, OctetOf(e));
-      key[e] = Octet(Rounded(key[e].low), Rounded(key[e].high));
+      key[e] = Octet(Rounded(0u, key[e].low), Rounded(0u, key[e].high));
     }
     const float score = Score(h, key);
     if (Team() != 0u) continue;
@@ -258,8 +314,8 @@ void AddOwn() {
     total[h] += weight;
     [[unroll]] for (uint e = 0u; e < EACH; ++e) {
       const Octet value = HeadOctet(SHARED_HEADS + 1u, OctetOf(e));
-      sums[h][e].low += weight * Rounded(value.low);
-      sums[h][e].high += weight * Rounded(value.high);
+      sums[h][e].low += weight * Rounded(1u, value.low);
+      sums[h][e].high += weight * Rounded(1u, value.high);
     }
   }
 }
@@ -361,8 +417,8 @@ void main() {
   if (gl_WorkGroupID.z == 0u && first_head % (HEADS / KV_HEADS) == 0u) {
     const uint row = CacheRow(tables, sequence, position, kv_head);
     for (uint o = Self(); o < OCTETS; o += GROUP) {
-      StoreKey(row, o, HeadOctet(SHARED_HEADS, o));
-      StoreValue(row, o, HeadOctet(SHARED_HEADS + 1u, o));
+      StoreKey(row, position, o, HeadOctet(SHARED_HEADS, o));
+      StoreValue(row, position, o, HeadOctet(SHARED_HEADS + 1u, o));
     }
   }
   [[unroll]] for (uint h = 0u; h < SHARED_HEADS; ++h) {

@@ -13,7 +13,7 @@ const uint MAX_HEAD_DIM = 256u;
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint HEADS = 4;
 layout(constant_id = 1) const uint KV_HEADS = 1;
-layout(constant_id = 2) const uint HEAD_DIM = 256;  // even, up to MAX_HEAD_DIM
+layout(constant_id = 2) const uint HEAD_DIM = 256;  // even (KV_I8: 4 divides it), up to MAX_HEAD_DIM
 layout(constant_id = 3) const uint PARTS = 1;
 #include "gpu-worker/kernels/common/kv_cache.glsl"
 #include "gpu-worker/kernels/common/reduce.glsl"
@@ -24,7 +24,7 @@ layout(std430, set = 0, binding = 2) readonly buffer QueryNorm { float query_nor
 layout(std430, set = 0, binding = 3) readonly buffer KeyNorm { float key_norm[]; };
 // HEAD_DIM / 2
 layout(std430, set = 0, binding = 4) readonly buffer Frequencies { float inverse_frequency[]; };
-#ifdef KV_F16
+#if defined(KV_F16) || defined(KV_I8)
 layout(std430, set = 0, binding = 5) writeonly buffer Keys { uint keys[]; };
 layout(std430, set = 0, binding = 6) writeonly buffer Values { uint values[]; };
 #else
@@ -33,6 +33,9 @@ layout(std430, set = 0, binding = 6) writeonly buffer Values { float values[]; }
 #endif
 
 shared float head_values[MAX_HEAD_DIM];
+#ifdef KV_I8
+shared float lane_largest[LANES];
+#endif
 
 void NormAndTurn(bool is_query, uint position) {
   float squares = 0.0;
@@ -51,8 +54,24 @@ void NormAndTurn(bool is_query, uint position) {
   barrier();
 }
 
-void Store(bool is_key, uint at) {
-#ifdef KV_F16
+void Store(bool is_key, uint at, uint position) {
+#ifdef KV_I8
+  float largest = 0.0;
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM; i += LANES)
+    largest = max(largest, abs(head_values[i]));
+  lane_largest[gl_LocalInvocationIndex] = largest;
+  barrier();
+  for (uint i = 0u; i < LANES; ++i) largest = max(largest, lane_largest[i]);
+  const float inverse = largest > 0.0 ? 127.0 / largest : 0.0;
+  for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM / 4u; i += LANES) {
+    const uint word = PackInt8(inverse * vec4(head_values[4u * i], head_values[4u * i + 1u],
+                                              head_values[4u * i + 2u], head_values[4u * i + 3u]));
+    if (is_key) keys[at / 4u + i] = word; else values[at / 4u + i] = word;
+  }
+  if (gl_LocalInvocationIndex != 0u) return;
+  const uint scale = floatBitsToUint(largest / 127.0);
+  if (is_key) keys[ScaleWord(at, position)] = scale; else values[ScaleWord(at, position)] = scale;
+#elif defined(KV_F16)
   for (uint i = gl_LocalInvocationIndex; i < HEAD_DIM / 2u; i += LANES) {
     const uint pair = packHalf2x16(vec2(head_values[2u * i], head_values[2u * i + 1u]));
     if (is_key) keys[at / 2u + i] = pair; else values[at / 2u + i] = pair;
@@ -85,5 +104,6 @@ void main() {
   }
   const uint kv_head = (head - HEADS) % KV_HEADS;
   const uint tables = params.window == 0u ? step.global_blocks_at : step.window_blocks_at;
-  Store(is_key, CacheRow(tables, step_words[step.sequences_at + token], position, kv_head));
+  const uint sequence = step_words[step.sequences_at + token];
+  Store(is_key, CacheRow(tables, sequence, position, kv_head), position);
 }

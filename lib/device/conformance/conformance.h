@@ -35,8 +35,9 @@ struct ConformanceTolerances {
   double int8_activations = 0.35;
   // root mean square of the differences instead of the largest
   double int8_activations_mean = 0.06;
-  // With KvType::kFloat16.
+  // With KvType::kFloat16, and kInt8.
   double float16_kv = 2e-2;
+  double int8_kv = 0.1;
   // The same sequence in another batch, chunking or split: 0 asks for equal bits.
   double batch = 0;
 };
@@ -54,7 +55,7 @@ struct ConformanceTarget {
   // ActivationType::kAuto is more than kFloat32 with int8 and int4 weights; held to the tolerances
   // of int8 activations
   bool auto_activations = false;
-  bool float16_kv = false;
+  std::vector<KvType> kv_types = {KvType::kFloat32};
   // Kinds of shared memory that the device imports as a residual buffer. Kinds not named
   // here must be UNIMPLEMENTED.
   std::vector<HandleKind> imports = {HandleKind::kHostPointer};

@@ -24,8 +24,7 @@ std::unique_ptr<ModelRunner> Runner(const ConformanceTarget& target, Device* dev
 void BlocksMoveToAnotherCache(const ConformanceTarget& target, Device* device) {
   const auto model = MakeConformanceModel(ConformanceConfig(), target.formats.back());
   ASSERT_TRUE(model.ok()) << model.status();
-  for (const KvType type : {KvType::kFloat32, KvType::kFloat16}) {
-    if (type == KvType::kFloat16 && !target.float16_kv) continue;
+  for (const KvType type : target.kv_types) {
     const auto from = Runner(target, device, *model, type, 1);
     const auto to = Runner(target, device, *model, type, 40);
     ASSERT_TRUE(from != nullptr && to != nullptr);
@@ -76,10 +75,12 @@ void BlocksOfAnotherFormAreRefused(const ConformanceTarget& target, Device* devi
   refused(take(cache, {{}, two}, blocks));
   UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   refused(TakeKvBlocks(model->config, cache, blocks, std::move(null)));
-  if (!target.float16_kv) return;
-  const auto half = Runner(target, device, *model, KvType::kFloat16, 1);
-  ASSERT_NE(half, nullptr);
-  refused(take(half->cache(), blocks, blocks));
+  for (const KvType type : target.kv_types) {
+    if (type == KvType::kFloat32) continue;
+    const auto other = Runner(target, device, *model, type, 1);
+    ASSERT_NE(other, nullptr);
+    refused(take(other->cache(), blocks, blocks));
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <random>
 
+#include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
 #include "lib/device/conformance/conformance_cases.h"
 #include "lib/weights/random_model.h"
@@ -109,7 +110,7 @@ std::string VariantName(WeightFormat format, ActivationType activations, KvType 
   std::string name(WeightFormatName(format));
   if (activations == ActivationType::kInt8) name += "_int8activations";
   if (activations == ActivationType::kAuto) name += "_autoactivations";
-  if (kv_type == KvType::kFloat16) name += "_float16kv";
+  if (kv_type != KvType::kFloat32) absl::StrAppend(&name, "_", std::string(NameOf(kv_type)), "kv");
   return name;
 }
 

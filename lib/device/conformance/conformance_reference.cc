@@ -29,18 +29,23 @@ void EqualsReference(const ConformanceTarget& target, Device* device, const Mode
     EXPECT_GT(difference.largest, 0) << "activations were not rounded at all";
   } else {
     EXPECT_LE(difference.largest, kv_type == KvType::kFloat16 ? tolerances.float16_kv
+                                  : kv_type == KvType::kInt8  ? tolerances.int8_kv
                                                               : ToleranceOf(tolerances, format));
+    if (kv_type == KvType::kInt8) {
+      EXPECT_GT(difference.largest, tolerances.float16_kv) << "keys and values were not rounded";
+    }
   }
 }
 
 // Prompts in steps of many tokens, of few and of one: the device may choose another kernel for
 // each.
 void AutoEqualsReference(const ConformanceTarget& target, Device* device, const ModelConfig& config,
-                         WeightFormat format) {
+                         WeightFormat format, KvType kv_type) {
   const auto model = MakeConformanceModel(config, format);
   ASSERT_TRUE(model.ok()) << model.status();
   RunnerOptions options;
   options.activations = ActivationType::kAuto;
+  options.kv_type = kv_type;
   const auto runner = ModelRunner::Make(device, config, model->regions, options);
   ASSERT_TRUE(runner.ok()) << runner.status();
   const auto tokens = RandomTokens(config, kPromptTokens, 7);
@@ -154,17 +159,19 @@ std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target) {
       if (target.int8_activations && format != WeightFormat::kBf16) {
         add(shape, format, ActivationType::kInt8, KvType::kFloat32);
       }
-      if (target.auto_activations && format != WeightFormat::kBf16) {
-        cases.push_back(
-            {"EqualsReference_" + shape.name + "_" +
-                 VariantName(format, ActivationType::kAuto, KvType::kFloat32),
-             [config = shape.config, format](const ConformanceTarget& t, Device* device) {
-               AutoEqualsReference(t, device, config, format);
-             }});
+      if (!target.auto_activations || format == WeightFormat::kBf16) continue;
+      for (const KvType type : target.kv_types) {
+        cases.push_back({"EqualsReference_" + shape.name + "_" +
+                             VariantName(format, ActivationType::kAuto, type),
+                         [=](const ConformanceTarget& t, Device* device) {
+                           AutoEqualsReference(t, device, shape.config, format, type);
+                         }});
       }
     }
-    if (target.float16_kv)
-      add(shape, target.formats.front(), ActivationType::kFloat32, KvType::kFloat16);
+    for (const KvType type : target.kv_types) {
+      if (type != KvType::kFloat32)
+        add(shape, target.formats.front(), ActivationType::kFloat32, type);
+    }
   }
   for (const WeightFormat format : target.formats) {
     cases.push_back({"HiddenStatesEqualReference_" + std::string(WeightFormatName(format)),

@@ -62,7 +62,7 @@ class CpuWeights final : public Weights {
   std::string_view import_kind_;
 };
 
-// Keys, then values, of every layer; each (blocks, kv_heads, kKvBlockTokens, head_dim).
+// Keys, then values, of every layer; each blocks of lib/model/kv_layout.h.
 class CpuKvCache final : public KvCache {
  public:
   static absl::StatusOr<std::unique_ptr<CpuKvCache>> Make(const ModelConfig& config,

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/kv_layout.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
@@ -97,8 +98,8 @@ absl::Status ResolveFfn(const Resolver& resolver, std::int32_t layer, CpuStage* 
 std::vector<float> Frequencies(std::int32_t head_dim, float theta, float factor) {
   std::vector<float> out(static_cast<std::size_t>(head_dim / 2));
   for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i] =
-        1.0f / std::pow(theta, static_cast<float>(2 * i) / static_cast<float>(head_dim)) / factor;
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
+    out[i] = 1.0f / std::pow(theta, exponent) / factor;
   }
   return out;
 }
@@ -272,9 +273,9 @@ void StagePass::StoreToken(const CpuAttentionHalf& half, std::int64_t token) {
   for (std::int64_t h = 0; h < kv_heads; ++h, key += dim, value += dim) {
     RmsNormRow(key, half.key_norm, dim, eps, key);
     RotateRow(key, cosines, sines, dim, 1.0f);
-    const std::int64_t row = (block * kv_heads + h) * kKvBlockTokens + at.position % kKvBlockTokens;
-    StoreKv(key, dim, stage_.kv_type, half.cache.keys, row);
-    StoreKv(value, dim, stage_.kv_type, half.cache.values, row);
+    const std::int64_t head = (block * kv_heads + h) * KvHeadBytes(dim, stage_.kv_type);
+    StoreKv(key, dim, stage_.kv_type, half.cache.keys + head, at.position % kKvBlockTokens);
+    StoreKv(value, dim, stage_.kv_type, half.cache.values + head, at.position % kKvBlockTokens);
   }
 }
 
@@ -282,16 +283,15 @@ void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token,
                             std::int64_t first_head, std::int64_t heads) {
   const std::int64_t dim = config_.head_dim;
   const std::int64_t kv_head = first_head / (config_.num_heads / config_.num_kv_heads);
-  const std::int64_t element = stage_.kv_type == KvType::kFloat32 ? 4 : 2;
-  const std::int64_t offset = kv_head * kKvBlockTokens * dim * element;
+  const std::int64_t head_bytes = KvHeadBytes(dim, stage_.kv_type);
   const CpuStepCopy::Token& at = step_.tokens()[static_cast<std::size_t>(token)];
   AttendJob job;
   job.heads = heads;
   job.query = scratch_.queries.as<float>() + (token * config_.num_heads + first_head) * dim;
   job.out = scratch_.attended.as<float>() + (token * config_.num_heads + first_head) * dim;
-  job.keys = half.cache.keys + offset;
-  job.values = half.cache.values + offset;
-  job.block_stride = config_.num_kv_heads * kKvBlockTokens * dim;
+  job.keys = half.cache.keys + kv_head * head_bytes;
+  job.values = half.cache.values + kv_head * head_bytes;
+  job.block_bytes = config_.num_kv_heads * head_bytes;
   job.blocks = step_.blocks(at.sequence, half.global);
   job.first_position = half.global ? 0 : std::max(0, at.position - config_.sliding_window + 1);
   job.last_position = LastSeen(config_, at, half.global);

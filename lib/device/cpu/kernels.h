@@ -5,7 +5,8 @@
 #include <string>
 
 #include "lib/device/stage.h"
-#include "lib/model/step_limits.h"
+#include "lib/model/kinds.h"
+#include "lib/model/kv_layout.h"
 #include "lib/weights/region.h"
 
 namespace tandem {
@@ -84,8 +85,9 @@ void GeGluRow(float* gate, const float* up, std::int64_t n);
 // values.
 void RotateRow(float* x, const float* cosines, const float* sines, std::int64_t n, float scale);
 
-// Writes n values to row `index` of a cache of `type`.
-void StoreKv(const float* x, std::int64_t n, KvType type, void* cache, std::int64_t index);
+// Writes n values as those of a token, 0 to kKvBlockTokens - 1, of a head of a block, which is laid
+// out as lib/model/kv_layout.h says.
+void StoreKv(const float* x, std::int64_t n, KvType type, std::byte* head, std::int64_t token);
 
 // Query heads that share a head of the cache: softmax(q · keys) values, in order of position. A
 // head's bits do not depend on how many are computed with it.
@@ -93,10 +95,10 @@ struct AttendJob {
   const float* query = nullptr;  // (heads, head_dim), scaled already
   float* out = nullptr;          // (heads, head_dim)
   std::int64_t heads = 1;
-  // element 0 of the head in block 0: (kKvBlockTokens, head_dim) contiguous
-  const void* keys = nullptr;
-  const void* values = nullptr;
-  std::int64_t block_stride = 0;         // elements from a block to the next
+  // the head in block 0, as lib/model/kv_layout.h says
+  const std::byte* keys = nullptr;
+  const std::byte* values = nullptr;
+  std::int64_t block_bytes = 0;          // from a block to the next
   const std::int32_t* blocks = nullptr;  // the sequence's block table
   std::int64_t first_position = 0;       // keys [first_position, last_position]
   std::int64_t last_position = 0;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "lib/device/cpu/kernels.h"
 #include "lib/device/cpu/simd_targets.h"
@@ -108,10 +109,14 @@ void RotateRowImpl(float* x, const float* cosines, const float* sines, std::int6
   }
 }
 
-// Elements of a cache row, of either type.
+// Elements of a cache row, of any type; int8 ones still lack the scale of their row.
 HWY_INLINE V LoadElements(const float* p) { return hn::LoadU(D(), p); }
 HWY_INLINE V LoadElements(const hwy::float16_t* p) {
   return hn::PromoteTo(D(), hn::LoadU(hn::Rebind<hwy::float16_t, D>(), p));
+}
+HWY_INLINE V LoadElements(const std::int8_t* p) {
+  const hn::Rebind<std::int32_t, D> d32;
+  return hn::ConvertTo(D(), hn::PromoteTo(d32, hn::LoadU(hn::Rebind<std::int8_t, D>(), p)));
 }
 HWY_INLINE void StoreElements(V v, float* p) { hn::StoreU(v, D(), p); }
 HWY_INLINE void StoreElements(V v, hwy::float16_t* p) {
@@ -124,9 +129,40 @@ void StoreRow(const float* x, std::int64_t n, T* out) {
   for (std::int64_t i = 0; i < n; i += kLanes) StoreElements(hn::LoadU(D(), x + i), out + i);
 }
 
-void StoreKvImpl(const float* x, std::int64_t n, KvType type, void* cache, std::int64_t index) {
-  if (type == KvType::kFloat32) return StoreRow(x, n, static_cast<float*>(cache) + index * n);
-  StoreRow(x, n, static_cast<hwy::float16_t*>(cache) + index * n);
+// Returns the scale of the row.
+float StoreInt8Row(const float* x, std::int64_t n, std::int8_t* out) {
+  const D d;
+  V most = hn::Zero(d);
+  for (std::int64_t i = 0; i < n; i += kLanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, x + i)));
+  const float largest = hn::GetLane(hn::MaxOfLanes(d, most));
+  const V inverse = hn::Set(d, largest > 0 ? 127.0f / largest : 0.0f);
+  const hn::Rebind<std::int8_t, D> d8;
+  for (std::int64_t i = 0; i < n; i += kLanes)
+    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse))), d8,
+               out + i);
+  return largest / 127.0f;
+}
+
+void StoreKvImpl(const float* x, std::int64_t n, KvType type, std::byte* head, std::int64_t token) {
+  switch (type) {
+    case KvType::kFloat32:
+      return StoreRow(x, n, reinterpret_cast<float*>(head) + token * n);
+    case KvType::kFloat16:
+      return StoreRow(x, n, reinterpret_cast<hwy::float16_t*>(head) + token * n);
+    case KvType::kInt8: {
+      auto* rows = reinterpret_cast<std::int8_t*>(head);
+      reinterpret_cast<float*>(rows + kKvBlockTokens * n)[token] =
+          StoreInt8Row(x, n, rows + token * n);
+    }
+  }
+}
+
+// Multiplies what belongs to the tokens of a block of int8 by the scales behind its rows.
+HWY_INLINE void TimesScales(const std::int8_t* rows, std::int64_t n, const float* in, float* out) {
+  const D d;
+  const auto* scales = reinterpret_cast<const float*>(rows + kKvBlockTokens * n);
+  for (std::int64_t i = 0; i < kKvBlockTokens; i += kLanes)
+    hn::Store(hn::Mul(hn::Load(d, in + i), hn::LoadU(d, scales + i)), d, out + i);
 }
 
 // The scores of kHeads queries, one behind another, for one key.
@@ -179,6 +215,7 @@ template <typename T, int kHeads>
 void AttendHeads(const AttendJob& job, const float* queries, float* out) {
   // Stands for minus infinity: exp of its distance to any score is 0.
   constexpr float kNever = -1e30f;
+  constexpr bool kScaled = std::is_same_v<T, std::int8_t>;
   const D d;
   const std::int64_t n = job.head_dim;
   float best[kHeads];
@@ -189,17 +226,23 @@ void AttendHeads(const AttendJob& job, const float* queries, float* out) {
     const std::int64_t first = at % kKvBlockTokens;
     const std::int64_t end =
         std::min<std::int64_t>(kKvBlockTokens, first + job.last_position - at + 1);
-    const std::int64_t offset = job.blocks[at / kKvBlockTokens] * job.block_stride;
-    const T* keys = static_cast<const T*>(job.keys) + offset;
-    const T* values = static_cast<const T*>(job.values) + offset;
+    const std::int64_t offset = job.blocks[at / kKvBlockTokens] * job.block_bytes;
+    const T* keys = reinterpret_cast<const T*>(job.keys + offset);
+    const T* values = reinterpret_cast<const T*>(job.values + offset);
     alignas(64) float scores[kHeads][kKvBlockTokens];
     std::fill_n(scores[0], kHeads * kKvBlockTokens, kNever);
     for (std::int64_t i = first; i < end; ++i)
       Dots<kHeads>(queries, keys + i * n, n, scores[0] + i, kKvBlockTokens);
     float shrink[kHeads];
     for (int h = 0; h < kHeads; ++h) {
+      if constexpr (kScaled) {
+        TimesScales(keys, n, scores[h], scores[h]);
+        std::fill(scores[h], scores[h] + first, kNever);
+        std::fill(scores[h] + end, scores[h] + kKvBlockTokens, kNever);
+      }
       const float block_total = BlockSoftmax(scores[h], &best[h], &shrink[h]);
       total[h] = total[h] * shrink[h] + block_total;
+      if constexpr (kScaled) TimesScales(values, n, scores[h], scores[h]);
     }
     for (std::int64_t c = 0; c < n; c += kLanes) {
       V sums[kHeads];
@@ -231,8 +274,14 @@ void AttendOf(const AttendJob& job) {
 }
 
 void AttendImpl(const AttendJob& job) {
-  if (job.type == KvType::kFloat32) return AttendOf<float>(job);
-  AttendOf<hwy::float16_t>(job);
+  switch (job.type) {
+    case KvType::kFloat32:
+      return AttendOf<float>(job);
+    case KvType::kFloat16:
+      return AttendOf<hwy::float16_t>(job);
+    case KvType::kInt8:
+      return AttendOf<std::int8_t>(job);
+  }
 }
 
 const char* TargetNameImpl() { return hwy::TargetName(HWY_TARGET); }
@@ -270,8 +319,8 @@ void RotateRow(float* x, const float* cosines, const float* sines, std::int64_t 
   HWY_DYNAMIC_DISPATCH(RotateRowImpl)(x, cosines, sines, n, scale);
 }
 
-void StoreKv(const float* x, std::int64_t n, KvType type, void* cache, std::int64_t index) {
-  HWY_DYNAMIC_DISPATCH(StoreKvImpl)(x, n, type, cache, index);
+void StoreKv(const float* x, std::int64_t n, KvType type, std::byte* head, std::int64_t token) {
+  HWY_DYNAMIC_DISPATCH(StoreKvImpl)(x, n, type, head, token);
 }
 
 void Attend(const AttendJob& job) { HWY_DYNAMIC_DISPATCH(AttendImpl)(job); }

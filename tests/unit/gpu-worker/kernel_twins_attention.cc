@@ -3,30 +3,93 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "gpu-worker/kernels/attention/attention_params.h"
 #include "gpu-worker/kernels/decode/decode_params.h"
 #include "gpu-worker/kernels/qkv_rope/qkv_rope_params.h"
 #include "lib/base/numeric.h"
+#include "lib/base/strings.h"
+#include "lib/model/kv_layout.h"
 #include "tests/unit/gpu-worker/activation_forms.h"
 #include "tests/unit/gpu-worker/kernel_twins.h"
 #include "tests/unit/gpu-worker/kernel_twins_attention.h"
 
 namespace tandem {
-Bytes PackCache(const std::vector<float>& values, bool half) {
-  if (!half) return ToBytes(values);
-  std::vector<std::uint16_t> halves;
-  for (const float value : values) halves.push_back(FloatToHalf(value));
-  return ToBytes(halves);
+namespace {
+
+// Integers of a row; returns their scale.
+float QuantiseRow(std::span<const float> row, std::int8_t* out) {
+  float largest = 0;
+  for (const float v : row) {
+    if (std::isnan(v)) return v;
+    largest = std::max(largest, std::abs(v));
+  }
+  const float inverse = largest > 0 ? 127.0f / largest : 0;
+  for (const float v : row) *out++ = static_cast<std::int8_t>(std::nearbyint(v * inverse));
+  return largest / 127.0f;
 }
 
-std::vector<float> UnpackCache(const Bytes& bytes, bool half) {
-  if (!half) return FromBytes<float>(bytes);
+}  // namespace
+
+void RoundRow(KvType type, std::span<float> row) {
+  std::vector<std::int8_t> integers(row.size());
+  const float scale = type == KvType::kInt8 ? QuantiseRow(row, integers.data()) : 0;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    if (type == KvType::kFloat16) row[i] = HalfToFloat(FloatToHalf(row[i]));
+    if (type == KvType::kInt8) row[i] = scale * integers[i];
+  }
+}
+
+Bytes PackCache(const Heads& shape, const std::vector<float>& values, KvType type) {
+  if (type == KvType::kFloat32) return ToBytes(values);
+  if (type == KvType::kFloat16) {
+    std::vector<std::uint16_t> halves;
+    for (const float value : values) halves.push_back(FloatToHalf(value));
+    return ToBytes(halves);
+  }
+  const auto head_bytes =
+      static_cast<std::size_t>(KvHeadBytes(static_cast<std::int64_t>(shape.head_dim), type));
+  const std::size_t rows = values.size() / shape.head_dim;
+  Bytes bytes(rows / kBlock * head_bytes);
+  for (std::size_t r = 0; r < rows; ++r) {
+    std::byte* const head = bytes.data() + r / kBlock * head_bytes;
+    const float scale =
+        QuantiseRow(std::span(values).subspan(r * shape.head_dim, shape.head_dim),
+                    reinterpret_cast<std::int8_t*>(head) + r % kBlock * shape.head_dim);
+    std::memcpy(head + kBlock * shape.head_dim + r % kBlock * sizeof(float), &scale, sizeof(scale));
+  }
+  return bytes;
+}
+
+std::vector<float> UnpackCache(const Heads& shape, const Bytes& bytes, KvType type) {
+  if (type == KvType::kFloat32) return FromBytes<float>(bytes);
   std::vector<float> values;
-  for (const std::uint16_t value : FromBytes<std::uint16_t>(bytes)) {
-    values.push_back(HalfToFloat(value));
+  if (type == KvType::kFloat16) {
+    for (const std::uint16_t value : FromBytes<std::uint16_t>(bytes))
+      values.push_back(HalfToFloat(value));
+    return values;
+  }
+  const auto head_bytes =
+      static_cast<std::size_t>(KvHeadBytes(static_cast<std::int64_t>(shape.head_dim), type));
+  for (std::size_t head = 0; head < bytes.size(); head += head_bytes) {
+    for (std::size_t i = 0; i < kBlock * shape.head_dim; ++i) {
+      float scale = 0;
+      std::memcpy(&scale,
+                  &bytes[head + kBlock * shape.head_dim + i / shape.head_dim * sizeof(float)],
+                  sizeof(scale));
+      values.push_back(scale * static_cast<std::int8_t>(bytes[head + i]));
+    }
   }
   return values;
+}
+
+KvType CacheTypeOf(const std::string& kernel, const std::string& base) {
+  for (const CacheType& cache : kCacheTypes) {
+    if (kernel.starts_with(Cat(base, cache.name))) return cache.type;
+  }
+  ADD_FAILURE() << kernel << " names no type of keys and values";
+  return KvType::kFloat32;
 }
 
 std::size_t CacheRow(const Heads& shape, const TestStep& step, std::size_t sequence,
@@ -72,16 +135,10 @@ namespace {
 
 constexpr float kEpsilon = 1e-6f;
 
-// The cache, not the results.
-bool IsHalf(const std::string& kernel) {
-  return kernel.starts_with("qkv_rope_f16") || kernel.starts_with("attention_f16") ||
-         kernel.starts_with("decode_f16");
-}
-
 // Of an attention kernel's results: attention_<cache>_<form> or decode_<cache>_<form>.
 ActivationForm ResultForm(const std::string& kernel) {
-  const std::string cache = kernel.starts_with("decode") ? "decode_f32" : "attention_f32";
-  return kernel.size() == cache.size() ? ActivationForm::kFloat32 : FormOf(kernel);
+  return std::count(kernel.begin(), kernel.end(), '_') == 1 ? ActivationForm::kFloat32
+                                                            : FormOf(kernel);
 }
 
 std::vector<float> NormAndTurn(std::span<const float> head, std::span<const float> weight,
@@ -109,7 +166,7 @@ std::vector<float> NormAndTurn(std::span<const float> head, std::span<const floa
 void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
                     std::uint32_t parts) {
   TestRandom random(21);
-  const bool half = IsHalf(kernel);
+  const KvType type = CacheTypeOf(kernel, "qkv_rope_");
   TestStep step;
   step.tokens = {0, 0, 0, 0};
   // Far positions: the angle of the first pair is the position itself, in radians.
@@ -136,9 +193,13 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
   const kernels::QkvRopeParams params = {kEpsilon, 0.25f, 16, static_cast<std::uint32_t>(part)};
   std::vector<std::uint32_t> constants = shape.Constants();
   constants.push_back(parts);
-  std::vector<Bytes> bindings = {
-      step.Pack(),          ToBytes(pieces),        ToBytes(query_norm),   ToBytes(key_norm),
-      ToBytes(frequencies), PackCache(empty, half), PackCache(empty, half)};
+  std::vector<Bytes> bindings = {step.Pack(),
+                                 ToBytes(pieces),
+                                 ToBytes(query_norm),
+                                 ToBytes(key_norm),
+                                 ToBytes(frequencies),
+                                 PackCache(shape, empty, type),
+                                 PackCache(shape, empty, type)};
   ASSERT_TRUE(runner
                   .Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
                        {static_cast<std::uint32_t>(all), 6, 1}, &bindings)
@@ -165,12 +226,15 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
           CacheRow(shape, step, sequence, position, (h - shape.heads) % shape.kv_heads);
       std::vector<float>& plane = value ? values : keys;
       for (std::size_t i = 0; i < shape.head_dim; ++i) plane[row + i] = value ? head[i] : turned[i];
+      RoundRow(type, std::span(plane).subspan(row, shape.head_dim));
     }
   }
   ExpectNear(FromBytes<float>(bindings[1]), queries, 2e-6, kernel + " queries");
-  const double tolerance = half ? 1e-3 : 2e-6;
-  ExpectNear(UnpackCache(bindings[5], half), keys, tolerance, kernel + " keys");
-  ExpectNear(UnpackCache(bindings[6], half), values, half ? 1e-3 : 0, kernel + " values");
+  // What is nearly between two float16 or integers may become either.
+  const double tolerance = type == KvType::kFloat32 ? 2e-6 : 1e-3;
+  ExpectNear(UnpackCache(shape, bindings[5], type), keys, tolerance, kernel + " keys");
+  ExpectNear(UnpackCache(shape, bindings[6], type), values,
+             type == KvType::kFloat32 ? 0 : tolerance, kernel + " values");
 }
 
 void CheckQkvRope(KernelRunner& runner, const std::string& kernel) {
@@ -182,7 +246,7 @@ void CheckQkvRope(KernelRunner& runner, const std::string& kernel) {
 void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
                       std::size_t window, std::uint32_t parts, std::uint32_t shared) {
   TestRandom random(22);
-  const bool half = IsHalf(kernel);
+  const KvType type = CacheTypeOf(kernel, "attention_");
   TestStep step;
   step.tokens = {0, 0, 0, 0};
   step.positions = {0, 63, 64, 150};  // one key, a round, a round and one, several
@@ -194,10 +258,10 @@ void CheckAttentionOf(KernelRunner& runner, const std::string& kernel, const Hea
   const std::size_t all = shape.heads + 2 * shape.kv_heads;
   const std::vector<float> qkv = random.Floats(5 * all * shape.head_dim, -2, 2);
   const std::size_t cache = 20 * shape.kv_heads * kBlock * shape.head_dim;
-  const Bytes key_bytes = PackCache(random.Floats(cache), half);
-  const Bytes value_bytes = PackCache(random.Floats(cache), half);
-  const std::vector<float> keys = UnpackCache(key_bytes, half);
-  const std::vector<float> values = UnpackCache(value_bytes, half);
+  const Bytes key_bytes = PackCache(shape, random.Floats(cache), type);
+  const Bytes value_bytes = PackCache(shape, random.Floats(cache), type);
+  const std::vector<float> keys = UnpackCache(shape, key_bytes, type);
+  const std::vector<float> values = UnpackCache(shape, value_bytes, type);
   const std::size_t row = shape.heads * shape.head_dim;
   std::vector<float> expected(5 * row, 0);
   for (std::size_t t = 0; t < step.tokens.size(); ++t) {
@@ -249,7 +313,7 @@ struct DecodeWorld {
   Bytes key_bytes, value_bytes;
 };
 
-DecodeWorld MakeDecodeWorld(const DecodeCase& shape, bool half) {
+DecodeWorld MakeDecodeWorld(const DecodeCase& shape, KvType type) {
   TestRandom random(23);
   const Heads& heads = shape.heads;
   DecodeWorld world;
@@ -268,18 +332,17 @@ DecodeWorld MakeDecodeWorld(const DecodeCase& shape, bool half) {
   world.key_norm = random.Floats(heads.head_dim, 0.5f, 2);
   world.frequencies = random.Floats(heads.head_dim / 2, 0, 1);
   const std::size_t cache = 40 * heads.kv_heads * kBlock * heads.head_dim;
-  world.key_bytes = PackCache(random.Floats(cache), half);
-  world.value_bytes = PackCache(random.Floats(cache), half);
+  world.key_bytes = PackCache(heads, random.Floats(cache), type);
+  world.value_bytes = PackCache(heads, random.Floats(cache), type);
   return world;
 }
 
 // What is attended; keys and values get those of the step.
-std::vector<float> DecodeTwin(const DecodeCase& shape, bool half, DecodeWorld* world,
+std::vector<float> DecodeTwin(const DecodeCase& shape, KvType type, DecodeWorld* world,
                               std::vector<float>* keys, std::vector<float>* values) {
   const Heads& heads = shape.heads;
   const std::size_t all = heads.heads + 2 * heads.kv_heads;
   const std::size_t row = heads.heads * heads.head_dim;
-  const auto rounded = [half](float v) { return half ? HalfToFloat(FloatToHalf(v)) : v; };
   std::vector<float> expected(5 * row, 0);
   for (std::size_t t = 0; t < world->step.tokens.size(); ++t) {
     const std::int32_t position = world->step.positions[t];
@@ -298,9 +361,11 @@ std::vector<float> DecodeTwin(const DecodeCase& shape, bool half, DecodeWorld* w
           CacheRow(heads, world->step, t, static_cast<std::size_t>(position), h - heads.heads);
       const float* value = &world->qkv[(t * all + h + heads.kv_heads) * heads.head_dim];
       for (std::size_t i = 0; i < heads.head_dim; ++i) {
-        (*keys)[at + i] = rounded(turned[i]);
-        (*values)[at + i] = rounded(value[i]);
+        (*keys)[at + i] = turned[i];
+        (*values)[at + i] = value[i];
       }
+      for (std::vector<float>* plane : {keys, values})
+        RoundRow(type, std::span(*plane).subspan(at, heads.head_dim));
     }
     for (std::size_t h = 0; h < heads.heads; ++h) {
       const auto out = Attend(heads, world->step, t, h, world->qkv, *keys, *values, shape.window);
@@ -313,10 +378,10 @@ std::vector<float> DecodeTwin(const DecodeCase& shape, bool half, DecodeWorld* w
 
 void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const DecodeCase& shape) {
   const Heads& heads = shape.heads;
-  const bool half = IsHalf(kernel);
-  DecodeWorld world = MakeDecodeWorld(shape, half);
-  std::vector<float> keys = UnpackCache(world.key_bytes, half);
-  std::vector<float> values = UnpackCache(world.value_bytes, half);
+  const KvType type = CacheTypeOf(kernel, "decode_");
+  DecodeWorld world = MakeDecodeWorld(shape, type);
+  std::vector<float> keys = UnpackCache(heads, world.key_bytes, type);
+  std::vector<float> values = UnpackCache(heads, world.value_bytes, type);
   const std::uint32_t subgroup = runner.device().physical().subgroup_size;
   const std::uint32_t lanes =
       std::bit_floor(std::min(subgroup, static_cast<std::uint32_t>(heads.head_dim) / 8));
@@ -345,11 +410,11 @@ void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const Decode
   const absl::Status run = runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
                                       {groups, 5, shape.splits}, &bindings);
   ASSERT_TRUE(run.ok()) << run;
-  const std::vector<float> expected = DecodeTwin(shape, half, &world, &keys, &values);
-  const double tolerance = half ? 1e-3 : 1e-5;
+  const std::vector<float> expected = DecodeTwin(shape, type, &world, &keys, &values);
+  const double tolerance = type == KvType::kFloat32 ? 1e-5 : 1e-3;
   ExpectActivations(ResultForm(kernel), {5, row, 8}, 4, bindings[4], expected, tolerance, kernel);
-  ExpectNear(UnpackCache(bindings[2], half), keys, tolerance, kernel + " keys");
-  ExpectNear(UnpackCache(bindings[3], half), values, tolerance, kernel + " values");
+  ExpectNear(UnpackCache(heads, bindings[2], type), keys, tolerance, kernel + " keys");
+  ExpectNear(UnpackCache(heads, bindings[3], type), values, tolerance, kernel + " values");
   EXPECT_EQ(bindings[9], counters) << kernel << " counters";
 }
 
@@ -364,13 +429,15 @@ void CheckDecode(KernelRunner& runner, const std::string& kernel) {
 }  // namespace
 
 std::map<std::string, KernelTwin> AttentionTwins() {
-  return {{"decode_f32", CheckDecode},           {"decode_f16", CheckDecode},
-          {"decode_f32_q8", CheckDecode},        {"decode_f16_q8", CheckDecode},
-          {"decode_f32_f16", CheckDecode},       {"decode_f16_f16", CheckDecode},
-          {"qkv_rope_f32", CheckQkvRope},        {"qkv_rope_f16", CheckQkvRope},
-          {"attention_f32", CheckAttention},     {"attention_f16", CheckAttention},
-          {"attention_f32_q8", CheckAttention},  {"attention_f16_q8", CheckAttention},
-          {"attention_f32_f16", CheckAttention}, {"attention_f16_f16", CheckAttention}};
+  std::map<std::string, KernelTwin> twins;
+  for (const CacheType& cache : kCacheTypes) {
+    twins[Cat("qkv_rope_", cache.name)] = CheckQkvRope;
+    for (const char* form : {"", "_q8", "_f16"}) {
+      twins[Cat("decode_", cache.name, form)] = CheckDecode;
+      twins[Cat("attention_", cache.name, form)] = CheckAttention;
+    }
+  }
+  return twins;
 }
 
 }  // namespace tandem

@@ -40,10 +40,10 @@ TestStep TiledStep(std::size_t window) {
 void CheckTiledStep(KernelRunner& runner, const std::string& kernel, const Heads& shape,
                     std::size_t window, const TileAttentionShape& tiles) {
   TestRandom random(23);
-  const bool half =
-      kernel.starts_with("attention_tile_f16") || kernel.starts_with("attention_matrix_f16");
+  const KvType type = CacheTypeOf(
+      kernel, kernel.starts_with("attention_tile") ? "attention_tile_" : "attention_matrix_");
   const ActivationForm form = kernel.starts_with("attention_matrix") ? ActivationForm::kF16
-                              : kernel.size() == std::string("attention_tile_f32").size()
+                              : std::count(kernel.begin(), kernel.end(), '_') == 2
                                   ? ActivationForm::kFloat32
                                   : FormOf(kernel);
   const TestStep step = TiledStep(window);
@@ -62,10 +62,10 @@ void CheckTiledStep(KernelRunner& runner, const std::string& kernel, const Heads
       }
     }
   }
-  const Bytes key_bytes = PackCache(keys, half);
-  const Bytes value_bytes = PackCache(values, half);
-  keys = UnpackCache(key_bytes, half);
-  values = UnpackCache(value_bytes, half);
+  const Bytes key_bytes = PackCache(shape, keys, type);
+  const Bytes value_bytes = PackCache(shape, values, type);
+  keys = UnpackCache(shape, key_bytes, type);
+  values = UnpackCache(shape, value_bytes, type);
   const std::size_t row = shape.heads * shape.head_dim;
   const std::size_t pad = 128;
   std::vector<float> expected(pad * row, 0);
@@ -126,18 +126,14 @@ void CheckTileAttention(KernelRunner& runner, const std::string& kernel) {
 }  // namespace
 
 std::map<std::string, KernelTwin> TileAttentionTwins() {
-  return {{"attention_tile_f32", CheckTileAttention},
-          {"attention_tile_f16", CheckTileAttention},
-          {"attention_tile_f32_q8", CheckTileAttention},
-          {"attention_tile_f16_q8", CheckTileAttention},
-          {"attention_tile_f32_f16", CheckTileAttention},
-          {"attention_tile_f16_f16", CheckTileAttention},
-          {"attention_matrix_f32_128", CheckTileAttention},
-          {"attention_matrix_f16_128", CheckTileAttention},
-          {"attention_matrix_f32_128_lean", CheckTileAttention},
-          {"attention_matrix_f16_128_lean", CheckTileAttention},
-          {"attention_matrix_f32_256", CheckTileAttention},
-          {"attention_matrix_f16_256", CheckTileAttention}};
+  std::map<std::string, KernelTwin> twins;
+  for (const CacheType& cache : kCacheTypes) {
+    for (const char* form : {"", "_q8", "_f16"})
+      twins[Cat("attention_tile_", cache.name, form)] = CheckTileAttention;
+    for (const char* shape : {"_128", "_128_lean", "_256"})
+      twins[Cat("attention_matrix_", cache.name, shape)] = CheckTileAttention;
+  }
+  return twins;
 }
 
 }  // namespace tandem

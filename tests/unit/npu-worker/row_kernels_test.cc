@@ -142,9 +142,9 @@ TEST(NpuRowKernelsTest, Attention) {
       AttendJob job;
       job.query = query.data();
       job.out = cpu.data();
-      job.keys = keys.data();
-      job.values = values.data();
-      job.block_stride = kKeys * dim;
+      job.keys = reinterpret_cast<const std::byte*>(keys.data());
+      job.values = reinterpret_cast<const std::byte*>(values.data());
+      job.block_bytes = KvHeadBytes(dim, KvType::kFloat32);
       job.blocks = table.data();
       job.last_position = last;
       job.head_dim = dim;

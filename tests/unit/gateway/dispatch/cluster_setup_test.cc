@@ -43,7 +43,7 @@ TEST(KvPlan, MemoryBoundsTheNumberOfContexts) {
   KvPlanRequest request = Request();
   request.memory_bytes = std::uint64_t{16384} * (64 + 40) * 3 + 1;
   EXPECT_EQ(PlanKvCache(Config(), request)->global_blocks, 3 * 64);
-  request.element_bytes = 2;
+  request.type = KvType::kFloat16;
   EXPECT_EQ(PlanKvCache(Config(), request)->global_blocks, 6 * 64);
 }
 

@@ -292,18 +292,32 @@ TEST_P(CpuKernels, RotateTurnsPairs) {
   }
 }
 
+// Rows as a cache of int8 holds them.
+void RoundRowsToInt8(std::int64_t n, std::vector<float>* rows) {
+  for (auto row = rows->begin(); row != rows->end(); row += n) {
+    float largest = 0;
+    for (auto x = row; x != row + n; ++x) largest = std::max(largest, std::abs(*x));
+    for (auto x = row; x != row + n; ++x)
+      *x = std::nearbyint(*x * (127 / largest)) * (largest / 127);
+  }
+}
+
 TEST_P(CpuKernels, AttendIsSoftmaxOverItsPositions) {
   constexpr std::int64_t kDim = 48;
-  for (const KvType type : {KvType::kFloat32, KvType::kFloat16}) {
+  for (const KvType type : {KvType::kFloat32, KvType::kFloat16, KvType::kInt8}) {
     // Three logical blocks in another order of physical ones.
     const std::int32_t blocks[] = {2, 0, 1};
     std::vector<float> keys = RandomFloats(48 * kDim, 14);
     std::vector<float> values = RandomFloats(48 * kDim, 15);
     std::vector<std::byte> key_cache(48 * kDim * 4), value_cache(48 * kDim * 4);
     for (std::int64_t p = 0; p < 48; ++p) {
-      const std::int64_t row = blocks[p / 16] * 16 + p % 16;
-      StoreKv(keys.data() + p * kDim, kDim, type, key_cache.data(), row);
-      StoreKv(values.data() + p * kDim, kDim, type, value_cache.data(), row);
+      const std::int64_t block = blocks[p / 16] * KvHeadBytes(kDim, type);
+      StoreKv(keys.data() + p * kDim, kDim, type, key_cache.data() + block, p % 16);
+      StoreKv(values.data() + p * kDim, kDim, type, value_cache.data() + block, p % 16);
+    }
+    if (type == KvType::kInt8) {
+      RoundRowsToInt8(kDim, &keys);
+      RoundRowsToInt8(kDim, &values);
     }
     auto query = RandomFloats(kDim, 16);
     // Sharp: the largest score moves from block to block.
@@ -312,8 +326,8 @@ TEST_P(CpuKernels, AttendIsSoftmaxOverItsPositions) {
         {0, 0}, {0, 47}, {3, 40}, {16, 31}, {17, 17}};
     for (const auto& [first, last] : ranges) {
       std::vector<float> out(kDim);
-      Attend({query.data(), out.data(), 1, key_cache.data(), value_cache.data(), 16 * kDim, blocks,
-              first, last, kDim, type});
+      Attend({query.data(), out.data(), 1, key_cache.data(), value_cache.data(),
+              KvHeadBytes(kDim, type), blocks, first, last, kDim, type});
       std::vector<double> expected(kDim), weights;
       double total = 0;
       for (std::int64_t p = first; p <= last; ++p) {
@@ -327,7 +341,7 @@ TEST_P(CpuKernels, AttendIsSoftmaxOverItsPositions) {
         for (std::int64_t i = 0; i < kDim; ++i)
           expected[i] += weights[p - first] / total * values[p * kDim + i];
       }
-      const double bound = type == KvType::kFloat32 ? 1e-4 : 3e-2;
+      const double bound = type == KvType::kFloat16 ? 3e-2 : 1e-4;
       for (std::int64_t i = 0; i < kDim; ++i)
         EXPECT_NEAR(out[i], expected[i], bound) << first << " to " << last;
     }
@@ -340,18 +354,53 @@ TEST_P(CpuKernels, HeadsThatShareKeysHaveTheBitsOfOneAlone) {
   const std::vector<float> keys = RandomFloats(32 * kDim, 17);
   const std::vector<float> values = RandomFloats(32 * kDim, 18);
   const std::vector<float> queries = RandomFloats(kHeads * kDim, 19);
-  std::vector<float> together(kHeads * kDim), alone(kHeads * kDim);
-  AttendJob job{queries.data(),  together.data(), kHeads, keys.data(), values.data(),
-                16 * kDim,       blocks,          2,      29,          kDim,
-                KvType::kFloat32};
-  Attend(job);
-  job.heads = 1;
-  for (std::int64_t h = 0; h < kHeads; ++h) {
-    job.query = queries.data() + h * kDim;
-    job.out = alone.data() + h * kDim;
+  for (const KvType type : {KvType::kFloat32, KvType::kFloat16, KvType::kInt8}) {
+    std::vector<std::byte> key_cache(32 * kDim * 4), value_cache(32 * kDim * 4);
+    for (std::int64_t p = 0; p < 32; ++p) {
+      const std::int64_t block = p / 16 * KvHeadBytes(kDim, type);
+      StoreKv(keys.data() + p * kDim, kDim, type, key_cache.data() + block, p % 16);
+      StoreKv(values.data() + p * kDim, kDim, type, value_cache.data() + block, p % 16);
+    }
+    std::vector<float> together(kHeads * kDim), alone(kHeads * kDim);
+    AttendJob job{queries.data(),
+                  together.data(),
+                  kHeads,
+                  key_cache.data(),
+                  value_cache.data(),
+                  KvHeadBytes(kDim, type),
+                  blocks,
+                  2,
+                  29,
+                  kDim,
+                  type};
     Attend(job);
+    job.heads = 1;
+    for (std::int64_t h = 0; h < kHeads; ++h) {
+      job.query = queries.data() + h * kDim;
+      job.out = alone.data() + h * kDim;
+      Attend(job);
+    }
+    EXPECT_EQ(together, alone);
   }
-  EXPECT_EQ(together, alone);
+}
+
+// A row of zeros has a scale of zero, and the largest magnitude is kept to the last bit.
+TEST_P(CpuKernels, Int8RowsKeepTheirLargestValueAndZeros) {
+  constexpr std::int64_t kDim = 32;
+  std::vector<float> row(kDim);
+  std::vector<std::byte> head(static_cast<std::size_t>(KvHeadBytes(kDim, KvType::kInt8)));
+  const auto* scales = reinterpret_cast<const float*>(head.data() + 16 * kDim);
+  const auto* values = reinterpret_cast<const std::int8_t*>(head.data());
+  StoreKv(row.data(), kDim, KvType::kInt8, head.data(), 3);
+  EXPECT_EQ(scales[3], 0);
+  EXPECT_TRUE(std::all_of(values + 3 * kDim, values + 4 * kDim, [](auto v) { return v == 0; }));
+  row[5] = -254;
+  row[6] = 3;
+  StoreKv(row.data(), kDim, KvType::kInt8, head.data(), 15);
+  EXPECT_EQ(scales[15], 2);
+  EXPECT_EQ(values[15 * kDim + 5], -127);
+  EXPECT_EQ(values[15 * kDim + 6], 2);
+  EXPECT_EQ(values[15 * kDim], 0);
 }
 
 std::vector<std::int64_t> Targets() {

@@ -154,7 +154,7 @@ TEST_F(CommandLineTest, HelpAndManualShowEveryFlagWithChoicesAndDefault) {
     EXPECT_THAT(help, HasSubstr("--" + flag.name));
     EXPECT_THAT(page, HasSubstr("\\fB\\-\\-" + flag.name));
   }
-  EXPECT_THAT(help, HasSubstr("--kv_type=float32|float16"));
+  EXPECT_THAT(help, HasSubstr("--kv_type=float32|float16|int8"));
   EXPECT_THAT(help, HasSubstr("(default: float16)"));
   EXPECT_THAT(page, HasSubstr(".SH NAME\nprogram\\-serve \\- serves\n"));
   testing::internal::CaptureStdout();
