@@ -3,8 +3,8 @@
 
   bench/beside_peer.py --peer FOLDER --model FILE [--device cpu] [--rounds 5] [--prompt 512] [--streams 1,8] [--build build/release]
 
-FOLDER has llama-bench and llama-batched-bench. Turns are short and the best of each counts: what else a machine does makes a turn slower,
-never faster. The exit code says whether everything could be measured, not how fast it was.
+FOLDER has llama-bench and llama-batched-bench; built with Vulkan they take the GPU, and a software driver where GGML_VK_VISIBLE_DEVICES names
+it. Turns are short and the best of each counts: what else a machine does makes a turn slower, never faster. The exit code says whether everything could be measured, not how fast it was.
 """
 import argparse
 import json
@@ -26,13 +26,14 @@ def output_of(command):
 class Peer:
     def __init__(self, options):
         self.folder, self.common = options.peer, ["-m", options.model, "-t", options.threads]
+        self.tokens, self.ran_on = options.tokens, "?"
 
     def prompt(self, tokens):
         return self.bench(["-p", tokens, "-n", 0])
 
     def decode(self, streams):
         if streams == 1:
-            return self.bench(["-p", 0, "-n", 48])
+            return self.bench(["-p", 0, "-n", self.tokens])
         rows = output_of([self.folder / "llama-batched-bench", *self.common, "-c", 128 * streams, "-npp", 64, "-ntg", 24, "-npl", streams])
         cells = [[cell.strip() for cell in row.split("|")] for row in rows.splitlines() if row.startswith("|")]
         column = cells[0].index("S_TG t/s")
@@ -40,6 +41,7 @@ class Peer:
 
     def bench(self, arguments):
         found = json.loads(output_of([self.folder / "llama-bench", *self.common, "-r", 1, "-o", "json", *arguments]))
+        self.ran_on = f"{found[0]['backends']}: {found[0]['gpu_info'] or found[0]['cpu_info']}"
         return found[0]["avg_ts"]
 
 
@@ -71,6 +73,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--streams", default="1,8")
+    parser.add_argument("--tokens", type=int, default=48, help="that the peer decodes for one stream")
     parser.add_argument("--build", default="build/release")
     options = parser.parse_args()
     peer, ours = Peer(options), Ours(options)
@@ -85,6 +88,7 @@ def main():
         best = {side: max(rates) for side, rates in found.items()}
         text = {side: f"{best[side]:.1f} ({statistics.median(rates):.1f})" for side, rates in found.items()}
         print(f"{name:26} {text[peer]:>18} {text[ours]:>18} {best[ours] / best[peer]:7.2f}", flush=True)
+    print(f"the peer ran on {peer.ran_on}, ours on {options.device}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #include "bench/kernels/bench_device.h"
 
 #include <algorithm>
+#include <bit>
 #include <random>
 #include <span>
 
@@ -108,7 +109,8 @@ absl::StatusOr<double> BenchDevice::Time(const std::vector<BenchDispatch>& dispa
 }
 
 absl::StatusOr<double> BenchDevice::CopyBandwidth(bool small) {
-  const std::uint64_t bytes = small ? 64 << 20 : 1 << 30;
+  const std::uint64_t most = std::bit_floor(device_->physical().limits.maxStorageBufferRange);
+  const std::uint64_t bytes = std::min<std::uint64_t>(small ? 64 << 20 : 1 << 30, most);
   TANDEM_ASSIGN_OR_RETURN(const Buffer from, MakeBuffer(bytes));
   TANDEM_ASSIGN_OR_RETURN(const Buffer to, MakeBuffer(bytes));
   TANDEM_RETURN_IF_ERROR(Fill(from));

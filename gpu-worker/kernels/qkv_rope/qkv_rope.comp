@@ -13,7 +13,7 @@ const uint MAX_HEAD_DIM = 256u;
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint HEADS = 4;
 layout(constant_id = 1) const uint KV_HEADS = 1;
-layout(constant_id = 2) const uint HEAD_DIM = 256;  // even (KV_I8: 4 divides it), up to MAX_HEAD_DIM
+layout(constant_id = 2) const uint HEAD_DIM = 256;  // even, with KV_I8 by 4; up to MAX_HEAD_DIM
 layout(constant_id = 3) const uint PARTS = 1;
 #include "gpu-worker/kernels/common/kv_cache.glsl"
 #include "gpu-worker/kernels/common/reduce.glsl"

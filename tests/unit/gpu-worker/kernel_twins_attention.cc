@@ -163,13 +163,10 @@ std::vector<float> NormAndTurn(std::span<const float> head, std::span<const floa
   return out;
 }
 
-void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
-                    std::uint32_t parts) {
-  TestRandom random(21);
-  const KvType type = CacheTypeOf(kernel, "qkv_rope_");
+// Far positions: the angle of the first pair is the position itself, in radians.
+TestStep FarStep() {
   TestStep step;
   step.tokens = {0, 0, 0, 0};
-  // Far positions: the angle of the first pair is the position itself, in radians.
   step.positions = {0, 17, 131071, 99999};
   step.sequences = {0, 0, 1, 2};
   step.blocks_per_table = 131072 / kBlock;
@@ -177,6 +174,14 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
   step.blocks[1] = 4;
   step.blocks[step.blocks_per_table + 131071 / kBlock] = 2;
   step.blocks[2 * step.blocks_per_table + 99999 / kBlock] = 3;
+  return step;
+}
+
+void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads& shape,
+                    std::uint32_t parts) {
+  TestRandom random(21);
+  const KvType type = CacheTypeOf(kernel, "qkv_rope_");
+  const TestStep step = FarStep();
   const std::size_t all = shape.heads + 2 * shape.kv_heads;
   const std::size_t part = 6 * all * shape.head_dim;
   const std::vector<float> pieces = random.Floats(parts * part, -4, 4);
@@ -230,7 +235,7 @@ void CheckQkvRopeOf(KernelRunner& runner, const std::string& kernel, const Heads
     }
   }
   ExpectNear(FromBytes<float>(bindings[1]), queries, 2e-6, kernel + " queries");
-  // What is nearly between two float16 or integers may become either.
+  // The last bits of what is rounded to float16 or int8 differ.
   const double tolerance = type == KvType::kFloat32 ? 2e-6 : 1e-3;
   ExpectNear(UnpackCache(shape, bindings[5], type), keys, tolerance, kernel + " keys");
   ExpectNear(UnpackCache(shape, bindings[6], type), values,

@@ -95,7 +95,8 @@ TEST_F(FlagsTest, ErrorsSayFlagExpectedAndFound) {
   for (const char* bad : {"3", "0s", "-1s", "inf", "soon"})
     EXPECT_THAT(ErrorOf({"--grace", bad}), HasSubstr("--grace: expected a time such as 500ms"));
   EXPECT_EQ(ErrorOf({"--fast=maybe"}), "--fast: expected true or false, found 'maybe'");
-  EXPECT_EQ(ErrorOf({"--type=int3"}), "--type: expected one of float32, float16, int8, found 'int3'");
+  EXPECT_EQ(ErrorOf({"--type=int3"}),
+            "--type: expected one of float32, float16, int8, found 'int3'");
   EXPECT_THAT(ErrorOf({"--kinds=inline,,"}), HasSubstr("--kinds: expected one of dma-buf"));
 }
 
