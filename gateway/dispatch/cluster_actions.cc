@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "gateway/dispatch/cluster_impl.h"
-#include "gateway/dispatch/edge_specs.h"
 #include "lib/base/status_macros.h"
 #include "lib/model/plan.h"
 #include "lib/wire/memory_wire.h"
@@ -212,13 +211,16 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
   }
 }
 
+EdgeWorker Cluster::Impl::EdgeWorkerOf(std::size_t worker,
+                                       const v1::WorkerDescription& described) const {
+  return {setup_.workers()[worker].name, setup_.workers()[worker].address, described.fd_socket(),
+          described.host(), FromProto(described.memory())};
+}
+
 void Cluster::Impl::Connect(const RecoveryAction& action) {
   std::vector<EdgeWorker> workers;
-  for (std::size_t i = 0; i < setup_.workers().size(); ++i) {
-    const v1::WorkerDescription& described = known_[i].description;
-    workers.push_back({setup_.workers()[i].name, setup_.workers()[i].address, described.fd_socket(),
-                       described.host(), FromProto(described.memory())});
-  }
+  for (std::size_t i = 0; i < setup_.workers().size(); ++i)
+    workers.push_back(EdgeWorkerOf(i, known_[i].description));
   const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
                       std::max(setup_.options.edge_slots, action.plan->most_micro_batches() + 1),
                       setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};

@@ -207,11 +207,6 @@ std::optional<PlanReport> Cluster::Impl::CompareAndTry(const Descriptions& worke
     if (!status.ok()) continue;
     spdlog::info("plan {}: {:.3g} ms for a token of a prompt, {:.3g} ms for one of an answer",
                  trial.plan, trial.prefill_seconds * 1e3, trial.decode_seconds * 1e3);
-    if (!LearnFrom(trial, workers)) continue;
-    // What was learned of the edge changes what is predicted of the others.
-    for (PlanTrial& other : trials) {
-      if (!other.tried() && other.error.empty()) other = PredictPlan(other.plan, workers);
-    }
   }
   return ChoosePlan(std::move(trials));
 }
@@ -265,36 +260,6 @@ absl::Status Cluster::Impl::Predict(const StepModel& model, const ClusterPlan& p
                   [](const PairCosts& pair) { return !pair.edge_kind.empty(); });
   if (decode.hops + prefill.hops > 0 && !edges_known) trial->note = "without hand-overs";
   return absl::OkStatus();
-}
-
-bool Cluster::Impl::LearnFrom(const PlanTrial& trial, const Descriptions& workers) {
-  if (step_model_ == nullptr || !trial.predicted()) return false;
-  std::vector<PairCosts> pairs = step_model_->pairs();
-  std::string kind;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (const Known& known : known_) {
-      for (const v1::EdgeDescription& edge : known.connected.edges()) kind = edge.kind();
-    }
-  }
-  if (pairs.size() != 1 || kind.empty() || pairs.front().edge_kind == kind) return false;
-  PairCosts& pair = pairs.front();
-  pair.hop_seconds = pair.row_seconds = 0;
-  const StepModel without(setup_.model.config, step_model_->workers(), pairs);
-  const absl::StatusOr<SharedPlan> plan = MakeClusterPlan(
-      trial.plan, setup_.model.config, setup_.workers(), setup_.options.micro_batches);
-  TANDEM_CHECK(plan.ok());
-  const std::int32_t prompt = std::min(kTrialPromptTokens, setup_.scheduler.limits.max_tokens);
-  const absl::StatusOr<StepPrediction> decode =
-      without.Predict(RouteOf((*plan)->plan, false),
-                      ShapeOf(**plan, setup_.options, {1, prompt + kTrialAnswerTokens / 2}, true));
-  const absl::StatusOr<StepPrediction> prefill = without.Predict(
-      RouteOf((*plan)->plan, true), ShapeOf(**plan, setup_.options, {prompt, 0}, true));
-  if (!decode.ok() || !prefill.ok()) return false;
-  LearnHops(*decode, trial.decode_seconds, *prefill, trial.prefill_seconds * prompt, kind, &pair);
-  KeepPair(pair, workers);
-  SetModel(step_model_->workers(), std::move(pairs));
-  return true;
 }
 
 std::optional<Cluster::Impl::Descriptions> Cluster::Impl::AskWorkers(Deadline deadline) {

@@ -16,6 +16,7 @@
 #include "gateway/dispatch/cluster_metrics.h"
 #include "gateway/dispatch/cluster_setup.h"
 #include "gateway/dispatch/coordinator.h"
+#include "gateway/dispatch/edge_specs.h"
 #include "gateway/dispatch/links.h"
 #include "gateway/dispatch/request_traces.h"
 #include "gateway/dispatch/step_model.h"
@@ -118,8 +119,6 @@ class Cluster::Impl {
   // Of one that is not tried yet.
   PlanTrial PredictPlan(const std::string& name, const Descriptions& workers);
   absl::Status Predict(const StepModel& model, const ClusterPlan& plan, PlanTrial* trial) const;
-  // What a plan of two workers that was tried tells of their edge; false: nothing new.
-  bool LearnFrom(const PlanTrial& trial, const Descriptions& workers);
 
   // cluster_measure.cc: before the engine has begun. Afterwards step_model_ is there, with what was
   // kept or measured, and what could not be.
@@ -127,12 +126,24 @@ class Cluster::Impl {
   // The same of what was kept alone; true where that is all there is to know.
   bool ReadMeasured(const Descriptions& workers);
   std::optional<LoaderLink::Loaded> LoadForMeasuring();
+  // An answer that the thread of `auto` waits for; guarded.
+  template <typename Answer>
+  struct Pending {
+    bool done = false;
+    absl::StatusOr<Answer> answer = absl::UnavailableError("no answer");
+  };
+  template <typename Answer, typename Response>
+  void TakeAnswer(const absl::Status& status, const Response& response,
+                  const std::shared_ptr<Pending<Answer>>& pending);
   WorkerCosts MeasureWorker(std::size_t worker, std::uint64_t generation,
                             const v1::WorkerDescription& described,
                             const LoaderLink::Loaded& loaded);
   PairCosts MeasurePair(std::size_t first, std::size_t second, std::uint64_t generation,
                         const std::vector<WorkerCosts>& alone);
-  void KeepPair(const PairCosts& pair, const Descriptions& workers);
+  // What a hand-over between them takes, into *pair; their stages are gone then.
+  absl::Status MeasureEdges(std::uint64_t generation, const Descriptions& workers,
+                            const std::vector<WorkerCosts>& alone, PairCosts* pair);
+  EdgeWorker EdgeWorkerOf(std::size_t worker, const v1::WorkerDescription& described) const;
   void SetModel(std::vector<WorkerCosts> workers, std::vector<PairCosts> pairs);
   absl::Status ChangeAndWait(const std::string& name);
   // Until it serves, or does not come to.

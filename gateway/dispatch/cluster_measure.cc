@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
 #include <span>
 #include <utility>
 
@@ -25,6 +26,12 @@ namespace {
 constexpr double kMeasureSeconds = 4;
 constexpr absl::Duration kMeasureTimeout = absl::Minutes(2);
 constexpr double kRepeatSeconds = 0.6;
+// For hand-overs of each size, and how many of them are made; beside that the edges are connected.
+constexpr double kHandoverSeconds = 0.3;
+constexpr double kFewestHandovers = 3;
+constexpr double kMostHandovers = 200;
+constexpr std::int32_t kMostHandoverRows = 128;
+constexpr double kEdgeSeconds = 20;
 constexpr absl::Duration kRepeatTimeout = absl::Seconds(30);
 // Layers are measured until their weights are more than a processor's caches hold.
 constexpr std::uint64_t kManyBytes = std::uint64_t{256} << 20;
@@ -48,6 +55,14 @@ std::string ModelKey(const ClusterSetup& setup) {
 std::string DeviceKey(const v1::WorkerDescription& worker) {
   return absl::StrCat("; ", worker.name(), " ", worker.device().kind(), " ", worker.device().name(),
                       " (", worker.device().driver(), ")");
+}
+
+// Of both workers that there are.
+std::string PairKey(const ClusterSetup& setup, const std::vector<v1::WorkerDescription>& workers) {
+  std::string key = ModelKey(setup) + DeviceKey(workers[0]) + DeviceKey(workers[1]) + "; edges";
+  for (const HandleKind kind : setup.options.edge_kinds)
+    absl::StrAppend(&key, " ", std::string(NameOf(kind)));
+  return key;
 }
 
 KeptFile FileOf(const ClusterSetup& setup, const char* what, const std::string& key) {
@@ -112,11 +127,33 @@ std::vector<std::string> RegionsOfLayers(std::int32_t first, std::int32_t last) 
   return names;
 }
 
-// An answer that another thread waits for.
-struct PendingCosts {
-  bool done = false;
-  absl::StatusOr<std::vector<StageCost>> costs = absl::UnavailableError("no answer");
-};
+// Rows that both workers have had as a step, one and some, as often as takes a moment.
+std::vector<v1::HandoverRounds> RoundsOf(const std::vector<WorkerCosts>& alone) {
+  const auto of = [](const WorkerCosts& worker) {
+    std::map<std::int32_t, double> seconds;
+    for (const StageCost& cost : worker.costs) {
+      if (cost.kind == CostKind::kFfn && cost.point.tokens <= kMostHandoverRows)
+        seconds[cost.point.tokens] = cost.seconds;
+    }
+    return seconds;
+  };
+  const std::map<std::int32_t, double> first = of(alone[0]);
+  const std::map<std::int32_t, double> second = of(alone[1]);
+  std::vector<v1::HandoverRounds> rounds;
+  for (const auto& [rows, seconds] : first) {
+    const auto other = second.find(rows);
+    if (other == second.end()) continue;
+    const double round = std::max(1e-6, seconds + other->second);
+    v1::HandoverRounds wanted;
+    wanted.set_rows(rows);
+    wanted.set_rounds(static_cast<std::int32_t>(
+        std::clamp(kHandoverSeconds / round, kFewestHandovers, kMostHandovers)));
+    // The fewest and the most rows.
+    if (rounds.size() == 2) rounds.pop_back();
+    rounds.push_back(wanted);
+  }
+  return rounds;
+}
 
 // How many times as long the stages of a layer take as they do alone.
 double SlowdownOf(const std::vector<StageCost>& alone, const std::vector<StageCost>& beside) {
@@ -134,6 +171,16 @@ double SlowdownOf(const std::vector<StageCost>& alone, const std::vector<StageCo
 }
 
 }  // namespace
+
+template <typename Answer, typename Response>
+void Cluster::Impl::TakeAnswer(const absl::Status& status, const Response& response,
+                               const std::shared_ptr<Pending<Answer>>& pending) {
+  absl::StatusOr<Answer> found = status.ok() ? FromProto(response) : absl::StatusOr<Answer>(status);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  pending->answer = std::move(found);
+  pending->done = true;
+  auto_wake_.notify_all();
+}
 
 std::optional<LoaderLink::Loaded> Cluster::Impl::LoadForMeasuring() {
   struct Answer {
@@ -187,25 +234,20 @@ WorkerCosts Cluster::Impl::MeasureWorker(std::size_t worker, std::uint64_t gener
   for (const CostPoint& point : PointsOf(setup_.scheduler)) *request.add_points() = ToProto(point);
   request.set_seconds(kMeasureSeconds);
   ShowTrying(absl::StrCat("measuring ", costs.worker));
-  const auto pending = std::make_shared<PendingCosts>();
+  const auto pending = std::make_shared<Pending<std::vector<StageCost>>>();
   links_[worker]->MeasureStages(
       std::move(request), kMeasureTimeout,
       [this, pending](const absl::Status& status, const v1::StageCosts& response) {
-        absl::StatusOr<std::vector<StageCost>> found =
-            status.ok() ? FromProto(response) : absl::StatusOr<std::vector<StageCost>>(status);
-        const std::lock_guard<std::mutex> lock(mutex_);
-        pending->costs = std::move(found);
-        pending->done = true;
-        auto_wake_.notify_all();
+        TakeAnswer<std::vector<StageCost>>(status, response, pending);
       });
   std::unique_lock<std::mutex> lock(mutex_);
   auto_wake_.wait(lock, [&] { return stop_ || pending->done; });
-  if (pending->costs.ok() && pending->costs->empty())
-    pending->costs = absl::InternalError("it answered without any time");
-  if (pending->costs.ok()) {
-    costs.costs = *std::move(pending->costs);
+  if (pending->answer.ok() && pending->answer->empty())
+    pending->answer = absl::InternalError("it answered without any time");
+  if (pending->answer.ok()) {
+    costs.costs = *std::move(pending->answer);
   } else {
-    costs.error = std::string(pending->costs.status().message());
+    costs.error = std::string(pending->answer.status().message());
     if (costs.error.empty()) costs.error = "it cannot measure";
   }
   return costs;
@@ -228,9 +270,9 @@ PairCosts Cluster::Impl::MeasurePair(std::size_t first, std::size_t second,
   if (point.tokens == 0) return pair;
   ShowTrying(absl::StrCat("measuring ", pair.first, " beside ", pair.second));
   const std::size_t indices[] = {first, second};
-  std::shared_ptr<PendingCosts> pending[2];
+  std::shared_ptr<Pending<std::vector<StageCost>>> pending[2];
   for (std::size_t i = 0; i < 2; ++i) {
-    pending[i] = std::make_shared<PendingCosts>();
+    pending[i] = std::make_shared<Pending<std::vector<StageCost>>>();
     v1::RepeatStagesRequest request;
     request.set_generation(generation);
     *request.mutable_point() = ToProto(point);
@@ -238,31 +280,62 @@ PairCosts Cluster::Impl::MeasurePair(std::size_t first, std::size_t second,
     links_[indices[i]]->RepeatStages(
         std::move(request), kRepeatTimeout,
         [this, answer = pending[i]](const absl::Status& status, const v1::StageCosts& response) {
-          absl::StatusOr<std::vector<StageCost>> found =
-              status.ok() ? FromProto(response) : absl::StatusOr<std::vector<StageCost>>(status);
-          const std::lock_guard<std::mutex> lock(mutex_);
-          answer->costs = std::move(found);
-          answer->done = true;
-          auto_wake_.notify_all();
+          TakeAnswer<std::vector<StageCost>>(status, response, answer);
         });
   }
   std::unique_lock<std::mutex> lock(mutex_);
   auto_wake_.wait(lock, [&] { return stop_ || (pending[0]->done && pending[1]->done); });
   // The one whose rounds are short was slowed down for all of its time: it says most.
   for (std::size_t i = 0; i < 2; ++i) {
-    if (pending[i]->costs.ok())
+    if (pending[i]->answer.ok())
       pair.slowdown =
-          std::max(pair.slowdown, SlowdownOf(alone[indices[i]].costs, *pending[i]->costs));
+          std::max(pair.slowdown, SlowdownOf(alone[indices[i]].costs, *pending[i]->answer));
   }
   return pair;
 }
 
-void Cluster::Impl::KeepPair(const PairCosts& pair, const Descriptions& workers) {
-  std::string key = ModelKey(setup_);
-  for (const v1::WorkerDescription& worker : workers) {
-    if (worker.name() == pair.first || worker.name() == pair.second) key += DeviceKey(worker);
+absl::Status Cluster::Impl::MeasureEdges(std::uint64_t generation, const Descriptions& workers,
+                                         const std::vector<WorkerCosts>& alone, PairCosts* pair) {
+  ShowTrying(absl::StrCat("measuring hand-overs between ", pair->first, " and ", pair->second));
+  const std::vector<v1::HandoverRounds> rounds = RoundsOf(alone);
+  if (rounds.empty()) return absl::NotFoundError("no step was measured by both");
+  const EdgeWorker ends[] = {EdgeWorkerOf(0, workers[0]), EdgeWorkerOf(1, workers[1])};
+  Plan to_and_fro;
+  to_and_fro.routes.push_back(
+      {RouteUse::kAll,
+       {{.worker = ends[0].name}, {.worker = ends[1].name}, {.worker = ends[0].name}}});
+  const EdgeRing ring{2, setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};
+  TANDEM_ASSIGN_OR_RETURN(
+      const std::vector<v1::EdgeSpec> specs,
+      MakeEdgeSpecs(to_and_fro, {ends[0], ends[1]}, setup_.options.edge_kinds, ring));
+  TANDEM_CHECK(specs.size() == 2);
+  std::shared_ptr<Pending<EdgeCosts>> pending[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    pending[i] = std::make_shared<Pending<EdgeCosts>>();
+    v1::MeasureEdgesRequest request;
+    request.set_generation(generation);
+    request.set_worker(ends[i].name);
+    const std::size_t own = specs[0].from() == ends[i].name ? 0 : 1;
+    *request.add_edges() = specs[own];
+    *request.add_edges() = specs[1 - own];
+    request.mutable_rounds()->Assign(rounds.begin(), rounds.end());
+    request.set_seconds(kEdgeSeconds);
+    links_[i]->MeasureEdges(
+        std::move(request), kMeasureTimeout,
+        [this, answer = pending[i]](const absl::Status& status, const v1::EdgeCosts& response) {
+          TakeAnswer<EdgeCosts>(status, response, answer);
+        });
   }
-  Keep(FileOf(setup_, "pair", key), WritePair(key, pair));
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    auto_wake_.wait(lock, [&] { return stop_ || (pending[0]->done && pending[1]->done); });
+    if (stop_) return absl::CancelledError("the gateway is stopping");
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    const absl::Status& status = pending[i]->answer.status();
+    if (!status.ok()) return Annotate(status, ends[i].name);
+  }
+  return TakeHandovers(*pending[0]->answer, *pending[1]->answer, pair);
 }
 
 void Cluster::Impl::SetModel(std::vector<WorkerCosts> workers, std::vector<PairCosts> pairs) {
@@ -288,7 +361,7 @@ bool Cluster::Impl::ReadMeasured(const Descriptions& workers) {
     entry.error.clear();
   }
   if (workers.size() == 2) {
-    const std::string key = model_key + DeviceKey(workers[0]) + DeviceKey(workers[1]);
+    const std::string key = PairKey(setup_, workers);
     std::optional<PairCosts> kept = ReadKept(FileOf(setup_, "pair", key), key, ReadPair);
     complete = complete && kept.has_value();
     if (kept.has_value()) {
@@ -330,7 +403,14 @@ void Cluster::Impl::MeasureWorkers(const Descriptions& workers) {
   if (workers.size() == 2 && costs[0].error.empty() && costs[1].error.empty()) {
     pairs.push_back(MeasurePair(0, 1, generation, costs));
     if (Stopping()) return;
-    KeepPair(pairs.front(), workers);
+    const absl::Status edges = MeasureEdges(generation, workers, costs, &pairs.front());
+    if (Stopping()) return;
+    const std::string key = PairKey(setup_, workers);
+    if (edges.ok()) {
+      Keep(FileOf(setup_, "pair", key), WritePair(key, pairs.front()));
+    } else {
+      spdlog::warn("hand-overs are not measured: {}", std::string(edges.message()));
+    }
   }
   SetModel(std::move(costs), std::move(pairs));
 }

@@ -225,6 +225,14 @@ void WorkerLink::RepeatStages(v1::RepeatStagesRequest request, absl::Duration ti
             });
 }
 
+void WorkerLink::MeasureEdges(v1::MeasureEdgesRequest request, absl::Duration timeout,
+                              Done<v1::EdgeCosts> done) {
+  StartCall(other_calls_, timeout, std::move(request), std::move(done),
+            [this](auto* context, auto* sent, auto* response, auto on_done) {
+              stub_->async()->MeasureEdges(context, sent, response, std::move(on_done));
+            });
+}
+
 void WorkerLink::Drain(std::uint64_t generation, absl::Duration timeout) {
   v1::DrainRequest request;
   request.set_generation(generation);

@@ -133,6 +133,8 @@ class WorkerLink {
                      Done<v1::StageCosts> done);
   void RepeatStages(v1::RepeatStagesRequest request, absl::Duration timeout,
                     Done<v1::StageCosts> done);
+  void MeasureEdges(v1::MeasureEdgesRequest request, absl::Duration timeout,
+                    Done<v1::EdgeCosts> done);
   // Nobody waits for the answer.
   void Drain(std::uint64_t generation, absl::Duration timeout);
 

@@ -171,14 +171,29 @@ absl::StatusOr<StepPrediction> StepModel::Predict(const std::vector<StagePlaceme
   return prediction;
 }
 
-void LearnHops(const StepPrediction& decode, double decode_seconds, const StepPrediction& prefill,
-               double prefill_seconds, const std::string& edge_kind, PairCosts* pair) {
-  if (decode.hops == 0 || prefill.hops == 0) return;
-  pair->edge_kind = edge_kind;
-  pair->hop_seconds = std::max(0.0, decode_seconds - decode.seconds) / decode.hops;
-  const double rest = prefill_seconds - prefill.seconds - prefill.hops * pair->hop_seconds;
-  pair->row_seconds =
-      prefill.hop_rows == 0 ? 0 : std::max(0.0, rest) / static_cast<double>(prefill.hop_rows);
+absl::Status TakeHandovers(const EdgeCosts& first, const EdgeCosts& second, PairCosts* pair) {
+  const auto same = [](const HandoverCost& a, const HandoverCost& b) { return a.rows == b.rows; };
+  if (first.costs.empty() || first.kind != second.kind ||
+      !std::equal(first.costs.begin(), first.costs.end(), second.costs.begin(), second.costs.end(),
+                  same)) {
+    return absl::InvalidArgumentError("the two workers have measured different hand-overs");
+  }
+  // By rows.
+  std::map<std::int32_t, double> seconds;
+  for (std::size_t i = 0; i < first.costs.size(); ++i) {
+    const HandoverCost& a = first.costs[i];
+    const HandoverCost& b = second.costs[i];
+    const double round = std::min(a.round_seconds, b.round_seconds);
+    seconds[a.rows] = std::max(0.0, round - a.stage_seconds - b.stage_seconds) / 2;
+  }
+  const auto fewest = *seconds.begin();
+  const auto most = *seconds.rbegin();
+  pair->row_seconds = most.first == fewest.first ? 0
+                                                 : std::max(0.0, most.second - fewest.second) /
+                                                       (most.first - fewest.first);
+  pair->hop_seconds = std::max(0.0, fewest.second - fewest.first * pair->row_seconds);
+  pair->edge_kind = std::string(NameOf(first.kind));
+  return absl::OkStatus();
 }
 
 }  // namespace tandem

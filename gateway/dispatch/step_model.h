@@ -34,10 +34,10 @@ struct PairCosts {
   // How many times as long a stage takes while the other one computes, too: 1 for devices that
   // share nothing, 2 for two that share all.
   double slowdown = 1;
-  // Of a hand-over: for any rows, and for each row. Found out by the first plan of both that ran.
+  // Of a hand-over: for any rows, and for each row.
   double hop_seconds = 0;
   double row_seconds = 0;
-  // Of the edge that was used then; empty: none was yet, and a hand-over counts as nothing.
+  // Of the edge that was measured; empty: none was, and a hand-over counts as nothing.
   std::string edge_kind;
   bool kept = false;
 };
@@ -88,9 +88,8 @@ class StepModel {
   std::vector<PairCosts> pairs_;
 };
 
-// The edge's share of what a plan of two workers took longer than its stages: of a step of one row
-// that decodes, and of one that prefills. `edge_kind` is the plan's.
-void LearnHops(const StepPrediction& decode, double decode_seconds, const StepPrediction& prefill,
-               double prefill_seconds, const std::string& edge_kind, PairCosts* pair);
+// What both workers say of rows that went round between them, as the time of a hand-over: what
+// their stages do not take of a round. INVALID_ARGUMENT where they do not speak of the same.
+absl::Status TakeHandovers(const EdgeCosts& first, const EdgeCosts& second, PairCosts* pair);
 
 }  // namespace tandem

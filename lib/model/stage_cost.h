@@ -3,7 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <vector>
+
 #include "lib/base/enum_names.h"
+#include "lib/model/kinds.h"
 
 namespace tandem {
 
@@ -46,6 +49,23 @@ struct StageCost {
   CostPoint point;
   double seconds = 0;
   bool operator==(const StageCost&) const = default;
+};
+
+// Of rows that go round between two workers, each with a stage of its own: medians
+// (lib/worker/edge_timer.h).
+struct HandoverCost {
+  std::int32_t rows = 0;
+  // To and fro, with both stages.
+  double round_seconds = 0;
+  // The stage of the worker that says so.
+  double stage_seconds = 0;
+  bool operator==(const HandoverCost&) const = default;
+};
+
+struct EdgeCosts {
+  HandleKind kind = HandleKind::kInline;
+  std::vector<HandoverCost> costs;
+  bool operator==(const EdgeCosts&) const = default;
 };
 
 // Bounds of what is believed.

@@ -9,6 +9,16 @@
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
+namespace {
+
+absl::Status CheckSeconds(std::string_view what, double seconds) {
+  if (std::isfinite(seconds) && seconds >= 0 && seconds <= kLongestCostSeconds)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(std::string(what), ": expected 0 to ",
+                                                 kLongestCostSeconds, " seconds, found ", seconds));
+}
+
+}  // namespace
 
 v1::CostPoint ToProto(const CostPoint& point) {
   v1::CostPoint message;
@@ -50,11 +60,39 @@ absl::StatusOr<std::vector<StageCost>> FromProto(const v1::StageCosts& message) 
     TANDEM_ASSIGN_OR_RETURN(cost.kind, ParseEnum<CostKind>("kind of cost", from.kind()));
     TANDEM_ASSIGN_OR_RETURN(cost.point, FromProto(from.point()));
     cost.seconds = from.seconds();
-    if (!std::isfinite(cost.seconds) || cost.seconds < 0 || cost.seconds > kLongestCostSeconds) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          from.kind(), ": expected 0 to ", kLongestCostSeconds, " seconds, found ", cost.seconds));
-    }
+    TANDEM_RETURN_IF_ERROR(CheckSeconds(from.kind(), cost.seconds));
     costs.push_back(cost);
+  }
+  return costs;
+}
+
+v1::EdgeCosts ToProto(const EdgeCosts& costs) {
+  v1::EdgeCosts message;
+  message.set_kind(std::string(NameOf(costs.kind)));
+  for (const HandoverCost& cost : costs.costs) {
+    v1::HandoverCost& to = *message.add_costs();
+    to.set_rows(cost.rows);
+    to.set_round_seconds(cost.round_seconds);
+    to.set_stage_seconds(cost.stage_seconds);
+  }
+  return message;
+}
+
+absl::StatusOr<EdgeCosts> FromProto(const v1::EdgeCosts& message) {
+  if (message.costs_size() > static_cast<int>(kMostCostPoints)) {
+    return absl::InvalidArgumentError(absl::StrCat("costs: expected at most ", kMostCostPoints,
+                                                   ", found ", message.costs_size()));
+  }
+  EdgeCosts costs;
+  TANDEM_ASSIGN_OR_RETURN(costs.kind, ParseEnum<HandleKind>("kind of edge", message.kind()));
+  for (const v1::HandoverCost& from : message.costs()) {
+    if (from.rows() < 1 || from.rows() > kMaxStepTokens) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("rows: expected 1 to ", kMaxStepTokens, ", found ", from.rows()));
+    }
+    TANDEM_RETURN_IF_ERROR(CheckSeconds("round_seconds", from.round_seconds()));
+    TANDEM_RETURN_IF_ERROR(CheckSeconds("stage_seconds", from.stage_seconds()));
+    costs.costs.push_back({from.rows(), from.round_seconds(), from.stage_seconds()});
   }
   return costs;
 }

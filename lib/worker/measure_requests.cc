@@ -4,6 +4,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/wire/cost_wire.h"
 #include "lib/wire/model_wire.h"
+#include "lib/worker/plan_part.h"
 #include "tandem/v1/worker.pb.h"
 
 namespace tandem {
@@ -36,6 +37,38 @@ absl::StatusOr<StageTimerSpec> ParseStageTimerSpec(const v1::MeasureStagesReques
   }
   TANDEM_RETURN_IF_ERROR(ValidateStageTimerSpec(spec));
   return spec;
+}
+
+absl::StatusOr<MeasuredEdges> ParseMeasuredEdges(const v1::MeasureEdgesRequest& request,
+                                                 const StageTimerSpec& spec) {
+  TANDEM_RETURN_IF_ERROR(ParseSeconds(request.seconds(), kLongestMeasureSeconds).status());
+  const auto& edges = request.edges();
+  if (edges.size() != 2 || edges[0].from() != request.worker() ||
+      edges[1].to() != request.worker() || edges[0].to() != edges[1].from() ||
+      edges[0].to() == request.worker() || edges[0].id() == edges[1].id()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("edges: expected one from worker '", request.worker(),
+                     "' to another and one back, found ", edges.size(), " that are not"));
+  }
+  const EdgeBounds bounds{request.worker(), request.generation(), 1, spec.limits,
+                          spec.config.hidden_size};
+  MeasuredEdges measured;
+  TANDEM_ASSIGN_OR_RETURN(measured.out, ParseEdgeEnd(edges[0], bounds));
+  TANDEM_ASSIGN_OR_RETURN(measured.in, ParseEdgeEnd(edges[1], bounds));
+  if (request.rounds().empty() || request.rounds_size() > static_cast<int>(kMostCostPoints)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rounds: expected 1 to ", kMostCostPoints, ", found ", request.rounds_size()));
+  }
+  for (const v1::HandoverRounds& message : request.rounds()) {
+    if (message.rows() < 1 || message.rows() > spec.limits.max_tokens || message.rounds() < 1 ||
+        message.rounds() > kMostHandoverRounds) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "rounds: expected 1 to ", kMostHandoverRounds, " of 1 to ", spec.limits.max_tokens,
+          " rows, found ", message.rounds(), " of ", message.rows()));
+    }
+    measured.rounds.push_back({message.rows(), message.rounds()});
+  }
+  return measured;
 }
 
 }  // namespace tandem

@@ -2,11 +2,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "lib/worker/edge_timer.h"
 #include "lib/worker/stage_timer.h"
 
 namespace tandem::v1 {
+class MeasureEdgesRequest;
 class MeasureStagesRequest;
-}
+}  // namespace tandem::v1
 
 namespace tandem {
 
@@ -19,5 +21,15 @@ inline constexpr double kLongestRepeatSeconds = 10;
 // Checks the other fields of the request, too.
 absl::StatusOr<StageTimerSpec> ParseStageTimerSpec(const v1::MeasureStagesRequest& request);
 absl::StatusOr<absl::Duration> ParseSeconds(double seconds, double most);
+
+// The end of the edge from this worker, and of the one to it.
+struct MeasuredEdges {
+  EdgeEndSpec out;
+  EdgeEndSpec in;
+  std::vector<HandoverRounds> rounds;
+};
+// `spec`: of the stages that were measured before.
+absl::StatusOr<MeasuredEdges> ParseMeasuredEdges(const v1::MeasureEdgesRequest& request,
+                                                 const StageTimerSpec& spec);
 
 }  // namespace tandem

@@ -25,16 +25,24 @@ absl::Status CheckAtLeast(const char* field, std::int64_t least, std::int64_t va
       absl::StrCat(field, ": expected ", least, " or more, found ", value));
 }
 
-absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const PlanPart& part) {
+absl::Status CheckAtMost(const char* field, std::size_t most, std::int32_t value) {
+  if (value >= 0 && static_cast<std::size_t>(value) <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": expected 0 to ", most, ", found ", value));
+}
+
+}  // namespace
+
+absl::StatusOr<EdgeEndSpec> ParseEdgeEnd(const v1::EdgeSpec& message, const EdgeBounds& bounds) {
   EdgeEndSpec spec;
   spec.id = message.id();
   spec.from = message.from();
   spec.to = message.to();
-  spec.end = message.from() == part.worker ? EdgeEnd::kProducer : EdgeEnd::kConsumer;
-  spec.owner = message.owner() == part.worker;
+  spec.end = message.from() == bounds.worker ? EdgeEnd::kProducer : EdgeEnd::kConsumer;
+  spec.owner = message.owner() == bounds.worker;
   spec.owner_fd_socket = message.owner_fd_socket();
   spec.consumer_address = message.consumer_address();
-  spec.generation = part.number;
+  spec.generation = bounds.generation;
   if (message.id().empty() || message.id().size() > 200) {
     return absl::InvalidArgumentError(
         absl::StrCat("edge id: expected 1 to 200 bytes, found ", message.id().size()));
@@ -44,12 +52,10 @@ absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const PlanPar
                                                    spec.from, " or ", spec.to, ", found '",
                                                    message.owner(), "'"));
   }
-  // The producer hands over all micro-batches of a stage before the consumer must take the first.
-  const std::int32_t least = part.bounds.max_micro_batches;
-  if (message.slots() < least || message.slots() > kMaxEdgeSlots) {
-    return absl::InvalidArgumentError(absl::StrCat("edge ", spec.id, ": slots: expected ", least,
-                                                   " to ", kMaxEdgeSlots, ", found ",
-                                                   message.slots()));
+  if (message.slots() < bounds.least_slots || message.slots() > kMaxEdgeSlots) {
+    return absl::InvalidArgumentError(absl::StrCat("edge ", spec.id, ": slots: expected ",
+                                                   bounds.least_slots, " to ", kMaxEdgeSlots,
+                                                   ", found ", message.slots()));
   }
   for (const std::string& name : message.kinds()) {
     TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseEnum<HandleKind>("handle kind", name));
@@ -59,18 +65,9 @@ absl::StatusOr<EdgeEndSpec> ParseEdge(const v1::EdgeSpec& message, const PlanPar
   if (spec.kinds.empty())
     return absl::InvalidArgumentError(
         absl::StrCat("edge ", spec.id, ": kinds: expected one at least, found none"));
-  spec.layout = MakeResidualLayout(message.slots(), part.bounds.limits.max_tokens,
-                                   part.bounds.config.hidden_size);
+  spec.layout = MakeResidualLayout(message.slots(), bounds.limits.max_tokens, bounds.hidden_size);
   return spec;
 }
-
-absl::Status CheckAtMost(const char* field, std::size_t most, std::int32_t value) {
-  if (value >= 0 && static_cast<std::size_t>(value) <= most) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, ": expected 0 to ", most, ", found ", value));
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<PlanPart>> PlanPart::Parse(const v1::PrepareRequest& request) {
   auto part = std::make_unique<PlanPart>();
@@ -141,6 +138,9 @@ absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(
         absl::StrCat("timeout_seconds: expected more than 0 and at most ", kLongestConnectSeconds,
                      ", found ", request.timeout_seconds()));
   }
+  // The producer hands over all micro-batches of a stage before the consumer must take the first.
+  const EdgeBounds edge_bounds{worker, number, bounds.max_micro_batches, bounds.limits,
+                               bounds.config.hidden_size};
   std::vector<EdgeEndSpec> specs;
   for (const PlanEdge& edge : layout.edges) {
     const auto found = std::find_if(
@@ -151,7 +151,7 @@ absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(
                                                      edge.to, ", found none among ",
                                                      request.edges_size()));
     }
-    TANDEM_ASSIGN_OR_RETURN(EdgeEndSpec spec, ParseEdge(*found, *this));
+    TANDEM_ASSIGN_OR_RETURN(EdgeEndSpec spec, ParseEdgeEnd(*found, edge_bounds));
     specs.push_back(std::move(spec));
   }
   if (request.edges_size() != static_cast<int>(specs.size())) {

@@ -24,6 +24,7 @@ class RepeatedPtrField;
 
 namespace tandem::v1 {
 class ConnectRequest;
+class EdgeSpec;
 class PrepareRequest;
 class RegionManifest;
 }  // namespace tandem::v1
@@ -62,6 +63,18 @@ struct PlanPart {
   // Closes the edges; the runner must be gone.
   void Close();
 };
+
+// What an end of an edge must fit.
+struct EdgeBounds {
+  // As the edge calls this worker.
+  std::string worker;
+  std::uint64_t generation = 0;
+  std::int32_t least_slots = 1;
+  StepLimits limits;
+  std::int32_t hidden_size = 0;
+};
+// INVALID_ARGUMENT names what is wrong. Whether this worker is at an end of it is not looked at.
+absl::StatusOr<EdgeEndSpec> ParseEdgeEnd(const v1::EdgeSpec& message, const EdgeBounds& bounds);
 
 // Maps and imports exactly the regions `names`, from the loader's socket; what else the store holds
 // is dropped.

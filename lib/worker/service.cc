@@ -264,6 +264,12 @@ class WorkerService::Impl final : public v1::Worker::CallbackService {
     return Post(context, [this, request, reply] { return engine_.RepeatStages(*request, reply); });
   }
 
+  grpc::ServerUnaryReactor* MeasureEdges(grpc::CallbackServerContext* context,
+                                         const v1::MeasureEdgesRequest* request,
+                                         v1::EdgeCosts* reply) override {
+    return Post(context, [this, request, reply] { return engine_.MeasureEdges(*request, reply); });
+  }
+
   grpc::ServerUnaryReactor* Connect(grpc::CallbackServerContext* context,
                                     const v1::ConnectRequest* request,
                                     v1::ConnectResponse* reply) override {

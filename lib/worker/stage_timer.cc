@@ -19,6 +19,8 @@ namespace {
 // driver may compile, and some more unless they take long.
 constexpr std::size_t kMostRounds = 30;
 constexpr std::size_t kFewestRounds = 4;
+// Of a point before it is the next one's turn.
+constexpr int kRoundsAPass = 2;
 constexpr double kLongRoundSeconds = 0.5;
 // The first round of all, in which a driver may compile what it runs, does not count as time. A
 // later one that is under way when the time is over may go on for so long.
@@ -50,6 +52,16 @@ std::vector<StageCost> MedianOf(std::vector<std::vector<StageCost>> rounds) {
     median[entry].seconds = *middle;
   }
   return median;
+}
+
+// A layer of each kind, where there are both.
+StageTimer::Span FewLayers(const StageTimerSpec& spec) {
+  const std::vector<bool>& global = spec.config.layer_is_global;
+  for (std::int32_t layer = spec.first_layer; layer + 1 < spec.last_layer; ++layer) {
+    if (global[static_cast<std::size_t>(layer)] != global[static_cast<std::size_t>(layer) + 1])
+      return {layer, layer + 2, 0};
+  }
+  return {spec.first_layer, spec.first_layer + 1, 0};
 }
 
 }  // namespace
@@ -132,9 +144,14 @@ absl::Status StageTimer::Compile(std::vector<std::shared_ptr<const Weights>> wei
                               attention ? even : odd,
                               attention ? odd : even});
   }
-  whole_stage_ = static_cast<std::int32_t>(program.stages.size());
-  program.stages.push_back({{.first_half = first, .last_half = last}, even, odd});
-  head_stage_ = whole_stage_ + 1;
+  all_ = {spec_.first_layer, spec_.last_layer, 0};
+  few_ = FewLayers(spec_);
+  for (Span* span : {&all_, &few_}) {
+    span->whole_stage = static_cast<std::int32_t>(program.stages.size());
+    program.stages.push_back(
+        {{.first_half = 2 * span->first, .last_half = 2 * span->last}, even, odd});
+  }
+  head_stage_ = static_cast<std::int32_t>(program.stages.size());
   const std::int32_t end = 2 * spec_.config.num_layers;
   program.stages.push_back({{.first_half = end, .last_half = end, .head = true}, even, nullptr});
   program.weights = std::move(weights);
@@ -186,14 +203,17 @@ absl::Status StageTimer::Sample() {
   return sampler_.Sample(program_->logits(0), greedy, TokenCounts(), 0).status();
 }
 
-absl::StatusOr<StageTimer::Round> StageTimer::RunRound(const CostPoint& point, Deadline deadline,
+absl::StatusOr<StageTimer::Round> StageTimer::RunRound(const CostPoint& point, const Span& span,
+                                                       Deadline deadline,
                                                        const Cancelled& cancelled) {
   Round round;
+  round.span = span;
   const std::int64_t begun = MonotonicNanoseconds();
   TANDEM_RETURN_IF_ERROR(Begin(point));
   round.begin = SecondsSince(begun);
   TANDEM_ASSIGN_OR_RETURN(round.embed, RunStage(0, deadline));
-  for (std::int32_t stage = 1; stage < whole_stage_; ++stage) {
+  const std::int32_t first_stage = 1 + 2 * (span.first - spec_.first_layer);
+  for (std::int32_t stage = first_stage; stage < first_stage + span.halves(); ++stage) {
     if (cancelled()) return absl::CancelledError("measuring was cancelled");
     TANDEM_ASSIGN_OR_RETURN(const double half, RunStage(stage, deadline));
     round.halves.push_back(half);
@@ -203,7 +223,7 @@ absl::StatusOr<StageTimer::Round> StageTimer::RunRound(const CostPoint& point, D
   TANDEM_RETURN_IF_ERROR(Sample());
   round.head = SecondsSince(head_begun);
   if (cancelled()) return absl::CancelledError("measuring was cancelled");
-  TANDEM_ASSIGN_OR_RETURN(round.whole, RunStage(whole_stage_, deadline));
+  TANDEM_ASSIGN_OR_RETURN(round.whole, RunStage(span.whole_stage, deadline));
   round.total = SecondsSince(begun);
   return round;
 }
@@ -216,7 +236,7 @@ std::vector<StageCost> StageTimer::CostsOf(const CostPoint& point, const Round& 
   int counts[kNumCostKinds] = {};
   double parts = 0;
   for (std::size_t i = 0; i < round.halves.size(); ++i) {
-    const std::size_t layer = static_cast<std::size_t>(spec_.first_layer) + i / 2;
+    const std::size_t layer = static_cast<std::size_t>(round.span.first) + i / 2;
     const CostKind kind = i % 2 == 1                            ? CostKind::kFfn
                           : spec_.config.layer_is_global[layer] ? CostKind::kGlobalAttention
                                                                 : CostKind::kLocalAttention;
@@ -235,49 +255,79 @@ std::vector<StageCost> StageTimer::CostsOf(const CostPoint& point, const Round& 
   return costs;
 }
 
-absl::StatusOr<std::vector<StageCost>> StageTimer::MeasurePoint(const CostPoint& point,
-                                                                Deadline share, Deadline hard,
-                                                                const Cancelled& cancelled,
-                                                                double* round_seconds) {
-  std::vector<std::vector<StageCost>> rounds;
-  while (rounds.size() < kMostRounds) {
-    const bool warm = rounds.size() > 1;
-    if (warm && (share.left() < absl::Seconds(*round_seconds)) &&
-        (rounds.size() >= kFewestRounds || *round_seconds > kLongRoundSeconds))
+absl::Status StageTimer::AddRound(Measured* measured, Deadline hard, const Cancelled& cancelled) {
+  TANDEM_ASSIGN_OR_RETURN(const Round round,
+                          RunRound(measured->point, measured->span, hard, cancelled));
+  measured->round_seconds = round.total;
+  measured->rounds.push_back(CostsOf(measured->point, round));
+  return absl::OkStatus();
+}
+
+absl::Status StageTimer::StartPoint(Measured* measured, Deadline share, Deadline hard,
+                                    const Cancelled& cancelled) {
+  std::vector<std::vector<StageCost>>& rounds = measured->rounds;
+  while (rounds.size() < kFewestRounds) {
+    if (rounds.size() > 1 && measured->round_seconds > kLongRoundSeconds &&
+        share.left() < absl::Seconds(measured->round_seconds))
       break;
-    const absl::StatusOr<Round> round = RunRound(point, hard, cancelled);
-    if (absl::IsDeadlineExceeded(round.status()) && !rounds.empty()) break;
-    TANDEM_RETURN_IF_ERROR(round.status());
-    *round_seconds = round->total;
-    rounds.push_back(CostsOf(point, *round));
+    const absl::Status status = AddRound(measured, hard, cancelled);
+    if (absl::IsDeadlineExceeded(status) && !rounds.empty()) break;
+    TANDEM_RETURN_IF_ERROR(status);
   }
-  return MedianOf(std::move(rounds));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<StageCost>> StageTimer::MeasureAll(absl::Duration limit,
                                                               const Cancelled& cancelled) {
   TANDEM_RETURN_IF_ERROR(
-      RunRound(spec_.points.front(), Deadline::After(kFirstPatience), cancelled).status());
+      RunRound(spec_.points.front(), all_, Deadline::After(kFirstPatience), cancelled).status());
   const Deadline end = Deadline::After(limit);
   const Deadline hard = Deadline::After(limit + kPatience);
-  std::vector<StageCost> costs;
-  double round_seconds = 0;
-  std::int32_t tokens = 1;
+  const double few = static_cast<double>(few_.halves()) / all_.halves();
+  std::vector<Measured> points;
+  // Of all layers, for each token.
+  double token_seconds = 0;
   for (std::size_t i = 0; i < spec_.points.size(); ++i) {
-    const CostPoint& point = spec_.points[i];
-    const double guess = round_seconds * std::max(1.0, static_cast<double>(point.tokens) / tokens);
-    if (i > 0 && absl::Seconds(guess) > end.left()) break;
+    Measured measured{spec_.points[i], all_, 0, {}};
+    const double guess = token_seconds * measured.point.tokens;
+    if (i > 0 && absl::Seconds(guess * few) > end.left()) break;
     // Each point may take its share of what is left.
-    const Deadline share = Deadline::After(std::max(absl::ZeroDuration(), end.left()) /
-                                           static_cast<std::int64_t>(spec_.points.size() - i));
-    const absl::StatusOr<std::vector<StageCost>> found =
-        MeasurePoint(point, share, hard, cancelled, &round_seconds);
-    if (absl::IsDeadlineExceeded(found.status()) && i > 0) break;
-    TANDEM_RETURN_IF_ERROR(found.status());
-    tokens = point.tokens;
-    costs.insert(costs.end(), found->begin(), found->end());
+    const absl::Duration share = std::max(absl::ZeroDuration(), end.left()) /
+                                 static_cast<std::int64_t>(spec_.points.size() - i);
+    if (absl::Seconds(guess * kFewestRounds) > share) measured.span = few_;
+    const absl::Status status = StartPoint(&measured, Deadline::After(share), hard, cancelled);
+    if (absl::IsDeadlineExceeded(status) && i > 0) break;
+    TANDEM_RETURN_IF_ERROR(status);
+    token_seconds =
+        measured.round_seconds * all_.halves() / measured.span.halves() / measured.point.tokens;
+    points.push_back(std::move(measured));
+  }
+  TANDEM_RETURN_IF_ERROR(AddRounds(&points, end, hard, cancelled));
+  std::vector<StageCost> costs;
+  for (Measured& measured : points) {
+    const std::vector<StageCost> median = MedianOf(std::move(measured.rounds));
+    costs.insert(costs.end(), median.begin(), median.end());
   }
   return costs;
+}
+
+absl::Status StageTimer::AddRounds(std::vector<Measured>* points, Deadline end, Deadline hard,
+                                   const Cancelled& cancelled) {
+  bool any = true;
+  while (std::exchange(any, false)) {
+    for (Measured& measured : *points) {
+      for (int i = 0; i < kRoundsAPass; ++i) {
+        if (measured.rounds.size() >= kMostRounds ||
+            absl::Seconds(measured.round_seconds) > end.left())
+          break;
+        const absl::Status status = AddRound(&measured, hard, cancelled);
+        if (absl::IsDeadlineExceeded(status)) return absl::OkStatus();
+        TANDEM_RETURN_IF_ERROR(status);
+        any = true;
+      }
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<StageCost>> StageTimer::Repeat(const CostPoint& point,
@@ -292,7 +342,7 @@ absl::StatusOr<std::vector<StageCost>> StageTimer::Repeat(const CostPoint& point
   std::vector<StageCost> sums;
   double rounds = 0;
   do {
-    TANDEM_ASSIGN_OR_RETURN(const Round round, RunRound(point, hard, cancelled));
+    TANDEM_ASSIGN_OR_RETURN(const Round round, RunRound(point, all_, hard, cancelled));
     const std::vector<StageCost> found = CostsOf(point, round);
     if (sums.empty()) {
       sums = found;

@@ -41,9 +41,21 @@ class StageTimer {
   static absl::StatusOr<std::unique_ptr<StageTimer>> Create(
       Device& device, std::vector<std::shared_ptr<const Weights>> weights, StageTimerSpec spec);
 
+  const StageTimerSpec& spec() const { return spec_; }
+
+  // The layers that a round goes through, [first, last), and their stage for all in one submission.
+  struct Span {
+    std::int32_t first = 0;
+    std::int32_t last = 0;
+    std::int32_t whole_stage = 0;
+    std::int32_t halves() const { return 2 * (last - first); }
+  };
+
   // Every point of the spec, in order, until `limit` has passed or the next point would take
-  // longer: each some times, of which the median counts. DEADLINE_EXCEEDED where not even the first
-  // point was done; CANCELLED when `cancelled` says so, which is asked between submissions.
+  // longer; then all of them again and again in what is left of it, so that no point is measured in
+  // one moment alone. The median of all rounds counts. A point whose rounds would take long is
+  // measured with one layer of each kind. DEADLINE_EXCEEDED where not even the first point was
+  // done; CANCELLED when `cancelled` says so, which is asked between submissions.
   using Cancelled = std::function<bool()>;
   absl::StatusOr<std::vector<StageCost>> MeasureAll(absl::Duration limit,
                                                     const Cancelled& cancelled);
@@ -52,11 +64,20 @@ class StageTimer {
                                                 const Cancelled& cancelled);
 
  private:
+  // What was measured of a point.
+  struct Measured {
+    CostPoint point;
+    Span span;
+    // Of its last round.
+    double round_seconds = 0;
+    std::vector<std::vector<StageCost>> rounds;
+  };
   // Seconds of one round.
   struct Round {
+    Span span;
     double begin = 0;
     double embed = 0;
-    // Attention and feed-forward half of each layer.
+    // Attention and feed-forward half of each layer of the span.
     std::vector<double> halves;
     // All layers in one submission.
     double whole = 0;
@@ -67,12 +88,15 @@ class StageTimer {
 
   absl::Status Allocate();
   absl::Status Compile(std::vector<std::shared_ptr<const Weights>> weights);
-  absl::StatusOr<Round> RunRound(const CostPoint& point, Deadline deadline,
+  absl::StatusOr<Round> RunRound(const CostPoint& point, const Span& span, Deadline deadline,
                                  const Cancelled& cancelled);
-  // Until `share` has passed. *round_seconds: of the last round.
-  absl::StatusOr<std::vector<StageCost>> MeasurePoint(const CostPoint& point, Deadline share,
-                                                      Deadline hard, const Cancelled& cancelled,
-                                                      double* round_seconds);
+  // Its first rounds.
+  absl::Status StartPoint(Measured* measured, Deadline share, Deadline hard,
+                          const Cancelled& cancelled);
+  // Of all points in turn, until the end.
+  absl::Status AddRounds(std::vector<Measured>* points, Deadline end, Deadline hard,
+                         const Cancelled& cancelled);
+  absl::Status AddRound(Measured* measured, Deadline hard, const Cancelled& cancelled);
   absl::Status Begin(const CostPoint& point);
   // Seconds that the stage took.
   absl::StatusOr<double> RunStage(std::int32_t stage, Deadline deadline);
@@ -85,8 +109,10 @@ class StageTimer {
   // Stages read one and write the other.
   std::unique_ptr<ResidualBuffer> residuals_[2];
   std::unique_ptr<Program> program_;
-  // Stages of the program behind those of the halves, which are 1, 2, ...; the embedding is 0.
-  std::int32_t whole_stage_ = 0;
+  // All layers, and one of each kind. Their halves are the stages 1, 2, ... of the program, from
+  // the first layer of all on; the embedding is 0.
+  Span all_;
+  Span few_;
   std::int32_t head_stage_ = 0;
   Sampler sampler_;
   // Of the step that runs.

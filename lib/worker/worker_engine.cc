@@ -208,6 +208,24 @@ absl::Status WorkerEngine::TakeVocabulary(const v1::PrepareRequest& request, Pla
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<std::unique_ptr<Edge>>> WorkerEngine::ConnectEdges(
+    std::vector<EdgeEndSpec> specs, std::uint64_t generation, Deadline deadline) {
+  EdgeConnector connector(*device_, listener_.get(), inbox_, generation);
+  {
+    std::lock_guard state(state_mutex_);
+    if (newest_ > generation) {
+      return absl::CancelledError(
+          absl::StrCat("generation ", generation, ": ", newest_, " is being prepared already"));
+    }
+    connector_ = &connector;
+  }
+  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> edges =
+      connector.Connect(std::move(specs), deadline);
+  std::lock_guard state(state_mutex_);
+  connector_ = nullptr;
+  return edges;
+}
+
 absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
                                    v1::ConnectResponse* response) {
   std::lock_guard control(control_mutex_);
@@ -220,24 +238,10 @@ absl::Status WorkerEngine::Connect(const v1::ConnectRequest& request,
     return absl::FailedPreconditionError(
         absl::StrCat("generation ", request.generation(), " is connected already"));
   TANDEM_ASSIGN_OR_RETURN(std::vector<EdgeEndSpec> specs, part_->ParseEdges(request));
-  EdgeConnector connector(*device_, listener_.get(), inbox_, request.generation());
-  {
-    std::lock_guard state(state_mutex_);
-    if (newest_ > request.generation()) {
-      return absl::CancelledError(absl::StrCat("generation ", request.generation(), ": ", newest_,
-                                               " is being prepared already"));
-    }
-    connector_ = &connector;
-  }
-  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> edges = connector.Connect(
-      std::move(specs), Deadline::After(absl::Seconds(request.timeout_seconds())));
-  {
-    std::lock_guard state(state_mutex_);
-    connector_ = nullptr;
-  }
   // UNAVAILABLE here speaks of the other worker, not of the device.
-  if (!edges.ok()) return edges.status();
-  part_->edges = *std::move(edges);
+  TANDEM_ASSIGN_OR_RETURN(part_->edges,
+                          ConnectEdges(std::move(specs), request.generation(),
+                                       Deadline::After(absl::Seconds(request.timeout_seconds()))));
   TANDEM_ASSIGN_OR_RETURN(part_->watcher, EdgeWatcher::Start(part_->edges));
   absl::StatusOr<std::unique_ptr<StepRunner>> runner = part_->Compile(*device_, weights_, &trace_);
   if (!runner.ok()) {
@@ -294,6 +298,35 @@ absl::Status WorkerEngine::RepeatStages(const v1::RepeatStagesRequest& request,
       timer_->Repeat(point, duration, [&] { return Superseded(generation); });
   if (!costs.ok()) return Checked(costs.status());
   *response = ToProto(*costs);
+  return absl::OkStatus();
+}
+
+absl::Status WorkerEngine::MeasureEdges(const v1::MeasureEdgesRequest& request,
+                                        v1::EdgeCosts* response) {
+  const std::uint64_t generation = request.generation();
+  std::lock_guard control(control_mutex_);
+  if (timer_ == nullptr || generation != generation_number_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("generation: expected one that measures, found ", generation));
+  }
+  const StageTimerSpec spec = timer_->spec();
+  TANDEM_ASSIGN_OR_RETURN(MeasuredEdges measured, ParseMeasuredEdges(request, spec));
+  // A device need not hold the stages of two programs.
+  timer_.reset();
+  const Deadline deadline = Deadline::After(absl::Seconds(request.seconds()));
+  const std::string out_id = measured.out.id;
+  TANDEM_ASSIGN_OR_RETURN(
+      const std::vector<std::unique_ptr<Edge>> edges,
+      ConnectEdges({std::move(measured.out), std::move(measured.in)}, generation, deadline));
+  const bool in_order = edges[0]->spec.id == out_id;
+  Edge& out = *edges[in_order ? 0 : 1];
+  Edge& in = *edges[in_order ? 1 : 0];
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<EdgeWatcher> watcher, EdgeWatcher::Start(edges));
+  absl::StatusOr<std::vector<HandoverCost>> costs =
+      TimeHandovers(*device_, spec, weights_.all(), out, in, measured.rounds, deadline,
+                    [&] { return Superseded(generation); });
+  if (!costs.ok()) return Checked(costs.status());
+  *response = ToProto(EdgeCosts{out.kind, *std::move(costs)});
   return absl::OkStatus();
 }
 

@@ -20,6 +20,8 @@
 namespace tandem::v1 {
 class ConnectRequest;
 class ConnectResponse;
+class EdgeCosts;
+class MeasureEdgesRequest;
 class MeasureStagesRequest;
 class PrepareRequest;
 class PrepareResponse;
@@ -63,6 +65,7 @@ class WorkerEngine {
   absl::Status Connect(const v1::ConnectRequest& request, v1::ConnectResponse* response);
   absl::Status MeasureStages(const v1::MeasureStagesRequest& request, v1::StageCosts* response);
   absl::Status RepeatStages(const v1::RepeatStagesRequest& request, v1::StageCosts* response);
+  absl::Status MeasureEdges(const v1::MeasureEdgesRequest& request, v1::EdgeCosts* response);
   // Ends the generation that is there, unless it is newer than this one; 0: whichever it is.
   void Drain(std::uint64_t generation);
   // A Prepare has arrived and will run later: checks it, and ends soon what runs or waits for
@@ -82,6 +85,10 @@ class WorkerEngine {
   absl::Status TakeGeneration(std::uint64_t generation);
   // Something newer was announced.
   bool Superseded(std::uint64_t generation);
+  // Until a newer generation is announced. With control_mutex_ held.
+  absl::StatusOr<std::vector<std::unique_ptr<Edge>>> ConnectEdges(std::vector<EdgeEndSpec> specs,
+                                                                  std::uint64_t generation,
+                                                                  Deadline deadline);
   void Probe();
   void SetHealthy(bool healthy);
   // Keeps the vocabulary for constraints, where the request has it.

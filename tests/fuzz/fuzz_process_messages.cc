@@ -108,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace tandem;
   if (size == 0) return 0;
   const std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 12) {
+  switch (data[0] % 13) {
     case 0:
       Turn<v1::ModelConfig>(bytes, [](const auto& m) { return FromProto(m); });
       break;
@@ -141,6 +141,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 10:
       Turn<v1::StageCosts>(bytes, [](const auto& m) { return FromProto(m); });
+      break;
+    case 12:
+      Turn<v1::EdgeCosts>(bytes, [](const auto& m) { return FromProto(m); });
       break;
     default:
       TurnCall(bytes);

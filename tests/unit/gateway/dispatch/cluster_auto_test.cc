@@ -76,6 +76,8 @@ TEST_F(ClusterAutoTest, PredictsFromWhatWorkersMeasureAndTriesWhatMayBeFastest) 
   StartWorkers();
   gpu_->MeasureAs(30);
   npu_->MeasureAs(0.001);
+  gpu_->MeasureEdgesAs(1e-9);
+  npu_->MeasureEdgesAs(1e-9);
   StartCluster();
   ASSERT_TRUE(WaitReady());
   PlanReport report = cluster_->Report();
@@ -87,7 +89,7 @@ TEST_F(ClusterAutoTest, PredictsFromWhatWorkersMeasureAndTriesWhatMayBeFastest) 
   }
   // begin, embed, two layers of two halves, head
   EXPECT_DOUBLE_EQ(report.trials[2].predicted_decode_seconds, 0.007);
-  EXPECT_EQ(report.trials[0].note, "without hand-overs");
+  EXPECT_EQ(report.trials[0].note, "");
   EXPECT_THAT(report.reason, HasSubstr("gpu (gpu0 fake device) would take"));
   // Of what was measured.
   ASSERT_EQ(report.workers.size(), 2u);
@@ -130,19 +132,47 @@ TEST_F(ClusterAutoTest, PredictsFromWhatWorkersMeasureAndTriesWhatMayBeFastest) 
   EXPECT_EQ(npu_->measured(), 2);
 }
 
-TEST_F(ClusterAutoTest, LearnsOfTheEdgeFromThePlanThatUsesIt) {
+TEST_F(ClusterAutoTest, HandOversAreMeasuredAndCount) {
   loader_.SetState(v1::LoadProgress::READY);
   StartWorkers();
-  // So short that what workers and gateway take in between is all that is seen.
+  for (FakeWorker* worker : {gpu_.get(), npu_.get()}) {
+    worker->MeasureAs(0.001);
+    worker->MeasureEdgesAs(20);
+  }
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  PlanReport report = cluster_->Report();
+  ASSERT_EQ(report.pairs.size(), 1u);
+  EXPECT_EQ(report.pairs[0].edge_kind, "host-pointer");
+  EXPECT_DOUBLE_EQ(report.pairs[0].hop_seconds, 20);
+  EXPECT_DOUBLE_EQ(report.pairs[0].row_seconds, 0);
+  // Embedding and attention, feed-forward, and so on: four hand-overs in two layers.
+  EXPECT_NEAR(report.trials[0].predicted_decode_seconds, 80, 1);
+  EXPECT_EQ(report.trials[0].note, "");
+  EXPECT_FALSE(report.trials[0].tried());
+  EXPECT_TRUE(report.trials[1].tried());
+
+  // It is kept, for edges of these kinds.
+  cluster_.reset();
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  EXPECT_TRUE(cluster_->Report().pairs[0].kept);
+  EXPECT_EQ(gpu_->measured(), 1);
+}
+
+TEST_F(ClusterAutoTest, HandOversThatCannotBeMeasuredAreLeftOutAndAskedForAgain) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
   gpu_->MeasureAs(1e-9);
   npu_->MeasureAs(1e-9);
+  gpu_->MeasureEdgesAs(1e-9);
   StartCluster();
   ASSERT_TRUE(WaitReady());
   const PlanReport report = cluster_->Report();
-  ASSERT_EQ(report.pairs.size(), 1u);
-  EXPECT_TRUE(report.trials[0].tried());
-  EXPECT_EQ(report.pairs[0].edge_kind, "host-pointer");
-  EXPECT_GT(report.pairs[0].hop_seconds, 0);
+  EXPECT_EQ(report.trials[0].note, "without hand-overs");
+  EXPECT_EQ(report.pairs[0].edge_kind, "");
+  // Two tables and the plans.
+  EXPECT_EQ(Kept().size(), 3u);
 }
 
 TEST_F(ClusterAutoTest, OneThatCannotMeasureLeavesItsPlansToTrials) {

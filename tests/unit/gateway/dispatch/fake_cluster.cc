@@ -201,6 +201,11 @@ void FakeWorker::MeasureAs(double seconds) {
   part_seconds_ = seconds;
 }
 
+void FakeWorker::MeasureEdgesAs(double seconds) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  edge_seconds_ = seconds;
+}
+
 int FakeWorker::measured() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return measured_;
@@ -236,6 +241,23 @@ grpc::Status FakeWorker::RepeatStages(grpc::ServerContext*, const v1::RepeatStag
   if (request->generation() != measured_generation_)
     return {grpc::StatusCode::FAILED_PRECONDITION, "it has not measured"};
   AddCosts(request->point(), 1.5 * request->point().tokens(), response);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeWorker::MeasureEdges(grpc::ServerContext*, const v1::MeasureEdgesRequest* request,
+                                      v1::EdgeCosts* response) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (edge_seconds_ == 0) return {grpc::StatusCode::UNIMPLEMENTED, "it hands nothing over"};
+  if (request->generation() != measured_generation_ || request->edges_size() != 2 ||
+      request->edges(0).from() != name_ || request->edges(1).to() != name_)
+    return {grpc::StatusCode::INVALID_ARGUMENT, "that is not mine"};
+  response->set_kind(request->edges(0).kinds(0));
+  for (const v1::HandoverRounds& rounds : request->rounds()) {
+    v1::HandoverCost& cost = *response->add_costs();
+    cost.set_rows(rounds.rows());
+    cost.set_stage_seconds(part_seconds_);
+    cost.set_round_seconds(2 * part_seconds_ + 2 * edge_seconds_);
+  }
   return grpc::Status::OK;
 }
 

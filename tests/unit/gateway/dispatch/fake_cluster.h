@@ -82,6 +82,8 @@ class FakeWorker final : public v1::Worker::Service {
 
   // It measures: every part of a step takes so long. Before: it cannot.
   void MeasureAs(double seconds);
+  // It measures hand-overs, too: so long for one. Before: it cannot.
+  void MeasureEdgesAs(double seconds);
   // Times that it was asked to measure.
   int measured() const;
 
@@ -104,6 +106,8 @@ class FakeWorker final : public v1::Worker::Service {
                              v1::StageCosts* response) override;
   grpc::Status RepeatStages(grpc::ServerContext*, const v1::RepeatStagesRequest* request,
                             v1::StageCosts* response) override;
+  grpc::Status MeasureEdges(grpc::ServerContext*, const v1::MeasureEdgesRequest* request,
+                            v1::EdgeCosts* response) override;
   void AddCosts(const v1::CostPoint& point, double times, v1::StageCosts* response) const;
   grpc::Status Drain(grpc::ServerContext*, const v1::DrainRequest*, v1::DrainResponse*) override;
   grpc::Status Steps(grpc::ServerContext* context,
@@ -128,6 +132,7 @@ class FakeWorker final : public v1::Worker::Service {
   std::string refusal_;
   std::uint64_t budget_bytes_ = 0;
   double part_seconds_ = 0;
+  double edge_seconds_ = 0;
   int measured_ = 0;
   std::uint64_t measured_generation_ = 0;
   std::optional<Fault> fault_;

@@ -171,18 +171,34 @@ TEST(StepModel, SaysWhatIsMissing) {
               HasSubstr("gpu0 has measured nothing"));
 }
 
-TEST(LearnHops, TakesWhatTheStagesDoNotExplain) {
+TEST(TakeHandovers, TakesWhatTheStagesDoNotExplain) {
   PairCosts pair;
-  StepPrediction decode{10, 8, 8};
-  StepPrediction prefill{100, 8, 800};
-  LearnHops(decode, 10.8, prefill, 100.8 + 8, "host-pointer", &pair);
+  const EdgeCosts first{HandleKind::kHostPointer, {{1, 10.22, 4}, {11, 50.42, 20}}};
+  EdgeCosts second{HandleKind::kHostPointer, {{1, 10.22, 6}, {11, 50.5, 30}}};
+  ASSERT_TRUE(TakeHandovers(first, second, &pair).ok());
   EXPECT_EQ(pair.edge_kind, "host-pointer");
-  EXPECT_NEAR(pair.hop_seconds, 0.1, 1e-12);
   EXPECT_NEAR(pair.row_seconds, 0.01, 1e-12);
-  // Faster than predicted: hand-overs are free.
-  LearnHops(decode, 9, prefill, 90, "inline", &pair);
+  EXPECT_NEAR(pair.hop_seconds, 0.1, 1e-12);
+  // No longer than the stages: hand-overs are free.
+  second.costs[0].stage_seconds = second.costs[1].stage_seconds = 40;
+  ASSERT_TRUE(TakeHandovers(first, second, &pair).ok());
   EXPECT_EQ(pair.hop_seconds, 0);
   EXPECT_EQ(pair.row_seconds, 0);
+  // Of one size alone each row counts as nothing.
+  ASSERT_TRUE(
+      TakeHandovers({HandleKind::kInline, {{4, 3, 1}}}, {HandleKind::kInline, {{4, 3, 1}}}, &pair)
+          .ok());
+  EXPECT_EQ(pair.edge_kind, "inline");
+  EXPECT_EQ(pair.hop_seconds, 0.5);
+  EXPECT_EQ(pair.row_seconds, 0);
+  // What does not belong together changes nothing.
+  second.kind = HandleKind::kInline;
+  EXPECT_FALSE(TakeHandovers(first, second, &pair).ok());
+  EXPECT_FALSE(TakeHandovers({}, {}, &pair).ok());
+  second = first;
+  second.costs[1].rows = 12;
+  EXPECT_FALSE(TakeHandovers(first, second, &pair).ok());
+  EXPECT_EQ(pair.hop_seconds, 0.5);
 }
 
 TEST(CostFile, IsReadAsItWasWritten) {

@@ -42,5 +42,25 @@ TEST(CostWire, RefusesWhatNobodyCanHaveMeasured) {
   EXPECT_THAT(FromProto(ToProto(many)).status().message(), HasSubstr("costs: expected at most"));
 }
 
+TEST(CostWire, TimesOfAnEdgeAreReadAsTheyWereWritten) {
+  const EdgeCosts costs{HandleKind::kHostPointer, {{1, 0.25, 0.125}, {128, 2, 1}}};
+  const auto read = FromProto(ToProto(costs));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(*read, costs);
+  const auto refused = [](const HandoverCost& cost) {
+    return std::string(
+        FromProto(ToProto(EdgeCosts{HandleKind::kInline, {cost}})).status().message());
+  };
+  EXPECT_THAT(refused({0, 1, 1}), HasSubstr("rows: expected 1 to"));
+  EXPECT_THAT(refused({1, -1, 1}), HasSubstr("round_seconds"));
+  EXPECT_THAT(refused({1, 1, std::nan("")}), HasSubstr("stage_seconds"));
+  v1::EdgeCosts message = ToProto(costs);
+  message.set_kind("pigeon");
+  EXPECT_THAT(FromProto(message).status().message(), HasSubstr("found 'pigeon'"));
+  const EdgeCosts many{HandleKind::kInline,
+                       std::vector<HandoverCost>(kMostCostPoints + 1, {1, 1, 1})};
+  EXPECT_THAT(FromProto(ToProto(many)).status().message(), HasSubstr("costs: expected at most"));
+}
+
 }  // namespace
 }  // namespace tandem

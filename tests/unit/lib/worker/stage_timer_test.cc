@@ -6,6 +6,8 @@
 
 #include <cmath>
 #include <map>
+#include <string>
+#include <thread>
 
 #include "lib/base/status_macros.h"
 #include "lib/device/cpu/cpu_device.h"
@@ -148,10 +150,10 @@ TEST_F(StageTimerTest, SaysWhatADeviceSays) {
 
 class MeasureRequestTest : public ::testing::Test {
  protected:
-  v1::MeasureStagesRequest Request(std::uint64_t generation) {
+  v1::MeasureStagesRequest Request(std::uint64_t generation, const std::string& worker = "npu0") {
     // All of a worker that computes everything.
-    const v1::PrepareRequest prepare =
-        cluster_.PrepareRequestFor("npu0", cluster_.PlanOf("npu"), generation);
+    const v1::PrepareRequest prepare = cluster_.PrepareRequestFor(
+        worker, cluster_.PlanOf(worker == "npu0" ? "npu" : "gpu"), generation);
     v1::MeasureStagesRequest request;
     request.set_generation(generation);
     *request.mutable_config() = prepare.config();
@@ -168,9 +170,35 @@ class MeasureRequestTest : public ::testing::Test {
     request.set_seconds(0.2);
     return request;
   }
-  grpc::Status Measure(const v1::MeasureStagesRequest& request, v1::StageCosts* costs) {
+  grpc::Status Measure(const v1::MeasureStagesRequest& request, v1::StageCosts* costs,
+                       const std::string& worker = "npu0") {
     grpc::ClientContext context;
-    return cluster_.worker("npu0").stub().MeasureStages(&context, request, costs);
+    return cluster_.worker(worker).stub().MeasureStages(&context, request, costs);
+  }
+  v1::MeasureEdgesRequest EdgesRequest(const std::string& worker, std::uint64_t generation,
+                                       const std::string& kind) {
+    // It hands over both ways.
+    const v1::ConnectRequest connect =
+        cluster_.ConnectRequestFor(worker, cluster_.PlanOf("split"), generation, {kind});
+    v1::MeasureEdgesRequest request;
+    request.set_generation(generation);
+    request.set_worker(worker);
+    for (const bool out : {true, false}) {
+      for (const v1::EdgeSpec& edge : connect.edges()) {
+        if ((edge.from() == worker) == out) *request.add_edges() = edge;
+      }
+    }
+    for (const std::int32_t rows : {1, 4}) {
+      v1::HandoverRounds& rounds = *request.add_rounds();
+      rounds.set_rows(rows);
+      rounds.set_rounds(5);
+    }
+    request.set_seconds(30);
+    return request;
+  }
+  grpc::Status MeasureEdges(const v1::MeasureEdgesRequest& request, v1::EdgeCosts* costs) {
+    grpc::ClientContext context;
+    return cluster_.worker(request.worker()).stub().MeasureEdges(&context, request, costs);
   }
   grpc::Status Repeat(std::uint64_t generation, double seconds, v1::StageCosts* costs) {
     v1::RepeatStagesRequest request;
@@ -202,6 +230,83 @@ TEST_F(MeasureRequestTest, IsAnsweredAndPlansComeUpAfterwards) {
   // The stages that were measured are gone.
   EXPECT_EQ(Repeat(3, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_EQ(Repeat(4, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
+TEST_F(MeasureRequestTest, RowsGoRoundBetweenTwoWorkers) {
+  std::uint64_t generation = 0;
+  for (const std::string kind : {"host-pointer", "inline"}) {
+    ++generation;
+    v1::StageCosts stages;
+    for (const std::string name : {"npu0", "gpu0"}) {
+      const grpc::Status measured = Measure(Request(generation, name), &stages, name);
+      ASSERT_TRUE(measured.ok()) << measured.error_message();
+    }
+    v1::EdgeCosts of_gpu;
+    grpc::Status status_of_gpu;
+    std::thread gpu(
+        [&] { status_of_gpu = MeasureEdges(EdgesRequest("gpu0", generation, kind), &of_gpu); });
+    v1::EdgeCosts of_npu;
+    const grpc::Status status = MeasureEdges(EdgesRequest("npu0", generation, kind), &of_npu);
+    gpu.join();
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_TRUE(status_of_gpu.ok()) << status_of_gpu.error_message();
+    for (const v1::EdgeCosts& message : {of_npu, of_gpu}) {
+      const absl::StatusOr<EdgeCosts> costs = FromProto(message);
+      ASSERT_TRUE(costs.ok()) << costs.status();
+      EXPECT_EQ(NameOf(costs->kind), kind);
+      ASSERT_EQ(costs->costs.size(), 2u);
+      EXPECT_EQ(costs->costs[0].rows, 1);
+      EXPECT_EQ(costs->costs[1].rows, 4);
+      for (const HandoverCost& cost : costs->costs) {
+        EXPECT_GT(cost.stage_seconds, 0);
+        EXPECT_GT(cost.round_seconds, cost.stage_seconds);
+      }
+    }
+    // The stages are gone, and plans come up.
+    EXPECT_EQ(Repeat(generation, 0.01, &stages).error_code(),
+              grpc::StatusCode::FAILED_PRECONDITION);
+  }
+  const grpc::Status started =
+      cluster_.Start(cluster_.PlanOf("split"), generation + 1, {"host-pointer"});
+  EXPECT_TRUE(started.ok()) << started.error_message();
+}
+
+TEST_F(MeasureRequestTest, AnEdgeWithoutAnotherWorkerIsNoLossOfTheDevice) {
+  v1::StageCosts stages;
+  v1::EdgeCosts costs;
+  EXPECT_EQ(MeasureEdges(EdgesRequest("npu0", 1, "host-pointer"), &costs).error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
+  ASSERT_TRUE(Measure(Request(1), &stages).ok());
+  const auto refused = [&](const std::function<void(v1::MeasureEdgesRequest*)>& spoil) {
+    v1::MeasureEdgesRequest request = EdgesRequest("npu0", 1, "host-pointer");
+    spoil(&request);
+    const grpc::Status status = MeasureEdges(request, &costs);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    return status.error_message();
+  };
+  EXPECT_THAT(refused([](auto* r) { r->mutable_edges()->SwapElements(0, 1); }),
+              HasSubstr("edges: expected one from worker 'npu0'"));
+  EXPECT_THAT(refused([](auto* r) { *r->mutable_edges(1) = r->edges(0); }), HasSubstr("edges"));
+  EXPECT_THAT(refused([](auto* r) { r->mutable_edges()->RemoveLast(); }), HasSubstr("edges"));
+  EXPECT_THAT(refused([](auto* r) { r->mutable_edges(0)->set_slots(0); }), HasSubstr("slots"));
+  EXPECT_THAT(refused([](auto* r) { r->clear_rounds(); }), HasSubstr("rounds"));
+  EXPECT_THAT(refused([](auto* r) { r->mutable_rounds(0)->set_rows(1 << 20); }),
+              HasSubstr("rows, found 5 of 1048576"));
+  EXPECT_THAT(refused([](auto* r) { r->mutable_rounds(0)->set_rounds(1 << 20); }),
+              HasSubstr("rounds: expected 1 to 1000"));
+  EXPECT_THAT(refused([](auto* r) { r->set_seconds(-1); }), HasSubstr("seconds"));
+  // The other one is there and knows of nothing; then it is gone.
+  v1::MeasureEdgesRequest request = EdgesRequest("npu0", 1, "host-pointer");
+  request.set_seconds(0.05);
+  EXPECT_FALSE(MeasureEdges(request, &costs).ok());
+  ASSERT_TRUE(Measure(Request(2), &stages).ok());
+  request = EdgesRequest("npu0", 2, "inline");
+  request.set_seconds(0.5);
+  cluster_.RemoveWorker("gpu0");
+  EXPECT_FALSE(MeasureEdges(request, &costs).ok());
+  EXPECT_EQ(cluster_.worker("npu0").lost(), 0);
+  const grpc::Status started = cluster_.Start(cluster_.PlanOf("npu"), 3, {"host-pointer"});
+  EXPECT_TRUE(started.ok()) << started.error_message();
 }
 
 TEST_F(MeasureRequestTest, RefusesWhatIsWrongAndGoesOn) {
