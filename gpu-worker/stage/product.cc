@@ -124,7 +124,7 @@ struct BatchPlan {
     of_bucket.part_stride = output_pad;
     of_bucket.output_scale = output_scale;
     plan.SetPush(of_bucket);
-    plan.groups = {pad / kernel.tokens, Ceil(params.second_row, 16 * kernel.subgroups), 1};
+    plan.groups = {pad / kernel.tokens, Ceil(params.second_row, 16 * kernel.geglu_subgroups), 1};
     plan.work = Work(bucket);
     return plan;
   }
@@ -223,7 +223,8 @@ MatrixKernel Product::MatrixKernelOf(std::uint32_t bucket, std::uint32_t count) 
             kernel.tiles * kernel.subgroups * 16,
             kernel.tokens,
             kernel.fill,
-            kernel.max_parts};
+            // Each that shares columns has four chunks or more.
+            std::clamp(cols_ / kChunk / (4 * kernel.shares), 1u, kernel.max_parts)};
   }
   const TilesTuning& kernel = TilesFor(bucket, context_.tuning.tiles_tokens);
   return {kernel.Name(format), {count},     kernel.rows(),

@@ -38,18 +38,20 @@ struct DecodeTuning {
 struct MatrixTuning {
   std::uint32_t bucket = 0;  // the least that takes it
   std::uint32_t tokens = 0;
-  std::uint32_t tiles = 0;      // of 16 rows, a subgroup
-  std::uint32_t subgroups = 0;  // a workgroup
+  std::uint32_t tiles = 0;            // of 16 rows, a subgroup
+  std::uint32_t subgroups = 0;        // of a workgroup that have rows of their own
+  std::uint32_t shares = 0;           // subgroups that share the columns of the same rows
+  std::uint32_t geglu_subgroups = 0;  // as `subgroups`, of the kernel with GeGLU
   // workgroups that fill the device: columns are shared out until there are so many
   std::uint32_t fill = 0;
   std::uint32_t max_parts = 0;
 };
 // Measured on an H200 (bench/kernels), ascending.
-inline constexpr MatrixTuning kMatrixKernels[] = {{2, 8, 1, 4, 700, 12},
-                                                  {16, 16, 2, 4, 500, 12},
-                                                  {32, 32, 2, 4, 384, 8},
-                                                  {64, 64, 2, 4, 256, 6},
-                                                  {128, 64, 2, 4, 1008, 3}};
+inline constexpr MatrixTuning kMatrixKernels[] = {{2, 8, 1, 1, 4, 1, 1100, 3},
+                                                  {16, 16, 2, 4, 1, 4, 500, 12},
+                                                  {32, 32, 2, 4, 1, 4, 384, 8},
+                                                  {64, 64, 2, 4, 1, 4, 256, 6},
+                                                  {128, 64, 2, 4, 1, 4, 1008, 3}};
 
 // One of the kernels of tiles.comp (kernels/CMakeLists.txt), and how it is spread over the device.
 struct TilesTuning {

@@ -6,10 +6,11 @@
 // ACT_Q8:  row t at byte 4 * t * C: C signed bytes in the columns' order; behind them for every
 //          group of 32 columns two floats, the scale s (largest magnitude / 127) and 8 * s * (sum
 //          of the group's bytes), which int4 weights need: their nibbles are 8 too large.
-// ACT_F16: for matrix fragments. 16-byte slots [C / 128][PAD tokens][word 0..3][group 0..3]: a slot
-//          holds eight halves of group 4c + group, the columns 4w, 4w + 2, 4w + 1, 4w + 3 and the
-//          same 16 higher: the order in which one word of int4 weights is decoded. PAD:
-//          ActivationPad().
+// ACT_F16: for matrix fragments. 16-byte slots [C / 128][PAD / 8][word 0..3][token 0..7][group
+//          0..3], so that the lanes of a subgroup find theirs side by side: a slot holds eight
+//          halves of group 4c + group, the columns 4w, 4w + 2, 4w + 1, 4w + 3 and the same 16
+//          higher: the order in which one word of int4 weights is decoded. PAD, a multiple of 8, is
+//          the number of tokens that there is room for.
 //
 // StoreActivation(row, cols, i, value, pad): columns 4i to 4i + 3. With ACT_Q8 eight neighbouring
 // lanes call it together for the eight vectors of a group, so lanes are numbered by subgroup
@@ -55,7 +56,8 @@ void StoreActivation(uint row, uint cols, uint i, vec4 value, uint pad) {
   const uint group = i / 8u;
   const uint word = i % 4u;
   const vec4 fits = clamp(value, -65504.0, 65504.0);
-  const uint slot = ((group / 4u * pad + row) * 4u + word) * 4u + group % 4u;
+  const uint eight = group / 4u * (pad / 8u) + row / 8u;
+  const uint slot = (eight * 4u + word) * 32u + row % 8u * 4u + group % 4u;
   activation_halves[2u * slot + i / 4u % 2u] = uvec2(packHalf2x16(fits.xz), packHalf2x16(fits.yw));
 }
 #else

@@ -124,8 +124,9 @@ void LoadInput(uint chunk, uint half_chunk) {
   [[unroll]] for (uint j = 0u; j < MOVES; ++j) {
     const uint e = j * GROUP + Thread();
     if (HasMove(e)) {
-      moved[j] = x[(chunk * params.pad + FirstToken() + e / SLOTS) * 16u + half_chunk * SLOTS +
-                   e % SLOTS];
+      // Eight tokens after eight tokens, of each word after word.
+      const uint eight = chunk * (params.pad / 8u) + FirstToken() / 8u + e / 64u;
+      moved[j] = x[(eight * 4u + half_chunk * 2u + e / 32u % 2u) * 32u + e % 32u];
     }
   }
 }
@@ -141,7 +142,8 @@ void StoreStage(uint half_chunk) {
   }
   [[unroll]] for (uint j = 0u; j < MOVES; ++j) {
     const uint e = j * GROUP + Thread();
-    if (HasMove(e)) staged_x[e / SLOTS * STRIDE + e % SLOTS] = moved[j];
+    const uint token = e / 64u * 8u + e % 32u / 4u;
+    if (HasMove(e)) staged_x[token * STRIDE + e / 32u % 2u * 4u + e % 4u] = moved[j];
   }
 }
 

@@ -28,7 +28,8 @@ std::size_t F16Half(const ActivationShape& shape, std::size_t row, std::size_t c
   const std::size_t within = column % kGroup;
   const std::size_t word = within % 16 / 4;
   const std::size_t group = column % kChunk / kGroup;
-  const std::size_t slot = ((column / kChunk * shape.pad + row) * 4 + word) * 4 + group;
+  const std::size_t eight = column / kChunk * (shape.pad / 8) + row / 8;
+  const std::size_t slot = (eight * 4 + word) * 32 + row % 8 * 4 + group;
   return slot * 8 + (within >= 16 ? 4 : 0) + kPlace[within % 4];
 }
 

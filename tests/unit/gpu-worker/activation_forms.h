@@ -16,7 +16,8 @@ enum class ActivationForm : std::uint8_t { kFloat32, kQ8, kF16 };
 // By the end of a kernel's name: "_q8", "_f16" or neither.
 ActivationForm FormOf(const std::string& kernel);
 
-// Rows of `cols` columns, a multiple of 32, and of 128 for kF16, whose layout holds `pad` rows.
+// Rows of `cols` columns, a multiple of 32, and of 128 for kF16, whose layout holds `pad` rows, a
+// multiple of 8.
 struct ActivationShape {
   std::size_t rows;
   std::size_t cols;

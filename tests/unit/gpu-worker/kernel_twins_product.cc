@@ -210,7 +210,11 @@ void CheckDotGeglu(KernelRunner& runner, const std::string& kernel) {
 void CheckMatrixGeglu(KernelRunner& runner, const std::string& kernel) {
   unsigned tokens = 0;
   ASSERT_EQ(std::sscanf(kernel.c_str(), "matrix_int%*u_geglu_%u", &tokens), 1);
-  const std::uint32_t subgroups = tokens == 128 ? 8 : 4;
+  const auto* const tuning =
+      std::find_if(std::begin(kMatrixKernels), std::end(kMatrixKernels),
+                   [tokens](const MatrixTuning& candidate) { return candidate.tokens == tokens; });
+  ASSERT_NE(tuning, std::end(kMatrixKernels)) << "not in the tuning table";
+  const std::uint32_t subgroups = tuning->geglu_subgroups;
   const auto run = [&](std::int64_t ffn, std::int64_t cols, std::int32_t count,
                        std::uint32_t bucket) {
     const auto pad = static_cast<std::uint32_t>(RoundUp(bucket, tokens));
