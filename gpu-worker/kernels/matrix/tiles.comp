@@ -120,14 +120,13 @@ void LoadWeights(uint chunk) {
   }
 }
 
+// Slot e of a stage: eight tokens (64 slots of a half chunk, which have 128 in memory) after eight
+// tokens, in them word after word. GROUP is a multiple of 64.
 void LoadInput(uint chunk, uint half_chunk) {
+  const uint from = (chunk * params.pad + FirstToken()) * 16u + half_chunk * 64u +
+                    Thread() / 64u * 128u + Thread() % 64u;
   [[unroll]] for (uint j = 0u; j < MOVES; ++j) {
-    const uint e = j * GROUP + Thread();
-    if (HasMove(e)) {
-      // Eight tokens after eight tokens, of each word after word.
-      const uint eight = chunk * (params.pad / 8u) + FirstToken() / 8u + e / 64u;
-      moved[j] = x[(eight * 4u + half_chunk * 2u + e / 32u % 2u) * 32u + e % 32u];
-    }
+    if (HasMove(j * GROUP + Thread())) moved[j] = x[from + j * (2u * GROUP)];
   }
 }
 
@@ -140,10 +139,10 @@ void StoreStage(uint half_chunk) {
       }
     }
   }
+  const uint token = Thread() / 64u * 8u + Thread() % 32u / 4u;
+  const uint to = token * STRIDE + Thread() / 32u % 2u * 4u + Thread() % 4u;
   [[unroll]] for (uint j = 0u; j < MOVES; ++j) {
-    const uint e = j * GROUP + Thread();
-    const uint token = e / 64u * 8u + e % 32u / 4u;
-    if (HasMove(e)) staged_x[token * STRIDE + e / 32u % 2u * 4u + e % 4u] = moved[j];
+    if (HasMove(j * GROUP + Thread())) staged_x[to + j * (GROUP / 8u * STRIDE)] = moved[j];
   }
 }
 
