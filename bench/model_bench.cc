@@ -2,7 +2,7 @@
 // streams, beside what reading the weights alone would take at the bandwidth measured in this run.
 //
 //   model_bench [--device cpu|NAME] [--model FILE | --shape 1b|4b|12b|27b] [--weights FORMAT]
-//       [--streams 1,8,16,32] [--prompts 512] [--context 256] [--seconds 3]
+//       [--kv_type float16] [--streams 1,8,16,32] [--prompts 512] [--context 256] [--seconds 3]
 //
 // --device: cpu, or a Vulkan device by a part of its name or its number. --model: a GGUF file or a
 // folder of safetensors; --shape: random weights. --weights: int4, int8 or bf16 (--model: auto,
@@ -43,6 +43,7 @@ struct Options {
   std::string model;
   std::string shape = "1b";
   std::string weights = "int4";
+  std::string kv_type = "float16";
   std::vector<std::int32_t> streams = {1, 8, 16, 32};
   std::vector<std::int32_t> prompts = {512};
   std::int32_t context = 256;
@@ -146,7 +147,7 @@ absl::Status MakeRig(const Options& options, Rig* rig) {
   spec.layers.resize(static_cast<std::size_t>(rig->config.num_layers));
   std::iota(spec.layers.begin(), spec.layers.end(), 0);
   spec.global_blocks = spec.window_blocks = rig->most_sequences * rig->blocks;
-  spec.type = KvType::kFloat16;
+  TANDEM_ASSIGN_OR_RETURN(spec.type, ParseEnum<KvType>("--kv_type", options.kv_type));
   TANDEM_ASSIGN_OR_RETURN(rig->cache, rig->device->CreateKvCache(rig->config, spec));
   ProgramSpec program;
   program.weights = rig->weights;
@@ -276,6 +277,8 @@ bool ParseArguments(int argc, char** argv, Options* options) {
       options->shape = value;
     } else if (name == "--weights") {
       options->weights = value;
+    } else if (name == "--kv_type") {
+      options->kv_type = value;
     } else if (name == "--streams") {
       if (!Numbers(value, &options->streams)) return false;
     } else if (name == "--prompts") {

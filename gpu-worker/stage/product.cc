@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <optional>
 #include <utility>
 
 #include "gpu-worker/kernels/common/step_params.h"
@@ -40,6 +41,15 @@ const TilesTuning& TilesFor(std::uint32_t bucket, std::uint32_t most) {
 
 std::uint32_t Ceil(std::uint64_t a, std::uint64_t b) {
   return static_cast<std::uint32_t>(CeilDiv(a, b));
+}
+
+// From the first byte of two slices of a buffer to the last one.
+std::optional<vulkan::BufferSlice> Span(const vulkan::BufferSlice& a,
+                                        const vulkan::BufferSlice& b) {
+  if (a.buffer != b.buffer) return std::nullopt;
+  const std::uint64_t begin = std::min(a.offset, b.offset);
+  return vulkan::BufferSlice{a.buffer, begin,
+                             std::max(a.offset + a.bytes, b.offset + b.bytes) - begin};
 }
 
 // What one dispatch needs to know for every bucket.
@@ -258,21 +268,17 @@ std::vector<Product::Batch> Product::MakeBatches() const {
   std::uint32_t row = 0;
   for (const DeviceTensor* matrix : matrices_) {
     for (const WeightChunk& chunk : matrix->chunks) {
-      const bool scales = chunk.scales.bytes != 0;
-      const std::uint64_t begin =
-          scales ? std::min(chunk.values.offset, chunk.scales.offset) : chunk.values.offset;
-      const std::uint64_t end = std::max(chunk.values.offset + chunk.values.bytes,
-                                         chunk.scales.offset + chunk.scales.bytes);
+      const vulkan::BufferSlice& scales = chunk.scales.bytes != 0 ? chunk.scales : chunk.values;
       Batch* last = batches.empty() ? nullptr : &batches.back();
-      const std::uint64_t from = last == nullptr ? 0 : std::min(last->memory.offset, begin);
-      const std::uint64_t to =
-          last == nullptr ? 0 : std::max(last->memory.offset + last->memory.bytes, end);
-      if (last != nullptr && last->chunks.size() < kMaxMatrices &&
-          last->memory.buffer == chunk.values.buffer && to - from <= most) {
+      const auto values_of_both = last == nullptr ? std::nullopt : Span(last->values, chunk.values);
+      const auto scales_of_both = last == nullptr ? std::nullopt : Span(last->scales, scales);
+      if (values_of_both && scales_of_both && last->chunks.size() < kMaxMatrices &&
+          std::max(values_of_both->bytes, scales_of_both->bytes) <= most) {
         last->chunks.push_back(&chunk);
-        last->memory = {chunk.values.buffer, from, to - from};
+        last->values = *values_of_both;
+        last->scales = *scales_of_both;
       } else {
-        batches.push_back({{&chunk}, row, {chunk.values.buffer, begin, end - begin}});
+        batches.push_back({{&chunk}, row, chunk.values, scales});
       }
       row += static_cast<std::uint32_t>(chunk.rows);
     }
@@ -299,9 +305,9 @@ kernels::ProductParams Product::ParamsOf(const Batch& batch) const {
   for (std::size_t i = 0; i < kMaxMatrices; ++i) {
     if (i < batch.chunks.size()) {
       const WeightChunk& chunk = *batch.chunks[i];
-      *values[i] = static_cast<std::uint32_t>((chunk.values.offset - batch.memory.offset) / 16);
+      *values[i] = static_cast<std::uint32_t>((chunk.values.offset - batch.values.offset) / 16);
       if (chunk.scales.bytes != 0) {
-        *scales[i] = static_cast<std::uint32_t>((chunk.scales.offset - batch.memory.offset) / 2);
+        *scales[i] = static_cast<std::uint32_t>((chunk.scales.offset - batch.scales.offset) / 2);
       }
       params.rows += static_cast<std::uint32_t>(chunk.rows);
     }
@@ -314,7 +320,7 @@ Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::Buffer
                     vulkan::BufferSlice output, std::uint32_t count) const {
   Op op;
   op.name = name_;
-  op.bindings = {step, batch.memory, input, output, batch.memory};
+  op.bindings = {step, batch.values, input, output, batch.scales};
   const std::string format(WeightFormatName(matrices_.front()->format));
   op.plan = [product = *this,
              plan = BatchPlan{context_, format, ParamsOf(batch), rows_, count, BytesOf(batch)}](
@@ -383,7 +389,7 @@ absl::Status Product::AppendGeglu(vulkan::BufferSlice step, vulkan::BufferSlice 
     const Batch& batch = batches.front();
     Op op;
     op.name = name_;
-    op.bindings = {step, batch.memory, input, activated, batch.memory};
+    op.bindings = {step, batch.values, input, activated, batch.scales};
     op.plan = [product = *this, reader, makes,
                plan = BatchPlan{context_, std::string(WeightFormatName(matrices_.front()->format)),
                                 ParamsOf(batch), rows_, kernels::kRowsAreTokens, BytesOf(batch)}](
@@ -410,10 +416,10 @@ absl::Status Product::AppendPostNorm(vulkan::BufferSlice step, vulkan::BufferSli
     const bool next = norm.next != nullptr;
     // Without a next norm the last but one two are not touched.
     op.bindings = {step,
-                   batch.memory,
+                   batch.values,
                    input,
                    branch,
-                   batch.memory,
+                   batch.scales,
                    norm.weight,
                    norm.input.slice,
                    norm.output.slice,

@@ -123,7 +123,9 @@ class Product {
   struct Batch {
     std::vector<const WeightChunk*> chunks;
     std::uint32_t first_row = 0;  // in a row of the output
-    vulkan::BufferSlice memory;   // that holds them all
+    // Those that hold them all; of bf16, which has no scales, the values twice.
+    vulkan::BufferSlice values;
+    vulkan::BufferSlice scales;
   };
 
   Product(const DeviceContext& context, std::string name, std::vector<const DeviceTensor*> matrices,

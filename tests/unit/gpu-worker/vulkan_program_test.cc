@@ -89,7 +89,8 @@ class VulkanProgramTest : public testing::Test {
 
   // The whole model as one stage. `tuning` outlives it.
   std::unique_ptr<VulkanProgram> Compile(const Tuning& tuning, std::int32_t contexts = 2,
-                                         DispatchTimer* timer = nullptr) {
+                                         DispatchTimer* timer = nullptr,
+                                         ActivationType activations = ActivationType::kFloat32) {
     const DeviceContext context{*device_, *pipelines_, tuning, false, timer};
     ProgramSpec spec;
     spec.stages = {{{.embed = true, .first_half = 0, .last_half = 4, .head = true}}};
@@ -98,6 +99,7 @@ class VulkanProgramTest : public testing::Test {
     spec.limits = {
         .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
     spec.contexts = contexts;
+    spec.activations = activations;
     auto program = VulkanProgram::Create(context, config_, spec);
     EXPECT_TRUE(program.ok()) << program.status();
     return program.ok() ? *std::move(program) : nullptr;
@@ -387,6 +389,33 @@ class NarrowUploadTest : public NarrowDeviceTest {
 
 // The staging buffer, too, stays within what the device allocates at once.
 TEST_F(NarrowUploadTest, ChunksAndWindowsGiveTheReferencesAnswer) { ExpectTheReferencesAnswer(); }
+
+// One that binds little but allocates all: values and scales of a matrix lie far from each other.
+class NarrowBindingTest : public VulkanProgramTest {
+ protected:
+  void Narrow(vulkan::PhysicalDevice* device) override {
+    device->limits.maxStorageBufferRange = 20000;
+  }
+};
+
+TEST_F(NarrowBindingTest, PackedProductsTakeChunksOfOneBuffer) {
+  const Tuning tuning = TuningFor(device_->physical());
+  const auto program = Compile(tuning, 2, nullptr, ActivationType::kAuto);
+  ASSERT_NE(program, nullptr);
+  const std::vector<float> found = Run(*program);
+  ASSERT_EQ(found.size(), 2000u);
+  const auto reference = ReferenceModel::Make(config_, regions_);
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  const std::vector<float> logits = reference->Logits(kTokens);
+  double squares = 0, error = 0;
+  for (std::size_t i = 0; i < 1000; ++i) {
+    squares += std::pow(logits[1000 + i], 2) + std::pow(logits[4000 + i], 2);
+    error +=
+        std::pow(found[i] - logits[1000 + i], 2) + std::pow(found[1000 + i] - logits[4000 + i], 2);
+  }
+  // Activations in 8 bits, where the device has packed dot products.
+  EXPECT_LT(std::sqrt(error / squares), 0.05);
+}
 
 }  // namespace
 }  // namespace tandem
