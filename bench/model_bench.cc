@@ -2,7 +2,8 @@
 // streams, beside what reading the weights alone would take at the bandwidth measured in this run.
 //
 //   model_bench [--device cpu|NAME] [--model FILE | --shape 1b|4b|12b|27b] [--weights FORMAT]
-//       [--kv_type float16] [--streams 1,8,16,32] [--prompts 512] [--context 256] [--seconds 3]
+//       [--activations auto] [--kv_type float16] [--streams 1,8,16,32] [--prompts 512]
+//       [--context 256] [--seconds 3]
 //
 // --device: cpu, or a Vulkan device by a part of its name or its number. --model: a GGUF file or a
 // folder of safetensors; --shape: random weights. --weights: int4, int8 or bf16 (--model: auto,
@@ -43,6 +44,7 @@ struct Options {
   std::string model;
   std::string shape = "1b";
   std::string weights = "int4";
+  std::string activations = "auto";
   std::string kv_type = "float16";
   std::vector<std::int32_t> streams = {1, 8, 16, 32};
   std::vector<std::int32_t> prompts = {512};
@@ -152,7 +154,8 @@ absl::Status MakeRig(const Options& options, Rig* rig) {
   ProgramSpec program;
   program.weights = rig->weights;
   program.kv_cache = rig->cache.get();
-  program.activations = ActivationType::kAuto;
+  TANDEM_ASSIGN_OR_RETURN(program.activations,
+                          ParseEnum<ActivationType>("--activations", options.activations));
   program.limits = {.max_tokens = std::max(kChunk, rig->most_sequences),
                     .max_sequences = rig->most_sequences,
                     .max_logit_rows = rig->most_sequences,
@@ -277,6 +280,8 @@ bool ParseArguments(int argc, char** argv, Options* options) {
       options->shape = value;
     } else if (name == "--weights") {
       options->weights = value;
+    } else if (name == "--activations") {
+      options->activations = value;
     } else if (name == "--kv_type") {
       options->kv_type = value;
     } else if (name == "--streams") {

@@ -218,7 +218,9 @@ absl::StatusOr<Rig> MakeRig(BenchDevice& bench, const Product& product, const st
   const std::uint64_t weights = std::uint64_t{product.rows} * product.cols;
   rig.value_bytes = format == "int4" ? weights / 2 : (format == "int8" ? weights : 2 * weights);
   rig.scale_bytes = format == "bf16" ? 0 : weights / 16;
-  const std::uint64_t wanted = std::uint64_t{1} << (weights > (1 << 21) ? 30 : 24);
+  const std::uint64_t wanted =
+      std::min<std::uint64_t>(std::uint64_t{1} << (weights > (1 << 21) ? 30 : 24),
+                              bench.device().physical().limits.maxStorageBufferRange);
   rig.copies = static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(wanted / (rig.value_bytes + rig.scale_bytes), 1, 64));
   TANDEM_ASSIGN_OR_RETURN(rig.weights,
