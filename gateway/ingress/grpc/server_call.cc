@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <iterator>
 #include <string>
+
+#include "lib/base/status_macros.h"
 
 namespace tandem {
 
@@ -72,21 +75,26 @@ void CallTimers::Look() {
 
 namespace {
 
-std::string AuthorizationOf(const grpc::CallbackServerContext& context) {
+absl::StatusOr<std::string> AuthorizationOf(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
-  const auto found = metadata.find("authorization");
-  if (found == metadata.end()) return "";
+  const auto [found, end] = metadata.equal_range("authorization");
+  if (found == end) return "";
+  // Of two, somebody in between may have looked at the other one.
+  if (std::next(found) != end)
+    return absl::UnauthenticatedError("expected one entry 'authorization', found several");
   return std::string(found->second.data(), found->second.size());
 }
 
 }  // namespace
 
 absl::Status CallHost::Authorize(const grpc::CallbackServerContext& context, KeyScope scope) const {
-  return backend.keys->Check(AuthorizationOf(context), scope);
+  TANDEM_ASSIGN_OR_RETURN(const std::string authorization, AuthorizationOf(context));
+  return backend.keys->Check(authorization, scope);
 }
 
 absl::StatusOr<KeyUse> CallHost::Admit(const grpc::CallbackServerContext& context) const {
-  return backend.keys->Admit(AuthorizationOf(context));
+  TANDEM_ASSIGN_OR_RETURN(const std::string authorization, AuthorizationOf(context));
+  return backend.keys->Admit(authorization);
 }
 
 void CallHost::CallBegan(const grpc::CallbackServerContext& context) {

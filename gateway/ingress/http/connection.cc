@@ -107,6 +107,17 @@ std::string Field(const http::fields& fields, http::field name) {
   return std::string(value.data(), value.size());
 }
 
+// Where it is not known how a body ends, its bytes would be taken for the next request: what is
+// wrong with its Transfer-Encoding (RFC 9112, 6.1). The parser knows nothing but "chunked" at the
+// end, and takes every other one for no body.
+template <typename Message>
+std::optional<std::string> WrongCoding(const Message& message) {
+  if (message.count(http::field::transfer_encoding) == 0) return std::nullopt;
+  const std::string coding = Field(message, http::field::transfer_encoding);
+  if (absl::EqualsIgnoreCase(coding, "chunked") && message.version() >= 11) return std::nullopt;
+  return Cat("Transfer-Encoding: expected chunked, in HTTP/1.1, found '", coding, "'");
+}
+
 }  // namespace
 
 Connection::Connection(Socket socket, std::shared_ptr<asio::ssl::context> tls,
@@ -250,6 +261,11 @@ asio::awaitable<bool> Connection::AnswerOne() {
   exchange_.method = head.method;
   exchange_.path = head.target.substr(0, head.target.find('?'));
   exchange_.id = head.id;
+  if (const std::optional<std::string> wrong = WrongCoding(parser.get()))
+    co_return co_await ReplyToBadHead(501, *wrong);
+  // Of two, somebody in between may have looked at the other one.
+  if (const auto keys = parser.get().count(http::field::authorization); keys > 1)
+    co_return co_await ReplyToBadHead(400, Cat("expected one Authorization header, found ", keys));
   Framing framing{.http10 = parser.get().version() < 11,
                   .head_only = parser.get().method() == http::verb::head,
                   .keep_alive = parser.keep_alive() && !crowded_,

@@ -403,6 +403,10 @@ TEST_F(GrpcTest, KeysAreChecked) {
   grpc::ClientContext right;
   right.AddMetadata("authorization", "Bearer secret");
   EXPECT_TRUE(stub_->GetModel(&right, {}, &model).ok());
+  grpc::ClientContext twice;
+  twice.AddMetadata("authorization", "Bearer secret");
+  twice.AddMetadata("authorization", "Bearer nonsense");
+  EXPECT_EQ(stub_->GetModel(&twice, {}, &model).error_code(), grpc::StatusCode::UNAUTHENTICATED);
 }
 
 }  // namespace

@@ -121,6 +121,10 @@ TEST_F(HttpError, KeysGuardAllButHealth) {
   EXPECT_EQ(Ask("GET", "/v1/models", "", "Authorization: Bearer secret\r\n").status, 200);
   EXPECT_EQ(Ask("GET", "/v1/models", "", "X-Api-Key: wrong\r\n").status, 401);
   EXPECT_EQ(Ask("GET", "/v1/models", "", "x-api-key: secret\r\n").status, 200);
+  const TestReply twice = Ask("GET", "/v1/models", "",
+                              "Authorization: Bearer secret\r\nAuthorization: Bearer wrong\r\n");
+  EXPECT_EQ(twice.status, 400);
+  EXPECT_EQ(twice.Json()["error"]["message"], "expected one Authorization header, found 2");
   // The body of an unauthorised request is not even read.
   HttpTestClient client = Connect();
   client.Send(

@@ -95,6 +95,28 @@ TEST_F(HttpProtocol, BodiesMayComeInChunksAndAfterContinue) {
   EXPECT_EQ(client.Read().status, 200);
 }
 
+TEST_F(HttpProtocol, ABodyWhoseEndIsNotKnownHidesNoRequest) {
+  Start();
+  const std::string hidden =
+      std::string("GET /healthz HTTP/1.1\r\n") + std::string(kHeaders) + "\r\n";
+  for (const char* coding :
+       {"identity", "xchunked", "chunked, identity", "\"chunked\"", "gzip, chunked", "chunked;q=1",
+        "chunked\r\nTransfer-Encoding: x", ""}) {
+    HttpTestClient client = Connect();
+    client.Send(std::string("POST /v1/completions HTTP/1.1\r\n") + std::string(kHeaders) +
+                "Transfer-Encoding: " + coding + "\r\n\r\n" + hidden);
+    const TestReply reply = client.Read();
+    EXPECT_TRUE(reply.status == 501 || reply.status == 400) << coding << " " << reply.status;
+    EXPECT_EQ(reply.headers.at("connection"), "close") << coding;
+    // Nothing but this one answer.
+    EXPECT_TRUE(client.ReadToEnd()) << coding;
+  }
+  HttpTestClient old = Connect();
+  old.Send(std::string("POST /v1/completions HTTP/1.0\r\n") + std::string(kHeaders) +
+           "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+  EXPECT_EQ(old.Read().status, 501);
+}
+
 TEST_F(HttpProtocol, LimitsOfHeadAndBody) {
   options_.max_body_bytes = 1000;
   options_.max_header_bytes = 1000;
