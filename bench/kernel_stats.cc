@@ -63,6 +63,12 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
     const DotTuning& dot = tuning.dot;
     return {{dot.threads, dot.lanes, dot.loads, 1, 0}, {dot.threads, dot.lanes, dot.loads, 8, 0}};
   }
+  if (kernel.starts_with("stream_")) {
+    // As the tuner may find them to be the best.
+    const std::uint32_t groups = 5376 / 32;
+    const std::uint32_t parts = kernel.starts_with("stream_int8") ? 2 : 1;
+    return {{256, 32, groups, parts, groups / parts / 32 + 1, 1024, 6, 0, 1}};
+  }
   const TileHeads heads = {32, 16, 128};
   if (kernel.starts_with("attention_tile_")) return {PlainAttentionShape(heads).constants};
   if (kernel.starts_with("attention_matrix_")) {

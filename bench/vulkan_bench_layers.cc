@@ -101,7 +101,7 @@ absl::Status MakeRig(const LayerBench& bench, Rig* rig) {
   return absl::OkStatus();
 }
 
-// Median seconds of a step of `sequences` sequences with `tokens` tokens each, ending at the
+// Seconds of a step of `sequences` sequences with `tokens` tokens each, ending at the
 // context's end.
 absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t tokens,
                                 std::int32_t context) {
@@ -122,7 +122,8 @@ absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t t
   std::vector<double> seconds;
   // Clocks rise under load: the first 300 ms are not counted.
   const absl::Time warm = absl::Now() + absl::Milliseconds(300);
-  while (seconds.size() < 9) {
+  const absl::Time end = warm + absl::Milliseconds(300);
+  while (seconds.size() < 9 || absl::Now() < end) {
     const absl::Time start = absl::Now();
     TANDEM_RETURN_IF_ERROR(rig.program->Begin(0, step));
     TANDEM_ASSIGN_OR_RETURN(const Ticket ticket, rig.program->Submit(0, 0, 0, 0));
@@ -130,7 +131,8 @@ absl::StatusOr<double> TimeStep(Rig& rig, std::int32_t sequences, std::int32_t t
     if (start > warm) seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
   }
   std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
+  // The host wakes late now and then, in some runs after most steps.
+  return seconds[seconds.size() / 10];
 }
 
 // What the dispatches of the second layer took in the step that ran last. The first one's has the

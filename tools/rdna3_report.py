@@ -69,7 +69,7 @@ def faults(kernel, statistics):
     for name in ("Spilled VGPRs", "Spilled SGPRs", "Scratch size", "Count scratch", "Count narrow"):
         if statistics.get(name, 0) > 0:
             found.append(f"{name} {statistics[name]:.0f}")
-    wants_dot = kernel.startswith("dot_")
+    wants_dot = kernel.startswith(("dot_", "stream_"))
     wants_wmma = kernel.startswith(("tiles_", "attention_matrix_"))
     if "Count dot" not in statistics:
         return found + ["the driver gives no assembly"]
@@ -115,7 +115,7 @@ def main():
         for device, family in FAMILIES.items():
             rows = run(options, icd, library_path, family)
             names = {kernel for kernel, _, _ in rows}
-            for prefix in ("dot_", "tiles_", "attention_matrix_", "attention_tile_"):
+            for prefix in ("dot_", "stream_", "tiles_", "attention_matrix_", "attention_tile_"):
                 if not any(name.startswith(prefix) for name in names):
                     bad.append(f"{device}: no kernel {prefix}* was compiled")
             table(device, rows, options.markdown)

@@ -345,6 +345,14 @@ bool Product::OneBatch(std::size_t matrices) const {
          batches.front().chunks.size() == matrices && matrices_.size() == matrices;
 }
 
+std::optional<Product::Whole> Product::AsWhole() const {
+  if (form(1) != ActivationForm::kQ8 || !OneBatch(matrices_.size())) return std::nullopt;
+  const std::vector<Batch> batches = MakeBatches();
+  const Batch& batch = batches.front();
+  return Whole{name_,        matrices_.front()->format, batch.values,
+               batch.scales, ParamsOf(batch),           BytesOf(batch)};
+}
+
 bool Product::MakesGeglu(std::uint32_t bucket, const Product& reader) const {
   const ActivationForm form = this->form(bucket);
   if (form == ActivationForm::kQ8 && !context_.tuning.fuse_geglu) return false;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -85,6 +86,18 @@ class Product {
   // By which kF16 activations are multiplied before they come.
   float input_scale(std::uint32_t bucket) const;
   std::uint32_t rows() const { return rows_; }
+
+  // All matrices as one dispatch takes them, for one token; nothing where they do not lie together
+  // or activations are not kQ8.
+  struct Whole {
+    std::string name;
+    WeightFormat format = WeightFormat::kInt4;
+    vulkan::BufferSlice values;
+    vulkan::BufferSlice scales;
+    kernels::ProductParams params;
+    double bytes = 0;
+  };
+  std::optional<Whole> AsWhole() const;
 
   // Whether gate and up come out of this product's dispatch as activations of `reader`.
   bool MakesGeglu(std::uint32_t bucket, const Product& reader) const;

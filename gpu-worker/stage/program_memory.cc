@@ -185,9 +185,10 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
 }
 
 std::uint64_t ProgramMemorySizes::bytes() const {
-  const std::uint64_t floats = residual + normed + branch + qkv + attended + gate_up + activated +
-                               head_normed + contexts * (2 * logits + found + hidden_states) +
-                               of_blocks + 2 * frequencies + decode.split_floats + decode.counters;
+  const std::uint64_t floats = residual + other_residual + normed + branch + qkv + attended +
+                               gate_up + activated + head_normed +
+                               contexts * (2 * logits + found + hidden_states) + of_blocks +
+                               2 * frequencies + decode.split_floats + decode.counters;
   return floats * sizeof(float) + step.bytes;
 }
 
@@ -212,6 +213,7 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
         (stage.embed ? 1 : 0) + stage.last_half - stage.first_half + (stage.head ? 1 : 0);
     if (pieces > 1) {
       sizes.residual = rows_of(sizes.tokens, config.hidden_size);
+      sizes.other_residual = rows_of(1, config.hidden_size);
     }
     if (halves) {
       sizes.normed = rows_of(activation_rows, config.hidden_size);
@@ -260,6 +262,7 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice&
     std::uint64_t floats;
     Buffer* buffer;
   } list[] = {{"residual", sizes.residual, &memory.residual},
+              {"residual of one token", sizes.other_residual, &memory.other_residual},
               {"normed residual", sizes.normed, &memory.normed},
               {"branch", sizes.branch, &memory.branch},
               {"queries, keys and values", sizes.qkv, &memory.qkv},

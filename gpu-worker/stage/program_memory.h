@@ -78,6 +78,8 @@ struct ProgramMemorySizes {
   std::uint32_t logit_rows = 0;
   // (tokens, hidden): between the halves of a stage; normed; what a half adds, in parts.
   std::uint64_t residual = 0, normed = 0, branch = 0;
+  // (1, hidden): takes turns with the first row of `residual` in steps of one token (stream.h).
+  std::uint64_t other_residual = 0;
   // (tokens, (heads + 2 * kv_heads) * head_dim), in parts, and (tokens, heads * head_dim).
   std::uint64_t qkv = 0, attended = 0;
   // (tokens, 2 * ffn) and (tokens, ffn).
@@ -115,7 +117,7 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
 struct ProgramMemory {
   ProgramMemorySizes sizes;
   StepBuffer step;
-  vulkan::Buffer residual, normed, branch;
+  vulkan::Buffer residual, normed, branch, other_residual;
   vulkan::Buffer qkv, attended;
   vulkan::Buffer gate_up, activated;
   vulkan::Buffer head_normed;

@@ -94,7 +94,7 @@ Op RowOps::PlainNorm(std::string name, const ResidualRef& input, const DeviceTen
 
 Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
                     const ResidualRef& input, const ResidualRef& output,
-                    const std::optional<NextNorm>& next) const {
+                    const std::optional<NextNorm>& next, bool always) const {
   Op op;
   op.name = std::move(name);
   // Without a next norm the last two bindings are not touched.
@@ -109,8 +109,8 @@ Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTen
   if (next.has_value()) reader.emplace(next->normed.product);
   op.plan = [context = context_, writer = branch.product, reader,
              hidden = Unsigned(config_.hidden_size), epsilon = config_.rms_norm_eps,
-             from = input.base, to = output.base](std::uint32_t rows) {
-    if (writer.MakesPostNorm(rows, reader.has_value() ? &*reader : nullptr))
+             from = input.base, to = output.base, always](std::uint32_t rows) {
+    if (!always && writer.MakesPostNorm(rows, reader.has_value() ? &*reader : nullptr))
       return absl::StatusOr<DispatchPlan>(DispatchPlan{});
     const bool norms = reader.has_value();
     const std::string form(norms ? FormSuffix(reader->form(rows)) : "");

@@ -42,10 +42,10 @@ class RowOps {
     ProductRows normed;
   };
   // output = input + rmsnorm(branch) * weight, then with `next` normed = rmsnorm(output) * its
-  // weight. Nothing for buckets of which the branch's product does it.
+  // weight. Nothing for buckets of which the branch's product can do it, but `always`.
   Op PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
               const ResidualRef& input, const ResidualRef& output,
-              const std::optional<NextNorm>& next) const;
+              const std::optional<NextNorm>& next, bool always = false) const;
   // activated = gelu(gate) * up; a row of `gate_up` holds gate, then up. Nothing for buckets of
   // which the product does it.
   Op Geglu(std::string name, const ProductRows& gate_up, const ProductRows& activated) const;

@@ -10,6 +10,7 @@
 #include "gpu-worker/stage/decode_attention.h"
 #include "gpu-worker/stage/product.h"
 #include "gpu-worker/stage/row_ops.h"
+#include "gpu-worker/stage/stream.h"
 #include "gpu-worker/stage/vulkan_kv_cache.h"
 #include "gpu-worker/stage/vulkan_residual.h"
 #include "gpu-worker/stage/vulkan_weights.h"
@@ -70,6 +71,7 @@ class GraphBuilder {
     if (spec_.HasAttention() && DecodesApart(context_, config_)) {
       decodes_ = true;
       TANDEM_RETURN_IF_ERROR(Body(&graph_->decode));
+      TANDEM_RETURN_IF_ERROR(Single(&graph_->single));
     }
     for (std::size_t context = 0; spec_.head && context < memory_.logits.size(); ++context) {
       TANDEM_RETURN_IF_ERROR(HiddenStates(memory_.hidden_states[context].slice()));
@@ -96,6 +98,78 @@ class GraphBuilder {
       TANDEM_RETURN_IF_ERROR(half % 2 == 0 ? Attention(half) : FeedForward(half));
     }
     return absl::OkStatus();
+  }
+
+  // The list for one token, in which the product behind a half layer ends it; empty where there is
+  // no such product, or one that does not suit that.
+  absl::Status Single(std::vector<Op>* ops) {
+    for (std::int32_t half = spec_.first_half + 1; half < spec_.last_half; ++half) {
+      TANDEM_ASSIGN_OR_RETURN(const Product product, InputProduct(half));
+      TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
+      // What gate and up make is 8-bit, as what attention makes need not be.
+      const bool fits = half % 2 == 0 || output.form(1) == ActivationForm::kQ8;
+      if (!fits || !Streams(context_, product, half % 2 != 0)) return absl::OkStatus();
+    }
+    if (spec_.last_half - spec_.first_half < 2) return absl::OkStatus();
+    ops_ = ops;
+    if (spec_.embed) {
+      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* embedding, Find({TensorKind::kEmbedding, -1}));
+      TANDEM_RETURN_IF_ERROR(rows_.AppendEmbed(*embedding, After(spec_.first_half), ops));
+    }
+    std::optional<StreamNorm> norm;
+    for (std::int32_t half = spec_.first_half; half < spec_.last_half; ++half) {
+      TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
+      TANDEM_RETURN_IF_ERROR(half % 2 == 0 ? SingleAttention(half, norm, output)
+                                           : SingleFeedForward(half, norm, output));
+      const TensorId id{half % 2 == 0 ? TensorKind::kPostAttentionNorm : TensorKind::kPostFfnNorm,
+                        half / 2};
+      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* weight, Find(id));
+      const ResidualRef residual = norm.has_value() ? norm->output : Before(half);
+      if (half + 1 == spec_.last_half) {
+        ops->push_back(rows_.PostNorm(TensorName(id), {memory_.branch.slice(), output}, *weight,
+                                      residual, After(half + 1), std::nullopt, /*always=*/true));
+        break;
+      }
+      TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* next_weight, Find(NormOf(half + 1)));
+      // All workgroups read the one while the first writes the other.
+      const bool other = (half - spec_.first_half) % 2 == 0;
+      norm = StreamNorm{
+          memory_.branch.slice(),
+          weight->chunks.front().values,
+          config_.rms_norm_eps,
+          residual,
+          {(other ? memory_.other_residual : memory_.residual).slice(), kernels::kBaseZero},
+          next_weight->chunks.front().values};
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status SingleAttention(std::int32_t half, const std::optional<StreamNorm>& norm,
+                               const Product& output) {
+    TANDEM_ASSIGN_OR_RETURN(const VulkanKvCache* cache, Cache());
+    TANDEM_ASSIGN_OR_RETURN(const Product qkv, InputProduct(half));
+    if (norm.has_value()) {
+      ops_->push_back(StreamOp(context_, qkv, memory_.step.slice(), *norm, memory_.qkv.slice(),
+                               /*geglu=*/false));
+    } else {
+      TANDEM_RETURN_IF_ERROR(FirstNorm(half));
+      TANDEM_RETURN_IF_ERROR(Append(qkv, memory_.normed, memory_.qkv));
+    }
+    TANDEM_RETURN_IF_ERROR(AppendHeads(half / 2, *cache, qkv, output));
+    return Append(output, memory_.attended, memory_.branch);
+  }
+
+  absl::Status SingleFeedForward(std::int32_t half, const std::optional<StreamNorm>& norm,
+                                 const Product& output) {
+    TANDEM_ASSIGN_OR_RETURN(const Product gate_up, InputProduct(half));
+    if (norm.has_value()) {
+      ops_->push_back(StreamOp(context_, gate_up, memory_.step.slice(), *norm,
+                               memory_.activated.slice(), /*geglu=*/true));
+    } else {
+      TANDEM_RETURN_IF_ERROR(FirstNorm(half));
+      TANDEM_RETURN_IF_ERROR(AppendGateUp(half, gate_up, output));
+    }
+    return Append(output, memory_.activated, memory_.branch);
   }
 
   absl::Status BindResiduals() {
@@ -219,11 +293,16 @@ class GraphBuilder {
                           kernels::kRowsAreTokens, ops_);
   }
 
-  absl::Status Attention(std::int32_t half) {
-    auto* cache = dynamic_cast<const VulkanKvCache*>(program_.kv_cache);
+  absl::StatusOr<const VulkanKvCache*> Cache() const {
+    const auto* cache = dynamic_cast<const VulkanKvCache*>(program_.kv_cache);
     if (cache == nullptr) {
       return absl::InvalidArgumentError("the KV cache was not made by this Vulkan device");
     }
+    return cache;
+  }
+
+  absl::Status Attention(std::int32_t half) {
+    TANDEM_ASSIGN_OR_RETURN(const VulkanKvCache* cache, Cache());
     TANDEM_RETURN_IF_ERROR(FirstNorm(half));
     TANDEM_ASSIGN_OR_RETURN(const Product qkv, InputProduct(half));
     TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
@@ -269,16 +348,22 @@ class GraphBuilder {
     return absl::OkStatus();
   }
 
-  absl::Status FeedForward(std::int32_t half) {
-    TANDEM_RETURN_IF_ERROR(FirstNorm(half));
-    TANDEM_ASSIGN_OR_RETURN(const Product gate_up, InputProduct(half));
-    TANDEM_ASSIGN_OR_RETURN(const Product down, OutputProduct(half));
+  // Gate and up, and GeGLU of them.
+  absl::Status AppendGateUp(std::int32_t half, const Product& gate_up, const Product& down) {
     TANDEM_RETURN_IF_ERROR(gate_up.AppendGeglu(memory_.step.slice(), memory_.normed.slice(),
                                                memory_.gate_up.slice(), memory_.activated.slice(),
                                                down, ops_));
     ops_->push_back(rows_.Geglu(Cat("GeGLU of layer ", half / 2),
                                 {memory_.gate_up.slice(), gate_up},
                                 {memory_.activated.slice(), down}));
+    return absl::OkStatus();
+  }
+
+  absl::Status FeedForward(std::int32_t half) {
+    TANDEM_RETURN_IF_ERROR(FirstNorm(half));
+    TANDEM_ASSIGN_OR_RETURN(const Product gate_up, InputProduct(half));
+    TANDEM_ASSIGN_OR_RETURN(const Product down, OutputProduct(half));
+    TANDEM_RETURN_IF_ERROR(AppendGateUp(half, gate_up, down));
     return EndHalf(half, TensorKind::kPostFfnNorm, down, memory_.activated);
   }
 

@@ -16,6 +16,8 @@ struct StageGraph {
   std::vector<Op> body;
   // The same for steps in which every sequence has one token; empty where there is nothing to gain.
   std::vector<Op> decode;
+  // The same for steps of one token; empty where products do not suit it (stream.h).
+  std::vector<Op> single;
   // Of each context; empty where the stage is not the head.
   std::vector<std::vector<Op>> heads;
   // The same: final hidden states of all tokens, for steps that ask for them.

@@ -27,6 +27,7 @@ constexpr Tuning kRows[] = {
      .dot_geglu = {.lanes = 4, .loads = 1},
      .dot_post_norm = {.threads = 32, .lanes = 8, .loads = 1},
      .decode = {.threads = 16, .unroll = 1, .groups = 8},
+     .stream = {.per_core = 3, .threads = 32},
      .matmat_fill = 2,
      .flops_per_second = 2e10,
      .bytes_per_second = 1e10},
@@ -45,6 +46,7 @@ constexpr Tuning kRows[] = {
      // The last workgroup takes longer than one more dispatch.
      .fuse_post_norm = false,
      .decode = {.threads = 256, .unroll = 4, .groups = 128},
+     .stream = {.per_core = 1},
      .matmat_fill = 264,
      // Larger ones run at a third of its rate.
      .tiles_tokens = 16,
@@ -92,8 +94,8 @@ void CutTuning(const vulkan::PhysicalDevice& device, Tuning* cut) {
     matvec->group = std::min(matvec->group, most);
     matvec->shared = std::min(matvec->shared, device.limits.maxComputeSharedMemorySize);
   }
-  for (std::uint32_t* threads :
-       {&tuning.dot.threads, &tuning.dot_post_norm.threads, &tuning.decode.threads}) {
+  for (std::uint32_t* threads : {&tuning.dot.threads, &tuning.dot_post_norm.threads,
+                                 &tuning.decode.threads, &tuning.stream.threads}) {
     *threads = std::min(*threads, most);
   }
   // 32 rows a workgroup.

@@ -34,6 +34,14 @@ struct DecodeTuning {
   std::uint32_t groups = 64;
 };
 
+// How products of one token that end the half layer in front are shaped (stream.h).
+struct StreamTuning {
+  // workgroups of a core of the device; 0: they are not used
+  std::uint32_t per_core = 0;
+  std::uint32_t threads = 512;
+  std::uint32_t blocks = 6;  // of weights, 16 bytes each, that a lane has of a row at most
+};
+
 // One of the matrix kernels (kernels/CMakeLists.txt), and how it is spread over the device.
 struct MatrixTuning {
   std::uint32_t bucket = 0;  // the least that takes it
@@ -104,6 +112,7 @@ struct Tuning {
   // the products that end a half layer, for one token
   DotTuning dot_post_norm = {.threads = 256, .lanes = 16, .loads = 4};
   DecodeTuning decode = {};
+  StreamTuning stream = {};
   // workgroups that fill the device: smaller tiles until there are so many
   std::uint32_t matmat_fill = 64;
   // Matrix kernels are used where the device has matrices.

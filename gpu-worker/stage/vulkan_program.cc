@@ -109,6 +109,10 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
     TANDEM_ASSIGN_OR_RETURN(recorded.decode,
                             BucketCommands::Record(context_, graph.decode, DecodeRows(), external));
   }
+  if (!graph.single.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(recorded.single,
+                            BucketCommands::Record(context_, graph.single, 1, external));
+  }
   for (const std::vector<Op>& head : graph.heads) {
     // A stage that is the head alone has no body: then the head takes the input over.
     TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
@@ -133,6 +137,7 @@ std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
   for (std::uint32_t rows = 1; stage.decode.has_value() && rows <= DecodeRows(); rows *= 2) {
     body = std::max(body, stage.decode->For(rows).size());
   }
+  if (stage.single.has_value()) body = std::max(body, stage.single->For(1).size());
   std::size_t head = 0;
   for (std::uint32_t rows = 1; !stage.heads.empty() && rows <= memory_.sizes.logit_rows;
        rows *= 2) {
@@ -193,8 +198,10 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
   const Recorded& recorded = stages_[static_cast<std::size_t>(stage)];
   const bool decodes =
       recorded.decode.has_value() && single_tokens_[static_cast<std::size_t>(context)];
-  const BucketCommands& body = decodes ? *recorded.decode : recorded.body;
   const auto tokens = static_cast<std::uint32_t>(submissions_.tokens(context));
+  const bool single = decodes && tokens == 1 && recorded.single.has_value();
+  const BucketCommands& body =
+      single ? *recorded.single : (decodes ? *recorded.decode : recorded.body);
   AppendJobs(body.For(tokens), &pass.jobs);
   if (!recorded.hidden_states.empty() && submissions_.hidden_states(context)) {
     AppendJobs(recorded.hidden_states[static_cast<std::size_t>(context)].For(tokens), &pass.jobs);

@@ -50,6 +50,7 @@ class VulkanProgram final : public Program {
     BucketCommands body;
     // For steps in which every sequence has one token.
     std::optional<BucketCommands> decode;
+    std::optional<BucketCommands> single;
     // Of each context; empty where the stage is not the head.
     std::vector<BucketCommands> heads;
     // The same, for steps that ask for hidden states.

@@ -134,6 +134,25 @@ void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* dev
   device->foreign_queue = extensions.contains(VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
 }
 
+void ReadCores(const std::set<std::string>& extensions, PhysicalDevice* device) {
+  auto properties =
+      Structure<VkPhysicalDeviceProperties2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2);
+  if (extensions.contains(VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME)) {
+    auto builtins = Structure<VkPhysicalDeviceShaderSMBuiltinsPropertiesNV>(
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV);
+    properties.pNext = &builtins;
+    vkGetPhysicalDeviceProperties2(device->handle, &properties);
+    device->cores = builtins.shaderSMCount;
+  } else if (extensions.contains(VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
+    auto cores = Structure<VkPhysicalDeviceShaderCorePropertiesAMD>(
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD);
+    properties.pNext = &cores;
+    vkGetPhysicalDeviceProperties2(device->handle, &properties);
+    device->cores = cores.shaderEngineCount * cores.shaderArraysPerEngineCount *
+                    cores.computeUnitsPerShaderArray;
+  }
+}
+
 absl::StatusOr<PhysicalDevice> ReadDevice(VkInstance instance, VkPhysicalDevice handle) {
   PhysicalDevice device;
   device.handle = handle;
@@ -153,6 +172,7 @@ absl::StatusOr<PhysicalDevice> ReadDevice(VkInstance instance, VkPhysicalDevice 
   }
   TANDEM_ASSIGN_OR_RETURN(const std::set<std::string> extensions, Extensions(handle));
   ReadProperties(extensions, &device);
+  ReadCores(extensions, &device);
   KernelFeatures(handle, extensions).Judge(instance, &device);
   const std::optional<std::uint32_t> family = ComputeFamily(handle);
   if (!family.has_value()) {

@@ -45,6 +45,8 @@ struct PhysicalDevice {
   // Of queues that only copy, beside those that compute; absent where there are none.
   std::optional<std::uint32_t> transfer_family;
   std::uint32_t subgroup_size = 0;
+  // Multiprocessors or compute units; 0 where the driver does not say.
+  std::uint32_t cores = 0;
   VkPhysicalDeviceLimits limits{};
   VkPhysicalDeviceMemoryProperties memory{};
   std::uint64_t max_allocation_bytes = 0;

@@ -16,11 +16,11 @@ namespace tandem {
 using KernelTwin = void (*)(KernelRunner& runner, const std::string& kernel);
 
 // Twins by kernel name; every kernel of the table has one.
-std::map<std::string, KernelTwin> MatrixTwins();         // embed_*, matvec_*, matmat_*
-std::map<std::string, KernelTwin> RowTwins();            // probe, copy, rms_norm, post_norm, geglu
-std::map<std::string, KernelTwin> AttentionTwins();      // qkv_rope_*, attention_*
+std::map<std::string, KernelTwin> MatrixTwins();     // embed_*, matvec_*, matmat_*, matrix_map_*
+std::map<std::string, KernelTwin> RowTwins();        // probe, copy, rms_norm, post_norm, geglu
+std::map<std::string, KernelTwin> AttentionTwins();  // qkv_rope_*, attention_*
 std::map<std::string, KernelTwin> TileAttentionTwins();  // attention_tile_*, attention_matrix_*
-std::map<std::string, KernelTwin> ProductTwins();        // dot_*, matrix_*
+std::map<std::string, KernelTwin> ProductTwins();        // dot_*, stream_*, matrix_*, tiles_*
 
 // Fresh random numbers; a fixed seed for each test.
 class TestRandom {

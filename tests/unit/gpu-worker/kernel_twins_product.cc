@@ -7,7 +7,6 @@
 
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
-#include "gpu-worker/kernels/matrix/matrix_map.h"
 #include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
 #include "tests/unit/gpu-worker/activation_forms.h"
@@ -154,6 +153,11 @@ std::vector<double> Multiply(const Planes& planes, ActivationForm form, const Pr
   return y;
 }
 
+double Geglu(double gate, double up) {
+  const double u = 0.79788456080286536 * (gate + 0.044715 * gate * gate * gate);
+  return gate / 2 * (1 + std::tanh(u)) * up;
+}
+
 // Of two matrices of equal height: gelu(gate) * up as the next product reads it.
 void CheckGeglu(KernelRunner& runner, const std::string& kernel,
                 const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
@@ -178,10 +182,8 @@ void CheckGeglu(KernelRunner& runner, const std::string& kernel,
   std::vector<float> expected(static_cast<std::size_t>(shape.bucket) * ffn, 0);
   for (std::size_t t = 0; t < static_cast<std::size_t>(shape.tokens); ++t) {
     for (std::size_t c = 0; c < ffn; ++c) {
-      const double gate = y[t * 2 * ffn + c];
-      const double u = 0.79788456080286536 * (gate + 0.044715 * gate * gate * gate);
-      expected[t * ffn + c] = static_cast<float>(
-          gate / 2 * (1 + std::tanh(u)) * y[t * 2 * ffn + ffn + c] * static_cast<double>(scale));
+      const double value = Geglu(y[t * 2 * ffn + c], y[t * 2 * ffn + ffn + c]);
+      expected[t * ffn + c] = static_cast<float>(value * static_cast<double>(scale));
     }
   }
   const ActivationShape output{shape.bucket, ffn, shape.pad + 8};
@@ -227,7 +229,39 @@ void CheckMatrixGeglu(KernelRunner& runner, const std::string& kernel) {
   run(384, 384, count + 1, 2 * tokens);
 }
 
-// Of one token: the branch, then what post_norm.comp does with it.
+// What ends a half layer for one token, as post_norm.comp does it: what goes in beside the branch,
+// and what comes out.
+struct HalfEnd {
+  static constexpr float kEpsilon = 1e-3f;
+  std::vector<float> weight, next_weight;
+  std::vector<float> x;  // the second of three rows
+  std::vector<float> residual, normed;
+};
+
+HalfEnd EndHalf(const std::vector<double>& branch, float largest, TestRandom* random) {
+  const std::size_t hidden = branch.size();
+  HalfEnd end;
+  end.weight = random->Floats(hidden, 0.5f, 2);
+  end.next_weight = random->Floats(hidden, largest / 4, largest);
+  end.x = random->Floats(3 * hidden, -5, 5);
+  const auto inverse = [&](std::span<const double> values) {
+    double squares = 0;
+    for (const double value : values) squares += value * value;
+    const double mean = squares / static_cast<double>(hidden);
+    return 1 / std::sqrt(mean + static_cast<double>(HalfEnd::kEpsilon));
+  };
+  std::vector<double> out;
+  for (std::size_t i = 0; i < hidden; ++i) {
+    out.push_back(static_cast<double>(end.x[hidden + i]) +
+                  branch[i] * inverse(branch) * static_cast<double>(end.weight[i]));
+    end.residual.push_back(static_cast<float>(out.back()));
+  }
+  for (std::size_t i = 0; i < hidden; ++i)
+    end.normed.push_back(
+        static_cast<float>(out[i] * inverse(out) * static_cast<double>(end.next_weight[i])));
+  return end;
+}
+
 void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
   for (const bool next : {false, true}) {
     TestRandom random(9);
@@ -237,45 +271,27 @@ void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
     const std::size_t hidden = params.rows;
     params.output_stride = params.rows;
     params.output_offset = 0;
-    constexpr float kEpsilon = 1e-3f;
-    params.part_stride = std::bit_cast<std::uint32_t>(kEpsilon);
+    params.part_stride = std::bit_cast<std::uint32_t>(HalfEnd::kEpsilon);
     const ActivationShape layout{1, static_cast<std::size_t>(shape.cols), 1};
     const Bytes input = EncodeActivations(ActivationForm::kQ8, layout,
                                           random.Floats(static_cast<std::size_t>(shape.cols)));
-    const std::vector<double> y = Multiply(planes, ActivationForm::kQ8, shape,
-                                           DecodeActivations(ActivationForm::kQ8, layout, input));
-    const std::vector<float> weight = random.Floats(hidden, 0.5f, 2);
-    const std::vector<float> next_weight = random.Floats(hidden, 0.5f, 2);
-    const std::vector<float> x = random.Floats(3 * hidden, -5, 5);
-    const auto inverse = [&](std::span<const double> values) {
-      double squares = 0;
-      for (const double value : values) squares += value * value;
-      return 1 / std::sqrt(squares / static_cast<double>(hidden) + static_cast<double>(kEpsilon));
-    };
-    std::vector<double> out;
-    std::vector<float> residual;
-    for (std::size_t i = 0; i < hidden; ++i) {
-      out.push_back(static_cast<double>(x[hidden + i]) +
-                    y[i] * inverse(y) * static_cast<double>(weight[i]));
-      residual.push_back(static_cast<float>(out.back()));
-    }
-    std::vector<float> normed;
-    for (std::size_t i = 0; i < hidden; ++i)
-      normed.push_back(
-          static_cast<float>(out[i] * inverse(out) * static_cast<double>(next_weight[i])));
+    const HalfEnd end = EndHalf(Multiply(planes, ActivationForm::kQ8, shape,
+                                         DecodeActivations(ActivationForm::kQ8, layout, input)),
+                                2, &random);
     TestStep step = StepOf(1);
     step.input_base = static_cast<std::uint32_t>(hidden);
     const Bytes counters(4 * sizeof(std::uint32_t));
+    const Bytes row(hidden * sizeof(float));
     std::vector<Bytes> bindings = {step.Pack(),
                                    planes.memory,
                                    input,
-                                   Bytes(hidden * sizeof(float)),
+                                   row,
                                    planes.memory,
-                                   ToBytes(weight),
-                                   ToBytes(x),
-                                   Bytes(hidden * sizeof(float)),
-                                   ToBytes(next_weight),
-                                   Bytes(hidden * sizeof(float)),
+                                   ToBytes(end.weight),
+                                   ToBytes(end.x),
+                                   row,
+                                   ToBytes(end.next_weight),
+                                   row,
                                    counters};
     const absl::Status run =
         runner.Run(kernel,
@@ -283,14 +299,106 @@ void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
                     next ? 1u : 0u, 1},
                    std::as_bytes(std::span(&params, 1)), {256 / 8, 1, 1}, &bindings);
     ASSERT_TRUE(run.ok()) << run;
-    ExpectNear(FromBytes<float>(bindings[7]), residual, 1e-5, kernel);
+    ExpectNear(FromBytes<float>(bindings[7]), end.residual, 1e-5, kernel);
     EXPECT_EQ(bindings[10], counters) << kernel;
     const ActivationShape after{1, hidden, 1};
-    if (next) ExpectActivations(ActivationForm::kQ8, after, 1, bindings[9], normed, 1e-5, kernel);
+    if (next)
+      ExpectActivations(ActivationForm::kQ8, after, 1, bindings[9], end.normed, 1e-5, kernel);
     if (!next) {
-      EXPECT_EQ(bindings[9], Bytes(hidden * sizeof(float))) << kernel;
+      EXPECT_EQ(bindings[9], row) << kernel;
     }
   }
+}
+
+// Specialisation constants of stream.comp on the device.
+std::vector<std::uint32_t> StreamConstants(const KernelRunner& runner,
+                                           const kernels::ProductParams& params, bool geglu,
+                                           std::uint32_t parts, std::uint32_t workgroups) {
+  const vulkan::PhysicalDevice& physical = runner.device().physical();
+  const std::uint32_t subgroup =
+      physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
+  const std::uint32_t threads = 4 * subgroup;
+  const std::uint32_t unit = geglu ? 32 : 1;
+  const std::uint64_t units = (geglu ? params.second_row : params.rows) / unit;
+  const auto ceil = [](std::uint64_t n, std::uint64_t d) {
+    return static_cast<std::uint32_t>(CeilDiv(n, d));
+  };
+  return {threads,
+          subgroup,
+          params.groups,
+          parts,
+          ceil(params.groups / parts, subgroup),
+          ceil(units, workgroups) * unit * (geglu ? 2 : 1),
+          ceil(params.groups * 8, threads),
+          kernels::kBaseInput,
+          kernels::kBaseOutput};
+}
+
+// The norm's weights are up to `largest`.
+void CheckStreamOf(KernelRunner& runner, const std::string& kernel, const ProductCase& shape,
+                   std::uint32_t parts, std::uint32_t workgroups, float largest) {
+  constexpr ActivationForm kForm = ActivationForm::kQ8;
+  // An activation that lies between two roundings may take the other one.
+  constexpr double kTolerance = 2e-3;
+  const bool geglu = kernel.ends_with("_geglu");
+  TestRandom random(10);
+  Planes planes = MakePlanes(kernel, shape, &random);
+  kernels::ProductParams& params = planes.params;
+  params.part_stride = std::bit_cast<std::uint32_t>(HalfEnd::kEpsilon);
+  const auto cols = static_cast<std::size_t>(shape.cols);
+  const std::vector<float> branch = random.Floats(cols, -3, 3);
+  const HalfEnd end = EndHalf({branch.begin(), branch.end()}, largest, &random);
+  const ActivationShape layout{1, cols, 1};
+  const std::vector<double> y =
+      Multiply(planes, kForm, shape,
+               DecodeActivations(kForm, layout, EncodeActivations(kForm, layout, end.normed)));
+  TestStep step = StepOf(1);
+  step.input_base = static_cast<std::uint32_t>(cols);
+  step.output_base = static_cast<std::uint32_t>(2 * cols);
+  const std::size_t outputs = geglu ? params.second_row : params.output_stride;
+  std::vector<float> expected(outputs, kPoison);
+  std::vector<Bytes> bindings = {step.Pack(),
+                                 planes.memory,
+                                 ToBytes(branch),
+                                 geglu ? Bytes(outputs * sizeof(float)) : ToBytes(expected),
+                                 planes.memory,
+                                 ToBytes(end.weight),
+                                 ToBytes(end.x),
+                                 ToBytes(std::vector<float>(3 * cols, kPoison)),
+                                 ToBytes(end.next_weight)};
+  const absl::Status run =
+      runner.Run(kernel, StreamConstants(runner, params, geglu, parts, workgroups),
+                 std::as_bytes(std::span(&params, 1)), {workgroups, 1, 1}, &bindings);
+  ASSERT_TRUE(run.ok()) << run;
+  std::vector<float> residual(2 * cols, kPoison);
+  residual.insert(residual.end(), end.residual.begin(), end.residual.end());
+  ExpectNear(FromBytes<float>(bindings[7]), residual, 1e-6, kernel + " residual");
+  if (geglu) {
+    for (std::size_t c = 0; c < outputs; ++c)
+      expected[c] = static_cast<float>(Geglu(y[c], y[outputs + c]));
+    ExpectActivations(kForm, {1, outputs, 1}, 1, bindings[3], expected, kTolerance, kernel);
+    return;
+  }
+  // What stands around the rows is compared in bits.
+  std::vector<float> found = FromBytes<float>(bindings[3]);
+  const auto first = found.begin() + params.output_offset;
+  const std::vector<float> rows(first, first + params.rows);
+  ExpectNear(rows, std::vector<float>(y.begin(), y.end()), kTolerance, kernel);
+  std::fill_n(first, params.rows, kPoison);
+  EXPECT_EQ(found, expected) << kernel << " wrote outside";
+}
+
+void CheckStream(KernelRunner& runner, const std::string& kernel) {
+  if (kernel.ends_with("_geglu")) {
+    CheckStreamOf(runner, kernel, {{96, 96}, 160, 1, 1, 1}, 1, 2, 0.02f);
+    CheckStreamOf(runner, kernel, {{64, 64}, 384, 1, 1, 1}, 2, 1, 0.02f);
+    return;
+  }
+  // Rows that no number of workgroups divides; more workgroups than rows.
+  CheckStreamOf(runner, kernel, {{37, 6, 11}, 384, 1, 1, 1}, 1, 5, 2);
+  CheckStreamOf(runner, kernel, {{37, 6, 11}, 384, 1, 1, 1}, 2, 4, 2);
+  CheckStreamOf(runner, kernel, {{3}, 160, 1, 1, 1}, 1, 7, 2);
+  CheckStreamOf(runner, kernel, {{40}, 1024, 1, 1, 1}, 4, 3, 2);
 }
 
 void CheckDot(KernelRunner& runner, const std::string& kernel) {
@@ -357,32 +465,10 @@ void CheckTiles(KernelRunner& runner, const std::string& kernel) {
   run({{64}, 1024, count + 1, 2 * tokens, 0, 3});
 }
 
-// The map of elements to lanes for which matrix.comp is written; drivers whose map differs do not
-// get it (see MatrixMapIsKnown), so a difference here is a failure only where the vendor's is
-// known.
-void CheckMatrixMap(KernelRunner& runner, const std::string& kernel) {
-  const bool wide = kernel.ends_with("16");
-  constexpr std::uint32_t kSlots = kernels::kFragmentSlots;
-  std::vector<Bytes> bindings = {Bytes(32 * 2 * kSlots * 4)};
-  ASSERT_TRUE(runner.Run(kernel, {}, {}, {1, 1, 1}, &bindings).ok());
-  const auto found = FromBytes<std::uint32_t>(bindings[0]);
-  std::vector<bool> seen_a(256, false);
-  std::vector<bool> seen_b(wide ? 256 : 128, false);
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    if (found[i] == ~0u) continue;
-    std::vector<bool>& seen = i / kSlots % 2 == 0 ? seen_a : seen_b;
-    ASSERT_LT(found[i], seen.size());
-    seen[found[i]] = true;
-  }
-  EXPECT_EQ(std::count(seen_a.begin(), seen_a.end(), false), 0);
-  EXPECT_EQ(std::count(seen_b.begin(), seen_b.end(), false), 0);
-}
-
 }  // namespace
 
 std::map<std::string, KernelTwin> ProductTwins() {
-  std::map<std::string, KernelTwin> twins = {{"matrix_map_8", CheckMatrixMap},
-                                             {"matrix_map_16", CheckMatrixMap}};
+  std::map<std::string, KernelTwin> twins;
   for (const vulkan::ShaderCode& code : kernels::All()) {
     if (code.name.starts_with("tiles_")) twins[std::string(code.name)] = CheckTiles;
   }
@@ -390,6 +476,8 @@ std::map<std::string, KernelTwin> ProductTwins() {
     twins[std::string("dot_") + format] = CheckDot;
     twins[std::string("dot_") + format + "_geglu"] = CheckDotGeglu;
     twins[std::string("dot_") + format + "_post_norm"] = CheckDotPostNorm;
+    twins[std::string("stream_") + format] = CheckStream;
+    twins[std::string("stream_") + format + "_geglu"] = CheckStream;
     for (const vulkan::ShaderCode& code : kernels::All()) {
       const std::string name(code.name);
       if (!name.starts_with(std::string("matrix_") + format)) continue;

@@ -291,6 +291,50 @@ TEST_F(VulkanProgramTest, ContextsShareTheirCommands) {
   EXPECT_EQ(recordings(4), 5u + 4 * (5 + 4));
 }
 
+// A half layer of one token ends in a dispatch of its own, in the product that makes what it adds,
+// or in the product behind it.
+TEST_F(VulkanProgramTest, OneTokenIsAlikeHoweverHalfLayersEnd) {
+  if (!device_->physical().packed_dot) GTEST_SKIP() << "the device has no such kernels";
+  Tuning apart = TuningFor(device_->physical());
+  apart.fuse_post_norm = false;
+  apart.stream.per_core = 0;
+  Tuning before = apart;
+  before.fuse_post_norm = true;
+  Tuning behind = apart;
+  behind.stream = {.per_core = 3, .threads = 32};
+  std::vector<std::vector<float>> found;
+  std::vector<std::uint64_t> recordings;
+  for (const Tuning* tuning : {&apart, &before, &behind}) {
+    const std::uint64_t first = device_->counters().command_recordings.load();
+    const auto program = Compile(*tuning, 1, nullptr, ActivationType::kAuto);
+    ASSERT_NE(program, nullptr);
+    recordings.push_back(device_->counters().command_recordings.load() - first);
+    // What the token sees.
+    EXPECT_EQ(Run(*program).size(), 2000u);
+    static constexpr std::int32_t kBlocks[] = {1};
+    static constexpr std::int32_t kToken[] = {42};
+    static constexpr std::int32_t kRow[] = {0};
+    const StepSequence sequence{0, 0, 1, 5, kBlocks, kBlocks};
+    ASSERT_TRUE(program->Begin(0, {8, kToken, {&sequence, 1}, kRow}).ok());
+    const auto ticket = program->Submit(0, 0, 0, 0);
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    ASSERT_TRUE(program->Wait(*ticket, Soon()).ok());
+    found.push_back(LogitsOf(*program));
+  }
+  // The last has a list of its own.
+  EXPECT_EQ(recordings[1], recordings[0]);
+  EXPECT_EQ(recordings[2], recordings[0] + 1);
+  float largest = 0;
+  for (const float logit : found[0]) largest = std::max(largest, std::abs(logit));
+  EXPECT_GT(largest, 0.01f);
+  for (const std::size_t list : {1, 2}) {
+    ASSERT_EQ(found[list].size(), 1000u);
+    // Written so that NaN fails. An activation between two roundings may take the other one.
+    for (std::size_t i = 0; i < 1000; ++i)
+      ASSERT_TRUE(std::abs(found[list][i] - found[0][i]) <= 0.02f * largest) << list << " " << i;
+  }
+}
+
 TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
   const Tuning fast = TuningFor(device_->physical());
   std::uint64_t before = 0;
