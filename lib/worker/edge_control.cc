@@ -113,18 +113,20 @@ bool EdgeControl::PeerClosed() const {
 }
 
 // The bell is read before the condition: an event in between changes it and the sleep returns at
-// once.
+// once. So is whether the other end is there: what it did before it went counts.
 absl::Status EdgeControl::Wait(const std::atomic<std::uint32_t>& bell, Deadline deadline,
                                const char* what, const std::function<bool()>& ready) {
   while (true) {
     const std::uint32_t seen = bell.load();
+    const bool gone = peer_gone_.load();
+    const bool closed = PeerClosed();
     if (interrupted_.load())
       return absl::CancelledError(
           absl::StrCat("edge ", name_, ": waiting for ", what, " was interrupted"));
     if (ready()) return absl::OkStatus();
-    if (peer_gone_.load())
+    if (gone)
       return absl::UnavailableError(absl::StrCat("edge ", name_, ": the other worker is gone"));
-    if (PeerClosed())
+    if (closed)
       return absl::UnavailableError(absl::StrCat("edge ", name_, ": the other worker closed it"));
     const absl::Duration left = deadline.left();
     if (left <= absl::ZeroDuration()) {

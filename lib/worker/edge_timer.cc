@@ -55,7 +55,7 @@ class HandoverTimer {
       if (cancelled_()) return absl::CancelledError("measuring was cancelled");
       const std::int64_t begun = MonotonicNanoseconds();
       double stage = 0;
-      if (out_.spec.id < in_.spec.id) {
+      if (SendsFirst()) {
         TANDEM_ASSIGN_OR_RETURN(stage, Send(wanted.rows));
         TANDEM_RETURN_IF_ERROR(Take(wanted.rows));
       } else {
@@ -70,7 +70,17 @@ class HandoverTimer {
     return HandoverCost{wanted.rows, MedianOf(std::move(rounds)), MedianOf(std::move(stages))};
   }
 
+  // The worker that sends last keeps its edges until the other one, which has taken that then,
+  // closes its own: rows on their way are lost with their edge.
+  absl::Status Finish() {
+    if (SendsFirst()) return absl::OkStatus();
+    const absl::Status closed = in_.control->WaitForData(sequence_, kStepId, 1, deadline_);
+    return absl::IsUnavailable(closed) ? absl::OkStatus() : closed;
+  }
+
  private:
+  bool SendsFirst() const { return out_.spec.id < in_.spec.id; }
+
   absl::Status Begin(std::int32_t rows) {
     const std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));
     // Where the stage has no attention, no block is looked at: those of one sequence will do.
@@ -134,6 +144,7 @@ absl::StatusOr<std::vector<HandoverCost>> TimeHandovers(
     TANDEM_ASSIGN_OR_RETURN(const HandoverCost cost, timer.Run(wanted));
     costs.push_back(cost);
   }
+  TANDEM_RETURN_IF_ERROR(timer.Finish());
   return costs;
 }
 
