@@ -244,7 +244,7 @@ _tandem; printf '%s\\n' "${{COMPREPLY[@]}}" """
         self.assertEqual(self.complete_in_bash(script, "tandem config "), ["check", "show", "schema"])
         self.assertEqual(self.complete_in_bash(script, "tandem up --max_se"), ["--max_sequences="])
         self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type=float1"), ["float16"])
-        self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type "), ["float32", "float16"])
+        self.assertEqual(self.complete_in_bash(script, "tandem up --kv_type "), ["float32", "float16", "int8"])
         self.assertEqual(self.complete_in_bash(script, "tandem completion z"), ["zsh"])
         self.assertEqual(self.complete_in_bash(script, "tandem plan s"), ["split"])
         self.assertEqual(self.complete_in_bash(script, "tandem up --model /etc/hostn"), ["/etc/hostname"])
