@@ -1,6 +1,7 @@
 #include "lib/service/listen_address.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -17,6 +18,8 @@
 
 namespace tandem {
 namespace {
+
+constexpr int kBacklog = 1024;
 
 bool IsLoopback(const sockaddr* address) {
   if (address->sa_family == AF_INET) {
@@ -53,6 +56,27 @@ absl::Status Resolve(ListenAddress& address, bool numeric_only) {
   }
   address.ip = text;
   return absl::OkStatus();
+}
+
+std::string CannotListen(const ListenAddress& address) {
+  return Cat("cannot listen on ", address.ToString());
+}
+
+absl::StatusOr<UniqueFd> BindTcp(const ListenAddress& address) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(address.ip.c_str(), std::to_string(address.port).c_str(), &hints, &found) != 0)
+    return absl::InvalidArgumentError(CannotListen(address));
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
+  UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int on = 1;
+  // As servers do: connections that linger do not count, one that listens does.
+  if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+      ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0)
+    return absl::UnavailableError(Cat(CannotListen(address), ": ", std::strerror(errno)));
+  return fd;
 }
 
 // "numeric_only": no names but localhost, so that nothing is asked of a name server.
@@ -130,27 +154,36 @@ absl::StatusOr<ListenAddress> InnerListenAddress(std::string_view flag, std::str
   return address;
 }
 
+absl::StatusOr<UniqueFd> Listen(ListenAddress* address) {
+  const auto failed = [&](std::string_view why) {
+    return absl::UnavailableError(Cat(CannotListen(*address), ": ", why));
+  };
+  if (address->is_unix()) {
+    absl::StatusOr<UniqueFd> fd = ListenUnix(address->unix_path);
+    if (!fd.ok()) return failed(std::string(fd.status().message()));
+    // Whoever connected may have left again.
+    if (::fcntl(fd->get(), F_SETFL, O_NONBLOCK) != 0) return failed(std::strerror(errno));
+    return fd;
+  }
+  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, BindTcp(*address));
+  sockaddr_storage bound{};
+  socklen_t size = sizeof(bound);
+  if (::listen(fd.get(), kBacklog) != 0 ||
+      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &size) != 0)
+    return failed(std::strerror(errno));
+  address->port =
+      ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(bound).sin6_port
+                                        : reinterpret_cast<const sockaddr_in&>(bound).sin_port);
+  return fd;
+}
+
 absl::Status CheckCanListen(const ListenAddress& address) {
-  const std::string where = Cat("cannot listen on ", address.ToString());
   if (address.is_unix()) {
     if (!ConnectUnix(address.unix_path, absl::Seconds(1)).ok()) return absl::OkStatus();
-    return absl::AlreadyExistsError(Cat(where, ": a process listens there already"));
+    return absl::AlreadyExistsError(
+        Cat(CannotListen(address), ": a process listens there already"));
   }
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(address.ip.c_str(), std::to_string(address.port).c_str(), &hints, &found) != 0)
-    return absl::InvalidArgumentError(where);
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &freeaddrinfo);
-  const UniqueFd fd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  // As servers do: connections that linger do not count, one that listens does.
-  if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
-    return absl::UnavailableError(Cat(where, ": ", std::strerror(errno)));
-  }
-  return absl::OkStatus();
+  return BindTcp(address).status();
 }
 
 }  // namespace tandem

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "lib/base/fd.h"
 
 namespace tandem {
 
@@ -40,6 +41,10 @@ absl::StatusOr<ListenAddress> CheckedListenAddress(std::string_view flag, std::s
 // The same for ports without keys, between the processes of a cluster: a Unix socket, or a numeric
 // loopback address or "localhost". INVALID_ARGUMENT for every other one.
 absl::StatusOr<ListenAddress> InnerListenAddress(std::string_view flag, std::string_view text);
+
+// Binds and listens; accepting does not block. Puts the port that the system has chosen into
+// *address. The error names the address and has the system's reason.
+absl::StatusOr<UniqueFd> Listen(ListenAddress* address);
 
 // Whether one can listen there now, with the system's reason when not. ALREADY_EXISTS when a
 // process listens at the Unix socket (gRPC would silently take its place), UNAVAILABLE for a port

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/basic_stream.hpp>
@@ -20,7 +20,6 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 #include <chrono>
-#include <optional>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -28,7 +27,6 @@
 #include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
-#include "lib/base/unix_socket.h"
 
 namespace tandem {
 namespace {
@@ -37,8 +35,8 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using asio::ip::tcp;
-using UnixProtocol = asio::local::stream_protocol;
-using Socket = asio::generic::stream_protocol::socket;
+using Protocol = asio::generic::stream_protocol;
+using Socket = Protocol::socket;
 
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::string_view kAnyPort = "127.0.0.1:0";
@@ -90,63 +88,38 @@ Response Answer(const Request& request, bool over_tcp, const std::function<std::
 struct MetricsPort::Impl {
   explicit Impl(std::function<std::string()> source) : text(std::move(source)) {}
 
-  absl::Status ListenTcp(const ListenAddress& where);
-  absl::Status ListenUnixSocket(const ListenAddress& where);
-  template <typename Acceptor>
-  asio::awaitable<void> AcceptLoop(Acceptor& acceptor);
+  absl::Status Open(const ListenAddress& where);
+  asio::awaitable<void> AcceptLoop();
   asio::awaitable<void> Serve(Socket socket);
 
   const std::function<std::string()> text;
   ListenAddress address;
   int connections = 0;
   asio::io_context io{1};
-  std::optional<tcp::acceptor> tcp_acceptor;
-  std::optional<UnixProtocol::acceptor> unix_acceptor;
+  asio::basic_socket_acceptor<Protocol> acceptor{io};
   std::thread thread;
 };
 
-absl::Status MetricsPort::Impl::ListenTcp(const ListenAddress& where) {
-  boost::system::error_code error;
-  const tcp::endpoint endpoint(asio::ip::make_address(where.ip, error), where.port);
-  tcp::acceptor acceptor(io);
-  if (!error) acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-  const tcp::endpoint actual = error ? endpoint : acceptor.local_endpoint(error);
-  if (error) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", where.ToString(), ": ", error.message()));
-  }
+absl::Status MetricsPort::Impl::Open(const ListenAddress& where) {
   address = where;
-  address.port = actual.port();
-  tcp_acceptor.emplace(std::move(acceptor));
-  asio::co_spawn(io, AcceptLoop(*tcp_acceptor), asio::detached);
-  return absl::OkStatus();
-}
-
-absl::Status MetricsPort::Impl::ListenUnixSocket(const ListenAddress& where) {
-  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, ListenUnix(where.unix_path));
+  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, Listen(&address));
   boost::system::error_code error;
-  UnixProtocol::acceptor acceptor(io);
-  if (acceptor.assign(UnixProtocol(), fd.get(), error)) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", where.ToString(), ": ", error.message()));
-  }
+  const Protocol protocol =
+      address.is_unix()
+          ? Protocol(AF_UNIX, 0)
+          : Protocol(asio::ip::make_address(address.ip, error).is_v6() ? tcp::v6() : tcp::v4());
+  if (acceptor.assign(protocol, fd.get(), error)) return absl::UnavailableError(error.message());
   fd.Release();
-  address = where;
-  unix_acceptor.emplace(std::move(acceptor));
-  asio::co_spawn(io, AcceptLoop(*unix_acceptor), asio::detached);
+  asio::co_spawn(io, AcceptLoop(), asio::detached);
   return absl::OkStatus();
 }
 
-template <typename Acceptor>
-asio::awaitable<void> MetricsPort::Impl::AcceptLoop(Acceptor& acceptor) {
+asio::awaitable<void> MetricsPort::Impl::AcceptLoop() {
   asio::steady_timer pause(io);
   while (true) {
     auto [error, socket] = co_await acceptor.async_accept(kToken);
     if (!error && connections < kMostConnections) {
-      asio::co_spawn(io, Serve(Socket(std::move(socket))), asio::detached);
+      asio::co_spawn(io, Serve(std::move(socket)), asio::detached);
       continue;
     }
     // One too many is closed by going out of scope. No descriptor left: others end meanwhile.
@@ -169,7 +142,7 @@ asio::awaitable<void> MetricsPort::Impl::Serve(Socket socket) {
   parser.header_limit(kMostHeadBytes);
   const auto [read_error, read] = co_await http::async_read_header(stream, buffer, parser, kToken);
   if (read_error) co_return;
-  const Response response = Answer(parser.get(), tcp_acceptor.has_value(), text);
+  const Response response = Answer(parser.get(), !address.is_unix(), text);
   if (parser.get().method() == http::verb::head) {
     http::response_serializer<http::string_body> serializer(response);
     co_await http::async_write_header(stream, serializer, kToken);
@@ -191,8 +164,7 @@ MetricsPort::~MetricsPort() {
 absl::StatusOr<std::unique_ptr<MetricsPort>> MetricsPort::Start(const ListenAddress& address,
                                                                 std::function<std::string()> text) {
   auto impl = std::make_unique<Impl>(std::move(text));
-  TANDEM_RETURN_IF_ERROR(address.is_unix() ? impl->ListenUnixSocket(address)
-                                           : impl->ListenTcp(address));
+  TANDEM_RETURN_IF_ERROR(impl->Open(address));
   impl->thread = std::thread([&io = impl->io] { io.run(); });
   return std::unique_ptr<MetricsPort>(new MetricsPort(std::move(impl)));
 }

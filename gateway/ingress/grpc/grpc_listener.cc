@@ -24,7 +24,6 @@ namespace tandem {
 namespace {
 
 constexpr int kPauseMilliseconds = 100;
-constexpr int kBacklog = 1024;
 
 struct SocketAddress {
   sockaddr_storage storage{};
@@ -33,24 +32,6 @@ struct SocketAddress {
   const sockaddr_in& v4() const { return reinterpret_cast<const sockaddr_in&>(storage); }
   const sockaddr_in6& v6() const { return reinterpret_cast<const sockaddr_in6&>(storage); }
 };
-
-SocketAddress NumericAddress(const std::string& ip, std::uint16_t port) {
-  SocketAddress address;
-  auto& v4 = reinterpret_cast<sockaddr_in&>(address.storage);
-  auto& v6 = reinterpret_cast<sockaddr_in6&>(address.storage);
-  if (inet_pton(AF_INET, ip.c_str(), &v4.sin_addr) == 1) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    address.size = sizeof(v4);
-  } else if (inet_pton(AF_INET6, ip.c_str(), &v6.sin6_addr) == 1) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    address.size = sizeof(v6);
-  } else {
-    address.size = 0;
-  }
-  return address;
-}
 
 // What gRPC calls the peer, and the machine it is on: empty for this one, whose users cannot be
 // told apart.
@@ -92,33 +73,6 @@ bool IsStarved(int error) {
 
 }  // namespace
 
-absl::Status GrpcListener::OpenTcp() {
-  const auto failed = [&](std::string_view what) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", address_.ToString(), " for gRPC: ", what, ": ", strerror(errno)));
-  };
-  SocketAddress where = NumericAddress(address_.ip, address_.port);
-  listener_ = UniqueFd(
-      socket(where.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-  if (!listener_.valid()) return failed("socket");
-  const int on = 1;
-  setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (bind(listener_.get(), where.get(), where.size) != 0) return failed("bind");
-  if (listen(listener_.get(), kBacklog) != 0) return failed("listen");
-  where.size = sizeof(where.storage);
-  if (getsockname(listener_.get(), where.get(), &where.size) != 0) return failed("address");
-  address_.port =
-      ntohs(where.storage.ss_family == AF_INET ? where.v4().sin_port : where.v6().sin6_port);
-  return absl::OkStatus();
-}
-
-absl::Status GrpcListener::OpenUnix() {
-  TANDEM_ASSIGN_OR_RETURN(listener_, ListenUnix(address_.unix_path));
-  const int flags = fcntl(listener_.get(), F_GETFL);
-  if (fcntl(listener_.get(), F_SETFL, flags | O_NONBLOCK) == 0) return absl::OkStatus();
-  return absl::InternalError(Cat(address_.ToString(), ": fcntl: ", strerror(errno)));
-}
-
 absl::Status GrpcListener::Watch(int fd, unsigned events) {
   epoll_event event{.events = events, .data = {.fd = fd}};
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0) return absl::OkStatus();
@@ -128,7 +82,9 @@ absl::Status GrpcListener::Watch(int fd, unsigned events) {
 absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(const ListenAddress& address,
                                                                    Limits limits) {
   std::unique_ptr<GrpcListener> self(new GrpcListener(address, limits));
-  TANDEM_RETURN_IF_ERROR(address.is_unix() ? self->OpenUnix() : self->OpenTcp());
+  absl::StatusOr<UniqueFd> listener = tandem::Listen(&self->address_);
+  if (!listener.ok()) return listener.status();
+  self->listener_ = *std::move(listener);
   self->stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   self->epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   if (!self->stop_.valid() || !self->epoll_.valid()) {

@@ -57,8 +57,6 @@ class GrpcListener {
   using Connections = std::map<int, Connection>;
 
   GrpcListener(const ListenAddress& address, Limits limits) : address_(address), limits_(limits) {}
-  absl::Status OpenTcp();
-  absl::Status OpenUnix();
   absl::Status Watch(int fd, unsigned events);
   void Run();
   void AcceptAll();

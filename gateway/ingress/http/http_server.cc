@@ -5,17 +5,19 @@
 #include <algorithm>
 #include <atomic>
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <condition_variable>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -36,33 +38,26 @@ namespace {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
-using UnixProtocol = asio::local::stream_protocol;
+using Protocol = asio::generic::stream_protocol;
 
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr absl::Duration kCutTime = absl::Seconds(2);
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
-void SetNoDelay(tcp::socket& socket) {
-  boost::system::error_code ignored;
-  socket.set_option(tcp::no_delay(true), ignored);
-}
-void SetNoDelay(UnixProtocol::socket&) {}
-
-// On this machine's own sockets the system says who calls.
-bool MayConnect(tcp::socket&) { return true; }
-bool MayConnect(UnixProtocol::socket& socket) { return CheckPeer(socket.native_handle()).ok(); }
-
 // Who is at the other end, as far as connections are counted by it: an IPv4 address or an IPv6
 // network. Empty for this machine, whose users cannot be told apart.
-std::string PeerOf(const tcp::socket& socket) {
+std::string PeerOf(const Protocol::socket& socket) {
   boost::system::error_code error;
-  const asio::ip::address address = socket.remote_endpoint(error).address();
-  if (error || address.is_loopback()) return "";
+  const Protocol::endpoint end = socket.remote_endpoint(error);
+  tcp::endpoint peer;
+  if (error || end.size() > peer.capacity()) return "";
+  std::memcpy(peer.data(), end.data(), end.size());
+  const asio::ip::address address = peer.address();
+  if (address.is_loopback()) return "";
   if (address.is_v4()) return address.to_string();
   const auto bytes = address.to_v6().to_bytes();
   return std::string(bytes.begin(), bytes.begin() + 8);
 }
-std::string PeerOf(const UnixProtocol::socket&) { return ""; }
 
 }  // namespace
 
@@ -85,10 +80,8 @@ struct HttpServer::Impl final : ConnectionOwner {
         accept_strand(asio::make_strand(io)),
         workers(static_cast<std::size_t>(given.workers)) {}
 
-  absl::Status ListenTcp(const ListenAddress& where);
-  absl::Status ListenUnixSocket(const ListenAddress& where);
-  template <typename Acceptor>
-  asio::awaitable<void> AcceptLoop(Acceptor& acceptor);
+  absl::Status Open(const ListenAddress& where);
+  asio::awaitable<void> AcceptLoop();
   void Adopt(Connection::Socket socket, std::string peer);
   std::optional<Entry> TakeVictimLocked(const Filter& may);
   std::optional<Entry> MakeRoomLocked(const std::string& peer, bool& crowded);
@@ -123,60 +116,41 @@ struct HttpServer::Impl final : ConnectionOwner {
   // What Shutdown posts must run, even with no connection left.
   asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
   asio::strand<asio::io_context::executor_type> accept_strand;
-  std::optional<tcp::acceptor> tcp_acceptor;
-  std::optional<UnixProtocol::acceptor> unix_acceptor;
+  asio::basic_socket_acceptor<Protocol> acceptor{accept_strand};
   // After `io`, which what they do comes back to.
   asio::thread_pool workers;
   std::vector<std::thread> threads;
 };
 
-absl::Status HttpServer::Impl::ListenTcp(const ListenAddress& where) {
-  boost::system::error_code error;
-  const tcp::endpoint endpoint(asio::ip::make_address(where.ip, error), where.port);
-  const auto failed = [&](std::string_view what) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", where.ToString(), ": ", what, ": ", error.message()));
-  };
-  if (error) return failed("address");
-  tcp::acceptor acceptor(accept_strand);
-  if (acceptor.open(endpoint.protocol(), error)) return failed("socket");
-  if (acceptor.set_option(tcp::acceptor::reuse_address(true), error)) return failed("option");
-  if (acceptor.bind(endpoint, error)) return failed("bind");
-  if (acceptor.listen(asio::socket_base::max_listen_connections, error)) return failed("listen");
-  const tcp::endpoint actual = acceptor.local_endpoint(error);
-  if (error) return failed("local address");
+absl::Status HttpServer::Impl::Open(const ListenAddress& where) {
   address = where;
-  address.port = actual.port();
-  tcp_acceptor.emplace(std::move(acceptor));
-  asio::co_spawn(accept_strand, AcceptLoop(*tcp_acceptor), asio::detached);
-  return absl::OkStatus();
-}
-
-absl::Status HttpServer::Impl::ListenUnixSocket(const ListenAddress& where) {
-  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, ListenUnix(where.unix_path));
+  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, Listen(&address));
   boost::system::error_code error;
-  UnixProtocol::acceptor acceptor(accept_strand);
-  if (acceptor.assign(UnixProtocol(), fd.get(), error)) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", where.ToString(), ": ", error.message()));
-  }
+  const Protocol protocol =
+      address.is_unix()
+          ? Protocol(AF_UNIX, 0)
+          : Protocol(asio::ip::make_address(address.ip, error).is_v6() ? tcp::v6() : tcp::v4());
+  if (acceptor.assign(protocol, fd.get(), error)) return absl::UnavailableError(error.message());
   fd.Release();
-  address = where;
-  unix_acceptor.emplace(std::move(acceptor));
-  asio::co_spawn(accept_strand, AcceptLoop(*unix_acceptor), asio::detached);
+  asio::co_spawn(accept_strand, AcceptLoop(), asio::detached);
   return absl::OkStatus();
 }
 
-template <typename Acceptor>
-asio::awaitable<void> HttpServer::Impl::AcceptLoop(Acceptor& acceptor) {
+asio::awaitable<void> HttpServer::Impl::AcceptLoop() {
   asio::steady_timer pause(accept_strand);
   while (acceptor.is_open()) {
     const asio::any_io_executor strand = asio::make_strand(io);
     auto [error, socket] = co_await acceptor.async_accept(strand, kToken);
     if (!error) {
-      if (!MayConnect(socket)) continue;
-      SetNoDelay(socket);
-      std::string peer = PeerOf(socket);
+      boost::system::error_code ignored;
+      std::string peer;
+      if (address.is_unix()) {
+        // On this machine's own sockets the system says who calls.
+        if (!CheckPeer(socket.native_handle()).ok()) continue;
+      } else {
+        socket.set_option(tcp::no_delay(true), ignored);
+        peer = PeerOf(socket);
+      }
       Adopt(Connection::Socket(std::move(socket)), std::move(peer));
       continue;
     }
@@ -318,8 +292,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const ListenAddres
                                                               const HttpServerOptions& options,
                                                               HttpHandler& handler) {
   auto impl = std::make_unique<Impl>(options, handler);
-  TANDEM_RETURN_IF_ERROR(address.is_unix() ? impl->ListenUnixSocket(address)
-                                           : impl->ListenTcp(address));
+  TANDEM_RETURN_IF_ERROR(impl->Open(address));
   for (int i = 0; i < options.threads; ++i) {
     impl->threads.emplace_back([&io = impl->io] { io.run(); });
   }
@@ -336,8 +309,7 @@ void HttpServer::Shutdown(absl::Duration grace) {
   }
   asio::post(impl_->accept_strand, [impl = impl_.get()] {
     boost::system::error_code ignored;
-    if (impl->tcp_acceptor.has_value()) impl->tcp_acceptor->close(ignored);
-    if (impl->unix_acceptor.has_value()) impl->unix_acceptor->close(ignored);
+    impl->acceptor.close(ignored);
   });
   for (auto& connection : impl_->Connections()) Connection::Drain(std::move(connection));
   if (!impl_->WaitUntilEmpty(grace)) {

@@ -88,6 +88,29 @@ TEST(ListenAddress, ATakenPortIsSaidWithTheSystemsReason) {
               HasSubstr("Cannot assign requested address"));
 }
 
+TEST(ListenAddress, ListensWhereItSays) {
+  for (const char* text : {"127.0.0.1:0", "[::1]:0"}) {
+    ListenAddress address = *ParseListenAddress(text);
+    const auto socket = Listen(&address);
+    ASSERT_TRUE(socket.ok()) << socket.status();
+    EXPECT_NE(address.port, 0) << text;
+    const absl::Status taken = Listen(&address).status();
+    EXPECT_EQ(std::string(taken.message()),
+              "cannot listen on " + address.ToString() + ": Address already in use");
+    // Nobody has connected: it does not wait for somebody.
+    EXPECT_EQ(::accept(socket->get(), nullptr, nullptr), -1);
+    EXPECT_EQ(errno, EAGAIN);
+  }
+  const std::string path = ::testing::TempDir() + "tandem-listen-" + std::to_string(::getpid());
+  ListenAddress address = *ParseListenAddress("unix:" + path);
+  const auto socket = Listen(&address);
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  EXPECT_TRUE(ConnectUnix(path, absl::Seconds(1)).ok());
+  EXPECT_THAT(std::string(Listen(&address).status().message()),
+              HasSubstr("cannot listen on unix:" + path + ": "));
+  ::unlink(path.c_str());
+}
+
 TEST(ListenAddress, ATakenUnixSocket) {
   const std::string path = ::testing::TempDir() + "tandem-taken-" + std::to_string(::getpid());
   const ListenAddress address = *ParseListenAddress("unix:" + path);
