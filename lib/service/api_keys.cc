@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,7 +11,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <utility>
 
@@ -35,7 +35,7 @@ constexpr KeyScope kScopes[] = {KeyScope::kInference, KeyScope::kMetrics, KeySco
 absl::StatusOr<std::string> ReadText(const std::string& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(Cat("cannot be opened: ", std::strerror(errno)));
+  if (!file) return absl::ErrnoToStatus(errno != 0 ? errno : EIO, "cannot be opened");
   std::string text(kMaxKeyFileBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (file.bad()) return absl::UnavailableError("cannot be read");
@@ -129,11 +129,23 @@ absl::StatusOr<ApiKeyRule> ParseRule(const std::vector<std::string>& words, std:
   return rule;
 }
 
+// As long as it lives, nobody else changes a key file of that folder: of two who read, change and
+// write at once, one would lose what it did.
+absl::StatusOr<UniqueFd> LockFolderOf(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder =
+      slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
+  UniqueFd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (lock.valid() && ::flock(lock.get(), LOCK_EX) == 0) return lock;
+  return absl::ErrnoToStatus(errno, Cat(What(path), ": its folder cannot be locked"));
+}
+
 // Writes `text` beside the file and renames it: who reads sees one or the other.
 absl::Status Replace(const std::string& path, std::string_view text) {
   const std::string temporary = Cat(path, ".", ::getpid());
   struct stat info {};
-  const mode_t mode = ::stat(path.c_str(), &info) == 0 ? info.st_mode & 0777 : 0600;
+  const bool is_there = ::stat(path.c_str(), &info) == 0;
+  const mode_t mode = is_there ? info.st_mode & 0777 : 0600;
   const auto failed = [&] {
     const absl::Status status = absl::ErrnoToStatus(errno, Cat(What(path), ": cannot be written"));
     ::unlink(temporary.c_str());
@@ -141,6 +153,11 @@ absl::Status Replace(const std::string& path, std::string_view text) {
   };
   UniqueFd file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!file.valid()) return absl::ErrnoToStatus(errno, Cat(What(path), ": cannot be written"));
+  // Who could read it, the gateway's user perhaps, can read it still.
+  if (is_there && (info.st_uid != ::geteuid() || info.st_gid != ::getegid()) &&
+      ::fchown(file.get(), info.st_uid, info.st_gid) != 0) {
+    return failed();
+  }
   errno = ENOSPC;
   if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
       ::fsync(file.get()) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
@@ -269,6 +286,7 @@ absl::Status CheckApiKeys(const std::vector<std::string>& keys) {
 
 absl::Status AddKeyRule(const std::string& path, const ApiKeyRule& rule) {
   TANDEM_RETURN_IF_ERROR(CheckKeyName(rule.name));
+  TANDEM_ASSIGN_OR_RETURN(const UniqueFd lock, LockFolderOf(path));
   absl::StatusOr<std::string> text = ReadText(path);
   if (absl::IsNotFound(text.status())) text = std::string();
   if (!text.ok()) return Annotate(text.status(), What(path));
@@ -284,6 +302,7 @@ absl::Status AddKeyRule(const std::string& path, const ApiKeyRule& rule) {
 }
 
 absl::Status RemoveKeyRule(const std::string& path, std::string_view name) {
+  TANDEM_ASSIGN_OR_RETURN(const UniqueFd lock, LockFolderOf(path));
   const absl::StatusOr<std::string> text = ReadText(path);
   if (!text.ok()) return Annotate(text.status(), What(path));
   const absl::StatusOr<std::vector<ApiKeyRule>> rules = ParseKeyRules(*text);

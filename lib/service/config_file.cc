@@ -115,6 +115,20 @@ bool HasMoreThanOneDocument(const std::string& text) {
   return parser.HandleNextDocument(events) && parser.HandleNextDocument(events);
 }
 
+// YAML has none of the control characters but these (5.1), and yaml-cpp takes one of the others for
+// the end of the file: settings behind it would be left out in silence.
+absl::Status CheckCharacters(std::string_view text, const std::string& name) {
+  int line = 1;
+  for (const char c : text) {
+    if (c == '\n') ++line;
+    if (!absl::ascii_iscntrl(static_cast<unsigned char>(c)) || c == '\n' || c == '\r' || c == '\t')
+      continue;
+    return absl::InvalidArgumentError(
+        Cat(name, ":", line, ": expected UTF-8 text, found a control character"));
+  }
+  return absl::OkStatus();
+}
+
 class Reader {
  public:
   Reader(std::string name, FlagList* known) : name_(std::move(name)), known_(known) {}
@@ -185,6 +199,7 @@ absl::StatusOr<ConfigFile> ParseConfigFile(std::string_view text, const std::str
     return absl::InvalidArgumentError(
         Cat(name, ": expected at most ", kMaxBytes, " bytes, found more"));
   }
+  TANDEM_RETURN_IF_ERROR(CheckCharacters(text, name));
   return Reader(name, known).Read(text);
 }
 

@@ -65,10 +65,13 @@ absl::Status SetBytes(std::string_view text, std::uint64_t least, std::uint64_t 
   return absl::OkStatus();
 }
 
+absl::Status ZeroByte() {
+  return absl::InvalidArgumentError("expected text, found a zero byte in it");
+}
+
 absl::Status SetText(std::string_view text, std::string* field) {
   if (text.empty()) return absl::InvalidArgumentError("expected a value, found none");
-  if (text.find('\0') != std::string_view::npos)
-    return absl::InvalidArgumentError("expected text, found a zero byte in it");
+  if (text.find('\0') != std::string_view::npos) return ZeroByte();
   *field = std::string(text);
   return absl::OkStatus();
 }
@@ -150,6 +153,7 @@ void FlagList::Texts(std::string name, std::vector<std::string>* field, std::str
          std::vector<std::string> parts = SplitAtCommas(text);
          if (std::count(parts.begin(), parts.end(), "") > 0)
            return Expected("texts with commas between them", text);
+         if (text.find('\0') != std::string_view::npos) return ZeroByte();
          *field = std::move(parts);
          return absl::OkStatus();
        },

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <thread>
 
 namespace tandem {
 namespace {
@@ -132,6 +134,35 @@ TEST_F(KeyFileTest, AddsAndRemovesAndKeepsTheRest) {
   ASSERT_TRUE(RemoveKeyRule(path_, "line-2").ok());
   EXPECT_EQ(Text(), "# a comment\n" + FormatKeyRule(Rule("b")) + "\n");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
+}
+
+TEST_F(KeyFileTest, NothingIsLostWhereTwoChangeItAtOnce) {
+  constexpr int kEach = 10;
+  const auto add = [this](const std::string& prefix) {
+    for (int i = 0; i < kEach; ++i)
+      EXPECT_TRUE(AddKeyRule(path_, Rule(prefix + std::to_string(i))).ok());
+  };
+  std::thread other(add, "a");
+  add("b");
+  other.join();
+  const auto rules = ReadKeyRules(path_);
+  ASSERT_TRUE(rules.ok()) << rules.status();
+  EXPECT_EQ(rules->size(), 2u * kEach);
+}
+
+// Root adds a key to a file that the gateway's user must be able to read.
+TEST_F(KeyFileTest, TheFileKeepsItsOwner) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  constexpr uid_t kGateway = 61001;
+  ASSERT_TRUE(AddKeyRule(path_, Rule("a")).ok());
+  ASSERT_EQ(::chown(path_.c_str(), kGateway, kGateway), 0);
+  ASSERT_TRUE(AddKeyRule(path_, Rule("b")).ok());
+  ASSERT_TRUE(RemoveKeyRule(path_, "a").ok());
+  struct stat info {};
+  ASSERT_EQ(::stat(path_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, kGateway);
+  EXPECT_EQ(info.st_gid, kGateway);
+  EXPECT_EQ(info.st_mode & 0777, 0600U);
 }
 
 TEST_F(KeyFileTest, LeavesAFileThatItDoesNotUnderstand) {

@@ -244,6 +244,50 @@ TEST_F(ConfigFileTest, WhatIsNoMappingIsRefusedAsAWhole) {
   EXPECT_THAT(ProblemsOf("model: " + std::string(1 << 19, '[')), ::testing::SizeIs(1));
 }
 
+// What the parser takes for the end of the file among them.
+TEST_F(ConfigFileTest, ControlCharactersAreRefused) {
+  for (const char c : {'\0', '\x04', '\x1b', '\x7f'}) {
+    const std::string text = std::string("queue: 1\n") + c + "\ncontxt: 5\n";
+    EXPECT_THAT(ProblemsOf(text),
+                ElementsAre("f:2: expected UTF-8 text, found a control character"))
+        << static_cast<int>(c);
+  }
+  // UTF-16 is no UTF-8.
+  EXPECT_THAT(ProblemsOf(std::string("\xff\xfeq\0u\0", 6)),
+              ElementsAre(HasSubstr("f:1: expected")));
+  EXPECT_THAT(ProblemsOf("queue: 1\r\nmodel: \"\u00fc b\"\t# \u20ac\r\n"), IsEmpty());
+}
+
+// Of every setting: what can be no value of it is said with its name and line, once.
+TEST_F(ConfigFileTest, EverySettingRefusesWhatItIsNot) {
+  FlagList known;
+  AddClusterFlags(&known, &settings_);
+  std::vector<std::string> names;
+  for (const Flag& flag : known.flags()) names.push_back(flag.name);
+  ASSERT_GT(names.size(), 40u);
+  for (const std::string& name : names) {
+    for (const char* wrong :
+         {"{a: b}", "", "~", "[[a]]", "[]", "''", "\"\\0\"", "99999999999999999999", "-1e999",
+          ".nan", "maybe", "? b", "&a [*a]", "!!binary gICA"}) {
+      const std::vector<std::string> problems = ProblemsOf(Cat("\n", name, ": ", wrong, "\n"));
+      // What is a text to one may be a number to another.
+      const bool may_be_text =
+          std::string_view(wrong).find_first_of("[{~?*") == std::string::npos && *wrong != '\0' &&
+          wrong != std::string_view("''") && wrong != std::string_view("\"\\0\"");
+      if (may_be_text && problems.empty()) continue;
+      ASSERT_THAT(problems, ::testing::SizeIs(1)) << name << ": " << wrong;
+      EXPECT_THAT(problems[0], ::testing::StartsWith("f:")) << name << ": " << wrong;
+    }
+  }
+}
+
+TEST_F(CommandLineTest, FilesThatAreNone) {
+  EXPECT_THAT(Run({"serve", "--config", folder_}), HasSubstr("cannot be read: Is a directory"));
+  EXPECT_THAT(Run({"serve", "--config", "/dev/zero"}), HasSubstr("expected at most"));
+  EXPECT_THAT(Run({"serve", "--config", Write(std::string(2 << 20, '\n'))}),
+              HasSubstr("expected at most"));
+}
+
 TEST(ClusterLayoutTest, ProcessesMeetInOneFolder) {
   const auto workers = WorkersOf({.npu = "cpu", .gpu = "auto,llvmpipe"});
   ASSERT_TRUE(workers.ok()) << workers.status();
