@@ -47,7 +47,8 @@ void AddDevice(const v1::WorkerDescription& worker, MetricsPage* page) {
 void AddStages(const v1::WorkerDescription& worker, MetricsPage* page) {
   double run = 0;
   for (const v1::StageDescription& stage : worker.stages()) {
-    const MetricsPage::Labels labels = {{"worker", worker.name()}, {"stage", stage.name()}};
+    const MetricsPage::Labels labels = {
+        {"worker", worker.name()}, {"device", worker.device().name()}, {"stage", stage.name()}};
     page->Counter("tandem_stage_runs_total", "Runs of a stage, one each micro-batch.",
                   Number(stage.runs()), labels);
     page->Counter("tandem_stage_run_seconds_total", "Time of a stage on the device.",

@@ -21,6 +21,11 @@ TEST(WorkerMetrics, SayWhatTheDescriptionSays) {
   worker.set_name("gpu0");
   worker.set_healthy(true);
   worker.set_device_losses(2);
+  worker.mutable_device()->set_kind("vulkan");
+  worker.mutable_device()->set_name("a GPU");
+  worker.mutable_device()->set_driver("radv");
+  worker.mutable_device()->set_memory_bytes(1024);
+  worker.set_kv_cache_bytes(512);
   for (const char* name : {"embed", "ffn 0"}) {
     v1::StageDescription& stage = *worker.add_stages();
     stage.set_name(name);
@@ -44,8 +49,14 @@ TEST(WorkerMetrics, SayWhatTheDescriptionSays) {
   for (const char* line : {
            "tandem_device_healthy{worker=\"gpu0\"} 1\n",
            "tandem_device_losses_total{worker=\"gpu0\"} 2\n",
-           "tandem_stage_runs_total{worker=\"gpu0\",stage=\"embed\"} 3\n",
-           "tandem_stage_run_seconds_total{worker=\"gpu0\",stage=\"ffn 0\"} 1.5\n",
+           "tandem_device_info{worker=\"gpu0\",kind=\"vulkan\",device=\"a GPU\",driver=\"radv\"} "
+           "1\n",
+           "tandem_device_memory_bytes{worker=\"gpu0\"} 1024\n",
+           "tandem_kv_cache_bytes{worker=\"gpu0\"} 512\n",
+           "tandem_stage_runs_total{worker=\"gpu0\",device=\"a GPU\",stage=\"embed\"} 3\n",
+           "tandem_stage_run_seconds_total{worker=\"gpu0\",device=\"a GPU\",stage=\"ffn 0\"} 1.5\n",
+           "tandem_stage_wait_seconds_total{worker=\"gpu0\",device=\"a GPU\",stage=\"ffn 0\"} "
+           "0.25\n",
            "tandem_device_busy_seconds_total{worker=\"gpu0\"} 3\n",
            "tandem_edge_wait_seconds_total{worker=\"gpu0\",edge=\"npu0>gpu0\",kind=\"dma-buf\","
            "for=\"data\"} 0.5\n",
