@@ -23,6 +23,18 @@ void LogExchange(const HttpExchange& exchange, bool with_body) {
   }
 }
 
+void LogCall(const GrpcExchange& exchange, bool with_body) {
+  const LogField id{"request_id", exchange.id};
+  const LogField method{"method", exchange.method};
+  const LogField code{"code", exchange.code};
+  const LogField time{"milliseconds", absl::ToDoubleMilliseconds(exchange.time)};
+  if (with_body) {
+    LogEvent("grpc", {id, method, code, time, {"body", exchange.body}});
+  } else {
+    LogEvent("grpc", {id, method, code, time});
+  }
+}
+
 }  // namespace
 
 void AddAccessLog(const GatewaySettings& settings, HttpServerOptions* options) {
@@ -30,6 +42,14 @@ void AddAccessLog(const GatewaySettings& settings, HttpServerOptions* options) {
   options->keep_bodies = settings.log_prompts;
   options->on_exchange = [with_body = settings.log_prompts](const HttpExchange& exchange) {
     LogExchange(exchange, with_body);
+  };
+}
+
+void AddAccessLog(const GatewaySettings& settings, GrpcServerOptions* options) {
+  if (!settings.access_log) return;
+  options->keep_bodies = settings.log_prompts;
+  options->on_exchange = [with_body = settings.log_prompts](const GrpcExchange& exchange) {
+    LogCall(exchange, with_body);
   };
 }
 

@@ -235,11 +235,13 @@ absl::Status Gateway::OpenPorts() {
   GrpcServerOptions options;
   options.max_message_bytes = static_cast<int>(limits.max_body);
   options.max_memory_bytes = std::max<std::size_t>(options.max_memory_bytes, limits.max_body);
+  options.max_request_memory = std::max<std::size_t>(options.max_request_memory, limits.max_body);
   options.max_connections = static_cast<std::size_t>(limits.max_connections);
   options.max_connections_per_peer = static_cast<std::size_t>(limits.max_connections_per_client);
   options.read_timeout = limits.head_timeout;
   options.write_timeout = limits.write_timeout;
   options.tls = grpc_credentials_.get();
+  AddAccessLog(settings_, &options);
   absl::StatusOr<std::unique_ptr<GrpcServer>> server = StartGrpc(grpc, options, keys_);
   if (!server.ok()) return Annotate(server.status(), "--grpc");
   grpc_ = *std::move(server);

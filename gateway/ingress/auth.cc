@@ -90,9 +90,11 @@ class KeyAccount {
 
  private:
   absl::Status Refusal(const std::string& limit, absl::Duration wait) const {
-    return RetryAfter(absl::ResourceExhaustedError(
-                          Cat("the API key '", name_, "' has reached its limit of ", limit)),
-                      wait);
+    return WithRejectionReason(
+        RetryAfter(absl::ResourceExhaustedError(
+                       Cat("the API key '", name_, "' has reached its limit of ", limit)),
+                   wait),
+        "key_limit");
   }
 
   const std::string name_;

@@ -40,7 +40,7 @@ void AddRequestWatchFlags(FlagList* flags, GatewaySettings* s) {
               "as http://127.0.0.1:4318/v1/traces; without it nothing is traced");
   flags->Section("Logs");
   flags->Switch("access_log", &s->access_log,
-                "log every HTTP request, with its id, status, bytes and time");
+                "log every HTTP request and gRPC call, with its id, status and time");
   flags->Switch("log_prompts", &s->log_prompts,
                 "the access log has the bodies of requests, too: what people write to the model");
 }

@@ -1,5 +1,6 @@
-// Messages that cross the borders between the processes of a cluster: any bytes are an error or
-// data that is valid, which written and read again is the same. The first byte says which message.
+// Messages that cross the borders between the processes of a cluster, and those that gRPC clients
+// send it: any bytes are an error or data that is valid, which written and read again is the same.
+// The first byte says which message.
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/message.h>
@@ -10,6 +11,7 @@
 #include <iterator>
 #include <string>
 
+#include "gateway/ingress/grpc/request_reader.h"
 #include "lib/base/status_macros.h"
 #include "lib/weights/region.h"
 #include "lib/wire/cost_wire.h"
@@ -23,6 +25,7 @@
 #include "tandem/v1/loader.pb.h"
 #include "tandem/v1/trace.pb.h"
 #include "tandem/v1/worker.pb.h"
+#include "tests/fuzz/request_checks.h"
 
 namespace tandem {
 namespace {
@@ -93,6 +96,17 @@ void TurnMemory(const std::string& bytes) {
   TANDEM_CHECK(Written(ToProto(FromProto(written))) == Written(written));
 }
 
+// What a client asks over gRPC.
+template <typename Message, typename Read>
+void ReadRequest(const std::string& bytes, const Read& read) {
+  Message message;
+  if (!message.ParseFromString(bytes)) return;
+  const auto request = read(message);
+  if (!request.ok()) return CheckReaderError(request.status(), ErrorJson);
+  CheckReadRequest(*request);
+  TANDEM_CHECK(request->prompts.size() == 1);
+}
+
 void TurnCall(const std::string& bytes) {
   const auto call = ParseEdgeCall(bytes);
   if (!call.ok()) return;
@@ -108,7 +122,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace tandem;
   if (size == 0) return 0;
   const std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 13) {
+  switch (data[0] % 15) {
     case 0:
       Turn<v1::ModelConfig>(bytes, [](const auto& m) { return FromProto(m); });
       break;
@@ -144,6 +158,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 12:
       Turn<v1::EdgeCosts>(bytes, [](const auto& m) { return FromProto(m); });
+      break;
+    case 13:
+      ReadRequest<v1::GenerateRequest>(bytes, ReadGenerateRequest);
+      break;
+    case 14:
+      ReadRequest<v1::EmbedRequest>(bytes, ReadEmbedRequest);
       break;
     default:
       TurnCall(bytes);

@@ -172,7 +172,8 @@ class PageTest(unittest.TestCase):
         self.assertEqual(b.driver.switch_to.active_element.get_attribute("id"), "tab-status")
         b.until(lambda: len(b.all("#processes tr")) == 5)
         text = b.find("#status").text
-        for part in ("npu0", "gpu0", "loader", "gateway", "answers", "split", "attention 0", "host-pointer", "global", "window"):
+        for part in ("Tokens a second", "Running", "0 of", "Waiting", "Recoveries", "blocks",
+                     "npu0", "gpu0", "loader", "gateway", "answers", "split", "attention 0", "host-pointer", "global", "window"):
             self.assertIn(part, text)
         light = b.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         b.picture("page-status.png")

@@ -186,7 +186,7 @@ void AnswerJob::Record(int http_status) {
                       .error = error});
   }
   if (spec_.metrics == nullptr) return;
-  spec_.metrics->CountRequest(spec_.endpoint, http_status);
+  spec_.metrics->CountRequest(spec_.endpoint, http_status, RejectionReason(error_));
   spec_.metrics->CountTokens(usage.prompt_tokens, usage.completion_tokens);
   spec_.key.Charge(usage.prompt_tokens + usage.completion_tokens);
   spec_.metrics->ObserveDuration(spec_.endpoint, spec_.serving->model.id, error,

@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "gateway/ingress/request/answer_grammar.h"
 #include "gateway/ingress/request/conversation.h"
 #include "gateway/ingress/request/error.h"
@@ -327,6 +328,16 @@ std::string RandomId(std::string_view prefix) {
   std::string id(prefix);
   for (int i = 0; i < 24; ++i) id.push_back(kLetters[pick(RandomEngine())]);
   return id;
+}
+
+std::string RequestId(std::string_view given) {
+  constexpr std::size_t kMostBytes = 64;
+  const bool plain = !given.empty() && given.size() <= kMostBytes &&
+                     std::all_of(given.begin(), given.end(), [](char c) {
+                       return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
+                              c == '_' || c == '.';
+                     });
+  return plain ? std::string(given) : RandomId("req_");
 }
 
 }  // namespace tandem

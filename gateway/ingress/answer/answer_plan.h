@@ -46,5 +46,8 @@ absl::Status AnswerTooLong();
 std::uint64_t RandomSeed();
 // `prefix` and 24 random letters and digits.
 std::string RandomId(std::string_view prefix);
+// What a client calls its request, where that is a plain word that can do no harm in a header or a
+// log; else a random one.
+std::string RequestId(std::string_view given);
 
 }  // namespace tandem

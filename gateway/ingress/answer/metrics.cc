@@ -22,21 +22,29 @@ const prometheus::Histogram::BucketBoundaries kFirstToken = {
 const prometheus::Histogram::BucketBoundaries kOutputToken = {
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5};
 
+// Why requests are refused. 429 may be a full queue, a limit of the key, or a reader that was too
+// slow: the last two say so themselves.
+constexpr std::array<std::string_view, 7> kReasons = {
+    "denied", "invalid", "key_limit", "queue_full", "slow_reader", "too_large", "unavailable"};
+
 struct Rejection {
   std::string_view status;
   std::string_view reason;
 };
-constexpr std::array<Rejection, 14> kRejections = {{
+constexpr std::array<Rejection, 17> kRejections = {{
     {"400", "invalid"},
     {"401", "denied"},
     {"403", "denied"},
     {"404", "invalid"},
+    {"405", "invalid"},
     {"413", "too_large"},
     {"415", "invalid"},
     {"429", "queue_full"},
     {"431", "too_large"},
+    {"501", "invalid"},
     {"503", "unavailable"},
     {"INVALID_ARGUMENT", "invalid"},
+    {"NOT_FOUND", "invalid"},
     {"UNAUTHENTICATED", "denied"},
     {"PERMISSION_DENIED", "denied"},
     {"RESOURCE_EXHAUSTED", "queue_full"},
@@ -48,6 +56,14 @@ prometheus::Labels LabelsOf(std::string_view endpoint, std::string_view model) {
           {"gen_ai_provider_name", "tandem"},
           {"gen_ai_request_model", std::string(model)},
           {"gen_ai_response_model", std::string(model)}};
+}
+
+// Empty: it was not refused.
+std::string_view ReasonOf(std::string_view status, std::string_view told) {
+  if (std::find(kReasons.begin(), kReasons.end(), told) != kReasons.end()) return told;
+  const auto known = std::find_if(kRejections.begin(), kRejections.end(),
+                                  [&](const Rejection& one) { return one.status == status; });
+  return known == kRejections.end() ? std::string_view() : known->reason;
 }
 
 }  // namespace
@@ -95,8 +111,8 @@ struct IngressMetrics::Families {
                          .Help("Time of each token of a choice after its first one.")
                          .Register(registry)) {
     // A rate over a reason that has not occurred is 0, not absent.
-    for (const Rejection& rejection : kRejections)
-      rejections.Add({{"reason", std::string(rejection.reason)}});
+    for (const std::string_view reason : kReasons)
+      rejections.Add({{"reason", std::string(reason)}});
   }
 
   prometheus::Family<prometheus::Counter>& requests;
@@ -113,18 +129,17 @@ IngressMetrics::IngressMetrics(std::shared_ptr<prometheus::Registry> registry)
 
 IngressMetrics::~IngressMetrics() = default;
 
-void IngressMetrics::CountRequest(std::string_view endpoint, std::string_view status) {
+void IngressMetrics::CountRequest(std::string_view endpoint, std::string_view status,
+                                  std::string_view reason) {
   families_->requests.Add({{"endpoint", std::string(endpoint)}, {"status", std::string(status)}})
       .Increment();
-  const auto rejection =
-      std::find_if(kRejections.begin(), kRejections.end(),
-                   [&](const Rejection& known) { return known.status == status; });
-  if (rejection != kRejections.end())
-    families_->rejections.Add({{"reason", std::string(rejection->reason)}}).Increment();
+  reason = ReasonOf(status, reason);
+  if (!reason.empty()) families_->rejections.Add({{"reason", std::string(reason)}}).Increment();
 }
 
-void IngressMetrics::CountRequest(std::string_view endpoint, int http_status) {
-  CountRequest(endpoint, std::to_string(http_status));
+void IngressMetrics::CountRequest(std::string_view endpoint, int http_status,
+                                  std::string_view reason) {
+  CountRequest(endpoint, std::to_string(http_status), reason);
 }
 
 void IngressMetrics::CountTokens(std::int64_t prompt, std::int64_t completion) {

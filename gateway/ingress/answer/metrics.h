@@ -25,9 +25,11 @@ class IngressMetrics {
   ~IngressMetrics();
 
   // tandem_requests_total{endpoint,status}: HTTP status, or the gRPC code's name. One that says
-  // that the request was refused counts in tandem_rejections_total{reason}, too.
-  void CountRequest(std::string_view endpoint, std::string_view status);
-  void CountRequest(std::string_view endpoint, int http_status);
+  // that the request was refused counts in tandem_rejections_total{reason}, too: under `reason`
+  // (RejectionReason of request/error.h) where it is one of them, else under what the status says.
+  void CountRequest(std::string_view endpoint, std::string_view status,
+                    std::string_view reason = "");
+  void CountRequest(std::string_view endpoint, int http_status, std::string_view reason = "");
   // tandem_prompt_tokens_total, tandem_completion_tokens_total
   void CountTokens(std::int64_t prompt, std::int64_t completion);
 

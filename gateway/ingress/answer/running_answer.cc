@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "gateway/ingress/request/error.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -23,6 +24,12 @@ std::map<std::int32_t, std::size_t> SpecialStops(const Tokenizer& tokenizer,
 }
 
 }  // namespace
+
+absl::Status ReadTooSlowly() {
+  return WithRejectionReason(
+      absl::ResourceExhaustedError("the answer was read too slowly and was cut off"),
+      "slow_reader");
+}
 
 TokenMailbox::TokenMailbox(std::function<void()> wake) : wake_(std::move(wake)) {}
 
@@ -174,7 +181,7 @@ RunningAnswer::Update RunningAnswer::Take() {
   TakeTokens(std::move(mail.tokens), out, update);
   if (!update.finished && mail.overflowed) {
     update.finished = true;
-    update.status = absl::ResourceExhaustedError("the answer was read too slowly and was cut off");
+    update.status = ReadTooSlowly();
     CancelEngine();
   } else if (!update.finished && mail.finished) {
     update.finished = true;

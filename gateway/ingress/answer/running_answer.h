@@ -62,6 +62,9 @@ class TokenMailbox final : public GenerationSink {
   bool announced_ = false;  // woken, and not taken since
 };
 
+// Of an answer whose reader fell kMaxWaiting tokens behind.
+absl::Status ReadTooSlowly();
+
 struct AnswerSpec {
   // max_tokens 0 without score_prompt or pool_prompt asks the engine for nothing
   GenerationRequest request;

@@ -59,7 +59,7 @@ HttpResult JsonReply(std::string body) {
 HttpResult ErrorResult(const DoorServices& services, std::string_view endpoint, ErrorWriter errors,
                        const absl::Status& status) {
   HttpReply reply = ErrorReplyFor(status, errors);
-  services.metrics.CountRequest(endpoint, reply.status);
+  services.metrics.CountRequest(endpoint, reply.status, RejectionReason(status));
   return {.reply = std::move(reply), .job = nullptr};
 }
 

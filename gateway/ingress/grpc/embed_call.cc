@@ -5,7 +5,7 @@
 
 #include "gateway/ingress/answer/answer_plan.h"
 #include "gateway/ingress/answer/embeddings.h"
-#include "gateway/ingress/request/error.h"
+#include "gateway/ingress/grpc/request_reader.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
@@ -13,49 +13,20 @@ namespace {
 
 constexpr std::string_view kEndpoint = "grpc.Embed";
 
-EmbeddingWish WishOf(const v1::EmbedRequest& from) {
-  EmbeddingWish wish;
-  wish.unit_length = from.unit_length();
-  if (from.dimensions() != 0) wish.dimensions = from.dimensions();
-  return wish;
-}
-
 }  // namespace
 
-absl::StatusOr<InferenceRequest> ReadEmbedRequest(const v1::EmbedRequest& from) {
-  InferenceRequest request;
-  request.model = from.model();
-  request.embed = WishOf(from);
-  switch (from.prompt_case()) {
-    case v1::EmbedRequest::kText:
-      request.prompt_field = "text";
-      request.prompts.emplace_back(from.text());
-      break;
-    case v1::EmbedRequest::kTokens:
-      request.prompt_field = "tokens";
-      request.prompts.emplace_back(
-          std::vector<std::int32_t>(from.tokens().ids().begin(), from.tokens().ids().end()));
-      break;
-    case v1::EmbedRequest::PROMPT_NOT_SET:
-      return InvalidField("prompt", "'prompt': expected text or tokens, found nothing");
-  }
-  TANDEM_RETURN_IF_ERROR(CheckEmbeddingPrompts(request.prompt_field, request.prompts));
-  return request;
-}
-
 EmbedCall::EmbedCall(CallHost& host, grpc::CallbackServerContext* context)
-    : OneRequestCall(host, context) {
+    : OneRequestCall(host, context, kMethod), record_(host, kEndpoint) {
   core_->call = this;
 }
 
 EmbedCall* EmbedCall::Start(CallHost& host, grpc::CallbackServerContext* context) {
   auto* call = new EmbedCall(host, context);
-  absl::StatusOr<KeyUse> key = host.Admit(*context);
-  if (key.ok()) {
-    call->key_ = *std::move(key);
+  const absl::Status admitted = call->record_.Admit(*context);
+  if (admitted.ok()) {
     call->Receive();
   } else {
-    call->End(key.status());
+    call->End(admitted);
   }
   return call;
 }
@@ -70,9 +41,11 @@ void EmbedCall::Plan() {
   const auto plan = [this]() -> absl::StatusOr<std::vector<AnswerSpec>> {
     TANDEM_ASSIGN_OR_RETURN(serving_, host().backend.serving->Get());
     TANDEM_ASSIGN_OR_RETURN(InferenceRequest read, ReadEmbedRequest(request()));
+    wish_ = *read.embed;
     return PlanAnswers(*serving_, read);
   };
   absl::StatusOr<std::vector<AnswerSpec>> specs = plan();
+  DropRequest();
   absl::Status status = specs.status();
   if (status.ok()) {
     const std::lock_guard<std::mutex> lock(core_->mutex);
@@ -82,7 +55,7 @@ void EmbedCall::Plan() {
 }
 
 absl::Status EmbedCall::BeginLocked(AnswerSpec spec) {
-  spec.request.id = RandomId("embd-");
+  record_.Name("embd-", serving_->model.id, &spec.request);
   TANDEM_ASSIGN_OR_RETURN(
       answer_,
       RunningAnswer::Create(*serving_->engine, serving_->model.tokenizer, std::move(spec)));
@@ -118,14 +91,8 @@ void EmbedCall::EndLocked(const absl::Status& status) {
   if (ending_) return;
   ending_ = true;
   end_status_ = status;
-  IngressMetrics& metrics = *host().backend.metrics;
-  const std::string_view code = GrpcCodeName(ToGrpcStatus(status).error_code());
-  metrics.CountRequest(kEndpoint, code);
-  if (answer_ == nullptr) return;
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
-  metrics.ObserveDuration(kEndpoint, serving_->model.id, status.ok() ? "" : code, seconds.count());
-  metrics.CountTokens(answer_->prompt_tokens(), 0);
-  key_.Charge(answer_->prompt_tokens());
+  Ended(kEndpoint, status);
+  record_.End(status, answer_.get());
   answer_.reset();  // cancels what runs
 }
 
@@ -134,7 +101,7 @@ bool EmbedCall::NextLocked() {
   if (!ending_ && answer_ != nullptr) {
     RunningAnswer::Update update = answer_->Take();
     if (!update.embedding.empty()) {
-      GrantWish(WishOf(request()), update.embedding);
+      GrantWish(wish_, update.embedding);
       response_.mutable_embedding()->Add(update.embedding.begin(), update.embedding.end());
       response_.mutable_usage()->set_prompt_tokens(answer_->prompt_tokens());
     }

@@ -4,7 +4,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
 #include <memory>
 #include <mutex>
 
@@ -12,18 +11,17 @@
 #include "absl/status/statusor.h"
 #include "gateway/ingress/answer/running_answer.h"
 #include "gateway/ingress/answer/serving.h"
+#include "gateway/ingress/grpc/generation_record.h"
 #include "gateway/ingress/grpc/server_call.h"
 #include "gateway/ingress/request/request.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem {
 
-// An Embed request as every door's requests are. InvalidArgument names the field.
-absl::StatusOr<InferenceRequest> ReadEmbedRequest(const v1::EmbedRequest& from);
-
 // One Embed call.
 class EmbedCall final : public OneRequestCall<v1::EmbedRequest, v1::EmbedResponse> {
  public:
+  static constexpr char kMethod[] = "/tandem.v1.Inference/Embed";
   static EmbedCall* Start(CallHost& host, grpc::CallbackServerContext* context);
 
   void OnCancel() override;
@@ -46,11 +44,12 @@ class EmbedCall final : public OneRequestCall<v1::EmbedRequest, v1::EmbedRespons
   void EndLocked(const absl::Status& status);
   void FinishCall();
 
-  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   const std::shared_ptr<Core> core_ = std::make_shared<Core>();
-  KeyUse key_;                              // set once, at the start
-  std::shared_ptr<const Serving> serving_;  // set once, while planning
+  // Set once, while planning.
+  std::shared_ptr<const Serving> serving_;
+  EmbeddingWish wish_;
   // Guarded by core_->mutex, until the call is finished.
+  GenerationRecord record_;
   std::unique_ptr<RunningAnswer> answer_;
   v1::EmbedResponse response_;
   bool planning_ = true;  // no answer yet, and the request may be in use

@@ -4,7 +4,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -12,17 +11,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gateway/ingress/answer/generation_trace.h"
 #include "gateway/ingress/answer/running_answer.h"
 #include "gateway/ingress/answer/serving.h"
+#include "gateway/ingress/grpc/generation_record.h"
 #include "gateway/ingress/grpc/server_call.h"
-#include "gateway/ingress/request/request.h"
 #include "tandem/v1/inference.pb.h"
 
 namespace tandem {
-
-// A Generate request as every door's requests are. InvalidArgument names the field.
-absl::StatusOr<InferenceRequest> ReadGenerateRequest(const v1::GenerateRequest& from);
 
 // Checks a Generate request and plans its answer. InvalidArgument names the field.
 absl::StatusOr<AnswerSpec> PlanGenerate(const Serving& serving, const v1::GenerateRequest& from);
@@ -31,6 +26,7 @@ absl::StatusOr<AnswerSpec> PlanGenerate(const Serving& serving, const v1::Genera
 // is kMaxWaiting tokens ahead of it (running_answer.h).
 class GenerateCall final : public OneRequestCall<v1::GenerateRequest, v1::GenerateResponse> {
  public:
+  static constexpr char kMethod[] = "/tandem.v1.Inference/Generate";
   static GenerateCall* Start(CallHost& host, grpc::CallbackServerContext* context);
 
   void OnWriteDone(bool ok) override;
@@ -56,20 +52,16 @@ class GenerateCall final : public OneRequestCall<v1::GenerateRequest, v1::Genera
   void EndLocked(const absl::Status& status);
   void Perform(Action action);
 
-  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point first_token_;
-  // Null: it is not traced.
-  std::shared_ptr<GenerationTrace> trace_;
   const std::shared_ptr<Core> core_ = std::make_shared<Core>();
-  KeyUse key_;                              // set once, at the start
-  std::shared_ptr<const Serving> serving_;  // set once, while planning
+  // Set once, while planning.
+  std::shared_ptr<const Serving> serving_;
+  bool want_logprobs_ = false;
   // Guarded by core_->mutex; `response_` belongs to gRPC while `writing_`.
+  GenerationRecord record_;
   std::unique_ptr<RunningAnswer> answer_;
   std::optional<RunningAnswer::Update> update_;  // being written
   std::size_t sent_ = 0;                         // of its tokens
   v1::GenerateResponse response_;
-  std::string id_;
-  bool want_logprobs_ = false;
   bool planning_ = true;  // no answer yet, and the request may be in use
   bool writing_ = false;
   bool begun_ = false;

@@ -1,7 +1,7 @@
 #include "gateway/ingress/grpc/grpc_server.h"
 
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <malloc.h>
 
 #include <condition_variable>
@@ -13,6 +13,7 @@
 
 #include "absl/time/clock.h"
 #include "gateway/ingress/grpc/grpc_listener.h"
+#include "gateway/ingress/grpc/health_service.h"
 #include "gateway/ingress/grpc/inference_service.h"
 #include "gateway/ingress/grpc/reflection_service.h"
 #include "gateway/ingress/grpc/server_call.h"
@@ -29,7 +30,6 @@ constexpr std::size_t kMuchFreeMemory = 32 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
 // A peer may ping this often; more is taken for an attack.
 constexpr absl::Duration kMinPingPeriod = absl::Seconds(10);
-constexpr const char* kServiceName = "tandem.v1.Inference";
 
 // One thread: runs what is posted, and looks at timers now and then. What waits is
 // bounded by the number of calls: each posts again only after it was run.
@@ -133,6 +133,7 @@ struct GrpcServer::Impl {
   CallHost host;
   InferenceService service{host};
   ReflectionService reflection{host};
+  HealthService health{host};
   std::unique_ptr<GrpcListener> listener;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
@@ -147,10 +148,7 @@ void GrpcServer::Impl::UpdateHealth() {
   const bool now = serving.ok() && (*serving)->engine->Ready().ok();
   if (healthy == now) return;
   healthy = now;
-  grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService();
-  if (health == nullptr) return;
-  health->SetServingStatus(now);
-  health->SetServingStatus(kServiceName, now);
+  health.Set(now);
 }
 
 GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -160,7 +158,6 @@ GrpcServer::~GrpcServer() { Shutdown(absl::ZeroDuration()); }
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddress& address,
                                                               const GrpcServerOptions& options,
                                                               GrpcBackend backend) {
-  grpc::EnableDefaultHealthCheckService(true);
   auto impl = std::make_unique<Impl>(std::move(backend), options);
   TANDEM_ASSIGN_OR_RETURN(
       impl->listener,
@@ -177,6 +174,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const ListenAddres
       options.tls != nullptr ? options.tls->Server() : grpc::InsecureServerCredentials());
   builder.RegisterService(&impl->service);
   builder.RegisterService(&impl->reflection);
+  builder.RegisterService(&impl->health);
+  // Instead of gRPC's own.
+  builder.SetOption(std::make_unique<grpc::HealthCheckServiceServerBuilderOption>(nullptr));
   SetLimits(options, builder);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr) {
@@ -201,6 +201,7 @@ void GrpcServer::LookAtHealth() {
 void GrpcServer::Shutdown(absl::Duration grace) {
   if (impl_->server == nullptr) return;
   impl_->listener->Stop();
+  impl_->health.End();
   impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   impl_->server->Wait();
   impl_->host.Join();

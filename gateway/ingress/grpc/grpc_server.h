@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,6 +29,17 @@ class SpanExporter;
 // What GetStatus answers. Any thread; must not block.
 using ClusterStatusSource = std::function<ClusterStatus()>;
 
+// A call that has ended, for an access log.
+struct GrpcExchange {
+  std::string method;  // "/tandem.v1.Inference/Generate"
+  // What the caller calls it in x-request-id, where that is a plain word, else one made here; the
+  // answer's metadata have it, too.
+  std::string id;
+  std::string body;       // as JSON, where GrpcServerOptions::keep_bodies asks for it
+  std::string_view code;  // "OK"
+  absl::Duration time;    // from its arrival to the end of the answer
+};
+
 struct GrpcServerOptions {
   int max_message_bytes = 8 << 20;  // received
   int workers = 2;                  // tokenise and plan requests
@@ -38,6 +50,9 @@ struct GrpcServerOptions {
   int max_streams_per_connection = 64;
   // What gRPC itself may hold for connections and messages; it cancels calls to stay under it.
   std::size_t max_memory_bytes = 128 << 20;
+  // Of messages that it has handed over, until they are planned or answered, as they lie in memory:
+  // many times what was sent where that is made of many small parts. Further ones are UNAVAILABLE.
+  std::size_t max_request_memory = 128 << 20;
   absl::Duration read_timeout = absl::Seconds(30);   // for a request's message
   absl::Duration write_timeout = absl::Seconds(60);  // for a client that does not read
   absl::Duration handshake_timeout = absl::Seconds(10);
@@ -48,6 +63,9 @@ struct GrpcServerOptions {
   absl::Duration keepalive_timeout = absl::Seconds(20);
   // TLS with these; outlives the server.
   const GrpcCredentials* tls = nullptr;
+  // Called after each call, on gRPC's threads: must not block. May be empty.
+  std::function<void(const GrpcExchange& exchange)> on_exchange = {};
+  bool keep_bodies = false;
 };
 
 // What the service needs; all outlive the server.

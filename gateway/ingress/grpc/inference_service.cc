@@ -26,38 +26,38 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
   using GenerateHandler =
       grpc::internal::CallbackBidiHandler<v1::GenerateRequest, v1::GenerateResponse>;
   AddMethod(new grpc::internal::RpcServiceMethod(
-      "/tandem.v1.Inference/Generate", grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+      GenerateCall::kMethod, grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
   MarkMethodCallback(methods_++, new GenerateHandler([&host](grpc::CallbackServerContext* context) {
                        return GenerateCall::Start(host, context);
                      }));
   using EmbedHandler = grpc::internal::CallbackBidiHandler<v1::EmbedRequest, v1::EmbedResponse>;
   AddMethod(new grpc::internal::RpcServiceMethod(
-      "/tandem.v1.Inference/Embed", grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+      EmbedCall::kMethod, grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
   MarkMethodCallback(methods_++, new EmbedHandler([&host](grpc::CallbackServerContext* context) {
                        return EmbedCall::Start(host, context);
                      }));
   AddUnary<v1::TokenizeRequest, v1::TokenizeResponse>(
-      "/tandem.v1.Inference/Tokenize",
-      {.counted_as = "grpc.Tokenize",
+      {.name = "/tandem.v1.Inference/Tokenize",
+       .counted_as = "grpc.Tokenize",
        .slow = true,
        .scope = KeyScope::kInference,
        .answer = [this](const auto& q, auto& a) { return Tokenize(q, a); }});
   AddUnary<v1::DetokenizeRequest, v1::DetokenizeResponse>(
-      "/tandem.v1.Inference/Detokenize",
-      {.counted_as = "grpc.Detokenize",
+      {.name = "/tandem.v1.Inference/Detokenize",
+       .counted_as = "grpc.Detokenize",
        .slow = true,
        .scope = KeyScope::kInference,
        .answer = [this](const auto& q, auto& a) { return Detokenize(q, a); }});
   // These two ask about the server, and Tandem's own commands ask them all the time: the metrics
   // count what is asked of the model.
   AddUnary<v1::GetServedModelRequest, v1::ServedModel>(
-      "/tandem.v1.Inference/GetModel",
-      {.counted_as = "",
+      {.name = "/tandem.v1.Inference/GetModel",
+       .counted_as = "",
        .slow = false,
        .scope = KeyScope::kInference,
        .answer = [this](const auto&, auto& a) { return GetModel(a); }});
-  AddUnary<v1::GetStatusRequest, v1::ClusterStatus>("/tandem.v1.Inference/GetStatus",
-                                                    {.counted_as = "",
+  AddUnary<v1::GetStatusRequest, v1::ClusterStatus>({.name = "/tandem.v1.Inference/GetStatus",
+                                                     .counted_as = "",
                                                      .slow = false,
                                                      .scope = KeyScope::kMetrics,
                                                      .answer = [this](const auto&, auto& a) {
@@ -65,14 +65,14 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
                                                        return absl::OkStatus();
                                                      }});
   AddUnary<v1::TraceRequest, v1::TraceResponse>(
-      "/tandem.v1.Tracing/Trace",
-      {.counted_as = "",
+      {.name = "/tandem.v1.Tracing/Trace",
+       .counted_as = "",
        .slow = true,
        .scope = KeyScope::kAdmin,
        .answer = [this](const auto& q, auto& a) { return host_.backend.trace(q, &a); }});
   AddUnary<v1::ChangePlanRequest, v1::ChangePlanResponse>(
-      "/tandem.v1.Control/ChangePlan",
-      {.counted_as = "",
+      {.name = "/tandem.v1.Control/ChangePlan",
+       .counted_as = "",
        .slow = true,
        .scope = KeyScope::kAdmin,
        .answer = [this](const auto& q, auto& a) -> absl::Status {
@@ -80,8 +80,8 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
          a.set_number(number);
          return absl::OkStatus();
        }});
-  AddUnary<v1::GetPlanReportRequest, v1::PlanReport>("/tandem.v1.Control/GetPlanReport",
-                                                     {.counted_as = "",
+  AddUnary<v1::GetPlanReportRequest, v1::PlanReport>({.name = "/tandem.v1.Control/GetPlanReport",
+                                                      .counted_as = "",
                                                       .slow = false,
                                                       .scope = KeyScope::kMetrics,
                                                       .answer = [this](const auto&, auto& a) {
@@ -92,11 +92,10 @@ InferenceService::InferenceService(CallHost& host) : host_(host) {
 }
 
 template <typename Request, typename Response>
-void InferenceService::AddUnary(const char* name,
-                                const typename UnaryCall<Request, Response>::Method& method) {
+void InferenceService::AddUnary(const typename UnaryCall<Request, Response>::Method& method) {
   using Handler = grpc::internal::CallbackBidiHandler<Request, Response>;
-  AddMethod(new grpc::internal::RpcServiceMethod(name, grpc::internal::RpcMethod::BIDI_STREAMING,
-                                                 nullptr));
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      method.name, grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
   MarkMethodCallback(methods_++, new Handler([this, method](grpc::CallbackServerContext* context) {
                        return UnaryCall<Request, Response>::Start(host_, context, method);
                      }));

@@ -19,7 +19,7 @@ class InferenceService final : public grpc::Service {
 
  private:
   template <typename Request, typename Response>
-  void AddUnary(const char* name, const typename UnaryCall<Request, Response>::Method& method);
+  void AddUnary(const typename UnaryCall<Request, Response>::Method& method);
   absl::StatusOr<std::shared_ptr<const Serving>> serving() const {
     return host_.backend.serving->Get();
   }

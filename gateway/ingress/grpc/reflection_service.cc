@@ -22,6 +22,9 @@ using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
 
+// Names are shorter.
+constexpr std::size_t kMaxQuestionBytes = 4096;
+
 // The services of the port. v1alpha is answered as well, but nothing describes it.
 std::vector<std::string> ServiceNames() {
   return {v1::GenerateRequest::descriptor()->file()->service(0)->full_name(),
@@ -114,7 +117,15 @@ class ReflectionCall final : public grpc::ServerBidiReactor<reflection::ServerRe
 
   void OnReadDone(bool ok) override {
     timer_->Clear();
+    host_.keyless_reads.End(timer_);
     if (!ok) return Finish(grpc::Status::OK);
+    // Asked without a key, and what is asked comes back in the answer.
+    if (request_.ByteSizeLong() > kMaxQuestionBytes) {
+      request_ = reflection::ServerReflectionRequest();
+      return Finish(
+          grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
+                       Cat("a question: expected at most ", kMaxQuestionBytes, " bytes")));
+    }
     Answer(request_, response_);
     timer_->Set(host_.options.write_timeout);
     StartWrite(&response_);
@@ -126,12 +137,14 @@ class ReflectionCall final : public grpc::ServerBidiReactor<reflection::ServerRe
   }
   void OnDone() override {
     timer_->Forget();
+    host_.keyless_reads.End(timer_);
     delete this;
   }
 
  private:
   void Read() {
     timer_->Set(host_.options.read_timeout);
+    host_.keyless_reads.Begin(timer_);
     StartRead(&request_);
   }
 

@@ -1,11 +1,14 @@
 #include "gateway/ingress/grpc/server_call.h"
 
+#include <google/protobuf/util/json_util.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <iterator>
 #include <string>
 
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 
@@ -17,28 +20,28 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
 }
 
 std::string_view GrpcCodeName(grpc::StatusCode code) {
-  switch (code) {
-    case grpc::StatusCode::OK:
-      return "OK";
-    case grpc::StatusCode::CANCELLED:
-      return "CANCELLED";
-    case grpc::StatusCode::INVALID_ARGUMENT:
-      return "INVALID_ARGUMENT";
-    case grpc::StatusCode::NOT_FOUND:
-      return "NOT_FOUND";
-    case grpc::StatusCode::RESOURCE_EXHAUSTED:
-      return "RESOURCE_EXHAUSTED";
-    case grpc::StatusCode::UNAVAILABLE:
-      return "UNAVAILABLE";
-    case grpc::StatusCode::PERMISSION_DENIED:
-      return "PERMISSION_DENIED";
-    case grpc::StatusCode::UNAUTHENTICATED:
-      return "UNAUTHENTICATED";
-    case grpc::StatusCode::INTERNAL:
-      return "INTERNAL";
-    default:
-      return "OTHER";
-  }
+  // In the order of their numbers.
+  static constexpr std::string_view kNames[] = {
+      "OK",
+      "CANCELLED",
+      "UNKNOWN",
+      "INVALID_ARGUMENT",
+      "DEADLINE_EXCEEDED",
+      "NOT_FOUND",
+      "ALREADY_EXISTS",
+      "PERMISSION_DENIED",
+      "RESOURCE_EXHAUSTED",
+      "FAILED_PRECONDITION",
+      "ABORTED",
+      "OUT_OF_RANGE",
+      "UNIMPLEMENTED",
+      "INTERNAL",
+      "UNAVAILABLE",
+      "DATA_LOSS",
+      "UNAUTHENTICATED",
+  };
+  const auto number = static_cast<std::size_t>(code);
+  return number < std::size(kNames) ? kNames[number] : "UNKNOWN";
 }
 
 void CallTimer::Forget() {
@@ -73,6 +76,23 @@ void CallTimers::Look() {
   for (const auto& timer : due) timer->Cancel();
 }
 
+void KeylessReads::Begin(const std::shared_ptr<CallTimer>& call) {
+  std::shared_ptr<CallTimer> oldest;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    calls_.push_back(call);
+    if (calls_.size() <= kMost) return;
+    oldest = std::move(calls_.front());
+    calls_.pop_front();
+  }
+  oldest->Cancel();
+}
+
+void KeylessReads::End(const std::shared_ptr<CallTimer>& call) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase(calls_, call);
+}
+
 namespace {
 
 absl::StatusOr<std::string> AuthorizationOf(const grpc::CallbackServerContext& context) {
@@ -86,6 +106,18 @@ absl::StatusOr<std::string> AuthorizationOf(const grpc::CallbackServerContext& c
 }
 
 }  // namespace
+
+std::string JsonOf(const google::protobuf::Message& message) {
+  std::string json;
+  const auto printed = google::protobuf::util::MessageToJsonString(message, &json);
+  return printed.ok() ? json : "";
+}
+
+std::string MetadataOf(const grpc::CallbackServerContext& context, const char* name) {
+  const auto found = context.client_metadata().find(name);
+  if (found == context.client_metadata().end()) return "";
+  return std::string(found->second.data(), found->second.size());
+}
 
 absl::Status CallHost::Authorize(const grpc::CallbackServerContext& context, KeyScope scope) const {
   TANDEM_ASSIGN_OR_RETURN(const std::string authorization, AuthorizationOf(context));
@@ -103,6 +135,19 @@ void CallHost::CallBegan(const grpc::CallbackServerContext& context) {
 
 void CallHost::CallEnded(const grpc::CallbackServerContext& context) {
   listener->CallEnded(context.peer());
+}
+
+absl::Status CallHost::Hold(std::size_t bytes) {
+  const std::size_t most = options.max_request_memory;
+  if (bytes > most) {
+    return WithRejectionReason(
+        absl::ResourceExhaustedError(Cat("the message: expected one that takes at most ", most,
+                                         " bytes of memory, found ", bytes)),
+        "too_large");
+  }
+  if (held_.fetch_add(bytes) + bytes <= most) return absl::OkStatus();
+  held_ -= bytes;
+  return absl::UnavailableError("too many large requests at a time");
 }
 
 bool CallHost::Work(std::function<void()> work) {

@@ -14,11 +14,11 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gateway/ingress/answer/answer_plan.h"
+#include "gateway/ingress/http/request_target.h"
 #include "lib/base/strings.h"
 
 namespace tandem {
@@ -63,17 +63,6 @@ std::string ReplyHead(const HttpReply& reply, const std::string& id, const HttpH
   for (const auto& [name, value] : more) head.append(Cat(name, ": ", value, "\r\n"));
   head.append(Cat("Connection: ", keep_alive ? "keep-alive" : "close", "\r\n\r\n"));
   return head;
-}
-
-// What clients call their requests is taken over where it can do no harm in a header or a log.
-std::string RequestId(std::string_view given) {
-  constexpr std::size_t kMostBytes = 64;
-  const bool plain = !given.empty() && given.size() <= kMostBytes &&
-                     std::all_of(given.begin(), given.end(), [](char c) {
-                       return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
-                              c == '_' || c == '.';
-                     });
-  return plain ? std::string(given) : RandomId("req_");
 }
 
 // One chunk of a chunked body; `bytes` must not be empty (that would end the body).
@@ -258,6 +247,15 @@ asio::awaitable<bool> Connection::AnswerOne() {
     co_return false;
   }
   HttpRequest head = MakeRequest(parser);
+  std::optional<RequestTarget> target = ParseRequestTarget(head.target);
+  if (!target.has_value())
+    co_return co_await ReplyToBadHead(400, "the request's target names no host, or a user");
+  head.target = std::move(target->path);
+  if (target->host.has_value()) {
+    head.host = *std::move(target->host);
+    // Who must send the header, must send it all the same.
+    if (head.version < 11 && head.host_count == 0) head.host_count = 1;
+  }
   exchange_.method = head.method;
   exchange_.path = head.target.substr(0, head.target.find('?'));
   exchange_.id = head.id;

@@ -17,10 +17,10 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
   std::string method;  // "GET"; a HEAD request arrives as GET
-  std::string target;  // as sent: path and query, percent-encoded
+  std::string target;  // path and query as sent, percent-encoded
   int version = 11;    // 10: HTTP/1.0
   int host_count = 0;  // Host headers
-  std::string host;    // values of these headers, "" when absent
+  std::string host;    // of the URL where one was asked for, else of the header; "" when absent
   std::string origin;
   std::string authorization;  // or "Bearer " and the value of X-Api-Key
   std::string content_type;

@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view kParamPayload = "tandem.api/param";
 constexpr std::string_view kCodePayload = "tandem.api/code";
 constexpr std::string_view kRetryPayload = "tandem.api/retry_after_seconds";
+constexpr std::string_view kReasonPayload = "tandem.api/counted_reason";
 
 std::string Payload(const absl::Status& status, std::string_view url) {
   const auto value = status.GetPayload(AbslView(url));
@@ -51,6 +52,13 @@ int RetryAfterSeconds(const absl::Status& status) {
   int seconds = 1;
   return absl::SimpleAtoi(Payload(status, kRetryPayload), &seconds) ? seconds : 1;
 }
+
+absl::Status WithRejectionReason(absl::Status status, std::string_view reason) {
+  SetPayload(status, kReasonPayload, reason);
+  return status;
+}
+
+std::string RejectionReason(const absl::Status& status) { return Payload(status, kReasonPayload); }
 
 ApiError ToApiError(const absl::Status& status) {
   TANDEM_CHECK(!status.ok());

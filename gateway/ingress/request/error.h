@@ -30,6 +30,12 @@ absl::Status RetryAfter(absl::Status status, absl::Duration wait);
 // In whole seconds, for the header; 1 where the status says nothing.
 int RetryAfterSeconds(const absl::Status& status);
 
+// `status` with the reason under which refusals are counted (answer/metrics.h), where its code
+// alone would tell another one.
+absl::Status WithRejectionReason(absl::Status status, std::string_view reason);
+// Empty where the code tells it.
+std::string RejectionReason(const absl::Status& status);
+
 // What a failed request is answered with. `status` must not be OK.
 ApiError ToApiError(const absl::Status& status);
 // How an API writes an error as a reply's body.

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gateway/ingress/answer/answer_plan.h"
@@ -217,6 +220,98 @@ TEST_F(GrpcLimits, AMessageOverTheLimitIsRefused) {
   EXPECT_EQ(tokenize(9 << 20), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
+// What is sent in few bytes may take many where it lies: two for each of these chat messages.
+TEST_F(GrpcLimits, MessagesAreBoundedInMemoryTogether) {
+  options_.max_request_memory = 2 << 20;
+  Start();
+  v1::GenerateRequest small_parts;
+  for (int i = 0; i < 100'000; ++i) small_parts.mutable_chat()->add_messages();
+  ASSERT_LT(small_parts.ByteSizeLong(), 300'000u);
+  const grpc::Status status = Outcome(small_parts);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(status.error_message().find("2097152 bytes of memory"), std::string::npos)
+      << status.error_message();
+  EXPECT_NE(metrics_.Text().find("tandem_rejections_total{reason=\"too_large\"} 1\n"),
+            std::string::npos);
+  // What is planned, answered or refused holds nothing: the same again and again.
+  v1::GenerateRequest large = Request();
+  large.set_user(std::string(1'500'000, 'u'));
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>> running;
+  for (std::uint64_t i = 1; i <= 5; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    running.push_back(stub_->Generate(contexts.back().get(), large));
+    engine_.WaitForRequest(i);
+    large.set_model("other");
+    EXPECT_EQ(Outcome(large).error_code(), grpc::StatusCode::NOT_FOUND);
+    large.clear_model();
+  }
+  v1::GenerateResponse response;
+  for (std::uint64_t i = 1; i <= 5; ++i) {
+    engine_.Finish(i, FinishReason::kStop);
+    while (running[i - 1]->Read(&response)) continue;
+    EXPECT_TRUE(running[i - 1]->Finish().ok());
+  }
+}
+
+// Who has no key can begin few messages at a time, and holds up nobody whose message comes.
+TEST_F(GrpcLimits, WithoutAKeyFewMessagesComeAtATime) {
+  UseKey();
+  Start();
+  using grpc::health::v1::HealthCheckRequest;
+  using grpc::health::v1::HealthCheckResponse;
+  constexpr int kSilent = 12;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::thread> silent;
+  std::mutex mutex;
+  std::condition_variable changed;
+  int ended = 0;
+  for (int i = 0; i < kSilent; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    silent.emplace_back([&, context = contexts.back().get()] {
+      auto call =
+          Open<HealthCheckRequest, HealthCheckResponse>("/grpc.health.v1.Health/Check", context);
+      EXPECT_EQ(call->Finish().error_code(), grpc::StatusCode::CANCELLED);
+      const std::lock_guard<std::mutex> lock(mutex);
+      ++ended;
+      changed.notify_all();
+    });
+  }
+  {
+    std::unique_lock<std::mutex> lock(mutex);
+    EXPECT_TRUE(changed.wait_for(lock, std::chrono::minutes(1), [&] { return ended >= 4; }));
+  }
+  for (int i = 0; i < 20; ++i) {
+    grpc::ClientContext context;
+    HealthCheckResponse response;
+    const grpc::Status status = grpc::health::v1::Health::NewStub(channel_)->Check(
+        &context, HealthCheckRequest(), &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  }
+  for (const auto& context : contexts) context->TryCancel();
+  for (std::thread& thread : silent) thread.join();
+}
+
+// Asked without a key: what is asked comes back with the answer.
+TEST_F(GrpcLimits, QuestionsOfReflectionAreShort) {
+  namespace reflection = grpc::reflection::v1;
+  Start();
+  for (const std::size_t bytes : {4000, 5000}) {
+    grpc::ClientContext context;
+    auto call = Open<reflection::ServerReflectionRequest, reflection::ServerReflectionResponse>(
+        kReflection, &context);
+    reflection::ServerReflectionRequest request;
+    request.set_file_containing_symbol(std::string(bytes, 'x'));
+    ASSERT_TRUE(call->Write(request));
+    call->WritesDone();
+    reflection::ServerReflectionResponse response;
+    EXPECT_EQ(call->Read(&response), bytes < 4096);
+    EXPECT_EQ(call->Finish().error_code(),
+              bytes < 4096 ? grpc::StatusCode::OK : grpc::StatusCode::INVALID_ARGUMENT);
+  }
+}
+
 TEST_F(GrpcLimits, ManyTokensComeInSeveralMessages) {
   Start();
   grpc::ClientContext context;
@@ -324,11 +419,27 @@ TEST_F(GrpcLimits, HealthAnswersForTheServerAndForItsService) {
       EXPECT_EQ(response.status(), expected);
     }
   }
-  grpc::ClientContext unknown;
+  grpc::ClientContext unknown_watch;
   grpc::health::v1::HealthCheckRequest request;
+  request.set_service("no.such.Service");
+  auto unknown_service = stub->Watch(&unknown_watch, request);
+  grpc::health::v1::HealthCheckResponse found;
+  ASSERT_TRUE(unknown_service->Read(&found));
+  EXPECT_EQ(found.status(), grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN);
+  grpc::ClientContext watching;
+  request.clear_service();
+  auto watch = stub->Watch(&watching, request);
+  ASSERT_TRUE(watch->Read(&found));
+  grpc::ClientContext unknown;
   request.set_service("no.such.Service");
   grpc::health::v1::HealthCheckResponse response;
   EXPECT_EQ(stub->Check(&unknown, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+  // The end waits for nobody who watches.
+  server_->Shutdown(absl::Minutes(5));
+  for (auto* left : {watch.get(), unknown_service.get()}) {
+    while (left->Read(&found)) continue;
+    EXPECT_EQ(left->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  }
 }
 
 }  // namespace

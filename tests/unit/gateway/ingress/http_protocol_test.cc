@@ -117,6 +117,33 @@ TEST_F(HttpProtocol, ABodyWhoseEndIsNotKnownHidesNoRequest) {
   EXPECT_EQ(old.Read().status, 501);
 }
 
+// RFC 9112, 3.2.2: servers take the form that proxies are sent, too, and its host is the one that
+// counts.
+TEST_F(HttpProtocol, ATargetMayBeAWholeUrl) {
+  Start();
+  const auto status = [this](const std::string& line, const std::string& host = "Host: localhost") {
+    HttpTestClient client = Connect();
+    client.Send("GET " + line + "\r\n" + (host.empty() ? "" : host + "\r\n") +
+                "Connection: close\r\n\r\n");
+    return client.Read().status;
+  };
+  EXPECT_EQ(status("http://localhost:81/v1/models HTTP/1.1"), 200);
+  EXPECT_EQ(status("HTTPS://127.0.0.1/v1/models?x=/y HTTP/1.1"), 200);
+  EXPECT_EQ(status("http://[::1]:80/healthz HTTP/1.1"), 200);
+  EXPECT_EQ(status("http://localhost HTTP/1.1"), 200) << "the page";
+  EXPECT_EQ(status("http://localhost?x=http://evil.example/ HTTP/1.1"), 200);
+  EXPECT_EQ(status("http://localhost/no HTTP/1.1"), 404);
+  EXPECT_EQ(status("http://localhost/healthz HTTP/1.1", "Host: evil.example"), 200);
+  EXPECT_EQ(status("http://evil.example/healthz HTTP/1.1"), 403);
+  EXPECT_EQ(status("http://evil.example/healthz HTTP/1.0", ""), 403);
+  EXPECT_EQ(status("http://localhost/healthz HTTP/1.0", ""), 200);
+  EXPECT_EQ(status("http://localhost/healthz HTTP/1.1", ""), 400) << "the header must be there";
+  EXPECT_EQ(status("http://me:secret@localhost/healthz HTTP/1.1"), 400);
+  EXPECT_EQ(status("http:///healthz HTTP/1.1"), 400);
+  EXPECT_EQ(status("httpx://localhost/healthz HTTP/1.1"), 404);
+  EXPECT_EQ(status("* HTTP/1.1"), 404);
+}
+
 TEST_F(HttpProtocol, LimitsOfHeadAndBody) {
   options_.max_body_bytes = 1000;
   options_.max_header_bytes = 1000;

@@ -158,5 +158,33 @@ TEST_F(HttpWatch, GenerationsAreCountedAsTheConventionsSay) {
   EXPECT_THAT(text, Not(HasSubstr("text_completion")));
 }
 
+// A full queue is for the operator to mend; what a key may not, and what a client does wrongly, are
+// not.
+TEST_F(HttpWatch, RefusalsAreCountedByTheirReason) {
+  ApiKeyRule rule;
+  rule.name = "few";
+  rule.sha256 = HashApiKey("few");
+  rule.scopes = static_cast<std::uint8_t>(KeyScope::kInference) |
+                static_cast<std::uint8_t>(KeyScope::kMetrics);
+  rule.requests_per_minute = 2;
+  keys_ = ApiKeys::FromRules({rule});
+  engine_.SetQueue(0);
+  Start();
+  const std::string key = "Authorization: Bearer few\r\n";
+  EXPECT_EQ(Ask("POST", "/v1/completions", CompletionBody(), key).status, 429);
+  EXPECT_EQ(Ask("POST", "/v1/completions", "{", key).status, 400);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Ask("POST", "/v1/completions", CompletionBody(), key).status, 429);
+  }
+  EXPECT_EQ(Ask("GET", "/v1/models").status, 401);
+  EXPECT_EQ(Ask("POST", "/v1/models", "{}", key).status, 405);
+  const std::string text = Ask("GET", "/metrics", "", key).body;
+  EXPECT_THAT(text, HasSubstr("tandem_rejections_total{reason=\"queue_full\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("tandem_rejections_total{reason=\"key_limit\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("tandem_rejections_total{reason=\"invalid\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("tandem_rejections_total{reason=\"denied\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("tandem_rejections_total{reason=\"slow_reader\"} 0\n"));
+}
+
 }  // namespace
 }  // namespace tandem

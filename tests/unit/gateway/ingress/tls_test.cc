@@ -7,6 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -212,7 +215,9 @@ TEST_F(HttpsTest, AHandshakeThatNeverEndsIsCutOff) {
 class GrpcTlsTest : public GrpcTest {
  protected:
   void SetUp() override {
-    auto opened = Certificates::Open(authority_.Issue("server"), absl::Milliseconds(5));
+    TlsFiles files = authority_.Issue("server");
+    if (asks_clients_) files.authorities = authority_.file();
+    auto opened = Certificates::Open(files, absl::Milliseconds(5));
     ASSERT_TRUE(opened.ok()) << opened.status();
     certificates_ = *std::move(opened);
     auto credentials = GrpcCredentials::Create(*certificates_);
@@ -241,9 +246,35 @@ class GrpcTlsTest : public GrpcTest {
     return grpc::SslCredentials(options);
   }
   TestAuthority authority_;
+  bool asks_clients_ = false;
   std::unique_ptr<GrpcCredentials> credentials_;
   std::unique_ptr<Certificates> certificates_;
 };
+
+class GrpcMutualTlsTest : public GrpcTlsTest {
+ protected:
+  GrpcMutualTlsTest() { asks_clients_ = true; }
+  std::shared_ptr<grpc::ChannelCredentials> Showing(const TlsFiles& files) const {
+    const auto read = [](const std::string& path) {
+      std::ifstream in(path);
+      return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    };
+    grpc::SslCredentialsOptions options;
+    options.pem_root_certs = authority_.pem();
+    options.pem_cert_chain = read(files.certificate);
+    options.pem_private_key = read(files.key);
+    return grpc::SslCredentials(options);
+  }
+};
+
+TEST_F(GrpcMutualTlsTest, ClientsMustShowACertificate) {
+  EXPECT_EQ(Ask(Showing(authority_.Issue("client"))), grpc::StatusCode::OK);
+  EXPECT_EQ(Ask(Believing(authority_.pem())), grpc::StatusCode::UNAVAILABLE);
+  TestAuthority other("another");
+  EXPECT_EQ(Ask(Showing(other.Issue("stranger"))), grpc::StatusCode::UNAVAILABLE);
+  const TlsFiles old = authority_.Issue("old", {.begin_seconds = -9, .end_seconds = -3});
+  EXPECT_EQ(Ask(Showing(old)), grpc::StatusCode::UNAVAILABLE);
+}
 
 TEST_F(GrpcTlsTest, AnswersThoseWhoBelieveItAndNobodyInPlain) {
   EXPECT_EQ(Ask(Believing(authority_.pem())), grpc::StatusCode::OK);
