@@ -16,10 +16,12 @@ class LogsTest(unittest.TestCase):
             body = {"model": cluster.model, "prompt": SECRET, "max_tokens": 1}
             status, _, headers = cluster.request("POST", "/v1/completions", body, {"X-Request-Id": "mine-1"})
             self.assertEqual((status, headers["X-Request-Id"]), (200, "mine-1"))
+            self.assertEqual(cluster.tandem("tokenize", "--grpc", cluster.grpc, text=SECRET).returncode, 0)
             files = [f for f in (cluster.folder / "tandem/default/logs").glob("*.log") if f.stem in ("gateway", "loader", "npu0")]
             # The line of a request is written when its answer has left.
             deadline = time.monotonic() + 10
-            while "mine-1" not in (cluster.folder / "tandem/default/logs/gateway.log").read_text():
+            log = cluster.folder / "tandem/default/logs/gateway.log"
+            while "mine-1" not in log.read_text() or "/Tokenize" not in log.read_text():
                 self.assertLess(time.monotonic(), deadline, "no line of the request in the access log")
             # Every line is an object: one that is none fails here.
             lines = {file.stem: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
@@ -34,11 +36,17 @@ class LogsTest(unittest.TestCase):
         self.assertEqual([(a["method"], a["path"], a["status"], a["client"]) for a in access],
                          [("POST", "/v1/completions", 200, "stayed")])
         self.assertGreater(access[0]["milliseconds"], 0)
+        calls = [line for line in lines["gateway"] if line["message"] == "grpc"]
+        self.assertIn(("/tandem.v1.Inference/Tokenize", "OK"), [(c["method"], c["code"]) for c in calls])
+        self.assertTrue(all(c["request_id"].startswith("req_") and c["milliseconds"] > 0 for c in calls), calls)
         self.assertNotIn(SECRET, json.dumps(lines))
 
     def test_prompts_where_they_are_asked_for(self) -> None:
-        access = [line for line in self.lines(log_prompts="true")["gateway"] if line.get("request_id") == "mine-1"]
+        lines = self.lines(log_prompts="true")["gateway"]
+        access = [line for line in lines if line.get("request_id") == "mine-1"]
         self.assertEqual(json.loads(access[0]["body"])["prompt"], SECRET)
+        call = next(line for line in lines if line.get("method") == "/tandem.v1.Inference/Tokenize")
+        self.assertEqual(json.loads(call["body"])["text"], SECRET)
 
 
 if __name__ == "__main__":
