@@ -59,6 +59,8 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
     const DecodeTuning& decode = tuning.decode;
     return {{decode.threads, 32, 16, 128, 2, 32, 16, decode.unroll, 4, 1}};
   }
+  if (kernel.starts_with("dot_") && kernel.ends_with("_rows"))
+    return {{64, 1, 0, 1}, {64, 8, 0, 1}};
   if (kernel.starts_with("dot_")) {
     const DotTuning& dot = tuning.dot;
     return {{dot.threads, dot.lanes, dot.loads, 1, 0}, {dot.threads, dot.lanes, dot.loads, 8, 0}};

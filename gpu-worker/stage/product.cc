@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint32_t kMaxDotTokens = 8;  // of a workgroup
 constexpr std::uint32_t kChunk = 128;       // columns that matrix kernels take at once
+constexpr std::uint32_t kFour = 4;          // groups that dot_rows.comp takes at once
 constexpr std::uint32_t kMaxGroupsX = 32768;
 constexpr std::size_t kMaxMatrices = 3;
 constexpr auto kGroup = static_cast<std::uint32_t>(kGroupSize);
@@ -71,16 +72,27 @@ struct BatchPlan {
     return std::min(tuning.lanes, context.subgroup());
   }
 
+  // Whether dot_rows.comp reads the matrices.
+  bool InFours() const {
+    return (params.groups | params.scales_a | params.scales_b | params.scales_c) % kFour == 0;
+  }
+
   absl::StatusOr<DispatchPlan> Dot(std::uint32_t bucket) const {
     const DotTuning& tuning = context.tuning.dot;
-    const std::uint32_t subgroup = context.subgroup();
     const std::uint32_t lanes = Lanes(tuning);
-    const std::uint32_t threads = std::max(tuning.threads, subgroup);
-    const std::uint32_t tokens = std::min(bucket, kMaxDotTokens);
+    const std::uint32_t threads = std::max(tuning.threads, context.subgroup());
+    const std::uint32_t tokens = std::min({bucket, kMaxDotTokens, tuning.tokens});
     DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline,
-        context.pipelines.Get(Cat("dot_", format), {threads, lanes, tuning.loads, tokens, count}));
+    if (lanes == 1 && InFours()) {
+      const std::uint32_t packed = context.device.physical().fast_packed_dot ? 1 : 0;
+      TANDEM_ASSIGN_OR_RETURN(
+          plan.pipeline,
+          context.pipelines.Get(Cat("dot_", format, "_rows"), {threads, tokens, count, packed}));
+    } else {
+      TANDEM_ASSIGN_OR_RETURN(plan.pipeline,
+                              context.pipelines.Get(Cat("dot_", format),
+                                                    {threads, lanes, tuning.loads, tokens, count}));
+    }
     plan.SetPush(params);
     const std::uint32_t groups = Ceil(params.rows, threads / lanes);
     plan.groups.x = std::min(groups, kMaxGroupsX);

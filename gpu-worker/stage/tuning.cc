@@ -23,11 +23,13 @@ constexpr Tuning kRows[] = {
      .matvec_bf16 = {.group = 32, .fill = 64, .shared = 0},
      .matvec_packed = {.group = 32, .fill = 64},
      // Few: compiling takes longer than running otherwise.
-     .dot = {.threads = 32, .lanes = 8, .loads = 1},
+     .dot = {.threads = 32, .lanes = 1, .loads = 1, .tokens = 1},
      .dot_geglu = {.lanes = 4, .loads = 1},
+     // Dispatches cost next to nothing, and the kernels that do more take 8 lanes a row.
+     .fuse_geglu = false,
+     .fuse_post_norm = false,
      .dot_post_norm = {.threads = 32, .lanes = 8, .loads = 1},
      .decode = {.threads = 16, .unroll = 1, .groups = 8},
-     .stream = {.per_core = 3, .threads = 32},
      .matmat_fill = 2,
      .flops_per_second = 2e10,
      .bytes_per_second = 1e10},

@@ -22,8 +22,10 @@ struct MatvecTuning {
 // How the kernel with packed dot products is shaped.
 struct DotTuning {
   std::uint32_t threads = 64;  // of a workgroup
-  std::uint32_t lanes = 8;     // that share a row
-  std::uint32_t loads = 3;     // groups of weights that a lane has in flight
+  // that share a row; 1: a kernel for that (dot_rows.comp), where the matrices suit it
+  std::uint32_t lanes = 8;
+  std::uint32_t loads = 3;   // groups of weights that a lane has in flight
+  std::uint32_t tokens = 8;  // of a workgroup, at most
 };
 
 // How attention of steps of one token a sequence is shaped (decode_attention.h).

@@ -27,8 +27,9 @@ constexpr TunedStep kPrompt{1, 128};
 const std::vector<TuningField>& Fields() {
   static const auto* const fields = new std::vector<TuningField>{
       {"dot.threads", {32, 64, 128, 256}, {}, kOne, TANDEM_TUNED(dot.threads)},
-      {"dot.lanes", {4, 8, 16, 32}, {}, kOne, TANDEM_TUNED(dot.lanes)},
+      {"dot.lanes", {1, 4, 8, 16, 32}, {}, kOne, TANDEM_TUNED(dot.lanes)},
       {"dot.loads", {1, 2, 3, 4, 6}, {}, kOne, TANDEM_TUNED(dot.loads)},
+      {"dot.tokens", {1, 2, 4, 8}, {}, kEight, TANDEM_TUNED(dot.tokens)},
       {"dot_geglu.lanes", {4, 8, 16}, {}, kOne, TANDEM_TUNED(dot_geglu.lanes)},
       {"dot_geglu.loads", {1, 2, 3, 4}, {}, kOne, TANDEM_TUNED(dot_geglu.loads)},
       {"dot_post_norm.threads",

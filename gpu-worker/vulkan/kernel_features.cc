@@ -101,12 +101,19 @@ KernelFeatures::KernelFeatures(const PhysicalDevice& device) {
 void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
   auto sizes = Structure<VkPhysicalDeviceSubgroupSizeControlPropertiesEXT>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT);
+  auto dot = Structure<VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR);
   auto v11 = Structure<VkPhysicalDeviceVulkan11Properties>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES);
   auto properties =
       Structure<VkPhysicalDeviceProperties2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2);
   properties.pNext = &v11;
-  if (has_subgroup_) v11.pNext = &sizes;
+  void** tail = &v11.pNext;
+  if (has_subgroup_) {
+    *tail = &sizes;
+    tail = &sizes.pNext;
+  }
+  if (has_dot_) *tail = &dot;
   vkGetPhysicalDeviceProperties2(device->handle, &properties);
   const bool controls = has_subgroup_ && subgroup_.subgroupSizeControl == VK_TRUE &&
                         subgroup_.computeFullSubgroups == VK_TRUE &&
@@ -119,6 +126,8 @@ void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
                         (v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0 &&
                         (controls || v11.subgroupSize >= kMinSubgroup);
   device->packed_dot = has_dot_ && dot_.shaderIntegerDotProduct == VK_TRUE && shuffles;
+  device->fast_packed_dot =
+      device->packed_dot && dot.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
   if (!has_matrix_ || matrix_.cooperativeMatrix != VK_TRUE || !controls || !device->packed_dot ||
       v12_.shaderFloat16 != VK_TRUE || v12_.vulkanMemoryModel != VK_TRUE) {
     return;

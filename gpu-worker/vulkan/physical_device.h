@@ -58,8 +58,10 @@ struct PhysicalDevice {
   bool foreign_queue = false;  // VK_EXT_queue_family_foreign
   bool reads_budget = false;   // VK_EXT_memory_budget
   bool packed_dot = false;     // KernelNeeds::kPackedDot
-  bool matrix = false;         // KernelNeeds::kMatrix
-  bool fragments = false;      // KernelNeeds::kFragments
+  // Such products of signed bytes are instructions of the device; else the driver takes them apart.
+  bool fast_packed_dot = false;
+  bool matrix = false;     // KernelNeeds::kMatrix
+  bool fragments = false;  // KernelNeeds::kFragments
   // The size that kernels with needs are compiled for; 0: the driver chooses.
   std::uint32_t required_subgroup = 0;
   std::string unusable;  // what is missing; empty when the device can be used

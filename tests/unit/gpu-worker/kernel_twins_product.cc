@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
@@ -26,6 +27,7 @@ struct ProductCase {
   std::uint32_t bucket;
   std::uint32_t pad;  // tokens of the layout
   std::uint32_t parts = 1;
+  bool extreme = false;  // all bits of the weights are set, and activations the least
 };
 
 // Both planes of all matrices in one piece of memory, with odd bytes between them.
@@ -49,7 +51,8 @@ Planes MakePlanes(const std::string& kernel, const ProductCase& shape, TestRando
   for (std::size_t i = 0; i < shape.rows.size(); ++i) {
     planes.matrices.push_back(
         RandomMatrix(WeightFormatOf(kernel), shape.rows[i], shape.cols, random));
-    const TestMatrix& matrix = planes.matrices.back();
+    TestMatrix& matrix = planes.matrices.back();
+    if (shape.extreme) std::ranges::fill(matrix.values, std::byte{0xff});
     *values[i] = static_cast<std::uint32_t>(place(matrix.values) / kBlockBytes);
     *scales[i] = static_cast<std::uint32_t>(place(matrix.scales) / 2);
     if (i == 1) params.second_row = params.rows;
@@ -83,59 +86,6 @@ std::vector<float> RowAsUsed(const Planes& planes, std::uint32_t row, Activation
   return {};
 }
 
-// y = matrices * x, with masked tokens and a place in wider rows; parts are summed here.
-void CheckProduct(KernelRunner& runner, const std::string& kernel,
-                  const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
-                  const ProductCase& shape) {
-  TestRandom random(7);
-  Planes planes = MakePlanes(kernel, shape, &random);
-  kernels::ProductParams& params = planes.params;
-  const std::uint32_t chunks = params.groups / 4;
-  params.chunks_a_part = static_cast<std::uint32_t>(CeilDiv(chunks, shape.parts));
-  params.chunks_a_part += shape.parts > 1 ? params.chunks_a_part % 2 : 0;
-  const bool dot = kernel.starts_with("dot_");
-  const ActivationForm form = dot ? ActivationForm::kQ8 : ActivationForm::kF16;
-  const float scale = dot ? 1 : params.output_scale;
-  const auto cols = static_cast<std::size_t>(shape.cols);
-  const ActivationShape layout{shape.bucket, cols, shape.pad};
-  const std::vector<float> wanted = random.Floats(shape.bucket * cols);
-  const Bytes input = EncodeActivations(form, layout, wanted);
-  const std::vector<float> x = DecodeActivations(form, layout, input);
-  const std::vector<float> poisoned(std::size_t{shape.parts} * params.part_stride, kPoison);
-  std::vector<Bytes> bindings = {StepOf(shape.tokens).Pack(), planes.memory, input,
-                                 ToBytes(poisoned), planes.memory};
-  const absl::Status run =
-      runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)), groups, &bindings);
-  ASSERT_TRUE(run.ok()) << run;
-
-  const std::vector<float> found = FromBytes<float>(bindings[3]);
-  std::vector<float> sums;
-  std::vector<float> expected;
-  std::vector<bool> inside(found.size(), false);
-  for (std::uint32_t row = 0; row < params.rows; ++row) {
-    const std::vector<float> weights = RowAsUsed(planes, row, form);
-    for (std::size_t t = 0; t < static_cast<std::size_t>(shape.tokens); ++t) {
-      double sum = 0;
-      for (std::size_t c = 0; c < cols; ++c) {
-        sum += static_cast<double>(weights[c]) * static_cast<double>(x[t * cols + c]);
-      }
-      expected.push_back(static_cast<float>(sum) * scale);
-      sums.push_back(0);
-      for (std::size_t p = 0; p < shape.parts; ++p) {
-        const std::size_t at =
-            p * params.part_stride + t * params.output_stride + params.output_offset + row;
-        sums.back() += found[at];
-        inside[at] = true;
-      }
-    }
-  }
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    if (inside[i]) continue;
-    ASSERT_EQ(found[i], kPoison) << kernel << " wrote outside, at " << i;
-  }
-  ExpectNear(sums, expected, 1e-5, kernel);
-}
-
 // What a product makes with decoded activations `x`: row r of token t at t * rows + r.
 std::vector<double> Multiply(const Planes& planes, ActivationForm form, const ProductCase& shape,
                              const std::vector<float>& x) {
@@ -151,6 +101,53 @@ std::vector<double> Multiply(const Planes& planes, ActivationForm form, const Pr
     }
   }
   return y;
+}
+
+// y = matrices * x, with masked tokens and a place in wider rows; parts are summed here.
+void CheckProduct(KernelRunner& runner, const std::string& kernel,
+                  const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
+                  const ProductCase& shape) {
+  TestRandom random(7);
+  Planes planes = MakePlanes(kernel, shape, &random);
+  kernels::ProductParams& params = planes.params;
+  const std::uint32_t chunks = params.groups / 4;
+  params.chunks_a_part = static_cast<std::uint32_t>(CeilDiv(chunks, shape.parts));
+  params.chunks_a_part += shape.parts > 1 ? params.chunks_a_part % 2 : 0;
+  const bool dot = kernel.starts_with("dot_");
+  const ActivationForm form = dot ? ActivationForm::kQ8 : ActivationForm::kF16;
+  const float scale = dot ? 1 : params.output_scale;
+  const auto cols = static_cast<std::size_t>(shape.cols);
+  const ActivationShape layout{shape.bucket, cols, shape.pad};
+  const Bytes input = EncodeActivations(
+      form, layout, random.Floats(shape.bucket * cols, -1, shape.extreme ? -1.0f : 1.0f));
+  const std::vector<float> poisoned(std::size_t{shape.parts} * params.part_stride, kPoison);
+  std::vector<Bytes> bindings = {StepOf(shape.tokens).Pack(), planes.memory, input,
+                                 ToBytes(poisoned), planes.memory};
+  const absl::Status run =
+      runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)), groups, &bindings);
+  ASSERT_TRUE(run.ok()) << run;
+  const std::vector<float> found = FromBytes<float>(bindings[3]);
+  const std::vector<double> y =
+      Multiply(planes, form, shape, DecodeActivations(form, layout, input));
+  std::vector<float> sums, expected;
+  std::vector<bool> inside(found.size(), false);
+  for (std::size_t t = 0; t < static_cast<std::size_t>(shape.tokens); ++t) {
+    for (std::size_t row = 0; row < params.rows; ++row) {
+      expected.push_back(static_cast<float>(y[t * params.rows + row]) * scale);
+      sums.push_back(0);
+      for (std::size_t p = 0; p < shape.parts; ++p) {
+        const std::size_t at =
+            p * params.part_stride + t * params.output_stride + params.output_offset + row;
+        sums.back() += found[at];
+        inside[at] = true;
+      }
+    }
+  }
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (inside[i]) continue;
+    ASSERT_EQ(found[i], kPoison) << kernel << " wrote outside, at " << i;
+  }
+  ExpectNear(sums, expected, 1e-5, kernel);
 }
 
 double Geglu(double gate, double up) {
@@ -420,6 +417,30 @@ void CheckDot(KernelRunner& runner, const std::string& kernel) {
                {{40}, 64, 1, 1, 1});
 }
 
+void CheckDotRows(KernelRunner& runner, const std::string& kernel) {
+  // A grid with groups to spare; several workgroups of tokens.
+  const auto run = [&](std::uint32_t tokens, std::uint32_t packed, const ProductCase& shape) {
+    CheckProduct(runner, kernel, {64, tokens, kernels::kRowsAreLogits, packed},
+                 {2, 2, shape.bucket / tokens}, shape);
+  };
+  for (std::uint32_t packed = kernel.starts_with("dot_int8") ? 1 : 0; packed < 2; ++packed) {
+    run(1, packed, {{37, 6, 91}, 384, 1, 1, 1});
+    run(8, packed, {{37, 6, 91}, 384, 5, 8, 8});
+    run(2, packed, {{41}, 1152, 5, 6, 6});
+    run(1, packed, {{32}, 128, 1, 1, 1, 1, /*extreme=*/true});
+  }
+}
+
+// Of kernels whose workgroups have so many rows and tokens.
+void CheckTiled(KernelRunner& runner, const std::string& kernel, std::uint32_t rows,
+                std::uint32_t tokens, ProductCase shape) {
+  const auto all = std::accumulate(shape.rows.begin(), shape.rows.end(), std::int64_t{0});
+  shape.pad = static_cast<std::uint32_t>(RoundUp(shape.bucket, tokens));
+  const auto high = static_cast<std::uint32_t>(CeilDiv(all, rows));
+  CheckProduct(runner, kernel, {kernels::kRowsAreTokens}, {shape.pad / tokens, high, shape.parts},
+               shape);
+}
+
 // Kernels are called matrix_<format>_<tokens>_<tiles>x<subgroups>.
 void CheckMatrix(KernelRunner& runner, const std::string& kernel) {
   unsigned tokens = 0;
@@ -427,13 +448,8 @@ void CheckMatrix(KernelRunner& runner, const std::string& kernel) {
   unsigned subgroups = 0;
   ASSERT_EQ(std::sscanf(kernel.c_str(), "matrix_int%*u_%u_%ux%u", &tokens, &tiles, &subgroups), 3);
   const auto count = static_cast<std::int32_t>(tokens);
-  const auto run = [&](ProductCase shape) {
-    std::int64_t rows = 0;
-    for (const std::int64_t of_one : shape.rows) rows += of_one;
-    const auto high = static_cast<std::uint32_t>(CeilDiv(rows, tiles * subgroups * 16));
-    shape.pad = static_cast<std::uint32_t>(RoundUp(shape.bucket, tokens));
-    CheckProduct(runner, kernel, {kernels::kRowsAreTokens}, {shape.pad / tokens, high, shape.parts},
-                 shape);
+  const auto run = [&](const ProductCase& shape) {
+    CheckTiled(runner, kernel, tiles * subgroups * 16, tokens, shape);
   };
   run({{16}, 128, count, tokens, 0});
   run({{300}, 384, count - 3, tokens, 0});
@@ -451,18 +467,10 @@ void CheckTiles(KernelRunner& runner, const std::string& kernel) {
                    [&](const TilesTuning& candidate) { return candidate.Name(format) == kernel; });
   ASSERT_NE(tuning, std::end(kTilesKernels)) << "not in the tuning table";
   const std::uint32_t tokens = tuning->tokens();
-  const auto run = [&](ProductCase shape) {
-    std::int64_t rows = 0;
-    for (const std::int64_t of_one : shape.rows) rows += of_one;
-    const auto high = static_cast<std::uint32_t>(CeilDiv(rows, tuning->rows()));
-    shape.pad = static_cast<std::uint32_t>(RoundUp(shape.bucket, tokens));
-    CheckProduct(runner, kernel, {kernels::kRowsAreTokens}, {shape.pad / tokens, high, shape.parts},
-                 shape);
-  };
   const auto count = static_cast<std::int32_t>(tokens);
-  run({{16}, 128, count, tokens, 0});
-  run({{128, 32, 37}, 1152, count - 3, tokens, 0});
-  run({{64}, 1024, count + 1, 2 * tokens, 0, 3});
+  CheckTiled(runner, kernel, tuning->rows(), tokens, {{16}, 128, count, tokens, 0});
+  CheckTiled(runner, kernel, tuning->rows(), tokens, {{128, 32, 37}, 1152, count - 3, tokens, 0});
+  CheckTiled(runner, kernel, tuning->rows(), tokens, {{64}, 1024, count + 1, 2 * tokens, 0, 3});
 }
 
 }  // namespace
@@ -474,6 +482,7 @@ std::map<std::string, KernelTwin> ProductTwins() {
   }
   for (const char* format : {"int8", "int4"}) {
     twins[std::string("dot_") + format] = CheckDot;
+    twins[std::string("dot_") + format + "_rows"] = CheckDotRows;
     twins[std::string("dot_") + format + "_geglu"] = CheckDotGeglu;
     twins[std::string("dot_") + format + "_post_norm"] = CheckDotPostNorm;
     twins[std::string("stream_") + format] = CheckStream;

@@ -57,7 +57,7 @@ class VulkanProgramTest : public testing::Test {
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = *std::move(device);
     pipelines_ = std::make_unique<PipelineLibrary>(*device_);
-    const auto model = MakeRandomModel(SmallConfig(), WeightFormat::kInt8, 5);
+    const auto model = MakeRandomModel(Config(), Format(), 5);
     ASSERT_TRUE(model.ok()) << model.status();
     config_ = model->config;
     Uploader uploader(*device_);
@@ -82,6 +82,8 @@ class VulkanProgramTest : public testing::Test {
     EXPECT_THAT(messages_, testing::IsEmpty());
   }
 
+  virtual ModelConfig Config() const { return SmallConfig(); }
+  virtual WeightFormat Format() const { return WeightFormat::kInt8; }
   // Lowers limits of the device.
   virtual void Narrow(vulkan::PhysicalDevice*) {}
   // Whether weights are copied on unified memory too.
@@ -118,14 +120,32 @@ class VulkanProgramTest : public testing::Test {
   }
 
   static Deadline Soon() { return Deadline::After(absl::Seconds(60)); }
-
-  std::vector<float> Run(VulkanProgram& program) {
-    const auto ticket = Submit(program);
+  static std::vector<float> Finish(VulkanProgram& program, const absl::StatusOr<Ticket>& ticket) {
     EXPECT_TRUE(ticket.ok()) << ticket.status();
     if (!ticket.ok()) return {};
-    const absl::Status done = program.Wait(*ticket, Soon());
-    EXPECT_TRUE(done.ok()) << done;
+    EXPECT_TRUE(program.Wait(*ticket, Soon()).ok());
     return LogitsOf(program);
+  }
+  std::vector<float> Run(VulkanProgram& program) { return Finish(program, Submit(program)); }
+
+  // One token more, which sees those of Run.
+  std::vector<float> RunOneToken(VulkanProgram& program) {
+    EXPECT_EQ(Run(program).size(), 2000u);
+    static constexpr std::int32_t kBlocks[] = {1}, kToken[] = {42}, kRow[] = {0};
+    const StepSequence sequence{0, 0, 1, 5, kBlocks, kBlocks};
+    EXPECT_TRUE(program.Begin(0, {8, kToken, {&sequence, 1}, kRow}).ok());
+    return Finish(program, program.Submit(0, 0, 0, 0));
+  }
+
+  // Logits of two orders of sums: an activation between two roundings may take the other one.
+  static void ExpectAlike(const std::vector<float>& found, const std::vector<float>& expected) {
+    ASSERT_EQ(found.size(), expected.size());
+    float largest = 0;
+    for (const float logit : expected) largest = std::max(largest, std::abs(logit));
+    EXPECT_GT(largest, 0.01f);
+    // Written so that NaN fails.
+    for (std::size_t i = 0; i < found.size(); ++i)
+      ASSERT_TRUE(std::abs(found[i] - expected[i]) <= 0.02f * largest) << i;
   }
 
   std::uint64_t submissions() const { return device_->counters().submissions.load(); }
@@ -298,6 +318,7 @@ TEST_F(VulkanProgramTest, OneTokenIsAlikeHoweverHalfLayersEnd) {
   Tuning apart = TuningFor(device_->physical());
   apart.fuse_post_norm = false;
   apart.stream.per_core = 0;
+  apart.fuse_geglu = true;
   Tuning before = apart;
   before.fuse_post_norm = true;
   Tuning behind = apart;
@@ -309,30 +330,43 @@ TEST_F(VulkanProgramTest, OneTokenIsAlikeHoweverHalfLayersEnd) {
     const auto program = Compile(*tuning, 1, nullptr, ActivationType::kAuto);
     ASSERT_NE(program, nullptr);
     recordings.push_back(device_->counters().command_recordings.load() - first);
-    // What the token sees.
-    EXPECT_EQ(Run(*program).size(), 2000u);
-    static constexpr std::int32_t kBlocks[] = {1};
-    static constexpr std::int32_t kToken[] = {42};
-    static constexpr std::int32_t kRow[] = {0};
-    const StepSequence sequence{0, 0, 1, 5, kBlocks, kBlocks};
-    ASSERT_TRUE(program->Begin(0, {8, kToken, {&sequence, 1}, kRow}).ok());
-    const auto ticket = program->Submit(0, 0, 0, 0);
-    ASSERT_TRUE(ticket.ok()) << ticket.status();
-    ASSERT_TRUE(program->Wait(*ticket, Soon()).ok());
-    found.push_back(LogitsOf(*program));
+    found.push_back(RunOneToken(*program));
   }
   // The last has a list of its own.
   EXPECT_EQ(recordings[1], recordings[0]);
   EXPECT_EQ(recordings[2], recordings[0] + 1);
-  float largest = 0;
-  for (const float logit : found[0]) largest = std::max(largest, std::abs(logit));
-  EXPECT_GT(largest, 0.01f);
-  for (const std::size_t list : {1, 2}) {
-    ASSERT_EQ(found[list].size(), 1000u);
-    // Written so that NaN fails. An activation between two roundings may take the other one.
-    for (std::size_t i = 0; i < 1000; ++i)
-      ASSERT_TRUE(std::abs(found[list][i] - found[0][i]) <= 0.02f * largest) << list << " " << i;
+  ExpectAlike(found[1], found[0]);
+  ExpectAlike(found[2], found[0]);
+}
+
+// Matrices of columns in multiples of 128.
+class WideProgramTest : public VulkanProgramTest {
+ protected:
+  ModelConfig Config() const override {
+    ModelConfig config = SmallConfig();
+    config.hidden_size = config.ffn_size = 128;
+    config.num_heads = 4;
+    return config;
   }
+  WeightFormat Format() const override { return WeightFormat::kInt4; }
+};
+
+TEST_F(WideProgramTest, StepsAreAlikeHoweverManyLanesShareARow) {
+  if (!device_->physical().packed_dot) GTEST_SKIP() << "the device has no such kernels";
+  std::vector<std::vector<float>> several, one;
+  for (const std::uint32_t lanes : {8, 1}) {
+    Tuning tuning = TuningFor(device_->physical());
+    tuning.fuse_post_norm = tuning.fuse_geglu = tuning.matrices = false;
+    tuning.stream.per_core = 0;
+    tuning.dot = {.threads = 32, .lanes = lanes, .loads = 1, .tokens = lanes};
+    const auto program = Compile(tuning, 1, nullptr, ActivationType::kAuto);
+    ASSERT_NE(program, nullptr);
+    several.push_back(Run(*program));
+    one.push_back(RunOneToken(*program));
+  }
+  ExpectAlike(several[1], several[0]);
+  ExpectAlike(one[1], one[0]);
+  EXPECT_NE(one[1], one[0]);
 }
 
 TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
