@@ -24,6 +24,7 @@
 #include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
+#include "lib/weights/region.h"
 
 namespace tandem {
 namespace {
@@ -83,7 +84,9 @@ const std::vector<Model>& Models() {
 struct Variant {
   std::string kernel;
   std::vector<std::uint32_t> constants;
-  vulkan::Groups groups;
+  std::uint32_t rows = 0;  // of a workgroup
+  // Workgroups that share out the tokens; 0: one has all of them, and rows fill two dimensions.
+  std::uint32_t across = 0;
   std::uint32_t pad = 1;
   std::uint32_t parts = 1;
 };
@@ -92,8 +95,10 @@ struct Variant {
 struct Rig {
   Product product;
   std::string format;
-  Buffer weights;  // copies one behind the other, so that no cache holds them
+  // The values of all copies (so that no cache holds them), then their scales.
+  Buffer weights;
   std::uint32_t copies = 0;
+  std::uint32_t chunk_rows = 0;  // that one dispatch takes, as more cannot be bound at once
   std::uint64_t value_bytes = 0;
   std::uint64_t scale_bytes = 0;
   Buffer step;
@@ -101,29 +106,43 @@ struct Rig {
   Buffer output;
 
   double bytes() const { return static_cast<double>(value_bytes + scale_bytes); }
+  std::uint32_t chunks() const {
+    return static_cast<std::uint32_t>(CeilDiv(product.rows, chunk_rows));
+  }
 };
 
 constexpr std::uint32_t kMaxTokens = 512;
 constexpr std::uint32_t kMaxParts = 12;
 
-vulkan::Groups Grid(std::uint32_t groups) {
+vulkan::Groups GroupsOf(const Variant& variant, std::uint32_t rows) {
   constexpr std::uint32_t kMostX = 32768;
+  const auto groups = static_cast<std::uint32_t>(CeilDiv(rows, variant.rows));
+  if (variant.across != 0) return {variant.across, groups, variant.parts};
   const std::uint32_t x = std::min(groups, kMostX);
   return {x, static_cast<std::uint32_t>(CeilDiv(groups, x)), 1};
 }
 
-std::vector<Variant> DotVariants(const Rig& rig, std::uint32_t tokens, std::uint32_t subgroup) {
+std::vector<Variant> DotVariants(const Rig& rig, std::uint32_t tokens,
+                                 const vulkan::PhysicalDevice& physical) {
   std::vector<Variant> variants;
+  const std::uint32_t subgroup =
+      physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
+  for (const std::uint32_t threads : {32u, 64u, 128u}) {
+    if (threads % subgroup != 0 || rig.product.cols % 128 != 0) continue;
+    variants.push_back(
+        {"dot_" + rig.format + "_rows",
+         {threads, tokens, kernels::kRowsAreTokens, physical.fast_packed_dot ? 1u : 0u},
+         threads});
+  }
   for (const std::uint32_t lanes : {8u, 16u, 32u}) {
     if (lanes > subgroup) continue;
     for (const std::uint32_t threads : {32u, 64u, 128u}) {
       if (threads % subgroup != 0) continue;
       for (const std::uint32_t loads : {2u, 3u, 4u, 7u}) {
         if (tokens > 1 && (loads > 4 || threads != 64)) continue;
-        const std::uint32_t rows = threads / lanes;
         variants.push_back({"dot_" + rig.format,
                             {threads, lanes, loads, tokens, kernels::kRowsAreTokens},
-                            Grid(static_cast<std::uint32_t>(CeilDiv(rig.product.rows, rows)))});
+                            threads / lanes});
       }
     }
   }
@@ -142,12 +161,11 @@ std::vector<Variant> MatrixVariants(const Rig& rig, std::uint32_t tokens) {
     if (std::sscanf(name.c_str(), pattern.c_str(), &of_kernel, &tiles, &subgroups) != 3) continue;
     if (of_kernel > std::max(8u, tokens) || 8 * of_kernel < tokens) continue;
     const std::uint32_t chunks = rig.product.cols / 128;
-    const auto high = static_cast<std::uint32_t>(CeilDiv(rig.product.rows, tiles * subgroups * 16));
     for (const std::uint32_t parts : {1u, 2u, 3u, 4u, 6u, 8u, 12u}) {
       if (parts > 1 && (rig.product.rows > 9000 || chunks < 4 * parts)) continue;
       const auto pad = static_cast<std::uint32_t>(RoundUp(tokens, of_kernel));
       variants.push_back(
-          {name, {kernels::kRowsAreTokens}, {pad / of_kernel, high, parts}, pad, parts});
+          {name, {kernels::kRowsAreTokens}, tiles * subgroups * 16, pad / of_kernel, pad, parts});
     }
   }
   return variants;
@@ -158,13 +176,13 @@ std::vector<Variant> TilesVariants(const Rig& rig, std::uint32_t tokens) {
   std::vector<Variant> variants;
   for (const TilesTuning& tuning : kTilesKernels) {
     if (tuning.tokens() > tokens) continue;
-    const auto high = static_cast<std::uint32_t>(CeilDiv(rig.product.rows, tuning.rows()));
     for (const std::uint32_t parts : {1u, 2u, 3u, 4u}) {
       if (parts > 1 && (rig.product.rows > 9000 || rig.product.cols / 128 < 4 * parts)) continue;
       const auto pad = static_cast<std::uint32_t>(RoundUp(tokens, tuning.tokens()));
       variants.push_back({tuning.Name(rig.format),
                           {kernels::kRowsAreTokens},
-                          {pad / tuning.tokens(), high, parts},
+                          tuning.rows(),
+                          pad / tuning.tokens(),
                           pad,
                           parts});
     }
@@ -172,16 +190,15 @@ std::vector<Variant> TilesVariants(const Rig& rig, std::uint32_t tokens) {
   return variants;
 }
 
-kernels::ProductParams ParamsOf(const Rig& rig, const Variant& variant, std::uint32_t copy) {
+// Of rows from `first` on.
+kernels::ProductParams ParamsOf(const Rig& rig, const Variant& variant, std::uint32_t first) {
   kernels::ProductParams params{};
   const Product& product = rig.product;
-  params.rows = params.second_row = params.third_row = product.rows;
+  params.rows = params.second_row = params.third_row =
+      std::min(rig.chunk_rows, product.rows - first);
   params.groups = product.cols / 32;
   params.output_stride = product.rows;
-  const std::uint64_t values = rig.value_bytes * copy;
-  const std::uint64_t scales = rig.value_bytes * rig.copies + rig.scale_bytes * copy;
-  params.values_a = static_cast<std::uint32_t>(values / 16);
-  params.scales_a = static_cast<std::uint32_t>(scales / 2);
+  params.output_offset = first;
   params.pad = variant.pad;
   const auto chunks = static_cast<std::uint32_t>(CeilDiv(params.groups / 4, variant.parts));
   params.chunks_a_part = static_cast<std::uint32_t>(RoundUp(chunks, 2));
@@ -198,17 +215,29 @@ absl::StatusOr<double> TimeVariant(BenchDevice& bench, const Rig& rig, const Var
   TANDEM_ASSIGN_OR_RETURN(const auto pipeline,
                           bench.MakePipeline(variant.kernel, variant.constants));
   std::vector<BenchDispatch> dispatches;
-  for (std::uint32_t copy = 0; copy < rig.copies; ++copy) {
-    const kernels::ProductParams params = ParamsOf(rig, variant, copy);
+  const std::uint64_t scales = rig.value_bytes * rig.copies;
+  for (std::uint32_t chunk = 0; chunk < rig.copies * rig.chunks(); ++chunk) {
+    const std::uint32_t copy = chunk / rig.chunks();
+    const std::uint32_t first = chunk % rig.chunks() * rig.chunk_rows;
+    const kernels::ProductParams params = ParamsOf(rig, variant, first);
+    // Of a plane that lies at `base`.
+    const auto part = [&](std::uint64_t base, std::uint64_t bytes) {
+      const std::uint64_t row = bytes / rig.product.rows;
+      return vulkan::BufferSlice{rig.weights.handle(), base + bytes * copy + row * first,
+                                 row * params.rows};
+    };
+    const vulkan::BufferSlice values = part(0, rig.value_bytes);
     const auto push = std::as_bytes(std::span(&params, 1));
     dispatches.push_back({pipeline.get(),
-                          {rig.step.slice(), rig.weights.slice(), rig.input.slice(),
-                           rig.output.slice(), rig.weights.slice()},
+                          {rig.step.slice(), values, rig.input.slice(), rig.output.slice(),
+                           rig.scale_bytes == 0 ? values : part(scales, rig.scale_bytes)},
                           {push.begin(), push.end()},
-                          variant.groups});
+                          GroupsOf(variant, params.rows)});
   }
-  const int repeats = std::clamp(static_cast<int>(4e-3 / guess), 2, 400);
-  return bench.Time(dispatches, repeats);
+  const auto chunks = static_cast<int>(rig.chunks());
+  const int repeats = std::clamp(static_cast<int>(4e-3 / guess), 2, 400) * chunks;
+  TANDEM_ASSIGN_OR_RETURN(const double seconds, bench.Time(dispatches, repeats));
+  return seconds * chunks;
 }
 
 absl::StatusOr<Rig> MakeRig(BenchDevice& bench, const Product& product, const std::string& format) {
@@ -218,11 +247,17 @@ absl::StatusOr<Rig> MakeRig(BenchDevice& bench, const Product& product, const st
   const std::uint64_t weights = std::uint64_t{product.rows} * product.cols;
   rig.value_bytes = format == "int4" ? weights / 2 : (format == "int8" ? weights : 2 * weights);
   rig.scale_bytes = format == "bf16" ? 0 : weights / 16;
+  const std::uint64_t most = bench.device().physical().limits.maxStorageBufferRange;
   const std::uint64_t wanted =
-      std::min<std::uint64_t>(std::uint64_t{1} << (weights > (1 << 21) ? 30 : 24),
-                              bench.device().physical().limits.maxStorageBufferRange);
+      std::min<std::uint64_t>(std::uint64_t{1} << (weights > (1 << 21) ? 30 : 24), most);
   rig.copies = static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(wanted / (rig.value_bytes + rig.scale_bytes), 1, 64));
+  rig.chunk_rows = product.rows;
+  if (rig.value_bytes > most) {
+    // As the stage does.
+    rig.chunk_rows = static_cast<std::uint32_t>(most / (rig.value_bytes / product.rows) /
+                                                kChunkRows * kChunkRows);
+  }
   TANDEM_ASSIGN_OR_RETURN(rig.weights,
                           bench.MakeBuffer((rig.value_bytes + rig.scale_bytes) * rig.copies));
   TANDEM_RETURN_IF_ERROR(bench.Fill(rig.weights));
@@ -257,14 +292,12 @@ absl::Status BenchProduct(BenchDevice& bench, const Product& product, const std:
                           const Options& options, double copy) {
   TANDEM_ASSIGN_OR_RETURN(const Rig rig, MakeRig(bench, product, format));
   const vulkan::PhysicalDevice& physical = bench.device().physical();
-  const std::uint32_t subgroup =
-      physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
   for (const std::uint32_t tokens : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 512u}) {
     if (tokens > 64 && product.rows > 100000) continue;
     if (options.tokens != 0 && tokens != options.tokens) continue;
     std::vector<Variant> variants;
     const bool packed = format != "bf16";
-    if (tokens <= 8 && packed && physical.packed_dot) variants = DotVariants(rig, tokens, subgroup);
+    if (tokens <= 8 && packed && physical.packed_dot) variants = DotVariants(rig, tokens, physical);
     if (tokens >= 2 && packed && physical.fragments) {
       const std::vector<Variant> more = MatrixVariants(rig, tokens);
       variants.insert(variants.end(), more.begin(), more.end());
