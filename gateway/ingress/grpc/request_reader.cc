@@ -1,5 +1,6 @@
 #include "gateway/ingress/grpc/request_reader.h"
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -118,6 +119,10 @@ absl::Status ReadTools(const v1::GenerateRequest& from, InferenceRequest& reques
     const v1::Tool& tool = from.tools(i);
     const std::string path = Cat("tools[", i, "]");
     TANDEM_RETURN_IF_ERROR(CheckToolName(Cat(path, ".name"), tool.name()));
+    if (!tool.parameters().empty() && !nlohmann::json::accept(tool.parameters())) {
+      return InvalidField(Cat(path, ".parameters"),
+                          Cat("'", path, ".parameters': expected JSON, found something else"));
+    }
     request.tools.push_back({.name = tool.name(),
                              .description = tool.description(),
                              .parameters = tool.parameters(),

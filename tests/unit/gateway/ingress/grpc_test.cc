@@ -149,6 +149,12 @@ TEST_F(GrpcTest, CallsToolsAndKeepsFormats) {
             std::string::npos);
   EXPECT_NE(refused([](auto& r) { r.add_tools()->set_name("f"); }).find("'tools'"),
             std::string::npos);
+  const auto no_json = [](auto& r) {
+    r.mutable_chat()->add_messages()->set_role("user");
+    r.add_tools()->set_name("f");
+    r.mutable_tools(0)->set_parameters("{\"a\": }");
+  };
+  EXPECT_NE(refused(no_json).find("'tools[0].parameters': expected JSON"), std::string::npos);
 }
 
 TEST_F(GrpcTest, EmbedsAPrompt) {
