@@ -10,11 +10,15 @@
 // too). --context: tokens in the cache when decoding begins. Tokens are chosen as a greedy request
 // chooses them; nothing is sampled further.
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <numeric>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +29,7 @@
 #include "bench/kernels/bench_device.h"
 #include "gpu-worker/stage/vulkan_device.h"
 #include "lib/base/enum_names.h"
+#include "lib/base/huge_pages.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -56,9 +61,16 @@ constexpr std::int32_t kChunk = 512;  // tokens of a step, as the gateway has it
 
 int Threads() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
-// Bytes a second that this machine's processors read from memory.
+// Bytes a second that this machine's processors read from memory, in pages of 2 MiB where it has
+// any.
 double HostBandwidth() {
-  const std::vector<std::uint64_t> buffer(std::size_t{64} << 20, 1);
+  constexpr std::size_t kCount = std::size_t{64} << 20;
+  const std::unique_ptr<void, decltype(&std::free)> memory(
+      std::aligned_alloc(kHugePageBytes, kCount * sizeof(std::uint64_t)), &std::free);
+  if (memory == nullptr) return 0;
+  ::madvise(memory.get(), kCount * sizeof(std::uint64_t), MADV_HUGEPAGE);
+  const std::span<std::uint64_t> buffer(static_cast<std::uint64_t*>(memory.get()), kCount);
+  std::fill(buffer.begin(), buffer.end(), 1);
   ThreadPool pool(Threads());
   std::vector<std::uint64_t> sums(static_cast<std::size_t>(Threads()) * 8);
   double most = 0;

@@ -147,7 +147,10 @@ void CheckMemory() {
   if (huge > 0) {
     Good(absl::StrCat(huge, " free huge pages of 2 MiB"));
   } else {
-    Note("no huge pages are reserved (vm.nr_hugepages); weights use ordinary pages");
+    Note(
+        "no huge pages are reserved (vm.nr_hugepages); weights use those that the kernel makes "
+        "(Linux "
+        "6.1 and newer), else ordinary pages");
   }
 }
 

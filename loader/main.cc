@@ -122,10 +122,13 @@ class LoadThread {
     }
     TANDEM_ASSIGN_OR_RETURN(std::vector<SealedRegion> regions,
                             packer.Pack(pool, options, std::move(adopted)));
+    std::uint64_t huge_bytes = 0;
+    for (const SealedRegion& region : regions) huge_bytes += region.huge_bytes;
     TANDEM_RETURN_IF_ERROR(server.Publish(std::move(regions)));
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
-    spdlog::info("ready: {} of weights in {:.2f} s, {} threads", Gigabytes(packer.total_bytes()),
-                 seconds, threads);
+    spdlog::info(
+        "ready: {} of weights in {:.2f} s, {} threads; {} of what was packed in 2 MiB pages",
+        Gigabytes(packer.total_bytes()), seconds, threads, Gigabytes(huge_bytes));
     return absl::OkStatus();
   }
 

@@ -13,13 +13,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "lib/base/huge_pages.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem {
 namespace {
-
-constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
 
 absl::Status Errno(const std::string& what) { return absl::ErrnoToStatus(errno, what); }
 
@@ -47,6 +46,30 @@ absl::StatusOr<std::uint64_t> SizeOf(int fd) {
   struct stat info;
   if (::fstat(fd, &info) != 0) return Errno("fstat of a descriptor to map");
   return static_cast<std::uint64_t>(info.st_size);
+}
+
+// Maps a file from its start, shared. What has room for a page of 2 MiB starts at a multiple of
+// that, so that the file's are mapped whole.
+void* MapShared(int fd, std::size_t bytes, int protection) {
+  if (bytes < kHugePageBytes) return ::mmap(nullptr, bytes, protection, MAP_SHARED, fd, 0);
+  const std::size_t mapped = RoundUp(bytes, PageSize());
+  const std::size_t room = mapped + kHugePageBytes;
+  void* const reserved =
+      ::mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return MAP_FAILED;
+  auto* const start = static_cast<std::byte*>(reserved);
+  const auto address = reinterpret_cast<std::uintptr_t>(start);
+  const std::size_t before = RoundUp(address, kHugePageBytes) - address;
+  void* const data = ::mmap(start + before, bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+  if (data == MAP_FAILED) {
+    const int error = errno;
+    ::munmap(reserved, room);
+    errno = error;
+    return MAP_FAILED;
+  }
+  if (before > 0) ::munmap(start, before);
+  if (before < kHugePageBytes) ::munmap(start + before + mapped, kHugePageBytes - before);
+  return data;
 }
 
 absl::Status AddSeals(int fd, int seals) {
@@ -81,7 +104,7 @@ absl::StatusOr<Mapping> Mapping::Map(int fd, std::size_t bytes, bool writable) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot map: expected a file of at least ", bytes, " bytes, found ", size));
   }
-  void* data = ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+  void* data = MapShared(fd, bytes, PROT_READ | (writable ? PROT_WRITE : 0));
   if (data == MAP_FAILED) return Errno(absl::StrCat("mapping ", bytes, " bytes"));
   Mapping mapping;
   mapping.data_ = static_cast<std::byte*>(data);

@@ -1,15 +1,17 @@
 #include "lib/weights/make_region.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "lib/base/huge_pages.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -17,8 +19,6 @@
 
 namespace tandem {
 namespace {
-
-constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 
 // A descriptor of the same pages that was opened for reading: nobody who gets it writes to them by
 // mistake.
@@ -39,15 +39,24 @@ absl::StatusOr<RegionBuilder> RegionBuilder::Create(RegionManifest manifest, boo
   absl::StatusOr<SharedMemory> memory =
       SharedMemory::Create(absl::StrCat("tandem-", manifest.name),
                            worth_it ? RoundUp(manifest.bytes, kHugePageBytes) : manifest.bytes,
-                           worth_it, &builder.has_huge_pages_);
+                           worth_it, &builder.has_reserved_pages_);
   if (!memory.ok()) return Annotate(memory.status(), absl::StrCat("region '", manifest.name, "'"));
   builder.memory_ = *std::move(memory);
-  // Devices walk page tables, too: 2 MiB pages where the system gives any for shared memory.
-  ::madvise(builder.memory_.mapping.data(), builder.memory_.mapping.size(), MADV_HUGEPAGE);
-  if (builder.has_huge_pages_) manifest.bytes = RoundUp(manifest.bytes, kHugePageBytes);
+  if (huge_pages && !builder.has_reserved_pages_) {
+    builder.piece_bytes_.resize(CeilDiv(builder.memory_.mapping.size(), kHugePieceBytes));
+  }
+  if (builder.has_reserved_pages_) manifest.bytes = RoundUp(manifest.bytes, kHugePageBytes);
   builder.summed_.assign(manifest.tensors.size(), 0);
   builder.manifest_ = std::move(manifest);
   return builder;
+}
+
+bool RegionBuilder::MakeHugePages(std::size_t piece) {
+  const std::span<std::byte> all(memory_.mapping.data(), memory_.mapping.size());
+  const std::size_t first = piece * kHugePieceBytes;
+  const std::size_t bytes = std::min(kHugePieceBytes, all.size() - first);
+  piece_bytes_[piece] = tandem::MakeHugePages(all.subspan(first, bytes));
+  return piece_bytes_[piece] > 0 || bytes < kHugePageBytes;
 }
 
 std::span<std::byte> RegionBuilder::values(std::size_t tensor) {
@@ -75,7 +84,11 @@ absl::StatusOr<SealedRegion> RegionBuilder::Finish() && {
   absl::StatusOr<UniqueFd> fd = ReopenReadOnly(memory_.fd.get());
   if (!fd.ok()) return Annotate(fd.status(), where);
   manifest_.identity = memory_.identity;
-  return SealedRegion{std::move(manifest_), *std::move(fd)};
+  const std::uint64_t huge_bytes =
+      has_reserved_pages_
+          ? manifest_.bytes
+          : std::accumulate(piece_bytes_.begin(), piece_bytes_.end(), std::uint64_t{0});
+  return SealedRegion{std::move(manifest_), *std::move(fd), huge_bytes};
 }
 
 absl::StatusOr<std::shared_ptr<const Region>> MakeRegion(const ModelConfig& config, WeightPart part,

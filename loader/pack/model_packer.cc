@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "lib/base/deadline.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/weights/quantize.h"
@@ -52,6 +53,7 @@ class RegionJob {
     parts_left_ = parts_.size();
   }
 
+  RegionBuilder& builder() { return builder_; }
   std::size_t parts() const { return parts_.size(); }
   absl::Status Do(std::size_t part, Scratch& scratch) {
     TANDEM_RETURN_IF_ERROR(Pack(parts_[part], scratch));
@@ -113,6 +115,30 @@ class RegionJob {
   std::atomic<std::size_t> parts_left_ = 0;
   SealedRegion sealed_;
 };
+
+// Where free memory is in small pieces, or a virtual machine's host has to find it first, this is
+// slow; what is not asked for by then stays in small pages.
+constexpr absl::Duration kMostTimeForPages = absl::Seconds(2);
+
+// Before anything is written: page by page, as threads come to them, it would take ten times as
+// long.
+void MakeHugePages(const std::vector<std::unique_ptr<RegionJob>>& jobs, ThreadPool& pool) {
+  std::vector<std::pair<RegionBuilder*, std::size_t>> pieces;
+  for (const auto& job : jobs) {
+    for (std::size_t i = 0; i < job->builder().pieces(); ++i)
+      pieces.emplace_back(&job->builder(), i);
+  }
+  const Deadline deadline = Deadline::After(kMostTimeForPages);
+  std::atomic<bool> refused = false;
+  pool.ParallelFor(static_cast<std::int64_t>(pieces.size()), 1,
+                   [&](std::int64_t begin, std::int64_t end, int) {
+                     for (std::int64_t i = begin; i < end; ++i) {
+                       if (refused.load(std::memory_order_relaxed) || deadline.passed()) return;
+                       const auto& [builder, piece] = pieces[static_cast<std::size_t>(i)];
+                       if (!builder->MakeHugePages(piece)) refused = true;
+                     }
+                   });
+}
 
 // All parts of all jobs, in their order: what ends a region (its sums, unmapping) goes on beside
 // the next one's parts.
@@ -200,6 +226,7 @@ absl::StatusOr<std::vector<SealedRegion>> ModelPacker::PackRegions(
                             RegionBuilder::Create(*layout, options.huge_pages));
     jobs.push_back(std::make_unique<RegionJob>(*source_, std::move(builder), options));
   }
+  MakeHugePages(jobs, pool);
   TANDEM_RETURN_IF_ERROR(RunAll(jobs, pool));
   std::vector<SealedRegion> regions;
   for (const auto& job : jobs) regions.push_back(std::move(*job).Take());

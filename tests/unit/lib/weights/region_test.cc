@@ -4,11 +4,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "lib/base/huge_pages.h"
 #include "lib/weights/make_region.h"
 #include "tests/unit/lib/weights/test_config.h"
 
@@ -155,6 +157,34 @@ TEST(Region, WhatWasWrittenToAfterwardsIsFound) {
   const Mapping view = *Mapping::Map(sealed.fd.get(), sealed.manifest.bytes, false);
   EXPECT_EQ(VerifyChecksums(sealed.manifest, {view.data(), view.size()}).code(),
             absl::StatusCode::kDataLoss);
+}
+
+TEST(Region, LargeOnesAreInHugePagesWhereTheKernelMakesThem) {
+  const SharedMemory trial = *SharedMemory::Create("trial", kHugePageBytes);
+  const bool makes_them = MakeHugePages({trial.mapping.data(), trial.mapping.size()}) > 0;
+  ModelConfig config = SmallConfig();
+  config.hidden_size = 1024;
+  config.ffn_size = 4096;
+  const std::vector<TensorId> ids = TensorsOf(config, WeightPart::kFfn, 1);
+  std::vector<WeightFormat> formats;
+  for (const TensorId id : ids)
+    formats.push_back(IsMatrix(id.kind) ? WeightFormat::kInt8 : WeightFormat::kF32);
+  RegionBuilder builder =
+      *RegionBuilder::Create(*LayOutRegion("layer.1.ffn", config, ids, formats), true);
+  for (std::size_t piece = 0; piece < builder.pieces(); ++piece) builder.MakeHugePages(piece);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    for (const std::span<std::byte> plane : {builder.values(i), builder.scales(i)}) {
+      std::fill(plane.begin(), plane.end(), static_cast<std::byte>(i + 1));
+    }
+  }
+  SealedRegion sealed = *std::move(builder).Finish();
+  EXPECT_GE(sealed.manifest.bytes, 6 * kHugePageBytes);
+  // Reserved ones are there even where the kernel makes none.
+  EXPECT_GE(sealed.huge_bytes, makes_them ? 6 * kHugePageBytes : 0);
+  const auto region = Region::Open(std::move(sealed.fd), sealed.manifest, config, true);
+  ASSERT_TRUE(region.ok()) << region.status();
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>((*region)->bytes().data()) % kHugePageBytes, 0u);
+  EXPECT_EQ((*region)->Find({TensorKind::kFfnGate, 1})->values.back(), std::byte{2});
 }
 
 TEST(Region, WindowsMustLieInsideInOrder) {
