@@ -113,7 +113,7 @@ class Device {
   virtual const MemoryDeclaration& memory() const = 0;
   // Any thread.
   virtual MemoryBudget memory_budget() const { return ShareOfMachineMemory(); }
-
+  // CreateKvCache may be called while Import runs.
   virtual absl::StatusOr<std::shared_ptr<const Weights>> Import(
       std::shared_ptr<const Region> region, const ModelConfig& config) = 0;
   virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const ModelConfig& config,

@@ -1,9 +1,13 @@
 #include "lib/worker/plan_part.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/step/step_plan.h"
 #include "lib/weights/region_socket.h"
@@ -100,12 +104,31 @@ absl::StatusOr<std::unique_ptr<PlanPart>> PlanPart::Parse(const v1::PrepareReque
 
 absl::Status PlanPart::Allocate(const v1::PrepareRequest& request, Device& device,
                                 WeightsStore& weights) {
-  TANDEM_RETURN_IF_ERROR(LoadWeights(request.regions(), request.region_socket(),
-                                     request.fingerprint(), bounds.config, RegionsOf(plan, worker),
-                                     device, weights));
-  if (kv_spec.layers.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<KvCache>> cache = device.CreateKvCache(bounds.config, kv_spec);
+  const absl::Time start = absl::Now();
+  const auto seconds = [&] { return absl::ToDoubleSeconds(absl::Now() - start); };
+  // Systems clear what they give, which takes seconds for a large cache: weights are brought to the
+  // device meanwhile.
+  absl::StatusOr<std::unique_ptr<KvCache>> cache = nullptr;
+  double cache_seconds = 0;
+  std::thread maker;
+  if (!kv_spec.layers.empty()) {
+    maker = std::thread([&] {
+      cache = device.CreateKvCache(bounds.config, kv_spec);
+      cache_seconds = seconds();
+    });
+  }
+  const absl::Status loaded =
+      LoadWeights(request.regions(), request.region_socket(), request.fingerprint(), bounds.config,
+                  RegionsOf(plan, worker), device, weights);
+  const double weight_seconds = seconds();
+  if (maker.joinable()) maker.join();
+  const std::uint64_t cache_bytes = cache.ok() && *cache != nullptr ? (*cache)->bytes() : 0;
+  if (absl::IsResourceExhausted(loaded) && cache_bytes > 0)
+    return Annotate(loaded, absl::StrCat("beside a KV cache of ", cache_bytes, " bytes"));
+  TANDEM_RETURN_IF_ERROR(loaded);
   if (!cache.ok()) return Annotate(cache.status(), "KV cache");
+  spdlog::info("generation {}: weights in {:.2f} s, beside them the KV cache in {:.2f} s", number,
+               weight_seconds, cache_seconds);
   kv_cache = *std::move(cache);
   return absl::OkStatus();
 }

@@ -52,7 +52,7 @@ struct PlanPart {
 
   // Checks every field of the request; nothing is allocated yet.
   static absl::StatusOr<std::unique_ptr<PlanPart>> Parse(const v1::PrepareRequest& request);
-  // Maps and imports the regions, allocates the KV cache.
+  // Maps and imports the regions, and allocates the KV cache beside that.
   absl::Status Allocate(const v1::PrepareRequest& request, Device& device, WeightsStore& weights);
   // The ends of edges that are this worker's. INVALID_ARGUMENT unless they are exactly those that
   // the plan needs.
