@@ -93,11 +93,11 @@ void Product(benchmark::State& state, WeightFormat format, bool int8) {
   std::vector<float> out(static_cast<std::size_t>(tokens * matrix.view.rows));
   const auto padded = static_cast<std::int64_t>(RoundUp(kCols, kGroupSize * kChunkGroups));
   const auto quants = static_cast<std::size_t>(tokens * padded);
-  std::vector<std::int8_t> plain(quants), split(quants);
+  std::vector<std::int8_t> plain(quants), split(quants), biased(quants);
   std::vector<float> scales(quants / kGroupSize);
   std::vector<std::int32_t> sums(quants / kGroupSize);
-  const QuantizedRows quantized{plain.data(), split.data(), scales.data(),
-                                sums.data(),  padded,       tokens};
+  const QuantizedRows quantized{plain.data(), split.data(), scales.data(), sums.data(),
+                                padded,       tokens,       biased.data()};
   for (std::int64_t t = 0; t < tokens; ++t) {
     QuantizeActivations(x.data() + t * kCols, kCols, t, quantized);
   }

@@ -53,9 +53,11 @@ class Operands {
     const auto quants = static_cast<std::size_t>(c.tokens * padded);
     plain_.resize(quants);
     split_.resize(quants);
+    biased_.resize(quants);
     x_scales_.resize(quants / kGroupSize);
     x_sums_.resize(quants / kGroupSize);
-    rows_ = {plain_.data(), split_.data(), x_scales_.data(), x_sums_.data(), padded, c.tokens};
+    rows_ = {plain_.data(), split_.data(), x_scales_.data(), x_sums_.data(),
+             padded,        c.tokens,      biased_.data()};
     std::normal_distribution<float> normal;
     std::vector<float> x(static_cast<std::size_t>(c.columns));
     for (std::int64_t t = 0; t < c.tokens; ++t) {
@@ -83,7 +85,7 @@ class Operands {
  private:
   std::vector<std::uint8_t> values_;
   std::vector<std::uint16_t> scales_;
-  std::vector<std::int8_t> plain_, split_;
+  std::vector<std::int8_t> plain_, split_, biased_;
   std::vector<float> x_scales_;
   std::vector<std::int32_t> x_sums_;
   QuantizedRows rows_;

@@ -69,9 +69,11 @@ class Product {
     constexpr std::int64_t kPadded = 32 * kChunkGroups;
     plain_.assign(tokens * kPadded, 0);
     split_.assign(tokens * kPadded, 0);
+    biased_.assign(tokens * kPadded, 0);
     x_scales_.assign(tokens * kChunkGroups, 0);
     sums_.assign(tokens * kChunkGroups, 0);
-    rows_ = {plain_.data(), split_.data(), x_scales_.data(), sums_.data(), kPadded, tokens};
+    rows_ = {plain_.data(), split_.data(), x_scales_.data(), sums_.data(),
+             kPadded,       tokens,        biased_.data()};
     for (std::int64_t t = 0; t < tokens; ++t) {
       float x[32];
       for (float& v : x) v = normal(random);
@@ -114,7 +116,7 @@ class Product {
   ProductLayout layout_;
   std::vector<std::uint8_t> values_;
   std::vector<std::uint16_t> scales_;
-  std::vector<std::int8_t> plain_, split_;
+  std::vector<std::int8_t> plain_, split_, biased_;
   std::vector<float> x_scales_;
   std::vector<std::int32_t> sums_;
   QuantizedRows rows_;

@@ -10,7 +10,7 @@
 namespace tandem {
 namespace {
 
-// In rows.
+// In rows: a tile of an int8 product, which is whole ones of a float product.
 constexpr std::int64_t kBlockUnit = 16;
 static_assert(kBlockUnit % kTileRows == 0);
 
@@ -37,11 +37,13 @@ absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads,
   TANDEM_RETURN_IF_ERROR(floats(gate, sizes.ffn));
   TANDEM_RETURN_IF_ERROR(floats(up, sizes.ffn));
   TANDEM_RETURN_IF_ERROR(floats(rope, 2 * sizes.head_dim));
-  const auto quants = static_cast<std::size_t>(sizes.tokens * PaddedCols(sizes.quantized));
-  TANDEM_RETURN_IF_ERROR(quant_plain.Reserve(quants, counters));
-  TANDEM_RETURN_IF_ERROR(quant_split.Reserve(quants, counters));
-  TANDEM_RETURN_IF_ERROR(quant_scales.Reserve(quants / kGroupSize * sizeof(float), counters));
-  TANDEM_RETURN_IF_ERROR(quant_sums.Reserve(quants / kGroupSize * sizeof(std::int32_t), counters));
+  const auto count = static_cast<std::size_t>(sizes.tokens * PaddedCols(sizes.quantized));
+  for (Quants& of : quants) {
+    for (CpuBuffer* bytes : {&of.plain, &of.split, &of.biased})
+      TANDEM_RETURN_IF_ERROR(bytes->Reserve(count, counters));
+    TANDEM_RETURN_IF_ERROR(of.scales.Reserve(count / kGroupSize * sizeof(float), counters));
+    TANDEM_RETURN_IF_ERROR(of.sums.Reserve(count / kGroupSize * sizeof(std::int32_t), counters));
+  }
   TANDEM_RETURN_IF_ERROR(int8_tiles.Reserve(
       static_cast<std::size_t>(threads * Int8ScratchBytes(PaddedCols(sizes.quantized))), counters));
   return tiles.Reserve(static_cast<std::size_t>(threads * kTileRows * sizes.tile) * sizeof(float),
@@ -50,12 +52,21 @@ absl::Status CpuScratch::Reserve(const CpuScratchSizes& wanted, int threads,
 
 std::uint64_t CpuScratch::bytes() const {
   std::uint64_t total = 0;
-  for (const CpuBuffer* buffer :
-       {&residual, &normed, &projected, &queries, &attended, &keys, &values, &gate, &up, &rope,
-        &quant_plain, &quant_split, &quant_scales, &quant_sums, &int8_tiles, &tiles}) {
+  for (const CpuBuffer* buffer : {&residual, &normed, &projected, &queries, &attended, &keys,
+                                  &values, &gate, &up, &rope, &int8_tiles, &tiles}) {
     total += buffer->bytes();
   }
+  for (const Quants& of : quants) {
+    for (const CpuBuffer* buffer : {&of.plain, &of.split, &of.biased, &of.scales, &of.sums})
+      total += buffer->bytes();
+  }
   return total;
+}
+
+QuantizedRows CpuScratch::Quants::Rows(std::int64_t rows, std::int64_t cols) const {
+  return {plain.as<std::int8_t>(), split.as<std::int8_t>(), scales.as<float>(),
+          sums.as<std::int32_t>(), PaddedCols(cols),        rows,
+          biased.as<std::int8_t>()};
 }
 
 void CpuProducts::Begin(ActivationType activations, const std::atomic<bool>* cancelled) {
@@ -74,12 +85,7 @@ void CpuProducts::Note(absl::Status status) {
 void CpuProducts::SetInput(const FloatRows& x, std::int64_t cols) {
   input_ = x;
   if (activations_ == ActivationType::kFloat32) return;
-  quantized_.plain = scratch_->quant_plain.as<std::int8_t>();
-  quantized_.split = scratch_->quant_split.as<std::int8_t>();
-  quantized_.scales = scratch_->quant_scales.as<float>();
-  quantized_.sums = scratch_->quant_sums.as<std::int32_t>();
-  quantized_.cols_padded = PaddedCols(cols);
-  quantized_.rows = x.rows;
+  quantized_ = scratch_->quants[quants_].Rows(x.rows, cols);
   ForEach(CpuPart::kQuantizing, x.rows, [&](std::int64_t row, int) {
     QuantizeActivations(x.values + row * x.stride, cols, row, quantized_);
   });
@@ -101,10 +107,12 @@ void CpuProducts::Rows(const Output& output, std::int64_t first_row, std::int64_
 }
 
 // Blocks are small enough to share out evenly and large enough to be worth the hand-out; whole
-// tiles.
+// tiles, two of which are used together.
 std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
-  const std::int64_t even = rows / (8 * pool_->threads()) / kBlockUnit * kBlockUnit;
-  return std::clamp<std::int64_t>(even, kBlockUnit, 8 * kBlockUnit);
+  const std::int64_t even = rows / (8 * pool_->threads()) / (2 * kBlockUnit) * (2 * kBlockUnit);
+  // With few tokens rows are read once: long runs come from memory faster.
+  const std::int64_t most = input_.rows < kInt8TileTokens ? 64 * kBlockUnit : 8 * kBlockUnit;
+  return std::clamp<std::int64_t>(even, kBlockUnit, most);
 }
 
 void CpuProducts::Run(std::span<const Output> outputs) {
@@ -131,24 +139,35 @@ void CpuProducts::Run(std::span<const Output> outputs) {
 
 void CpuProducts::RunGated(const Output& gate, const Output& up) {
   const std::int64_t rows = gate.weights->rows;
+  const FloatRows result = {gate.out, rows, input_.rows};
   if (unit_ != nullptr) {
     const Output both[] = {gate, up};
     Run(both);
     ForEach(CpuPart::kGeGlu, input_.rows,
             [&](std::int64_t t, int) { GeGluRow(gate.out + t * rows, up.out + t * rows, rows); });
-    return;
+    return SetInput(result, rows);
   }
-  const std::int64_t block = BlockRows(2 * rows);
-  // What gates is part of the product's own pass.
+  // While these products read their input, the next one's is written.
+  const bool quantizes = activations_ != ActivationType::kFloat32 && rows % kGroupSize == 0;
+  const QuantizedRows next = scratch_->quants[1 - quants_].Rows(input_.rows, rows);
+  const std::int64_t block = static_cast<std::int64_t>(RoundUp(
+      static_cast<std::uint64_t>(BlockRows(2 * rows)), static_cast<std::uint64_t>(kGroupSize)));
+  // What gates and quantises is part of the product's own pass: it finds its values in the cache.
   ForEach(CpuPart::kProducts, (rows + block - 1) / block, [&](std::int64_t index, int worker) {
     const std::int64_t first = index * block;
     const std::int64_t last = std::min(first + block, rows);
     Rows(gate, first, last, worker);
     Rows(up, first, last, worker);
     for (std::int64_t t = 0; t < input_.rows; ++t) {
-      GeGluRow(gate.out + t * rows + first, up.out + t * rows + first, last - first);
+      float* const row = gate.out + t * rows;
+      GeGluRow(row + first, up.out + t * rows + first, last - first);
+      if (quantizes) QuantizeColumns(row, first, last, rows, t, next);
     }
   });
+  input_ = result;
+  if (!quantizes) return;
+  quantized_ = next;
+  quants_ = 1 - quants_;
 }
 
 }  // namespace tandem

@@ -44,7 +44,13 @@ struct CpuScratch {
   CpuBuffer gate, up;
   // Four planes (tokens, head_dim / 2): cosines, sines; local, global.
   CpuBuffer rope;
-  CpuBuffer quant_plain, quant_split, quant_scales, quant_sums;
+  // (tokens, quantized): the input of a product, and beside it the next one's.
+  struct Quants {
+    CpuBuffer plain, split, biased, scales, sums;
+    // Of `rows` rows of `cols` columns.
+    QuantizedRows Rows(std::int64_t rows, std::int64_t cols) const;
+  };
+  Quants quants[2];
   // (threads, Int8ScratchBytes)
   CpuBuffer int8_tiles;
   // (threads, kTileRows * tile)
@@ -76,7 +82,7 @@ class CpuProducts {
     float* out = nullptr;
   };
   void Run(std::span<const Output> outputs);
-  // gate = gelu(w_gate x) * (w_up x).
+  // gate = gelu(w_gate x) * (w_up x), which becomes the input of the products that follow.
   void RunGated(const Output& gate, const Output& up);
 
   // fn(index, worker) for each index, over the pool; the time it takes counts for `part`.
@@ -103,6 +109,8 @@ class CpuProducts {
   const std::atomic<bool>* cancelled_ = nullptr;
   FloatRows input_;
   QuantizedRows quantized_;
+  // Which of the scratch memory's quants that is.
+  int quants_ = 0;
   // Written between, not during, what the pool does.
   bool failed_ = false;
   absl::Status result_;

@@ -303,7 +303,6 @@ void StagePass::AttendToken(const CpuAttentionHalf& half, std::int64_t token,
 void StagePass::FfnHalf(const CpuFfnHalf& half) {
   Norm(half.norm);
   products_.RunGated({&half.gate, scratch_.gate.as<float>()}, {&half.up, scratch_.up.as<float>()});
-  products_.SetInput({scratch_.gate.as<float>(), config_.ffn_size, rows_}, config_.ffn_size);
   const CpuProducts::Output output[] = {{&half.down, scratch_.projected.as<float>()}};
   products_.Run(output);
   AddNormed(half.post_norm);

@@ -61,34 +61,65 @@ void RowByRow(const MatrixView& w, std::int64_t first_row, std::int64_t last_row
 }
 
 #if HWY_TARGET == HWY_AVX3_DL
-// Packs 16 rows at a time and uses them for all tokens; returns the first row that is left over.
+// Of two tiles: as many as there are registers for.
+constexpr int kMostTokens = 6;
+
+template <int kTiles>
+void TilesTimesAll(const Int8Tile* tiles, const QuantizedRows& x, std::int64_t first_token,
+                   std::int64_t last_token, float* out, std::int64_t out_stride) {
+  for (std::int64_t t = first_token; t < last_token;) {
+    const RowInputs inputs = InputsAt(x, x.biased, t);
+    float* const to = out + t * out_stride;
+    const std::int64_t left = last_token - t;
+    // Eight are better halved.
+    if (left >= kMostTokens && left != 8) {
+      TilesTimesTokens<kTiles, kMostTokens>(tiles, inputs, to, out_stride);
+      t += kMostTokens;
+    } else if (left >= 4) {
+      TilesTimesTokens<kTiles, 4>(tiles, inputs, to, out_stride);
+      t += 4;
+    } else if (left >= 2) {
+      TilesTimesTokens<kTiles, 2>(tiles, inputs, to, out_stride);
+      t += 2;
+    } else {
+      TilesTimesTokens<kTiles, 1>(tiles, inputs, to, out_stride);
+      t += 1;
+    }
+  }
+}
+
+// Packs twice 16 rows at a time and uses them for all tokens; returns the first row that is left
+// over.
 template <bool kInt4>
 std::int64_t TileByTile(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
                         const QuantizedRows& x, void* scratch, float* out,
                         std::int64_t out_stride) {
   const std::int64_t groups = w.cols / kGroupSize;
-  auto* bytes = static_cast<std::uint8_t*>(scratch);
-  const Int8Tile tile{bytes, reinterpret_cast<float*>(bytes + groups * Int8Tile::kGroupBytes),
-                      groups};
-  std::int64_t row = first_row;
-  for (; row + Int8Tile::kRows <= last_row; row += Int8Tile::kRows) {
-    PackTile<kInt4>(w, row, tile);
-    float* to = out + row;
-    std::int64_t t = 0;
-    for (; t + 8 <= x.rows; t += 8) {
-      TileTimesTokens<kInt4, 8>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
+  auto* memory = static_cast<std::byte*>(scratch);
+  const Int8Tile tiles[] = {Int8Tile::At(memory, groups),
+                            Int8Tile::At(memory + Int8Tile::Bytes(groups), groups)};
+  // Activations of a block of tokens stay in the second-level cache while the rows go by.
+  constexpr std::int64_t kBlockBytes = 512 * 1024;
+  const std::int64_t fit =
+      std::max<std::int64_t>(kBlockBytes / w.cols / kMostTokens * kMostTokens, kMostTokens);
+  const std::int64_t blocks = (x.rows + fit - 1) / fit;
+  const std::int64_t block =
+      (x.rows + blocks * kMostTokens - 1) / (blocks * kMostTokens) * kMostTokens;
+  const std::int64_t end = first_row + (last_row - first_row) / Int8Tile::kRows * Int8Tile::kRows;
+  for (std::int64_t begin = 0; begin < x.rows; begin += block) {
+    const std::int64_t last = std::min(begin + block, x.rows);
+    std::int64_t row = first_row;
+    for (; row + 2 * Int8Tile::kRows <= end; row += 2 * Int8Tile::kRows) {
+      PackTile<kInt4>(w, row, tiles[0]);
+      PackTile<kInt4>(w, row + Int8Tile::kRows, tiles[1]);
+      TilesTimesAll<2>(tiles, x, begin, last, out + row, out_stride);
     }
-    for (; t + 4 <= x.rows; t += 4) {
-      TileTimesTokens<kInt4, 4>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
-    }
-    for (; t + 2 <= x.rows; t += 2) {
-      TileTimesTokens<kInt4, 2>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
-    }
-    for (; t < x.rows; ++t) {
-      TileTimesTokens<kInt4, 1>(tile, InputsAt(x, x.plain, t), to + t * out_stride, out_stride);
+    if (row < end) {
+      PackTile<kInt4>(w, row, tiles[0]);
+      TilesTimesAll<1>(tiles, x, begin, last, out + row, out_stride);
     }
   }
-  return row;
+  return end;
 }
 #endif
 
@@ -111,8 +142,22 @@ void Int8ProductImpl(const MatrixView& w, std::int64_t first_row, std::int64_t l
   ProductOf<false>(w, first_row, last_row, x, scratch, out, out_stride);
 }
 
+// Where the quants of a group go; each plane is written once and not read again.
+struct GroupPlanes {
+  std::int8_t* plain;
+  std::int8_t* split;
+  std::int8_t* biased;
+
+  template <class D, class Vector>
+  HWY_INLINE void Store(D d, Vector quants, std::int64_t i) const {
+    hn::StoreU(quants, d, plain + i);
+    hn::StoreU(quants, d, split + (i < 16 ? i : 64 + i - 16));
+    hn::StoreU(hn::Xor(quants, hn::Set(d, std::int8_t{-128})), d, biased + i);
+  }
+};
+
 // 32 values to int8, rounded to nearest, ties to even.
-HWY_INLINE void QuantizeGroup(const float* x, std::int8_t* quants, float* scale,
+HWY_INLINE void QuantizeGroup(const float* x, const GroupPlanes& to, float* scale,
                               std::int32_t* sum) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
@@ -130,29 +175,31 @@ HWY_INLINE void QuantizeGroup(const float* x, std::int8_t* quants, float* scale,
   for (std::int64_t i = 0; i < kGroupSize; i += kLanes) {
     const auto q = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
     total = hn::Add(total, q);
-    hn::StoreU(hn::DemoteTo(d8, q), d8, quants + i);
+    to.Store(d8, hn::DemoteTo(d8, q), i);
   }
   *sum = hn::GetLane(hn::SumOfLanes(di, total));
 }
 
-void QuantizeActivationsImpl(const float* x, std::int64_t cols, std::int64_t row,
-                             const QuantizedRows& out) {
-  std::int8_t* plain = out.plain + row * out.cols_padded;
-  std::int8_t* split = out.split + row * out.cols_padded;
-  float* scales = out.scales + row * (out.cols_padded / kGroupSize);
-  std::int32_t* sums = out.sums + row * (out.cols_padded / kGroupSize);
-  for (std::int64_t g = 0; g < out.cols_padded / kGroupSize; ++g) {
-    std::int8_t* quants = plain + g * kGroupSize;
-    if (g < cols / kGroupSize) {
-      QuantizeGroup(x + g * kGroupSize, quants, scales + g, sums + g);
-    } else {
-      std::fill_n(quants, kGroupSize, std::int8_t{0});
-      scales[g] = 0;
-      sums[g] = 0;
-    }
-    std::int8_t* first = split + g / 4 * 128 + g % 4 * 16;
-    std::copy_n(quants, 16, first);
-    std::copy_n(quants + 16, 16, first + 64);
+void QuantizeColumnsImpl(const float* x, std::int64_t first_col, std::int64_t last_col,
+                         std::int64_t cols, std::int64_t row, const QuantizedRows& out) {
+  const std::int64_t at = row * out.cols_padded;
+  float* scales = out.scales + at / kGroupSize;
+  std::int32_t* sums = out.sums + at / kGroupSize;
+  const auto planes = [&](std::int64_t g) {
+    return GroupPlanes{out.plain + at + g * kGroupSize, out.split + at + g / 4 * 128 + g % 4 * 16,
+                       out.biased + at + g * kGroupSize};
+  };
+  std::int64_t g = first_col / kGroupSize;
+  for (; g < last_col / kGroupSize; ++g)
+    QuantizeGroup(x + g * kGroupSize, planes(g), scales + g, sums + g);
+  if (last_col != cols) return;
+  const hn::ScalableTag<float> d;
+  const hn::Rebind<std::int8_t, decltype(d)> d8;
+  constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(d));
+  for (; g < out.cols_padded / kGroupSize; ++g) {
+    for (std::int64_t i = 0; i < kGroupSize; i += kLanes) planes(g).Store(d8, hn::Zero(d8), i);
+    scales[g] = 0;
+    sums[g] = 0;
   }
 }
 
@@ -165,7 +212,7 @@ HWY_AFTER_NAMESPACE();
 namespace tandem {
 
 HWY_EXPORT(Int8ProductImpl);
-HWY_EXPORT(QuantizeActivationsImpl);
+HWY_EXPORT(QuantizeColumnsImpl);
 
 void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
                  const QuantizedRows& x, void* scratch, float* out, std::int64_t out_stride) {
@@ -174,7 +221,12 @@ void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_
 
 void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,
                          const QuantizedRows& out) {
-  HWY_DYNAMIC_DISPATCH(QuantizeActivationsImpl)(x, cols, row, out);
+  QuantizeColumns(x, 0, cols, cols, row, out);
+}
+
+void QuantizeColumns(const float* x, std::int64_t first, std::int64_t last, std::int64_t cols,
+                     std::int64_t row, const QuantizedRows& out) {
+  HWY_DYNAMIC_DISPATCH(QuantizeColumnsImpl)(x, first, last, cols, row, out);
 }
 
 }  // namespace tandem

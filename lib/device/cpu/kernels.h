@@ -56,16 +56,21 @@ struct QuantizedRows {
   std::int32_t* sums = nullptr;  // sum of a group's q; as scales
   std::int64_t cols_padded = 0;  // a multiple of 32 * kChunkGroups
   std::int64_t rows = 0;
+  std::int8_t* biased = nullptr;  // as plain, q + 128 as an unsigned byte
 };
 void QuantizeActivations(const float* x, std::int64_t cols, std::int64_t row,
                          const QuantizedRows& out);
+// The columns [first, last) of such a row, multiples of 32; with the last ones (last == cols) what
+// pads it.
+void QuantizeColumns(const float* x, std::int64_t first, std::int64_t last, std::int64_t cols,
+                     std::int64_t row, const QuantizedRows& out);
 
 // The same product with int8 or int4 weights. Group sums are exact integers; group g adds w_scale *
 // x_scale * sum to lane g % 16 (two roundings, no fused multiply-add) and the lanes are added as a
 // tree: every instruction set gives the same bits. `scratch`: Int8ScratchBytes(cols), aligned to 64
 // bytes; unused for fewer than kInt8TileTokens rows of x.
 inline constexpr std::int64_t kInt8TileTokens = 3;
-inline constexpr std::int64_t Int8ScratchBytes(std::int64_t cols) { return 18 * cols; }
+inline constexpr std::int64_t Int8ScratchBytes(std::int64_t cols) { return 40 * cols; }
 void Int8Product(const MatrixView& w, std::int64_t first_row, std::int64_t last_row,
                  const QuantizedRows& x, void* scratch, float* out, std::int64_t out_stride);
 

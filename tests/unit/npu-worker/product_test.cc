@@ -30,7 +30,7 @@ struct Operands {
   ProductShape shape;
   std::vector<std::uint8_t> values;
   std::vector<std::uint16_t> scales;
-  std::vector<std::int8_t> plain, split;
+  std::vector<std::int8_t> plain, split, biased;
   std::vector<float> x_scales;
   std::vector<std::int32_t> x_sums;
   QuantizedRows rows;
@@ -56,10 +56,11 @@ Operands RandomOperands(const ProductShape& shape, std::uint32_t seed) {
   const std::int64_t padded = RoundUp(shape.columns, 32 * kChunkGroups);
   o.plain.resize(shape.tokens * padded);
   o.split.resize(shape.tokens * padded);
+  o.biased.resize(shape.tokens * padded);
   o.x_scales.resize(shape.tokens * padded / 32);
   o.x_sums.resize(shape.tokens * padded / 32);
-  o.rows = {o.plain.data(),  o.split.data(), o.x_scales.data(),
-            o.x_sums.data(), padded,         shape.tokens};
+  o.rows = {o.plain.data(), o.split.data(), o.x_scales.data(), o.x_sums.data(),
+            padded,         shape.tokens,   o.biased.data()};
   std::normal_distribution<float> normal;
   std::vector<float> x(shape.columns);
   for (std::int64_t t = 0; t < shape.tokens; ++t) {
@@ -185,6 +186,8 @@ TEST_P(NpuProductTest, TheLargestSumsOfAGroupAreExact) {
   for (std::uint8_t& v : o.values) v = GetParam().int4 ? 0 : 0x80;
   for (std::int8_t& q : o.plain) q = 127;
   for (std::int8_t& q : o.split) q = 127;
+  // 255 as an unsigned byte.
+  for (std::int8_t& q : o.biased) q = -1;
   for (std::int32_t& s : o.x_sums) s = 127 * 32;
   for (std::uint16_t& s : o.scales) s = FloatToHalf(1.0f);
   for (float& s : o.x_scales) s = 1.0f;

@@ -68,12 +68,13 @@ struct Quantized {
     const auto size = static_cast<std::size_t>(rows * padded);
     plain.resize(size);
     split.resize(size);
+    biased.resize(size);
     scales.resize(size / 32);
     sums.resize(size / 32);
-    view = {plain.data(), split.data(), scales.data(), sums.data(), padded, rows};
+    view = {plain.data(), split.data(), scales.data(), sums.data(), padded, rows, biased.data()};
     for (std::int64_t r = 0; r < rows; ++r) QuantizeActivations(x.data() + r * cols, cols, r, view);
   }
-  std::vector<std::int8_t> plain, split;
+  std::vector<std::int8_t> plain, split, biased;
   std::vector<float> scales;
   std::vector<std::int32_t> sums;
   QuantizedRows view;
@@ -164,6 +165,7 @@ TEST_P(CpuKernels, QuantizedActivationsAreNearestAndPadded) {
     for (int i = 0; i < 32; ++i) {
       const int quant = q.plain[g * 32 + i];
       sum += quant;
+      EXPECT_EQ(static_cast<std::uint8_t>(q.biased[g * 32 + i]), quant + 128);
       EXPECT_EQ(q.split[g / 4 * 128 + g % 4 * 16 + (i < 16 ? i : 64 + i - 16)], quant);
       if (g < 3) most = std::max(most, std::abs(x[g * 32 + i]));
       if (g < 3)
@@ -206,8 +208,8 @@ float Int8Expected(const TestMatrix& matrix, std::int64_t row, const Quantized& 
 }
 
 TEST_P(CpuKernels, Int8ProductHasTheSameBitsEverywhere) {
-  // Two tiles of 16 rows and some.
-  constexpr std::int64_t kRows = 35;
+  // Two tiles of 16 rows that are used together, one more, and some rows.
+  constexpr std::int64_t kRows = 51;
   for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
     for (const std::int64_t cols : {32, 96, 256, 352, 512, 1152}) {
       const TestMatrix matrix(format, kRows, cols, 7);
@@ -233,16 +235,29 @@ TEST_P(CpuKernels, Int8ProductHasTheSameBitsEverywhere) {
   }
 }
 
+// Row by row, and in tiles: one of 16 rows, and two together.
 TEST_P(CpuKernels, Int8ProductTakesTheExtremes) {
-  for (const int quant : {-128, -127, 127}) {
-    TestMatrix matrix(WeightFormat::kInt8, 1, 512, 9);
-    std::fill(matrix.values.begin(), matrix.values.end(), static_cast<std::byte>(quant));
-    std::vector<float> x(512, 1.0f);
-    for (std::size_t i = 256; i < 512; ++i) x[i] = -1.0f;
-    const Quantized q(x, 1, 512);
-    float out = 0;
-    Int8Product(ViewOf(matrix.view), 0, 1, q.view, nullptr, &out, 1);
-    EXPECT_EQ(out, Int8Expected(matrix, 0, q, 0));
+  constexpr std::int64_t kRows = 48, kCols = 512, kTokens = 6;
+  alignas(64) static std::byte scratch[Int8ScratchBytes(kCols)];
+  std::vector<float> x(kTokens * kCols, 1.0f);
+  for (std::size_t i = 256; i < x.size(); ++i) x[i] = i % 512 < 256 ? 1.0f : -1.0f;
+  // Nibbles of -8 and of 7 are the bytes 0 and 0xff.
+  for (const auto& [format, value] : {std::pair{WeightFormat::kInt8, -128},
+                                      {WeightFormat::kInt8, -127},
+                                      {WeightFormat::kInt8, 127},
+                                      {WeightFormat::kInt4, 0},
+                                      {WeightFormat::kInt4, 0xff}}) {
+    TestMatrix matrix(format, kRows, kCols, 9);
+    std::fill(matrix.values.begin(), matrix.values.end(), static_cast<std::byte>(value));
+    for (const std::int64_t tokens : {std::int64_t{1}, kTokens}) {
+      const Quantized q(x, tokens, kCols);
+      std::vector<float> out(static_cast<std::size_t>(tokens * kRows));
+      Int8Product(ViewOf(matrix.view), 0, kRows, q.view, scratch, out.data(), kRows);
+      for (std::int64_t i = 0; i < tokens * kRows; ++i) {
+        EXPECT_EQ(out[static_cast<std::size_t>(i)], Int8Expected(matrix, i % kRows, q, i / kRows))
+            << WeightFormatName(format) << " of " << value << ", value " << i;
+      }
+    }
   }
 }
 
