@@ -4,6 +4,9 @@
 # (new inputs go to the first folder).
 include_guard(GLOBAL)
 
+# What a module that a fuzz target needs is compiled with.
+set(TANDEM_FUZZ_OPTIONS -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+
 function(tandem_fuzzer)
   cmake_parse_arguments(A "" "NAME" "SRCS;DEPS;LIBS" ${ARGN})
   if(NOT TANDEM_BUILD_FUZZERS)
@@ -37,7 +40,7 @@ function(_tandem_fuzz_instrument target)
   set_target_properties(${target} PROPERTIES TANDEM_FUZZ_INSTRUMENTED ON)
   get_target_property(type ${target} TYPE)
   if(NOT type STREQUAL "INTERFACE_LIBRARY")
-    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+    target_compile_options(${target} PRIVATE ${TANDEM_FUZZ_OPTIONS})
     # Programs that link an instrumented module need the run-time libraries.
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
   endif()

@@ -1,11 +1,12 @@
 # Declares the project's libraries, programs and tests, and refuses upward dependencies at configure time.
 #
-#   tandem_module(NAME text LAYER 3 [GROUP lib] SRCS a.cc ... [HDRS a.h ...] [DEPS base model] [LIBS absl::status] [PROTO])
+#   tandem_module(NAME text LAYER 3 [GROUP lib] SRCS a.cc ... [HDRS a.h ...] [DEPS base model] [LIBS absl::status] [PROTO] [FAST])
 #
 # NAME    the module; the target is tandem_<NAME>.
 # LAYER   a module may depend only on modules of a strictly lower layer. The layers stand in ARCHITECTURE.md.
 # GROUP   `lib` (default) or the executable that the module belongs to. A module may depend on `lib` and on its own group.
 # DEPS    modules of this project. LIBS: outside libraries. PROTO: may include *.pb.h (only the edges do).
+# FAST    its loops are what users wait for: compiled with -O3.
 include_guard(GLOBAL)
 
 set(TANDEM_PROTO_ALLOWED proto wire wire_weights worker gateway_ingress gateway_dispatch loader_serve cli tests
@@ -30,7 +31,7 @@ function(_tandem_check_dependency name layer group dep)
 endfunction()
 
 function(tandem_module)
-  cmake_parse_arguments(A "PROTO;DEVICE_SIDE" "NAME;LAYER;GROUP" "SRCS;HDRS;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "PROTO;DEVICE_SIDE;FAST" "NAME;LAYER;GROUP" "SRCS;HDRS;DEPS;LIBS" ${ARGN})
   if(A_UNPARSED_ARGUMENTS OR NOT A_NAME OR NOT DEFINED A_LAYER)
     message(FATAL_ERROR "tandem_module(${ARGN}): NAME and LAYER are needed; not understood: '${A_UNPARSED_ARGUMENTS}'")
   endif()
@@ -52,7 +53,7 @@ function(tandem_module)
     set(scope INTERFACE)
   endif()
   set_target_properties(tandem_${A_NAME} PROPERTIES TANDEM_LAYER ${A_LAYER} TANDEM_GROUP ${A_GROUP}
-                        TANDEM_DEVICE_SIDE "${A_DEVICE_SIDE}" TANDEM_DEPS "${A_DEPS}")
+                        TANDEM_DEVICE_SIDE "${A_DEVICE_SIDE}" TANDEM_DEPS "${A_DEPS}" TANDEM_READS_PROTO ${A_PROTO})
   target_link_libraries(tandem_${A_NAME} ${scope} tandem_options)
   foreach(dep IN LISTS A_DEPS)
     target_link_libraries(tandem_${A_NAME} ${scope} tandem_${dep})
@@ -60,6 +61,15 @@ function(tandem_module)
   target_link_libraries(tandem_${A_NAME} ${scope} ${A_LIBS})
   if(A_PROTO)
     target_link_libraries(tandem_${A_NAME} ${scope} tandem_proto)
+  endif()
+  if(A_SRCS AND A_FAST)
+    target_compile_options(tandem_${A_NAME} PRIVATE $<$<CONFIG:Release>:-O3>)
+  elseif(A_SRCS)
+    set(precompiled)
+    if(A_PROTO)
+      set(precompiled PROTO)
+    endif()
+    tandem_precompiled(tandem_${A_NAME} ${precompiled})
   endif()
   # For tools/checks/includes.py: which module owns which files and what it declared.
   string(REPLACE ";" "," deps "${A_DEPS}")
@@ -82,6 +92,28 @@ function(tandem_executable)
   set_property(GLOBAL APPEND PROPERTY TANDEM_PROGRAMS ${A_NAME})
 endfunction()
 
+# Sets `out` to whether any of the targets, or one that they depend on, may include generated protocol headers.
+function(_tandem_reads_proto out)
+  set(${out} OFF PARENT_SCOPE)
+  foreach(target IN LISTS ARGN)
+    get_target_property(deps ${target} TANDEM_DEPS)
+    get_target_property(reads ${target} TANDEM_READS_PROTO)
+    if(NOT reads AND deps)
+      list(TRANSFORM deps PREPEND tandem_)
+      _tandem_reads_proto(reads ${deps})
+    endif()
+    if(reads OR target STREQUAL "tandem_proto")
+      set(${out} ON PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+endfunction()
+
+# A test's own sources are not what is measured: half the time to compile them is worth more.
+function(tandem_compile_as_test target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 # tandem_test(NAME text_tokenizer_test SRCS x_test.cc DEPS text [LIBS ...] [LABELS unit] [ARGS ...] [TIMEOUT 120]): a GoogleTest program.
 function(tandem_test)
   cmake_parse_arguments(A "NO_GTEST_MAIN" "NAME;TIMEOUT" "SRCS;DEPS;LIBS;LABELS;ARGS" ${ARGN})
@@ -94,6 +126,13 @@ function(tandem_test)
   add_executable(${A_NAME} ${A_SRCS})
   list(TRANSFORM A_DEPS PREPEND tandem_)
   target_link_libraries(${A_NAME} PRIVATE tandem_options ${A_DEPS} ${A_LIBS} GTest::gmock GTest::gtest)
+  tandem_compile_as_test(${A_NAME})
+  set(precompiled TEST)
+  _tandem_reads_proto(reads_proto ${A_DEPS})
+  if(reads_proto)
+    list(APPEND precompiled PROTO)
+  endif()
+  tandem_precompiled(${A_NAME} ${precompiled})
   if(NOT A_NO_GTEST_MAIN)
     target_link_libraries(${A_NAME} PRIVATE GTest::gtest_main)
   endif()

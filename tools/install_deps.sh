@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(
-  build-essential cmake ninja-build git ca-certificates curl pkg-config ccache mold
+  build-essential cmake ninja-build git ca-certificates curl pkg-config mold
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libboost1.81-dev nlohmann-json3-dev prometheus-cpp-dev libspdlog-dev libfmt-dev libhwy-dev libxxhash-dev libcli11-dev libyaml-cpp-dev
   libssl-dev libseccomp-dev openssl libvulkan-dev glslc mesa-vulkan-drivers vulkan-validationlayers

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Builds the libFuzzer targets with Clang and runs each for a while over its corpus, two at a time.
 #   tools/run_fuzzers.sh SECONDS [TARGET ...]
+#   tools/run_fuzzers.sh build
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:?"usage: tools/run_fuzzers.sh SECONDS [TARGET ...]"}
+seconds=${1:?"usage: tools/run_fuzzers.sh SECONDS [TARGET ...], or: tools/run_fuzzers.sh build"}
 shift
 
 cmake --preset fuzz -DCMAKE_CXX_COMPILER="$(command -v clang++ || command -v clang++-14)" \
       -DCMAKE_C_COMPILER="$(command -v clang || command -v clang-14)" >/dev/null
-cmake --build --preset fuzz --target tandem_fuzzers -- --quiet
+# In this process's place, so that who kills it ends the build.
+[ "$seconds" != build ] || exec ninja -C build/fuzz --quiet tandem_fuzzers
+ninja -C build/fuzz --quiet tandem_fuzzers
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -28,7 +28,7 @@ constexpr std::size_t kMaxShownBytes = 60;
 // A value in an error text: short, on one line.
 std::string Shown(const Json& value) {
   std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > kMaxShownBytes) text = text.substr(0, kMaxShownBytes) + "...";
+  if (text.size() > kMaxShownBytes) text.replace(kMaxShownBytes, std::string::npos, "...");
   return text;
 }
 
