@@ -223,7 +223,7 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
     workers.push_back(EdgeWorkerOf(i, known_[i].description));
   const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
                       std::max(setup_.options.edge_slots, action.plan->most_micro_batches() + 1),
-                      setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};
+                      setup_.scheduler.limits.max_tokens, setup_.model.config};
   absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
       MakeEdgeSpecs(action.plan->plan, workers, setup_.options.edge_kinds, ring);
   if (!specs.ok()) {

@@ -304,7 +304,7 @@ absl::Status Cluster::Impl::MeasureEdges(std::uint64_t generation, const Descrip
   to_and_fro.routes.push_back(
       {RouteUse::kAll,
        {{.worker = ends[0].name}, {.worker = ends[1].name}, {.worker = ends[0].name}}});
-  const EdgeRing ring{2, setup_.scheduler.limits.max_tokens, setup_.model.config.hidden_size};
+  const EdgeRing ring{2, setup_.scheduler.limits.max_tokens, setup_.model.config};
   TANDEM_ASSIGN_OR_RETURN(
       const std::vector<v1::EdgeSpec> specs,
       MakeEdgeSpecs(to_and_fro, {ends[0], ends[1]}, setup_.options.edge_kinds, ring));

@@ -192,7 +192,7 @@ KvWorker KvLayersOf(const Plan& plan, const ModelConfig& config, const std::stri
   // In every route the same.
   for (const StagePlacement& stage : plan.routes.front().stages) {
     if (stage.worker != worker) continue;
-    if (stage.part != StagePart::kAttention && stage.part != StagePart::kBoth) continue;
+    if (!Attends(stage.part)) continue;
     for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
       const bool global = config.layer_is_global[static_cast<std::size_t>(layer)];
       ++(global ? found.global_layers : found.window_layers);

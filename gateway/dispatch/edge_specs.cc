@@ -21,9 +21,9 @@ const EdgeWorker& Find(const std::vector<EdgeWorker>& workers, const std::string
   return *it;
 }
 
-std::uint64_t RingBytes(const EdgeRing& ring) {
+std::uint64_t RingBytes(const EdgeRing& ring, std::int32_t columns) {
   const std::uint64_t slot = static_cast<std::uint64_t>(ring.max_tokens) *
-                             static_cast<std::uint64_t>(ring.hidden_size) * sizeof(float);
+                             static_cast<std::uint64_t>(columns) * sizeof(float);
   return RoundUp(slot, PageSize()) * static_cast<std::uint64_t>(ring.slots);
 }
 
@@ -46,12 +46,12 @@ absl::StatusOr<std::vector<v1::EdgeSpec>> MakeEdgeSpecs(const Plan& plan,
                                                         const std::vector<HandleKind>& allowed,
                                                         const EdgeRing& ring) {
   EdgeQuestion question;
-  question.ring_bytes = RingBytes(ring);
   question.allowed = allowed;
   std::vector<v1::EdgeSpec> specs;
   for (const PlanEdge& edge : EdgesOf(plan)) {
     const EdgeWorker& from = Find(workers, edge.from);
     const EdgeWorker& to = Find(workers, edge.to);
+    question.ring_bytes = RingBytes(ring, EdgeColumns(plan, edge, ring.config));
     question.producer = from.memory;
     question.consumer = to.memory;
     question.same_host = MayShareMemory(from, to);

@@ -27,11 +27,12 @@ struct EdgeWorker {
 // the same files, or at least the same folder with sockets (as containers with a common volume do).
 bool MayShareMemory(const EdgeWorker& a, const EdgeWorker& b);
 
-// The rings of all edges: `slots` slots of (max_tokens, hidden_size) float32, in whole pages.
+// The rings of all edges: `slots` slots of (max_tokens, EdgeColumns of the model) float32, in whole
+// pages.
 struct EdgeRing {
   std::int32_t slots = 1;
   std::int32_t max_tokens = 0;
-  std::int32_t hidden_size = 0;
+  const ModelConfig& config;
 };
 
 // One spec for each edge of the plan, id "from>to", its owner and kinds as AgreeOnEdge says; an end

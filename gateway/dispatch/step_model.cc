@@ -48,10 +48,12 @@ absl::StatusOr<double> StepModel::CostOf(std::string_view worker, CostKind kind,
                      found == workers_.end() || found->error.empty() ? "" : ": ",
                      found == workers_.end() ? "" : found->error));
   }
-  const bool attends = kind == CostKind::kLocalAttention || kind == CostKind::kGlobalAttention;
+  const bool attends = kind == CostKind::kLocalAttention || kind == CostKind::kGlobalAttention ||
+                       kind == CostKind::kLocalAttend || kind == CostKind::kGlobalAttend;
   // What a query sees at most.
   const auto seen = [&](std::int32_t context) {
-    return kind == CostKind::kLocalAttention ? std::min(context, config_.sliding_window) : context;
+    const bool local = kind == CostKind::kLocalAttention || kind == CostKind::kLocalAttend;
+    return local ? std::min(context, config_.sliding_window) : context;
   };
   const double slope = attends ? ContextSlope(found->costs, kind, seen) : 0;
   // By tokens, at the context of the question.
@@ -86,14 +88,36 @@ std::vector<StepModel::Segment> StepModel::SegmentsOf(
     if (segments.empty() || segments.back().worker != stage.worker)
       segments.push_back({stage.worker, {}});
     Segment& segment = segments.back();
-    if (stage.part == StagePart::kEmbed) ++segment.counts[IndexOf(CostKind::kEmbed)];
-    if (stage.part == StagePart::kHead) ++segment.counts[IndexOf(CostKind::kHead)];
+    const auto add = [&](CostKind kind, double count) { segment.counts[IndexOf(kind)] += count; };
+    if (stage.part == StagePart::kEmbed) add(CostKind::kEmbed, 1);
+    if (stage.part == StagePart::kHead) add(CostKind::kHead, 1);
+    segment.parts += stage.part == StagePart::kEmbed ? 1 : 0;
     for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
-      const CostKind attention = config_.layer_is_global[static_cast<std::size_t>(layer)]
-                                     ? CostKind::kGlobalAttention
-                                     : CostKind::kLocalAttention;
-      if (stage.part != StagePart::kFfn) ++segment.counts[IndexOf(attention)];
-      if (stage.part != StagePart::kAttention) ++segment.counts[IndexOf(CostKind::kFfn)];
+      const bool global = config_.layer_is_global[static_cast<std::size_t>(layer)];
+      const CostKind whole = global ? CostKind::kGlobalAttention : CostKind::kLocalAttention;
+      const CostKind alone = global ? CostKind::kGlobalAttend : CostKind::kLocalAttend;
+      switch (stage.part) {
+        case StagePart::kAttend:
+          add(alone, 1);
+          break;
+        case StagePart::kQkv:
+        case StagePart::kOutput:
+          // About as many weights in both. What a submission costs goes out with the difference.
+          add(whole, 0.5);
+          add(alone, -0.5);
+          --segment.parts;
+          break;
+        case StagePart::kFfn:
+          add(CostKind::kFfn, 1);
+          break;
+        case StagePart::kBoth:
+          add(CostKind::kFfn, 1);
+          ++segment.parts;
+          [[fallthrough]];
+        default:
+          add(whole, 1);
+      }
+      ++segment.parts;
     }
   }
   return segments;
@@ -102,16 +126,18 @@ std::vector<StepModel::Segment> StepModel::SegmentsOf(
 absl::StatusOr<double> StepModel::SegmentSeconds(const Segment& segment, const CostPoint& point,
                                                  bool samples) const {
   double sum = 0;
-  std::int32_t parts = 0;
-  for (const CostKind kind : {CostKind::kEmbed, CostKind::kLocalAttention,
-                              CostKind::kGlobalAttention, CostKind::kFfn, CostKind::kHead}) {
-    const std::int32_t count = segment.counts[IndexOf(kind)];
-    if (count == 0 || (kind == CostKind::kHead && !samples)) continue;
+  const bool head = segment.counts[IndexOf(CostKind::kHead)] > 0 && samples;
+  const std::int32_t parts = segment.parts + (head ? 1 : 0);
+  for (const CostKind kind :
+       {CostKind::kEmbed, CostKind::kLocalAttention, CostKind::kGlobalAttention, CostKind::kFfn,
+        CostKind::kLocalAttend, CostKind::kGlobalAttend, CostKind::kHead}) {
+    const double count = segment.counts[IndexOf(kind)];
+    if (count == 0 || (kind == CostKind::kHead && !head)) continue;
     TANDEM_ASSIGN_OR_RETURN(const double seconds, CostOf(segment.worker, kind, point));
     sum += count * seconds;
-    parts += count;
   }
-  if (parts < 2) return sum;
+  sum = std::max(0.0, sum);
+  if (parts == 1 || sum == 0) return sum;
   TANDEM_ASSIGN_OR_RETURN(const double submission,
                           CostOf(segment.worker, CostKind::kSubmission, point));
   return std::max(0.0, sum - (parts - 1) * submission);

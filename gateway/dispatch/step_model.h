@@ -76,7 +76,10 @@ class StepModel {
   // What one worker does in one submission.
   struct Segment {
     std::string worker;
-    std::int32_t counts[kNumCostKinds] = {};
+    // Of each kind; the products of a layer's attention are what it takes less without them.
+    double counts[kNumCostKinds] = {};
+    // How often they hold what a submission costs, without the head.
+    std::int32_t parts = 0;
   };
   std::vector<Segment> SegmentsOf(const std::vector<StagePlacement>& route) const;
   absl::StatusOr<double> SegmentSeconds(const Segment& segment, const CostPoint& point,

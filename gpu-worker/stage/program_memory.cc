@@ -215,7 +215,7 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const 
       sizes.residual = rows_of(sizes.tokens, config.hidden_size);
       sizes.other_residual = rows_of(1, config.hidden_size);
     }
-    if (halves) {
+    if (halves && stage.begin != AttentionCut::kProjected) {
       sizes.normed = rows_of(activation_rows, config.hidden_size);
       sizes.branch = rows_of(part_rows, config.hidden_size);
     }

@@ -5,6 +5,7 @@
 
 #include "gpu-worker/kernels/attention/attention_params.h"
 #include "gpu-worker/kernels/common/step_params.h"
+#include "gpu-worker/kernels/copy_rows/copy_rows_params.h"
 #include "gpu-worker/kernels/embed/embed_params.h"
 #include "gpu-worker/kernels/geglu/geglu_params.h"
 #include "gpu-worker/kernels/post_norm/post_norm_params.h"
@@ -21,6 +22,7 @@ namespace tandem {
 namespace {
 
 constexpr std::uint32_t kGegluGroup = 128;  // of geglu.comp
+constexpr std::uint32_t kCopyGroup = 128;   // of copy_rows.comp
 constexpr std::uint32_t kBlockLanes = 64;   // of logit_blocks.comp
 
 vulkan::BufferSlice VectorOf(const DeviceTensor& tensor) { return tensor.chunks.front().values; }
@@ -156,7 +158,7 @@ Op RowOps::QkvRope(std::string name, const AttentionBuffers& buffers,
       static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.query_pre_attn_scalar)));
   const std::uint32_t heads = Unsigned(config_.num_heads + 2 * config_.num_kv_heads);
   const kernels::QkvRopeParams params = {config_.rms_norm_eps, scale, buffers.window, 0};
-  op.plan = [context = context_, writer = buffers.qkv.product, params, heads,
+  op.plan = [context = context_, writer = buffers.qkv, params, heads,
              columns = heads * Unsigned(config_.head_dim), constants = HeadConstants(),
              kernel = Cat("qkv_rope_", KvSuffix(buffers.type))](std::uint32_t rows) {
     kernels::QkvRopeParams of_bucket = params;
@@ -175,7 +177,7 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
   const std::uint32_t heads = Unsigned(config_.num_heads);
   // How long contexts are is not known here: 8192 keys a query stand for all.
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
-  op.plan = [context = context_, reader = buffers.attended.product, heads,
+  op.plan = [context = context_, reader = buffers.attended, heads,
              kv_heads = Unsigned(config_.num_kv_heads), constants = HeadConstants(),
              window = buffers.window, both = config_.bidirectional ? 1u : 0u,
              bytes = keys * heads * config_.head_dim * 0.5,
@@ -187,6 +189,19 @@ Op RowOps::Attention(std::string name, const AttentionBuffers& buffers) const {
     return MakePlan(context, Cat(kernel, FormSuffix(reader.form(rows))), shaped,
                     kernels::AttentionParams{window, reader.pad(rows), both},
                     {heads / shape.shared_heads, rows, 1}, bytes * rows);
+  };
+  return op;
+}
+
+Op RowOps::CopyRows(std::string name, const ResidualRef& from, const ResidualRef& to,
+                    std::uint32_t columns) const {
+  Op op;
+  op.name = std::move(name);
+  op.bindings = {step_, from.slice, to.slice};
+  op.plan = [context = context_, columns, from = from.base, to = to.base](std::uint32_t rows) {
+    const auto groups = static_cast<std::uint32_t>(CeilDiv(columns, 4 * kCopyGroup));
+    return MakePlan(context, "copy_rows", {from, to}, kernels::CopyRowsParams{columns},
+                    {groups, rows, 1}, 8.0 * columns * rows);
   };
   return op;
 }
@@ -223,7 +238,7 @@ Op RowOps::TileAttention(std::string name, const AttentionBuffers& buffers) cons
   const TileHeads heads = {Unsigned(config_.num_heads), Unsigned(config_.num_kv_heads),
                            Unsigned(config_.head_dim)};
   const double keys = buffers.window == 0 ? 8192.0 : buffers.window;
-  op.plan = [context = context_, reader = buffers.attended.product, heads, window = buffers.window,
+  op.plan = [context = context_, reader = buffers.attended, heads, window = buffers.window,
              both = config_.bidirectional ? 1u : 0u,
              flops = keys * 4 * heads.heads * heads.head_dim,
              cache = std::string(KvSuffix(buffers.type))](

@@ -21,6 +21,18 @@ struct ProductRows {
   Product product;
 };
 
+// The same of attention, which may stand alone: no product then, one part, and float32 rows.
+struct AttentionRows {
+  vulkan::BufferSlice slice;
+  std::optional<Product> product;
+
+  std::uint32_t parts(std::uint32_t rows) const { return product ? product->parts(rows) : 1; }
+  std::uint32_t pad(std::uint32_t rows) const { return product ? product->pad(rows) : rows; }
+  ActivationForm form(std::uint32_t rows) const {
+    return product ? product->form(rows) : ActivationForm::kFloat32;
+  }
+};
+
 // The ops of a stage apart from matrix products. `context`, `config` and the buffers outlive them.
 class RowOps {
  public:
@@ -51,10 +63,10 @@ class RowOps {
   Op Geglu(std::string name, const ProductRows& gate_up, const ProductRows& activated) const;
 
   struct AttentionBuffers {
-    ProductRows qkv;
+    AttentionRows qkv;
     vulkan::BufferSlice keys;
     vulkan::BufferSlice values;
-    ProductRows attended;
+    AttentionRows attended;
     KvType type = KvType::kFloat32;
     std::uint32_t window = 0;  // 0: a global layer
   };
@@ -65,6 +77,10 @@ class RowOps {
   Op Attention(std::string name, const AttentionBuffers& buffers) const;
   // Of the tokens of tiles; does not wait for Attention, in front of it.
   Op TileAttention(std::string name, const AttentionBuffers& buffers) const;
+
+  // Rows of tokens, so many columns each.
+  Op CopyRows(std::string name, const ResidualRef& from, const ResidualRef& to,
+              std::uint32_t columns) const;
 
   // Of rows of logits: sums of blocks, and from these the best of each row.
   Op LogitBlocks(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,

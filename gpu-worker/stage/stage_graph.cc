@@ -16,6 +16,7 @@
 #include "gpu-worker/stage/vulkan_weights.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/model/attention_rows.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
@@ -36,6 +37,11 @@ absl::Status CheckSupported(const ModelConfig& config, const ProgramSpec& progra
   if (config.hidden_size % 4 != 0) {
     return absl::UnimplementedError(Cat(
         "Vulkan kernels want a hidden size that is a multiple of 4, found ", config.hidden_size));
+  }
+  if (spec.KeepsResidual()) {
+    return absl::UnimplementedError(Cat("stage '", StageSpecName(spec),
+                                        "': a Vulkan device takes attention alone out of a "
+                                        "layer, and not the products around it"));
   }
   if (!spec.HasAttention()) return absl::OkStatus();
   if (config.head_dim > kMaxHeadDim || config.head_dim % 4 != 0) {
@@ -68,7 +74,7 @@ class GraphBuilder {
   absl::Status Build() {
     TANDEM_RETURN_IF_ERROR(BindResiduals());
     TANDEM_RETURN_IF_ERROR(Body(&graph_->body));
-    if (spec_.HasAttention() && DecodesApart(context_, config_)) {
+    if (spec_.HasAttention() && !Alone() && DecodesApart(context_, config_)) {
       decodes_ = true;
       TANDEM_RETURN_IF_ERROR(Body(&graph_->decode));
       TANDEM_RETURN_IF_ERROR(Single(&graph_->single));
@@ -99,6 +105,9 @@ class GraphBuilder {
     }
     return absl::OkStatus();
   }
+
+  // Attention between products that are made elsewhere.
+  bool Alone() const { return spec_.begin == AttentionCut::kProjected; }
 
   // The list for one token, in which the product behind a half layer ends it; empty where there is
   // no such product, or one that does not suit that.
@@ -303,6 +312,7 @@ class GraphBuilder {
 
   absl::Status Attention(std::int32_t half) {
     TANDEM_ASSIGN_OR_RETURN(const VulkanKvCache* cache, Cache());
+    if (Alone()) return AttentionAlone(half / 2, *cache);
     TANDEM_RETURN_IF_ERROR(FirstNorm(half));
     TANDEM_ASSIGN_OR_RETURN(const Product qkv, InputProduct(half));
     TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
@@ -311,8 +321,22 @@ class GraphBuilder {
     return EndHalf(half, TensorKind::kPostAttentionNorm, output, memory_.attended);
   }
 
-  absl::Status AppendHeads(std::int32_t layer, const VulkanKvCache& cache, const Product& qkv,
-                           const Product& output) {
+  // Queries are turned in place, which is no business of the ring that they come from.
+  absl::Status AttentionAlone(std::int32_t layer, const VulkanKvCache& cache) {
+    const ResidualRef projected{memory_.qkv.slice(), kernels::kBaseZero};
+    const ResidualRef attended{memory_.attended.slice(), kernels::kBaseZero};
+    ops_->push_back(rows_.CopyRows(Cat("projected rows of layer ", layer), input_, projected,
+                                   static_cast<std::uint32_t>(ProjectedColumns(config_))));
+    TANDEM_RETURN_IF_ERROR(AppendHeads(layer, cache, std::nullopt, std::nullopt));
+    ops_->push_back(rows_.CopyRows(Cat("attended rows of layer ", layer), attended, output_,
+                                   static_cast<std::uint32_t>(AttendedColumns(config_))));
+    return absl::OkStatus();
+  }
+
+  // Without products attention stands alone.
+  absl::Status AppendHeads(std::int32_t layer, const VulkanKvCache& cache,
+                           const std::optional<Product>& qkv,
+                           const std::optional<Product>& output) {
     const bool global = config_.layer_is_global[static_cast<std::size_t>(layer)];
     const VulkanKvCache::Layer& planes = cache.Find(layer);
     const RowOps::AttentionBuffers buffers{
@@ -337,8 +361,8 @@ class GraphBuilder {
                                  frequencies.slice(),
                                  memory_.splits.slice(),
                                  memory_.counters.slice()};
-      ops_->push_back(DecodeOp(context_, config_, Cat("attention of layer ", layer), decode, qkv,
-                               output, buffers.type, buffers.window));
+      ops_->push_back(DecodeOp(context_, config_, Cat("attention of layer ", layer), decode, *qkv,
+                               *output, buffers.type, buffers.window));
       return absl::OkStatus();
     }
     ops_->push_back(rows_.QkvRope(Cat("RoPE of layer ", layer), buffers, *query_norm, *key_norm,

@@ -15,12 +15,12 @@ constexpr char kWhat[] = "residual buffer";
 
 absl::Status CheckLayout(const vulkan::LogicalDevice& device, const ResidualLayout& layout) {
   const auto rows = static_cast<std::uint64_t>(layout.max_tokens);
-  const auto hidden = static_cast<std::uint64_t>(layout.hidden_size);
-  if (layout.slots < 1 || layout.max_tokens < 1 || layout.hidden_size < 1 ||
+  const auto hidden = static_cast<std::uint64_t>(layout.columns);
+  if (layout.slots < 1 || layout.max_tokens < 1 || layout.columns < 1 ||
       layout.slot_bytes < rows * hidden * sizeof(float) || layout.slot_bytes % PageSize() != 0) {
-    return absl::InvalidArgumentError(Cat(
-        kWhat, ": expected whole pages for every slot, found ", layout.slots, " slots of ",
-        layout.max_tokens, " x ", layout.hidden_size, " floats in ", layout.slot_bytes, " bytes"));
+    return absl::InvalidArgumentError(
+        Cat(kWhat, ": expected whole pages for every slot, found ", layout.slots, " slots of ",
+            layout.max_tokens, " x ", layout.columns, " floats in ", layout.slot_bytes, " bytes"));
   }
   const std::uint64_t most = device.physical().limits.maxStorageBufferRange;
   if (layout.total_bytes() > most) {

@@ -43,18 +43,19 @@ struct MemoryBudget {
 // A quarter of what the machine says is available, at most 16 GiB.
 MemoryBudget ShareOfMachineMemory();
 
-// The residual stream between two stages: a ring of slots, each (max_tokens, hidden) float32, rows
-// contiguous, slot s at s * slot_bytes.
+// What two stages hand over, the residual stream or what a cut attention half makes: a ring of
+// slots, slot s at s * slot_bytes, each with room for (max_tokens, columns) float32. Rows are
+// contiguous and as wide as the stages' (InputColumns, OutputColumns), at most `columns`.
 struct ResidualLayout {
   std::int32_t slots = 1;
   std::int32_t max_tokens = 0;
-  std::int32_t hidden_size = 0;
+  std::int32_t columns = 0;
   std::uint64_t slot_bytes = 0;  // a multiple of the page size
   std::uint64_t total_bytes() const { return slot_bytes * static_cast<std::uint64_t>(slots); }
   bool operator==(const ResidualLayout&) const = default;
 };
 ResidualLayout MakeResidualLayout(std::int32_t slots, std::int32_t max_tokens,
-                                  std::int32_t hidden_size);
+                                  std::int32_t columns);
 
 class ResidualBuffer {
  public:

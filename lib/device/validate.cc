@@ -21,6 +21,38 @@ absl::Status BadStage(const StageSpec& spec, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("stage '", StageSpecName(spec), "': ", what));
 }
 
+// One of the three stages of StageSpec.
+absl::Status CheckCuts(const StageSpec& spec) {
+  const bool begins = spec.begin != AttentionCut::kNone;
+  const bool ends = spec.end != AttentionCut::kNone;
+  if (!begins && !ends) return absl::OkStatus();
+  if (spec.first_half == spec.last_half || (begins && (spec.first_half % 2 == 1 || spec.embed)) ||
+      (ends && (spec.last_half % 2 == 0 || spec.head))) {
+    return BadStage(spec, "expected a cut within an attention half, found none there");
+  }
+  const bool alone = spec.begin == AttentionCut::kProjected &&
+                     spec.end == AttentionCut::kAttended && spec.first_half + 1 == spec.last_half;
+  const bool around = spec.begin != AttentionCut::kProjected &&
+                      spec.end != AttentionCut::kAttended &&
+                      (!begins || !ends || spec.first_half + 1 < spec.last_half);
+  if (alone || around) return absl::OkStatus();
+  return BadStage(spec,
+                  "expected attention between its products alone, or what stands around it, found "
+                  "a stage that is neither");
+}
+
+// What goes on with a residual in the context finds it there.
+absl::Status CheckKept(const ProgramSpec& program, const StageSpec& spec) {
+  if (spec.begin != AttentionCut::kAttended) return absl::OkStatus();
+  for (const ProgramStage& other : program.stages) {
+    if (other.spec.end == AttentionCut::kProjected && other.spec.last_half == spec.first_half + 1)
+      return absl::OkStatus();
+  }
+  return BadStage(spec, absl::StrCat("expected a stage that ends behind the queries, keys and "
+                                     "values of layer ",
+                                     spec.first_half / 2, " in the same program, found none"));
+}
+
 absl::Status CheckSpec(const ModelConfig& config, const StageSpec& spec) {
   const std::int32_t halves = 2 * config.num_layers;
   if (spec.first_half < 0 || spec.last_half < spec.first_half || spec.last_half > halves) {
@@ -38,7 +70,7 @@ absl::Status CheckSpec(const ModelConfig& config, const StageSpec& spec) {
   if (!spec.embed && !spec.head && spec.first_half == spec.last_half) {
     return BadStage(spec, "expected an embedding, half layers or a head, found none of them");
   }
-  return absl::OkStatus();
+  return CheckCuts(spec);
 }
 
 absl::Status CheckLimits(const ProgramSpec& program) {
@@ -83,7 +115,7 @@ absl::Status CheckKvCache(const ModelConfig& config, const StageSpec& spec, cons
   if (!spec.HasAttention()) return absl::OkStatus();
   if (cache == nullptr) return BadStage(spec, "expected a KV cache, found none");
   for (std::int32_t half = spec.first_half; half < spec.last_half; ++half) {
-    if (half % 2 == 1) continue;
+    if (half % 2 == 1 || !spec.Attends(half)) continue;
     const std::int32_t layer = half / 2;
     const auto& layers = cache->spec().layers;
     if (std::find(layers.begin(), layers.end(), layer) == layers.end()) {
@@ -98,9 +130,8 @@ absl::Status CheckKvCache(const ModelConfig& config, const StageSpec& spec, cons
   return absl::OkStatus();
 }
 
-absl::Status CheckResidual(const ModelConfig& config, const StageSpec& spec,
-                           const StepLimits& limits, const ResidualBuffer* buffer, bool wanted,
-                           absl::string_view which) {
+absl::Status CheckResidual(std::int32_t columns, const StageSpec& spec, const StepLimits& limits,
+                           const ResidualBuffer* buffer, bool wanted, absl::string_view which) {
   if (!wanted) {
     if (buffer == nullptr) return absl::OkStatus();
     return BadStage(spec, absl::StrCat("expected no ", which, " residual, found one"));
@@ -108,12 +139,11 @@ absl::Status CheckResidual(const ModelConfig& config, const StageSpec& spec,
   if (buffer == nullptr)
     return BadStage(spec, absl::StrCat("expected an ", which, " residual, found none"));
   const ResidualLayout& layout = buffer->layout();
-  if (layout.hidden_size != config.hidden_size || layout.max_tokens < limits.max_tokens ||
-      layout.slots < 1) {
-    return BadStage(
-        spec, absl::StrCat("expected an ", which, " residual of at least ", limits.max_tokens,
-                           " tokens x ", config.hidden_size, ", found ", layout.slots, " slots of ",
-                           layout.max_tokens, " x ", layout.hidden_size));
+  if (layout.columns < columns || layout.max_tokens < limits.max_tokens || layout.slots < 1) {
+    return BadStage(spec,
+                    absl::StrCat("expected an ", which, " residual of at least ", limits.max_tokens,
+                                 " tokens x ", columns, ", found ", layout.slots, " slots of ",
+                                 layout.max_tokens, " x ", layout.columns));
   }
   return absl::OkStatus();
 }
@@ -253,10 +283,11 @@ absl::Status ValidateCompile(const ModelConfig& config, const ProgramSpec& spec)
     TANDEM_RETURN_IF_ERROR(CheckSpec(config, stage.spec));
     TANDEM_RETURN_IF_ERROR(CheckWeights(stage.spec, spec));
     TANDEM_RETURN_IF_ERROR(CheckKvCache(config, stage.spec, spec.kv_cache));
-    TANDEM_RETURN_IF_ERROR(
-        CheckResidual(config, stage.spec, spec.limits, stage.input, !stage.spec.embed, "input"));
-    TANDEM_RETURN_IF_ERROR(
-        CheckResidual(config, stage.spec, spec.limits, stage.output, !stage.spec.head, "output"));
+    TANDEM_RETURN_IF_ERROR(CheckKept(spec, stage.spec));
+    TANDEM_RETURN_IF_ERROR(CheckResidual(InputColumns(config, stage.spec), stage.spec, spec.limits,
+                                         stage.input, !stage.spec.embed, "input"));
+    TANDEM_RETURN_IF_ERROR(CheckResidual(OutputColumns(config, stage.spec), stage.spec, spec.limits,
+                                         stage.output, !stage.spec.head, "output"));
   }
   return absl::OkStatus();
 }
@@ -271,7 +302,7 @@ StepRules StepRulesOf(const ModelConfig& config, const ProgramSpec& spec) {
     rules.embeds = rules.embeds || stage.spec.embed;
     rules.head = rules.head || stage.spec.head;
     for (std::int32_t half = stage.spec.first_half; half < stage.spec.last_half; ++half) {
-      if (half % 2 == 1) continue;
+      if (half % 2 == 1 || !stage.spec.Attends(half)) continue;
       if (IsGlobal(config, half / 2)) {
         rules.global_blocks = spec.kv_cache->spec().global_blocks;
       } else {

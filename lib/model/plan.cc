@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/model/attention_rows.h"
 #include "lib/model/tensors.h"
 
 namespace tandem {
@@ -86,6 +87,19 @@ std::vector<StagePlacement> Halves(const ModelConfig& config, const std::string&
   return stages;
 }
 
+// The products of each layer on one worker, attention itself on the other.
+std::vector<StagePlacement> Products(const ModelConfig& config, const std::string& products,
+                                     const std::string& attention) {
+  std::vector<StagePlacement> stages;
+  for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
+    stages.push_back({products, StagePart::kQkv, layer, layer + 1});
+    stages.push_back({attention, StagePart::kAttend, layer, layer + 1});
+    stages.push_back({products, StagePart::kOutput, layer, layer + 1});
+    stages.push_back({products, StagePart::kFfn, layer, layer + 1});
+  }
+  return stages;
+}
+
 absl::StatusOr<Plan> MakeLayersPlan(std::string_view name, const ModelConfig& config,
                                     const std::vector<PlanWorker>& workers) {
   TANDEM_ASSIGN_OR_RETURN(const std::vector<std::int32_t> counts,
@@ -113,7 +127,7 @@ absl::StatusOr<Plan> MakeHybridPlan(std::string_view name, const ModelConfig& co
   const StagePlacement whole{gpu, StagePart::kBoth, 0, config.num_layers};
   return Plan{std::string(name),
               {Enclosed(RouteUse::kDecode, gpu, {whole}),
-               Enclosed(RouteUse::kPrefill, gpu, Halves(config, gpu, npu))}};
+               Enclosed(RouteUse::kPrefill, gpu, Products(config, npu, gpu))}};
 }
 
 absl::Status CheckWorkers(const std::vector<PlanWorker>& workers) {
@@ -141,30 +155,57 @@ absl::Status WrongStage(std::size_t index, const std::string& expected,
       Cat("plan stage ", index, ": expected ", expected, ", found ", Describe(found)));
 }
 
-// Walks the inner stages: `layer` and `ffn_next` say which half is due.
+// The part of a layer that follows `part`, where more of the layer is due; kBoth at its end.
+StagePart Following(StagePart part) {
+  switch (part) {
+    case StagePart::kQkv:
+      return StagePart::kAttend;
+    case StagePart::kAttend:
+      return StagePart::kOutput;
+    case StagePart::kAttention:
+    case StagePart::kOutput:
+      return StagePart::kFfn;
+    default:
+      return StagePart::kBoth;
+  }
+}
+
+bool IsFirstOfLayer(StagePart part) {
+  return part == StagePart::kBoth || part == StagePart::kAttention || part == StagePart::kQkv;
+}
+
+// Walks the inner stages; `due` is the part that must come next, kBoth where a layer begins.
 absl::Status CheckLayerStages(const PlanRoute& route, std::int32_t num_layers) {
   std::int32_t layer = 0;
-  bool ffn_next = false;
+  StagePart due = StagePart::kBoth;
+  std::string_view qkv_worker;
   for (std::size_t i = 1; i + 1 < route.stages.size(); ++i) {
     const StagePlacement& stage = route.stages[i];
-    const std::string due =
-        Cat(ffn_next ? "ffn" : "attention or both", " of layer ", layer, " (of ", num_layers, ")");
+    const bool begins = due == StagePart::kBoth;
+    const std::string expected = Cat(begins ? "attention, qkv or both" : NameOf(due), " of layer ",
+                                     layer, " (of ", num_layers, ")");
     if (stage.first_layer != layer || stage.last_layer <= layer || stage.last_layer > num_layers)
-      return WrongStage(i, due, stage);
+      return WrongStage(i, expected, stage);
+    if (begins ? !IsFirstOfLayer(stage.part) : stage.part != due)
+      return WrongStage(i, expected, stage);
     if (stage.part == StagePart::kBoth) {
-      if (ffn_next) return WrongStage(i, due, stage);
       layer = stage.last_layer;
       continue;
     }
-    const StagePart wanted = ffn_next ? StagePart::kFfn : StagePart::kAttention;
-    if (stage.part != wanted || stage.last_layer != layer + 1) return WrongStage(i, due, stage);
-    if (ffn_next) ++layer;
-    ffn_next = !ffn_next;
+    if (stage.last_layer != layer + 1) return WrongStage(i, expected, stage);
+    if (stage.part == StagePart::kQkv) qkv_worker = stage.worker;
+    if (stage.part == StagePart::kAttend && stage.worker == qkv_worker)
+      return WrongStage(i, Cat(expected, " on another worker than its qkv"), stage);
+    if (stage.part == StagePart::kOutput && stage.worker != qkv_worker)
+      return WrongStage(i, Cat(expected, " on '", qkv_worker, "' as its qkv"), stage);
+    due = Following(stage.part);
+    if (due == StagePart::kBoth) ++layer;
   }
-  if (layer == num_layers && !ffn_next) return absl::OkStatus();
+  const bool whole = due == StagePart::kBoth;
+  if (layer == num_layers && whole) return absl::OkStatus();
   return absl::InvalidArgumentError(Cat("expected all ", num_layers, " layers, found ",
-                                        ffn_next ? "no ffn of layer " : "nothing from layer ",
-                                        layer));
+                                        whole ? "nothing from" : Cat("no ", NameOf(due), " of"),
+                                        " layer ", layer));
 }
 
 absl::Status CheckRoute(const PlanRoute& route, const ModelConfig& config,
@@ -198,7 +239,7 @@ absl::Status CheckRoute(const PlanRoute& route, const ModelConfig& config,
 std::vector<std::string_view> AttentionWorkers(const PlanRoute& route) {
   std::vector<std::string_view> workers;
   for (const StagePlacement& stage : route.stages) {
-    if (stage.part != StagePart::kAttention && stage.part != StagePart::kBoth) continue;
+    if (!Attends(stage.part)) continue;
     for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer)
       workers.push_back(stage.worker);
   }
@@ -313,7 +354,8 @@ std::vector<std::string> RegionsOf(const Plan& plan, std::string_view worker) {
       }
       for (std::int32_t layer = stage.first_layer; layer < stage.last_layer; ++layer) {
         if (stage.part != StagePart::kFfn) add(RegionName(WeightPart::kAttention, layer));
-        if (stage.part != StagePart::kAttention) add(RegionName(WeightPart::kFfn, layer));
+        if (stage.part == StagePart::kFfn || stage.part == StagePart::kBoth)
+          add(RegionName(WeightPart::kFfn, layer));
       }
     }
   }
@@ -330,6 +372,20 @@ std::vector<PlanEdge> EdgesOf(const Plan& plan) {
     }
   }
   return edges;
+}
+
+std::int32_t EdgeColumns(const Plan& plan, const PlanEdge& edge, const ModelConfig& config) {
+  std::int32_t widest = 0;
+  for (const PlanRoute& route : plan.routes) {
+    for (std::size_t i = 0; i + 1 < route.stages.size(); ++i) {
+      if (edge != PlanEdge{route.stages[i].worker, route.stages[i + 1].worker}) continue;
+      const StagePart part = route.stages[i].part;
+      widest = std::max(widest, part == StagePart::kQkv      ? ProjectedColumns(config)
+                                : part == StagePart::kAttend ? AttendedColumns(config)
+                                                             : config.hidden_size);
+    }
+  }
+  return widest;
 }
 
 }  // namespace tandem

@@ -16,14 +16,30 @@ namespace tandem {
 // list of stages in the order in which the residual stream passes them; where two neighbours stand
 // on different workers an edge joins them.
 
-enum class StagePart : std::uint8_t { kEmbed, kAttention, kFfn, kBoth, kHead };
+// kQkv, kAttend and kOutput are attention cut into the products of queries, keys and values,
+// attention itself, which has the cache, and the product of its output. The residual stays with the
+// worker of kQkv and kOutput meanwhile.
+enum class StagePart : std::uint8_t {
+  kEmbed,
+  kAttention,
+  kQkv,
+  kAttend,
+  kOutput,
+  kFfn,
+  kBoth,
+  kHead
+};
 template <>
 inline constexpr EnumName<StagePart> kEnumNames<StagePart>[] = {
-    {StagePart::kEmbed, "embed"},
-    {StagePart::kAttention, "attention"},
-    {StagePart::kFfn, "ffn"},
-    {StagePart::kBoth, "both"},
-    {StagePart::kHead, "head"}};
+    {StagePart::kEmbed, "embed"},   {StagePart::kAttention, "attention"},
+    {StagePart::kQkv, "qkv"},       {StagePart::kAttend, "attend"},
+    {StagePart::kOutput, "output"}, {StagePart::kFfn, "ffn"},
+    {StagePart::kBoth, "both"},     {StagePart::kHead, "head"}};
+
+// Whether it has the keys and values of its layers.
+inline bool Attends(StagePart part) {
+  return part == StagePart::kAttention || part == StagePart::kAttend || part == StagePart::kBoth;
+}
 
 struct StagePlacement {
   std::string worker;  // the worker's name, e.g. "gpu0"
@@ -63,11 +79,12 @@ struct PlanWorker {
 
 // Builds a named plan: `gpu`, `npu` (everything on the first worker of that role), `split`
 // (attention on the first npu worker, FFN on the first gpu worker), `hybrid` (all of decode on the
-// first gpu worker; in prefill FFN on the first npu worker), `layers` (consecutive layers over all
-// workers, in order, as even as possible; "layers:13,13" gives the counts). Embedding and head are
-// one tensor, so they always stand together on one worker: the one that ends the last layer, or in
-// `hybrid` the gpu worker. That keeps one copy of it, and makes the token sampled by the head known
-// where the next step embeds it. INVALID_ARGUMENT names what is missing.
+// first gpu worker; in prefill all products of layers on the first npu worker), `layers`
+// (consecutive layers over all workers, in order, as even as possible; "layers:13,13" gives the
+// counts). Embedding and head are one tensor, so they always stand together on one worker: the one
+// that ends the last layer, or in `hybrid` the gpu worker. That keeps one copy of it, and makes the
+// token sampled by the head known where the next step embeds it. INVALID_ARGUMENT names what is
+// missing.
 absl::StatusOr<Plan> MakePlan(std::string_view name, const ModelConfig& config,
                               const std::vector<PlanWorker>& workers);
 
@@ -77,8 +94,9 @@ std::string DefaultPlanName(const std::vector<WorkerRole>& roles);
 // it needs are there.
 absl::Status CheckPlanName(std::string_view name, const std::vector<WorkerRole>& roles);
 
-// In every route: every layer's attention and FFN exactly once, in order; embed first, head last,
-// both on one worker; workers known. In all routes alike: the worker with the head, and those of
+// In every route: every layer's attention (whole, or cut in three) and FFN exactly once, in order;
+// embed first, head last, both on one worker; qkv and output of a layer on one worker, attend on
+// another; workers known. In all routes alike: the worker with the head, and those of
 // each layer's attention, because it keeps the layer's keys and values.
 absl::Status ValidatePlan(const Plan& plan, const ModelConfig& config,
                           const std::vector<PlanWorker>& workers);
@@ -100,5 +118,8 @@ struct PlanEdge {
   bool operator==(const PlanEdge&) const = default;
 };
 std::vector<PlanEdge> EdgesOf(const Plan& plan);  // each (from, to) once, in order of first use
+
+// Values of the widest row that passes an edge of the plan.
+std::int32_t EdgeColumns(const Plan& plan, const PlanEdge& edge, const ModelConfig& config);
 
 }  // namespace tandem

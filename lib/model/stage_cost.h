@@ -19,6 +19,9 @@ enum class CostKind : std::uint8_t {
   kLocalAttention,
   kGlobalAttention,
   kFfn,
+  // Of the attention of a layer what is left without its products.
+  kLocalAttend,
+  kGlobalAttend,
   // With sampling, of one row of logits.
   kHead,
   // What a submission costs beside its parts: two parts in one submission take so much less.
@@ -32,10 +35,12 @@ inline constexpr EnumName<CostKind> kEnumNames<CostKind>[] = {
     {CostKind::kLocalAttention, "local attention"},
     {CostKind::kGlobalAttention, "global attention"},
     {CostKind::kFfn, "ffn"},
+    {CostKind::kLocalAttend, "local attend"},
+    {CostKind::kGlobalAttend, "global attend"},
     {CostKind::kHead, "head"},
     {CostKind::kSubmission, "submission"},
     {CostKind::kBegin, "begin"}};
-inline constexpr std::size_t kNumCostKinds = 7;
+inline constexpr std::size_t kNumCostKinds = 9;
 
 // A step of one sequence's next `tokens` tokens, which has `context` tokens already.
 struct CostPoint {

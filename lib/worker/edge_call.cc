@@ -19,7 +19,7 @@ std::string EncodeEdgeCall(const EdgeCall& call) {
   hello.set_generation(call.generation);
   hello.set_slots(call.layout.slots);
   hello.set_max_tokens(call.layout.max_tokens);
-  hello.set_hidden_size(call.layout.hidden_size);
+  hello.set_columns(call.layout.columns);
   hello.set_slot_bytes(call.layout.slot_bytes);
   for (const HandleKind kind : call.kinds) hello.add_kinds(std::string(NameOf(kind)));
   return message.SerializeAsString();
@@ -45,7 +45,7 @@ absl::StatusOr<EdgeCall> ParseEdgeCall(std::string_view bytes) {
   EdgeCall call;
   call.id = hello.id();
   call.generation = hello.generation();
-  call.layout = {hello.slots(), hello.max_tokens(), hello.hidden_size(), hello.slot_bytes()};
+  call.layout = {hello.slots(), hello.max_tokens(), hello.columns(), hello.slot_bytes()};
   for (const std::string& name : hello.kinds()) {
     TANDEM_ASSIGN_OR_RETURN(const HandleKind kind, ParseEnum<HandleKind>("handle kind", name));
     call.kinds.push_back(kind);

@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Edge>>> EdgeConnector::Connect(
   for (const auto& edge : edges) {
     spdlog::info("edge {}: {} of {} x {} x {}, generation {}, file {}:{}", edge->spec.id,
                  NameOf(edge->kind), edge->spec.layout.slots, edge->spec.layout.max_tokens,
-                 edge->spec.layout.hidden_size, edge->spec.generation, edge->identity.device,
+                 edge->spec.layout.columns, edge->spec.generation, edge->identity.device,
                  edge->identity.inode);
   }
   return edges;

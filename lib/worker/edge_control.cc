@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<EdgeControl>> EdgeControl::Create(const std::stri
   page->slot_bytes = layout.slot_bytes;
   page->slots = layout.slots;
   page->max_tokens = layout.max_tokens;
-  page->hidden_size = layout.hidden_size;
+  page->columns = layout.columns;
   for (EdgeControlPage::SlotState& slot : page->slot) slot.sequence.store(kNoSequence);
   return std::unique_ptr<EdgeControl>(
       new EdgeControl(name, end, std::move(memory.fd), std::move(memory.mapping), layout));
@@ -78,12 +78,12 @@ absl::StatusOr<std::unique_ptr<EdgeControl>> EdgeControl::Open(const std::string
                                                    ": control page: expected generation ",
                                                    generation, ", found ", page->generation));
   }
-  const ResidualLayout found{page->slots, page->max_tokens, page->hidden_size, page->slot_bytes};
+  const ResidualLayout found{page->slots, page->max_tokens, page->columns, page->slot_bytes};
   if (found != layout) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("edge ", name, ": control page: expected ", layout.slots, " slots of ",
-                     layout.max_tokens, " x ", layout.hidden_size, ", found ", found.slots, " of ",
-                     found.max_tokens, " x ", found.hidden_size));
+    return absl::InvalidArgumentError(absl::StrCat("edge ", name, ": control page: expected ",
+                                                   layout.slots, " slots of ", layout.max_tokens,
+                                                   " x ", layout.columns, ", found ", found.slots,
+                                                   " of ", found.max_tokens, " x ", found.columns));
   }
   return std::unique_ptr<EdgeControl>(
       new EdgeControl(name, end, std::move(fd), std::move(mapping), layout));

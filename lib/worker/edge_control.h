@@ -34,7 +34,7 @@ struct EdgeControlPage {
   std::uint64_t slot_bytes;
   std::int32_t slots;
   std::int32_t max_tokens;
-  std::int32_t hidden_size;
+  std::int32_t columns;
 
   alignas(64)
       std::atomic<std::uint64_t> produced;  // every hand-over below it is published or was given up

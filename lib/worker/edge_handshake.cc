@@ -47,8 +47,8 @@ absl::Status CheckHello(const EdgeEndSpec& spec, const EdgeCall& hello) {
   if (hello.layout == spec.layout) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("expected ", spec.layout.slots, " slots of ", spec.layout.max_tokens, " x ",
-                   spec.layout.hidden_size, ", found ", hello.layout.slots, " of ",
-                   hello.layout.max_tokens, " x ", hello.layout.hidden_size));
+                   spec.layout.columns, ", found ", hello.layout.slots, " of ",
+                   hello.layout.max_tokens, " x ", hello.layout.columns));
 }
 
 // Allocates for one kind. Leaves the data descriptor in *data.

@@ -21,7 +21,7 @@ namespace {
 constexpr char kAcceptedKey[] = "tandem-edge-accepted";
 
 std::uint64_t RowBytes(const EdgeEndSpec& spec) {
-  return static_cast<std::uint64_t>(spec.layout.hidden_size) * sizeof(float);
+  return static_cast<std::uint64_t>(spec.layout.columns) * sizeof(float);
 }
 
 std::byte* SlotAt(std::span<std::byte> ring, const EdgeEndSpec& spec, std::int32_t slot) {

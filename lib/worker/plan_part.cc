@@ -69,7 +69,7 @@ absl::StatusOr<EdgeEndSpec> ParseEdgeEnd(const v1::EdgeSpec& message, const Edge
   if (spec.kinds.empty())
     return absl::InvalidArgumentError(
         absl::StrCat("edge ", spec.id, ": kinds: expected one at least, found none"));
-  spec.layout = MakeResidualLayout(message.slots(), bounds.limits.max_tokens, bounds.hidden_size);
+  spec.layout = MakeResidualLayout(message.slots(), bounds.limits.max_tokens, bounds.columns);
   return spec;
 }
 
@@ -162,8 +162,7 @@ absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(
                      ", found ", request.timeout_seconds()));
   }
   // The producer hands over all micro-batches of a stage before the consumer must take the first.
-  const EdgeBounds edge_bounds{worker, number, bounds.max_micro_batches, bounds.limits,
-                               bounds.config.hidden_size};
+  EdgeBounds edge_bounds{worker, number, bounds.max_micro_batches, bounds.limits, 0};
   std::vector<EdgeEndSpec> specs;
   for (const PlanEdge& edge : layout.edges) {
     const auto found = std::find_if(
@@ -174,6 +173,7 @@ absl::StatusOr<std::vector<EdgeEndSpec>> PlanPart::ParseEdges(
                                                      edge.to, ", found none among ",
                                                      request.edges_size()));
     }
+    edge_bounds.columns = EdgeColumns(plan, edge, bounds.config);
     TANDEM_ASSIGN_OR_RETURN(EdgeEndSpec spec, ParseEdgeEnd(*found, edge_bounds));
     specs.push_back(std::move(spec));
   }

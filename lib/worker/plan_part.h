@@ -71,7 +71,8 @@ struct EdgeBounds {
   std::uint64_t generation = 0;
   std::int32_t least_slots = 1;
   StepLimits limits;
-  std::int32_t hidden_size = 0;
+  // Of its widest row.
+  std::int32_t columns = 0;
 };
 // INVALID_ARGUMENT names what is wrong. Whether this worker is at an end of it is not looked at.
 absl::StatusOr<EdgeEndSpec> ParseEdgeEnd(const v1::EdgeSpec& message, const EdgeBounds& bounds);

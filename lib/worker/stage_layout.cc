@@ -18,6 +18,9 @@ std::pair<std::int32_t, std::int32_t> HalvesOf(const StagePlacement& placement,
     case StagePart::kEmbed:
       return {0, 0};
     case StagePart::kAttention:
+    case StagePart::kQkv:
+    case StagePart::kAttend:
+    case StagePart::kOutput:
       return {2 * placement.first_layer, 2 * placement.last_layer - 1};
     case StagePart::kFfn:
       return {2 * placement.first_layer + 1, 2 * placement.last_layer};
@@ -29,11 +32,30 @@ std::pair<std::int32_t, std::int32_t> HalvesOf(const StagePlacement& placement,
   TANDEM_CHECK(false);
 }
 
+// Where a placement begins and ends within an attention half.
+std::pair<AttentionCut, AttentionCut> CutsOf(StagePart part) {
+  switch (part) {
+    case StagePart::kQkv:
+      return {AttentionCut::kNone, AttentionCut::kProjected};
+    case StagePart::kAttend:
+      return {AttentionCut::kProjected, AttentionCut::kAttended};
+    case StagePart::kOutput:
+      return {AttentionCut::kAttended, AttentionCut::kNone};
+    default:
+      return {AttentionCut::kNone, AttentionCut::kNone};
+  }
+}
+
 void Append(const StagePlacement& placement, const ModelConfig& config, StageSpec* spec,
             bool first) {
   const auto [begin, end] = HalvesOf(placement, config);
-  if (first) spec->first_half = begin;
+  const auto [from, to] = CutsOf(placement.part);
+  if (first) {
+    spec->first_half = begin;
+    spec->begin = from;
+  }
   spec->last_half = end;
+  spec->end = to;
   spec->embed |= placement.part == StagePart::kEmbed;
   spec->head |= placement.part == StagePart::kHead;
 }
@@ -104,7 +126,7 @@ absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& co
   std::set<std::int32_t> attention;
   for (const LocalStage& stage : layout.stages) {
     for (std::int32_t half = stage.spec.first_half; half < stage.spec.last_half; ++half)
-      if (half % 2 == 0) attention.insert(half / 2);
+      if (half % 2 == 0 && stage.spec.Attends(half)) attention.insert(half / 2);
     layout.has_head |= stage.spec.head;
   }
   layout.attention_layers.assign(attention.begin(), attention.end());

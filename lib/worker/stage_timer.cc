@@ -9,6 +9,7 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/trace.h"
 #include "lib/device/validate.h"
+#include "lib/model/attention_rows.h"
 #include "lib/model/tensors.h"
 #include "lib/sample/candidates.h"
 
@@ -122,7 +123,8 @@ absl::Status StageTimer::Allocate() {
   if (!made.ok()) return Annotate(made.status(), "KV cache");
   kv_cache_ = *std::move(made);
   const ResidualLayout layout =
-      MakeResidualLayout(1, spec_.limits.max_tokens, spec_.config.hidden_size);
+      MakeResidualLayout(1, spec_.limits.max_tokens,
+                         std::max(spec_.config.hidden_size, ProjectedColumns(spec_.config)));
   for (std::unique_ptr<ResidualBuffer>& residual : residuals_) {
     TANDEM_ASSIGN_OR_RETURN(residual, device_.CreateResidual(layout));
   }
@@ -154,6 +156,15 @@ absl::Status StageTimer::Compile(std::vector<std::shared_ptr<const Weights>> wei
   head_stage_ = static_cast<std::int32_t>(program.stages.size());
   const std::int32_t end = 2 * spec_.config.num_layers;
   program.stages.push_back({{.first_half = end, .last_half = end, .head = true}, even, nullptr});
+  attend_stage_ = head_stage_ + 1;
+  for (std::int32_t half = first; half < last; half += 2) {
+    program.stages.push_back({{.first_half = half,
+                               .last_half = half + 1,
+                               .begin = AttentionCut::kProjected,
+                               .end = AttentionCut::kAttended},
+                              even,
+                              odd});
+  }
   program.weights = std::move(weights);
   program.kv_cache = kv_cache_.get();
   program.limits = spec_.limits;
@@ -218,6 +229,13 @@ absl::StatusOr<StageTimer::Round> StageTimer::RunRound(const CostPoint& point, c
     TANDEM_ASSIGN_OR_RETURN(const double half, RunStage(stage, deadline));
     round.halves.push_back(half);
   }
+  // The rows are not those of queries, keys and values: the time does not depend on them.
+  for (std::int32_t layer = span.first; layer < span.last; ++layer) {
+    if (cancelled()) return absl::CancelledError("measuring was cancelled");
+    const std::int32_t stage = attend_stage_ + layer - spec_.first_layer;
+    TANDEM_ASSIGN_OR_RETURN(const double attend, RunStage(stage, deadline));
+    round.attends.push_back(attend);
+  }
   const std::int64_t head_begun = MonotonicNanoseconds();
   TANDEM_RETURN_IF_ERROR(RunStage(head_stage_, deadline).status());
   TANDEM_RETURN_IF_ERROR(Sample());
@@ -244,8 +262,15 @@ std::vector<StageCost> StageTimer::CostsOf(const CostPoint& point, const Round& 
     ++counts[static_cast<std::size_t>(kind)];
     parts += round.halves[i];
   }
-  for (const CostKind kind :
-       {CostKind::kLocalAttention, CostKind::kGlobalAttention, CostKind::kFfn}) {
+  for (std::size_t i = 0; i < round.attends.size(); ++i) {
+    const std::size_t layer = static_cast<std::size_t>(round.span.first) + i;
+    const auto index = static_cast<std::size_t>(
+        spec_.config.layer_is_global[layer] ? CostKind::kGlobalAttend : CostKind::kLocalAttend);
+    sums[index] += round.attends[i];
+    ++counts[index];
+  }
+  for (const CostKind kind : {CostKind::kLocalAttention, CostKind::kGlobalAttention, CostKind::kFfn,
+                              CostKind::kLocalAttend, CostKind::kGlobalAttend}) {
     const auto index = static_cast<std::size_t>(kind);
     if (counts[index] > 0) costs.push_back({kind, point, sums[index] / counts[index]});
   }

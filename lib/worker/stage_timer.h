@@ -79,6 +79,8 @@ class StageTimer {
     double embed = 0;
     // Attention and feed-forward half of each layer of the span.
     std::vector<double> halves;
+    // Attention alone, of each layer.
+    std::vector<double> attends;
     // All layers in one submission.
     double whole = 0;
     double head = 0;
@@ -114,6 +116,8 @@ class StageTimer {
   Span all_;
   Span few_;
   std::int32_t head_stage_ = 0;
+  // The first of those with attention alone, one a layer.
+  std::int32_t attend_stage_ = 0;
   Sampler sampler_;
   // Of the step that runs.
   std::vector<std::int32_t> tokens_;

@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   target.int8_activations = true;
   target.auto_activations = true;
   target.kv_types = {tandem::KvType::kFloat32, tandem::KvType::kFloat16, tandem::KvType::kInt8};
+  target.products_apart = true;
   target.imports = {tandem::HandleKind::kDmaBuf, tandem::HandleKind::kHostPointer};
   target.exports_dma_buf = tandem::LargestDmaBuf() != 0;
   target.tolerances = {.bf16 = 1e-4,

@@ -117,7 +117,8 @@ class AutoPlanTest(unittest.TestCase):
         for worker in report["workers"]:
             self.assertEqual(worker["error"], "")
             self.assertEqual({s["kind"] for s in worker["stages"]},
-                             {"embed", "local attention", "global attention", "ffn", "head", "submission", "begin"})
+                             {"embed", "local attention", "global attention", "ffn", "local attend", "global attend", "head", "submission",
+                              "begin"})
             ffn = {s["tokens"]: s["seconds"] for s in worker["stages"] if s["kind"] == "ffn"}
             self.assertGreater(ffn[max(ffn)], min(ffn.values()))
             self.assertGreater(max(ffn), 1)

@@ -99,16 +99,16 @@ class RoutesTest(unittest.TestCase):
 
     def test_prompts_go_through_the_npu_and_decode_stays_on_the_gpu(self):
         with Cluster(TINY, plan="hybrid", **PLANS["hybrid"]) as c:
-            ffn = [f"prefill ffn {i}" for i in range(8)]
-            attention = ["prefill embed+attention 0", *(f"prefill attention {i}" for i in range(1, 8)), "prefill head"]
+            products = ["prefill qkv 0", *(f"prefill output+ffn+next qkv {i}" for i in range(7)), "prefill output 7+ffn 7"]
+            attention = ["prefill embed", *(f"prefill attend {i}" for i in range(8)), "prefill head"]
             whole = "decode embed+layers 0-7+head"
             self.assertEqual([(s["worker"], s["name"]) for s in c.status()["stages"]],
-                             [*(("npu0", name) for name in ffn), *(("gpu0", name) for name in (whole, *attention))])
-            self.assertRegex(c.tandem("status").stdout, r"on npu0 .*: prefill ffn 0-7\n")
+                             [*(("npu0", name) for name in products), *(("gpu0", name) for name in (whole, *attention))])
+            self.assertRegex(c.tandem("status").stdout, r"on npu0 .*: prefill qkv 0, prefill output\+ffn\+next qkv 0-6, prefill output 7\+ffn 7\n")
             c.complete(PROMPTS[1], ignore_eos=True, **greedy(12))
             npu, gpu = self.runs(c, "npu0"), self.runs(c, "gpu0")
             # One step for the prompt, which samples the first token, and one for each of the others.
-            self.assertEqual(npu, {name: 1 for name in ffn})
+            self.assertEqual(npu, {name: 1 for name in products})
             self.assertEqual(gpu, {whole: 11, **{name: 1 for name in attention}})
 
 

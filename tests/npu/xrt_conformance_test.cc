@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   target.int8_activations = true;
   target.float32_activations = false;
   target.kv_types = {tandem::KvType::kFloat32, tandem::KvType::kFloat16, tandem::KvType::kInt8};
+  target.products_apart = true;
   target.exports_dma_buf = true;
   // As the CPU device's.
   target.tolerances.int8_activations = 0.2;

@@ -193,11 +193,11 @@ TEST_F(XrtDeviceTest, AGpuSeesOfAnEdgeOnlyWhatWasFlushed) {
   ASSERT_NE(edge, nullptr);
   edge->host_view()[5] = std::byte{9};
   EXPECT_EQ(gpu->data()[5], std::byte{0});
-  ASSERT_TRUE(edge->Flush(0, 1).ok());
+  ASSERT_TRUE(edge->Flush(0, 64).ok());
   EXPECT_EQ(gpu->data()[5], std::byte{9});
   gpu->data()[6] = std::byte{7};
   EXPECT_EQ(edge->host_view()[6], std::byte{0});
-  ASSERT_TRUE(edge->Fetch(0, 1).ok());
+  ASSERT_TRUE(edge->Fetch(0, 64).ok());
   EXPECT_EQ(edge->host_view()[6], std::byte{7});
 }
 

@@ -53,8 +53,8 @@ void RegisterConformance(const ConformanceTarget& target) {
   shared->target = target;
   testing::AddGlobalTestEnvironment(new ReleaseDevice(shared));
   std::vector<ConformanceCase> cases;
-  for (auto&& group : {ReferenceCases(target), BatchCases(target), ContextCases(), KvCases(),
-                       ResidualCases(target), ContractCases()}) {
+  for (auto&& group : {ReferenceCases(target), BatchCases(target), CutCases(target), ContextCases(),
+                       KvCases(), ResidualCases(target), ContractCases()}) {
     cases.insert(cases.end(), group.begin(), group.end());
   }
   const std::string suite = target.name + "Conformance";

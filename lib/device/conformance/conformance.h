@@ -56,6 +56,9 @@ struct ConformanceTarget {
   // of int8 activations
   bool auto_activations = false;
   std::vector<KvType> kv_types = {KvType::kFloat32};
+  // Computes what stands around attention that is cut out of a layer (StageSpec); else those stages
+  // must be UNIMPLEMENTED. Every device takes attention alone.
+  bool products_apart = false;
   // Kinds of shared memory that the device imports as a residual buffer. Kinds not named
   // here must be UNIMPLEMENTED.
   std::vector<HandleKind> imports = {HandleKind::kHostPointer};

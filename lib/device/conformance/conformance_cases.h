@@ -25,6 +25,7 @@ struct ConformanceCase {
 std::vector<ConformanceCase> ReferenceCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> BatchCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> ResidualCases(const ConformanceTarget& target);
+std::vector<ConformanceCase> CutCases(const ConformanceTarget& target);
 std::vector<ConformanceCase> ContextCases();
 std::vector<ConformanceCase> KvCases();
 std::vector<ConformanceCase> ContractCases();

@@ -37,6 +37,28 @@ std::vector<StageSpec> OneStagePerHalf(const ModelConfig& config) {
   return stages;
 }
 
+std::vector<StageSpec> AttentionApart(const ModelConfig& config) {
+  std::vector<StageSpec> stages = {{.embed = true}};
+  AttentionCut begin = AttentionCut::kNone;
+  std::int32_t first = 0;
+  for (std::int32_t half = 0; half < 2 * config.num_layers; half += 2) {
+    stages.push_back({.first_half = first,
+                      .last_half = half + 1,
+                      .begin = begin,
+                      .end = AttentionCut::kProjected});
+    stages.push_back({.first_half = half,
+                      .last_half = half + 1,
+                      .begin = AttentionCut::kProjected,
+                      .end = AttentionCut::kAttended});
+    begin = AttentionCut::kAttended;
+    first = half;
+  }
+  const std::int32_t halves = 2 * config.num_layers;
+  stages.push_back({.first_half = first, .last_half = halves, .begin = begin});
+  stages.push_back({.first_half = halves, .last_half = halves, .head = true});
+  return stages;
+}
+
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
     Device* device, const ModelConfig& config,
     const std::vector<std::shared_ptr<const Region>>& regions, const RunnerOptions& options) {
@@ -80,9 +102,11 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
 }
 
 absl::Status ModelRunner::MakeResiduals(Device* device) {
-  const ResidualLayout layout = MakeResidualLayout(std::max(2, options_.contexts),
-                                                   options_.limits.max_tokens, config_.hidden_size);
   for (std::size_t i = 0; i + 1 < options_.stages.size(); ++i) {
+    const ResidualLayout layout =
+        MakeResidualLayout(std::max(2, options_.contexts), options_.limits.max_tokens,
+                           std::max(OutputColumns(config_, options_.stages[i]),
+                                    InputColumns(config_, options_.stages[i + 1])));
     if (options_.export_residuals) {
       UniqueFd fd;
       TANDEM_ASSIGN_OR_RETURN(auto residual,

@@ -39,6 +39,9 @@ struct RunnerOptions {
 
 // Every stage of `config` with each half layer on its own: embed, attention 0, ffn 0, ..., head.
 std::vector<StageSpec> OneStagePerHalf(const ModelConfig& config);
+// The same model with every attention cut out of its layer: embed, qkv 0, attend 0, output 0 + ffn
+// 0 + qkv 1, attend 1, ..., head.
+std::vector<StageSpec> AttentionApart(const ModelConfig& config);
 
 // One sequence's part of a step, which continues at its present length.
 struct RunnerShare {

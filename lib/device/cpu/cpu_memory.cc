@@ -17,13 +17,13 @@ namespace {
 constexpr std::size_t kCacheLine = 64;
 
 absl::Status CheckLayout(const ResidualLayout& layout) {
-  if (layout.slots < 1 || layout.max_tokens < 1 || layout.hidden_size < 1) {
+  if (layout.slots < 1 || layout.max_tokens < 1 || layout.columns < 1) {
     return absl::InvalidArgumentError(absl::StrCat("residual: expected a positive shape, found ",
                                                    layout.slots, " slots of ", layout.max_tokens,
-                                                   " x ", layout.hidden_size));
+                                                   " x ", layout.columns));
   }
   const ResidualLayout expected =
-      MakeResidualLayout(layout.slots, layout.max_tokens, layout.hidden_size);
+      MakeResidualLayout(layout.slots, layout.max_tokens, layout.columns);
   if (layout.slot_bytes < expected.slot_bytes || layout.slot_bytes % PageSize() != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("residual: expected slots of whole pages and at least ", expected.slot_bytes,
@@ -162,14 +162,14 @@ absl::StatusOr<std::unique_ptr<CpuResidual>> CpuResidual::Over(
   return residual;
 }
 
-absl::Status CpuResidual::Fetch(std::int32_t slot, std::size_t rows) const {
+absl::Status CpuResidual::Fetch(std::int32_t slot, std::size_t floats) const {
   if (synced_ == nullptr) return absl::OkStatus();
-  return synced_->Fetch(OffsetOf(slot), RowBytes(rows));
+  return synced_->Fetch(OffsetOf(slot), floats * sizeof(float));
 }
 
-absl::Status CpuResidual::Flush(std::int32_t slot, std::size_t rows) const {
+absl::Status CpuResidual::Flush(std::int32_t slot, std::size_t floats) const {
   if (synced_ == nullptr) return absl::OkStatus();
-  return synced_->Flush(OffsetOf(slot), RowBytes(rows));
+  return synced_->Flush(OffsetOf(slot), floats * sizeof(float));
 }
 
 }  // namespace tandem

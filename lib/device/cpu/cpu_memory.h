@@ -109,19 +109,16 @@ class CpuResidual final : public ResidualBuffer {
                                                            std::unique_ptr<SyncedMemory> memory);
   const ResidualLayout& layout() const override { return layout_; }
   std::span<std::byte> host_view() const override { return {base_, layout_.total_bytes()}; }
-  // The first rows of a slot: before a stage reads them, and once it has written them. Nothing to
+  // The first floats of a slot: before a stage reads them, and once it has written them. Nothing to
   // do where all see the same bytes.
-  absl::Status Fetch(std::int32_t slot, std::size_t rows) const;
-  absl::Status Flush(std::int32_t slot, std::size_t rows) const;
+  absl::Status Fetch(std::int32_t slot, std::size_t floats) const;
+  absl::Status Flush(std::int32_t slot, std::size_t floats) const;
   float* slot(std::int32_t slot) const { return reinterpret_cast<float*>(base_ + OffsetOf(slot)); }
 
  private:
   explicit CpuResidual(const ResidualLayout& layout) : layout_(layout) {}
   std::uint64_t OffsetOf(std::int32_t slot) const {
     return layout_.slot_bytes * static_cast<std::uint64_t>(slot);
-  }
-  std::uint64_t RowBytes(std::size_t rows) const {
-    return rows * static_cast<std::uint64_t>(layout_.hidden_size) * sizeof(float);
   }
   ResidualLayout layout_;
   std::byte* base_ = nullptr;

@@ -80,8 +80,14 @@ absl::StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Make(CpuShared* shared,
       program->rules_.head ? static_cast<std::size_t>(spec.limits.max_tokens) *
                                  static_cast<std::size_t>(config.hidden_size) * sizeof(float)
                            : 0;
+  const bool keeps = std::any_of(spec.stages.begin(), spec.stages.end(),
+                                 [](const ProgramStage& s) { return s.spec.KeepsResidual(); });
+  const std::size_t kept = keeps ? static_cast<std::size_t>(spec.limits.max_tokens) *
+                                       static_cast<std::size_t>(config.hidden_size) * sizeof(float)
+                                 : 0;
   for (std::int32_t i = 0; i < spec.contexts; ++i) {
     Context context(program->rules_);
+    TANDEM_RETURN_IF_ERROR(context.kept.Reserve(kept, &shared->counters));
     TANDEM_RETURN_IF_ERROR(context.logits.Reserve(logits, &shared->counters));
     TANDEM_RETURN_IF_ERROR(context.hidden_states.Reserve(hidden_states, &shared->counters));
     program->contexts_.push_back(std::move(context));
@@ -132,14 +138,15 @@ absl::Status CpuProgram::Pass::RunStage() {
   const CpuResidual* from = stage->input;
   const CpuResidual* to = stage->output;
   const std::size_t rows = context->step.tokens().size();
-  absl::Status synced = from == nullptr ? absl::OkStatus() : from->Fetch(input_slot, rows);
+  absl::Status synced =
+      from == nullptr ? absl::OkStatus() : from->Fetch(input_slot, rows * stage->input_columns);
   if (synced.ok()) {
     RunCpuStage(program->config_, *stage, context->step,
                 {from == nullptr ? nullptr : from->slot(input_slot),
-                 to == nullptr ? nullptr : to->slot(output_slot), context->logits.as<float>(),
-                 context->hidden_states.as<float>()},
+                 to == nullptr ? nullptr : to->slot(output_slot), context->kept.as<float>(),
+                 context->logits.as<float>(), context->hidden_states.as<float>()},
                 &program->work_);
-    if (to != nullptr) synced = to->Flush(output_slot, rows);
+    if (to != nullptr) synced = to->Flush(output_slot, rows * stage->output_columns);
   }
   if (synced.ok()) return program->work_.products.result();
   return absl::UnavailableError(synced.message());
@@ -207,7 +214,8 @@ std::span<const float> CpuProgram::hidden_states(std::int32_t context) const {
 std::uint64_t CpuProgram::scratch_bytes() const {
   std::uint64_t bytes = work_.scratch.bytes();
   for (const Context& context : contexts_) {
-    bytes += context.step.bytes() + context.logits.bytes() + context.hidden_states.bytes();
+    bytes += context.step.bytes() + context.kept.bytes() + context.logits.bytes() +
+             context.hidden_states.bytes();
   }
   return bytes;
 }

@@ -85,6 +85,9 @@ class CpuProgram final : public Program {
   struct Context {
     explicit Context(const StepRules& rules) : step(rules) {}
     CpuStepCopy step;
+    // (max_tokens, hidden): the residual between the stages of a cut attention half; empty where
+    // there are none.
+    CpuBuffer kept;
     // (max_logit_rows, vocab); empty without a head.
     CpuBuffer logits;
     // (max_tokens, hidden); empty without a head.

@@ -55,9 +55,13 @@ inline std::int32_t LastSeen(const ModelConfig& config, const CpuStepCopy::Token
 
 // A stage resolved to pointers: what Compile works out once.
 
+// What the stage does not do of a half that is cut stays null.
 struct CpuAttentionHalf {
   std::int32_t layer = 0;
   bool global = false;
+  bool projects = true;
+  bool attends = true;
+  bool outputs = true;
   // (hidden)
   const float* norm = nullptr;
   const float* post_norm = nullptr;
@@ -80,6 +84,9 @@ struct CpuStage {
   // Null where the stage embeds, or is the head.
   const CpuResidual* input = nullptr;
   const CpuResidual* output = nullptr;
+  // Floats of a row of each.
+  std::size_t input_columns = 0;
+  std::size_t output_columns = 0;
   // The halves of each kind, in order; they take turns from the stage's first half on.
   std::vector<CpuAttentionHalf> attention;
   std::vector<CpuFfnHalf> ffn;
@@ -115,9 +122,11 @@ struct CpuWorkspace {
 
 // What a stage reads and writes; null where it has none.
 struct CpuStageRows {
-  // (tokens, hidden).
+  // (tokens, columns).
   const float* input = nullptr;
   float* output = nullptr;
+  // (tokens, hidden): the residual while a cut attention half is computed elsewhere.
+  float* kept = nullptr;
   // (logit_rows, vocab).
   float* logits = nullptr;
   // (tokens, hidden); written where the step asks for it.

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/attention_rows.h"
 
 namespace tandem {
 namespace {
@@ -132,16 +133,16 @@ void ReferenceModel::RunHalves(std::int32_t first_half, std::int32_t last_half,
                                std::vector<float>* residual) const {
   for (std::int32_t half = first_half; half < last_half; ++half) {
     if (half % 2 == 0) {
-      Attention(half / 2, residual);
+      Output(half / 2, Attend(half / 2, Project(half / 2, *residual)), residual);
     } else {
       FeedForward(half / 2, residual);
     }
   }
 }
 
-std::vector<float> ReferenceModel::Attend(std::int32_t layer, const std::vector<float>& queries,
-                                          const std::vector<float>& keys,
-                                          const std::vector<float>& values) const {
+std::vector<float> ReferenceModel::Weigh(std::int32_t layer, const std::vector<float>& queries,
+                                         const std::vector<float>& keys,
+                                         const std::vector<float>& values) const {
   const auto heads = static_cast<std::size_t>(config_.num_heads);
   const auto kv_heads = static_cast<std::size_t>(config_.num_kv_heads);
   const auto dim = static_cast<std::size_t>(config_.head_dim);
@@ -181,27 +182,59 @@ std::vector<float> ReferenceModel::Attend(std::int32_t layer, const std::vector<
   return out;
 }
 
-void ReferenceModel::Attention(std::int32_t layer, std::vector<float>* residual) const {
-  const float eps = config_.rms_norm_eps;
+std::vector<float> ReferenceModel::Project(std::int32_t layer,
+                                           std::span<const float> residual) const {
+  const std::vector<float> x =
+      RmsNorm(residual, Get(TensorKind::kAttentionNorm, layer).values, config_.rms_norm_eps);
+  const std::size_t tokens = residual.size() / static_cast<std::size_t>(config_.hidden_size);
+  const auto columns = static_cast<std::size_t>(ProjectedColumns(config_));
+  std::vector<float> out(tokens * columns);
+  std::size_t at = 0;
+  for (const TensorKind kind : {TensorKind::kQuery, TensorKind::kKey, TensorKind::kValue}) {
+    const Matrix& w = Get(kind, layer);
+    const std::vector<float> part = Product(w.values, w.shape, x);
+    const std::size_t width = part.size() / tokens;
+    for (std::size_t t = 0; t < tokens; ++t)
+      std::copy_n(part.data() + t * width, width, out.data() + t * columns + at);
+    at += width;
+  }
+  return out;
+}
+
+std::vector<float> ReferenceModel::Attend(std::int32_t layer,
+                                          std::span<const float> projected) const {
   const bool global = config_.layer_is_global[static_cast<std::size_t>(layer)];
   const float theta = global ? config_.rope_theta_global : config_.rope_theta_local;
   const float factor = global ? config_.rope_factor_global : 1.0f;
-  const auto product = [&](TensorKind kind, const std::vector<float>& x) {
-    const Matrix& w = Get(kind, layer);
-    return Product(w.values, w.shape, x);
+  const auto dim = static_cast<std::size_t>(config_.head_dim);
+  const auto heads = static_cast<std::size_t>(config_.num_heads);
+  const auto kv_heads = static_cast<std::size_t>(config_.num_kv_heads);
+  const auto columns = static_cast<std::size_t>(ProjectedColumns(config_));
+  const std::size_t tokens = projected.size() / columns;
+  const auto part = [&](std::size_t first_head, std::size_t count) {
+    std::vector<float> rows(tokens * count * dim);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      std::copy_n(projected.data() + t * columns + first_head * dim, count * dim,
+                  rows.data() + t * count * dim);
+    }
+    return rows;
   };
   const auto norm = [&](TensorKind kind, const std::vector<float>& x) {
-    return RmsNorm(x, Get(kind, layer).values, eps);
+    return RmsNorm(x, Get(kind, layer).values, config_.rms_norm_eps);
   };
-  const std::vector<float> x = norm(TensorKind::kAttentionNorm, *residual);
-  std::vector<float> q = norm(TensorKind::kQueryNorm, product(TensorKind::kQuery, x));
-  std::vector<float> k = norm(TensorKind::kKeyNorm, product(TensorKind::kKey, x));
-  const std::vector<float> v = product(TensorKind::kValue, x);
-  const auto dim = static_cast<std::size_t>(config_.head_dim);
-  Rope(&q, static_cast<std::size_t>(config_.num_heads), dim, theta, factor);
-  Rope(&k, static_cast<std::size_t>(config_.num_kv_heads), dim, theta, factor);
-  const std::vector<float> o = product(TensorKind::kAttentionOutput, Attend(layer, q, k, v));
-  AddTo(residual, norm(TensorKind::kPostAttentionNorm, o));
+  std::vector<float> q = norm(TensorKind::kQueryNorm, part(0, heads));
+  std::vector<float> k = norm(TensorKind::kKeyNorm, part(heads, kv_heads));
+  Rope(&q, heads, dim, theta, factor);
+  Rope(&k, kv_heads, dim, theta, factor);
+  return Weigh(layer, q, k, part(heads + kv_heads, kv_heads));
+}
+
+void ReferenceModel::Output(std::int32_t layer, std::span<const float> attended,
+                            std::vector<float>* residual) const {
+  const Matrix& w = Get(TensorKind::kAttentionOutput, layer);
+  const std::vector<float> o = Product(w.values, w.shape, attended);
+  AddTo(residual,
+        RmsNorm(o, Get(TensorKind::kPostAttentionNorm, layer).values, config_.rms_norm_eps));
 }
 
 void ReferenceModel::FeedForward(std::int32_t layer, std::vector<float>* residual) const {

@@ -31,6 +31,13 @@ class ReferenceModel {
   // at positions 0, 1, ...
   void RunHalves(std::int32_t first_half, std::int32_t last_half,
                  std::vector<float>* residual) const;
+  // Attention of a layer in three parts. Rows of queries, keys and values of the residual, (tokens,
+  // ProjectedColumns); what attention makes of these, (tokens, AttendedColumns); and the residual
+  // with that added.
+  std::vector<float> Project(std::int32_t layer, std::span<const float> residual) const;
+  std::vector<float> Attend(std::int32_t layer, std::span<const float> projected) const;
+  void Output(std::int32_t layer, std::span<const float> attended,
+              std::vector<float>* residual) const;
   // The tied head alone, of hidden states: (tokens, vocab).
   std::vector<float> Unembed(std::span<const float> hidden_states) const;
   // Final norm and tied head: (tokens, vocab).
@@ -49,10 +56,9 @@ class ReferenceModel {
   };
   ReferenceModel() = default;
   const Matrix& Get(TensorKind kind, std::int32_t layer = -1) const;
-  void Attention(std::int32_t layer, std::vector<float>* residual) const;
   void FeedForward(std::int32_t layer, std::vector<float>* residual) const;
-  std::vector<float> Attend(std::int32_t layer, const std::vector<float>& queries,
-                            const std::vector<float>& keys, const std::vector<float>& values) const;
+  std::vector<float> Weigh(std::int32_t layer, const std::vector<float>& queries,
+                           const std::vector<float>& keys, const std::vector<float>& values) const;
 
   ModelConfig config_;
   std::map<std::pair<TensorKind, std::int32_t>, Matrix> tensors_;

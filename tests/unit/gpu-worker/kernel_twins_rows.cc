@@ -8,6 +8,7 @@
 
 #include "gpu-worker/kernels/candidates/candidates_params.h"
 #include "gpu-worker/kernels/copy/copy_params.h"
+#include "gpu-worker/kernels/copy_rows/copy_rows_params.h"
 #include "gpu-worker/kernels/geglu/geglu_params.h"
 #include "gpu-worker/kernels/post_norm/post_norm_params.h"
 #include "gpu-worker/kernels/probe/probe_params.h"
@@ -61,6 +62,32 @@ void CheckCopy(KernelRunner& runner, const std::string& kernel) {
   std::vector<Bytes> bindings = {ToBytes(from), ToBytes(std::vector<float>(4 * 1200, 0))};
   ASSERT_TRUE(runner.Run(kernel, {}, PushOf(params), {2, 2, 1}, &bindings).ok());
   EXPECT_EQ(FromBytes<float>(bindings[1]), expected);
+}
+
+// From a ring's slot to a buffer and back; what stands behind the step's tokens stays.
+void CheckCopyRows(KernelRunner& runner, const std::string& kernel) {
+  constexpr std::uint32_t kColumns = 520;
+  TestStep step;
+  step.tokens = {0, 0, 0};
+  step.input_base = 2 * kColumns;
+  step.output_base = kColumns;
+  TestRandom random(9);
+  const std::vector<float> from = random.Floats(std::size_t{6} * kColumns);
+  for (const auto& [from_base, to_base] : {std::pair{kernels::kBaseInput, kernels::kBaseZero},
+                                           {kernels::kBaseZero, kernels::kBaseOutput}}) {
+    std::vector<float> expected(std::size_t{6} * kColumns, 7);
+    const std::size_t first = from_base == kernels::kBaseInput ? step.input_base : 0;
+    const std::size_t to = to_base == kernels::kBaseOutput ? step.output_base : 0;
+    std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(first), std::size_t{3} * kColumns,
+                expected.begin() + static_cast<std::ptrdiff_t>(to));
+    std::vector<Bytes> bindings = {step.Pack(), ToBytes(from),
+                                   ToBytes(std::vector<float>(std::size_t{6} * kColumns, 7))};
+    ASSERT_TRUE(runner
+                    .Run(kernel, {from_base, to_base}, PushOf(kernels::CopyRowsParams{kColumns}),
+                         {2, 4, 1}, &bindings)
+                    .ok());
+    EXPECT_EQ(FromBytes<float>(bindings[2]), expected);
+  }
 }
 
 void CheckRmsNorm(KernelRunner& runner, const std::string& kernel) {
@@ -304,6 +331,7 @@ void CheckCandidates(KernelRunner& runner, const std::string& kernel) {
 std::map<std::string, KernelTwin> RowTwins() {
   std::map<std::string, KernelTwin> twins = {{"probe", CheckProbe},
                                              {"copy", CheckCopy},
+                                             {"copy_rows", CheckCopyRows},
                                              {"logit_blocks", CheckLogitBlocks},
                                              {"candidates", CheckCandidates}};
   for (const char* form : {"", "_q8", "_f16"}) {

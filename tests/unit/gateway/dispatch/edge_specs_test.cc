@@ -24,7 +24,16 @@ Plan TwoWorkers() {
 }
 
 constexpr std::uint64_t kAny = MemoryAbility::kAny;
-constexpr EdgeRing kRing{2, 512, 5376};
+ModelConfig Shape() {
+  ModelConfig config;
+  config.hidden_size = 5376;
+  config.num_heads = 32;
+  config.num_kv_heads = 16;
+  config.head_dim = 128;
+  return config;
+}
+const ModelConfig kShape = Shape();
+const EdgeRing kRing{2, 512, kShape};
 
 MemoryDeclaration Npu() {
   MemoryDeclaration memory;

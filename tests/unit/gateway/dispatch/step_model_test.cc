@@ -31,6 +31,8 @@ std::vector<StageCost> Costs(double attention, double ffn, double head, double e
     costs.push_back({CostKind::kLocalAttention, point, attention * times});
     costs.push_back({CostKind::kGlobalAttention, point, 2 * attention * times});
     costs.push_back({CostKind::kFfn, point, ffn * times});
+    costs.push_back({CostKind::kLocalAttend, point, attention * times / 4});
+    costs.push_back({CostKind::kGlobalAttend, point, 2 * attention * times / 4});
     costs.push_back({CostKind::kHead, point, head});
     costs.push_back({CostKind::kSubmission, point, 0});
   }
@@ -92,6 +94,31 @@ TEST(StepModel, WhatIsSubmittedTogetherCostsLess) {
   const StepModel model(FourLayers(), {{"npu0", "CPU", costs, "", false}}, {});
   // Ten parts in one submission.
   EXPECT_DOUBLE_EQ(Seconds(model, "npu", {{1, 0}}), 17.5 - 9 * 0.25);
+}
+
+// Embedding, attention alone and the head on gpu0, all else on npu0.
+TEST(StepModel, ProductsAreWhatAttentionTakesLessWithoutThem) {
+  const auto prefill = MakePlan("hybrid", FourLayers(), kWorkers)->routes[kPrefillRoute].stages;
+  const auto predicted = MakeModel().Predict(prefill, {{1, 0}});
+  ASSERT_TRUE(predicted.ok()) << predicted.status();
+  EXPECT_EQ(predicted->hops, 10);
+  const double alike = 0.5 + 1 + (3 * 0.75 + 1.5) + 8 + (3 * 2.5 + 5) + 30;
+  EXPECT_DOUBLE_EQ(predicted->seconds, alike);
+  // The stage of the first qkv alone has a submission that no difference holds.
+  std::vector<StageCost> costs = Costs(1, 2, 3);
+  for (StageCost& cost : costs) {
+    if (cost.kind == CostKind::kSubmission) cost.seconds = 0.25;
+  }
+  const StepModel model(
+      FourLayers(),
+      {{"npu0", "NPU", costs, "", false}, {"gpu0", "GPU", Costs(10, 20, 30), "", false}}, {});
+  EXPECT_DOUBLE_EQ(model.Predict(prefill, {{1, 0}})->seconds, alike + 0.25);
+  // A worker that did not time attention alone leaves the plan without a prediction.
+  std::erase_if(costs, [](const StageCost& c) { return c.kind == CostKind::kLocalAttend; });
+  const StepModel older(
+      FourLayers(),
+      {{"npu0", "NPU", costs, "", false}, {"gpu0", "GPU", Costs(10, 20, 30), "", false}}, {});
+  EXPECT_TRUE(absl::IsNotFound(older.Predict(prefill, {{1, 0}}).status()));
 }
 
 TEST(StepModel, DrawsLinesBetweenAndBeyondWhatWasMeasured) {

@@ -35,6 +35,17 @@ TEST(StageSpecName, SaysWhatRuns) {
   EXPECT_EQ(StageSpecName({.first_half = 2, .last_half = 3}), "attention 1");
   EXPECT_EQ(StageSpecName({.first_half = 3, .last_half = 4}), "ffn 1");
   EXPECT_EQ(StageSpecName({.first_half = 1, .last_half = 5}), "ffn 0+layer 1+attention 2");
+  constexpr AttentionCut kProjected = AttentionCut::kProjected;
+  constexpr AttentionCut kAttended = AttentionCut::kAttended;
+  EXPECT_EQ(StageSpecName({.first_half = 0, .last_half = 1, .end = kProjected}), "qkv 0");
+  EXPECT_EQ(StageSpecName({.first_half = 2, .last_half = 3, .begin = kProjected, .end = kAttended}),
+            "attend 1");
+  EXPECT_EQ(StageSpecName({.first_half = 2, .last_half = 5, .begin = kAttended, .end = kProjected}),
+            "output+ffn+next qkv 1");
+  EXPECT_EQ(StageSpecName({.first_half = 0, .last_half = 5, .begin = kAttended, .end = kProjected}),
+            "output 0+ffn 0+layer 1+qkv 2");
+  EXPECT_EQ(StageSpecName({.first_half = 4, .last_half = 6, .head = true, .begin = kAttended}),
+            "output 2+ffn 2+head");
   EXPECT_EQ(StageSpecName({.embed = true}), "embed");
   EXPECT_EQ(StageSpecName({.first_half = 6, .last_half = 6, .head = true}), "head");
 }
@@ -43,6 +54,20 @@ TEST(StageSpec, KnowsItsHalves) {
   EXPECT_FALSE((StageSpec{.first_half = 1, .last_half = 2}.HasAttention()));
   EXPECT_TRUE((StageSpec{.first_half = 1, .last_half = 3}.HasAttention()));
   EXPECT_TRUE((StageSpec{.first_half = 4, .last_half = 5}.HasAttention()));
+  constexpr AttentionCut kProjected = AttentionCut::kProjected;
+  constexpr AttentionCut kAttended = AttentionCut::kAttended;
+  const StageSpec products{.first_half = 2, .last_half = 5, .begin = kAttended, .end = kProjected};
+  EXPECT_FALSE(products.HasAttention());
+  EXPECT_TRUE(products.HasAttentionHalf());
+  EXPECT_TRUE(products.KeepsResidual());
+  const StageSpec heads{.first_half = 2, .last_half = 3, .begin = kProjected, .end = kAttended};
+  EXPECT_TRUE(heads.HasAttention());
+  EXPECT_FALSE(heads.KeepsResidual());
+  const ModelConfig config = Config();
+  EXPECT_EQ(InputColumns(config, products), 32);
+  EXPECT_EQ(OutputColumns(config, products), 64);
+  EXPECT_EQ(InputColumns(config, heads), 64);
+  EXPECT_EQ(OutputColumns(config, heads), 32);
   EXPECT_FALSE((StageSpec{.first_half = 4, .last_half = 5}.HasFeedForward()));
   EXPECT_TRUE((StageSpec{.first_half = 1, .last_half = 2}.HasFeedForward()));
   EXPECT_TRUE((StageSpec{.first_half = 2, .last_half = 4}.HasFeedForward()));

@@ -70,15 +70,20 @@ TEST(MakePlan, HybridHasARouteForDecodeAndOneForPrefill) {
   EXPECT_EQ(plan.routes[kDecodeRoute].stages, StagesOf(Make("gpu")));
   const PlanRoute& prefill = plan.routes[kPrefillRoute];
   EXPECT_EQ(prefill.use, RouteUse::kPrefill);
-  ASSERT_EQ(prefill.stages.size(), 8u);
+  ASSERT_EQ(prefill.stages.size(), 14u);
   EXPECT_EQ(prefill.stages[0], (StagePlacement{"gpu0", StagePart::kEmbed, 0, 0}));
-  EXPECT_EQ(prefill.stages[1], (StagePlacement{"gpu0", StagePart::kAttention, 0, 1}));
-  EXPECT_EQ(prefill.stages[2], (StagePlacement{"npu0", StagePart::kFfn, 0, 1}));
-  EXPECT_EQ(prefill.stages[7], (StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
+  EXPECT_EQ(prefill.stages[1], (StagePlacement{"npu0", StagePart::kQkv, 0, 1}));
+  EXPECT_EQ(prefill.stages[2], (StagePlacement{"gpu0", StagePart::kAttend, 0, 1}));
+  EXPECT_EQ(prefill.stages[3], (StagePlacement{"npu0", StagePart::kOutput, 0, 1}));
+  EXPECT_EQ(prefill.stages[4], (StagePlacement{"npu0", StagePart::kFfn, 0, 1}));
+  EXPECT_EQ(prefill.stages[5], (StagePlacement{"npu0", StagePart::kQkv, 1, 2}));
+  EXPECT_EQ(prefill.stages[13], (StagePlacement{"gpu0", StagePart::kHead, 0, 0}));
   EXPECT_EQ(HeadWorkerOf(plan), "gpu0");
   EXPECT_THAT(EdgesOf(plan), ElementsAre(PlanEdge{"gpu0", "npu0"}, PlanEdge{"npu0", "gpu0"}));
-  // The feed-forward halves lie with both.
-  EXPECT_THAT(RegionsOf(plan, "npu0"), ElementsAre("layer.0.ffn", "layer.1.ffn", "layer.2.ffn"));
+  // All layers lie with both.
+  EXPECT_THAT(RegionsOf(plan, "npu0"),
+              ElementsAre("layer.0.attention", "layer.0.ffn", "layer.1.attention", "layer.1.ffn",
+                          "layer.2.attention", "layer.2.ffn"));
   EXPECT_EQ(RegionsOf(plan, "gpu0").size(), 7u);
 }
 
@@ -138,7 +143,7 @@ TEST(ValidatePlan, FindsEveryDisorder) {
   EXPECT_THAT(error([](Stages& s) { s[3].last_layer = 3; }), HasSubstr("stage 3"));
   EXPECT_THAT(error([](Stages& s) { s[6].last_layer = 4; }), HasSubstr("stage 6"));
   EXPECT_THAT(error([](Stages& s) { s.insert(s.begin() + 3, s[2]); }),
-              HasSubstr("stage 3: expected attention or both of layer 1"));
+              HasSubstr("stage 3: expected attention, qkv or both of layer 1"));
   EXPECT_THAT(error([](Stages& s) { s.clear(); }), HasSubstr("found 0 stages"));
 }
 
@@ -156,8 +161,11 @@ TEST(ValidatePlan, RoutesMustFitEachOther) {
   EXPECT_THAT(error([](Routes& r) { r[0].use = r[1].use = RouteUse::kAll; }),
               HasSubstr("found 2: all, all"));
   EXPECT_THAT(error([](Routes& r) { r[1].stages.erase(r[1].stages.begin() + 2); }),
-              HasSubstr("route 'prefill': plan stage 2: expected ffn of layer 0"));
-  EXPECT_THAT(error([](Routes& r) { r[1].stages[3].worker = "npu0"; }),
+              HasSubstr("route 'prefill': plan stage 2: expected attend of layer 0"));
+  EXPECT_THAT(error([](Routes& r) {
+                for (const std::size_t i : {5u, 7u, 8u}) r[1].stages[i].worker = "gpu0";
+                r[1].stages[6].worker = "npu0";
+              }),
               HasSubstr("route 'prefill': expected attention of layer 1 on 'gpu0' as in route "
                         "'decode', whose keys and values are there, found it on 'npu0'"));
   EXPECT_THAT(
@@ -185,9 +193,49 @@ TEST(PlanName, DefaultAndWhatCanBeSaidBeforeTheModel) {
           "expected auto, gpu, npu, split, hybrid, layers or layers:N,N,..., found 'zigzag'"));
 }
 
+TEST(EdgeColumns, AreOfTheWidestRow) {
+  ModelConfig config = ThreeLayers();
+  config.hidden_size = 100;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 16;
+  const auto columns = [&](const char* name, const char* from, const char* to) {
+    return EdgeColumns(*MakePlan(name, config, kWorkers), {from, to}, config);
+  };
+  EXPECT_EQ(columns("split", "npu0", "gpu0"), 100);
+  EXPECT_EQ(columns("hybrid", "npu0", "gpu0"), 128);
+  EXPECT_EQ(columns("hybrid", "gpu0", "npu0"), 100);
+  config.num_heads = 8;
+  EXPECT_EQ(columns("hybrid", "gpu0", "npu0"), 128);
+  EXPECT_EQ(columns("hybrid", "gpu0", "gpu1"), 0);
+}
+
+TEST(ValidatePlan, FindsEveryDisorderOfACutLayer) {
+  const auto error = [](const auto& change) {
+    Plan plan = Make("hybrid");
+    change(plan.routes[kPrefillRoute].stages);
+    return std::string(ValidatePlan(plan, ThreeLayers(), kWorkers).message());
+  };
+  using Stages = std::vector<StagePlacement>;
+  EXPECT_EQ(error([](Stages&) {}), "");
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 1); }),
+              HasSubstr("stage 1: expected attention, qkv or both of layer 0"));
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 2); }),
+              HasSubstr("stage 2: expected attend of layer 0"));
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 3); }),
+              HasSubstr("stage 3: expected output of layer 0"));
+  EXPECT_THAT(error([](Stages& s) { s[2].worker = "npu0"; }),
+              HasSubstr("on another worker than its qkv"));
+  EXPECT_THAT(error([](Stages& s) { s[3].worker = "gpu0"; }), HasSubstr("on 'npu0' as its qkv"));
+  EXPECT_THAT(error([](Stages& s) { s[1].last_layer = 2; }), HasSubstr("stage 1"));
+  EXPECT_THAT(error([](Stages& s) { s.erase(s.begin() + 11, s.begin() + 13); }),
+              HasSubstr("found no output of layer 2"));
+}
+
 TEST(StagePart, NamesParseBack) {
-  for (const StagePart part : {StagePart::kEmbed, StagePart::kAttention, StagePart::kFfn,
-                               StagePart::kBoth, StagePart::kHead}) {
+  for (const StagePart part :
+       {StagePart::kEmbed, StagePart::kAttention, StagePart::kQkv, StagePart::kAttend,
+        StagePart::kOutput, StagePart::kFfn, StagePart::kBoth, StagePart::kHead}) {
     EXPECT_EQ(*ParseEnum<StagePart>("stage part", NameOf(part)), part);
   }
   EXPECT_FALSE(ParseEnum<StagePart>("stage part", "tail").ok());

@@ -75,32 +75,44 @@ TEST(StageLayoutTest, LayersPutTheEmbeddingBesideTheHead) {
 
 TEST(StageLayoutTest, HybridOnTheGpuHasTheStagesOfBothRoutes) {
   const StageLayout layout = LayOut("hybrid", "gpu0");
-  ASSERT_EQ(layout.stages.size(), 5u);
+  ASSERT_EQ(layout.stages.size(), 6u);
   EXPECT_EQ(layout.stages[0].spec, (StageSpec{true, 0, 6, true}));
-  EXPECT_EQ(layout.stages[1].spec, (StageSpec{true, 0, 1, false}));
-  EXPECT_EQ(layout.stages[2].spec, (StageSpec{false, 2, 3, false}));
-  EXPECT_EQ(layout.stages[3].spec, (StageSpec{false, 4, 5, false}));
-  EXPECT_EQ(layout.stages[4].spec, (StageSpec{false, 6, 6, true}));
+  EXPECT_EQ(layout.stages[1].spec, (StageSpec{true, 0, 0, false}));
+  for (std::int32_t layer = 0; layer < 3; ++layer) {
+    EXPECT_EQ(layout.stages[static_cast<std::size_t>(layer) + 2].spec,
+              (StageSpec{false, 2 * layer, 2 * layer + 1, false, AttentionCut::kProjected,
+                         AttentionCut::kAttended}));
+  }
+  EXPECT_EQ(layout.stages[5].spec, (StageSpec{false, 6, 6, true}));
   EXPECT_EQ(layout.stages[0].name, "decode embed+layers 0-2+head");
-  EXPECT_EQ(layout.stages[2].name, "prefill attention 1");
+  EXPECT_EQ(layout.stages[3].name, "prefill attend 1");
   ASSERT_EQ(layout.routes.size(), 2u);
   EXPECT_EQ(layout.routes[kDecodeRoute].use, RouteUse::kDecode);
   EXPECT_EQ(layout.routes[kDecodeRoute].stages, (std::vector<std::int32_t>{0}));
   EXPECT_EQ(layout.routes[kDecodeRoute].hops, (std::vector<std::int32_t>{0, 0}));
   EXPECT_EQ(layout.routes[kPrefillRoute].use, RouteUse::kPrefill);
-  EXPECT_EQ(layout.routes[kPrefillRoute].stages, (std::vector<std::int32_t>{1, 2, 3, 4}));
-  EXPECT_EQ(layout.routes[kPrefillRoute].hops, (std::vector<std::int32_t>{3, 3}));
+  EXPECT_EQ(layout.routes[kPrefillRoute].stages, (std::vector<std::int32_t>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(layout.routes[kPrefillRoute].hops, (std::vector<std::int32_t>{4, 4}));
   EXPECT_EQ(layout.attention_layers, (std::vector<std::int32_t>{0, 1, 2}));
   EXPECT_TRUE(layout.has_head);
 }
 
 TEST(StageLayoutTest, DecodeOfHybridPassesTheNpuBy) {
   const StageLayout layout = LayOut("hybrid", "npu0");
-  ASSERT_EQ(layout.stages.size(), 3u);
-  EXPECT_EQ(layout.stages[1].spec, (StageSpec{false, 3, 4, false}));
+  ASSERT_EQ(layout.stages.size(), 4u);
+  constexpr AttentionCut kNone = AttentionCut::kNone;
+  constexpr AttentionCut kProjected = AttentionCut::kProjected;
+  constexpr AttentionCut kAttended = AttentionCut::kAttended;
+  EXPECT_EQ(layout.stages[0].spec, (StageSpec{false, 0, 1, false, kNone, kProjected}));
+  EXPECT_EQ(layout.stages[1].spec, (StageSpec{false, 0, 3, false, kAttended, kProjected}));
+  EXPECT_EQ(layout.stages[2].spec, (StageSpec{false, 2, 5, false, kAttended, kProjected}));
+  EXPECT_EQ(layout.stages[3].spec, (StageSpec{false, 4, 6, false, kAttended, kNone}));
+  EXPECT_EQ(layout.stages[0].name, "prefill qkv 0");
+  EXPECT_EQ(layout.stages[2].name, "prefill output+ffn+next qkv 1");
+  EXPECT_EQ(layout.stages[3].name, "prefill output 2+ffn 2");
   EXPECT_TRUE(layout.routes[kDecodeRoute].stages.empty());
   EXPECT_TRUE(MakeStepList(layout, kDecodeRoute, 2).empty());
-  EXPECT_EQ(layout.routes[kPrefillRoute].stages, (std::vector<std::int32_t>{0, 1, 2}));
+  EXPECT_EQ(layout.routes[kPrefillRoute].stages, (std::vector<std::int32_t>{0, 1, 2, 3}));
   EXPECT_TRUE(layout.attention_layers.empty());
   EXPECT_FALSE(layout.has_head);
 }
@@ -189,11 +201,13 @@ TEST(StepListTest, EachRouteHasItsOwn) {
   const StageLayout layout = LayOut("hybrid", "gpu0");
   EXPECT_EQ(Words(MakeStepList(layout, kDecodeRoute, 1)),
             (std::vector<std::string>{"begin 0", "run 0.0", "sample 0"}));
-  EXPECT_EQ(Words(MakeStepList(layout, kPrefillRoute, 1)),
-            (std::vector<std::string>{
-                "begin 0", "space 0:0", "run 1.0", "publish 0:0", "wait 1:0", "space 0:1",
-                "run 2.0", "release 1:0", "publish 0:1", "wait 1:1", "space 0:2", "run 3.0",
-                "release 1:1", "publish 0:2", "wait 1:2", "run 4.0", "release 1:2", "sample 0"}));
+  EXPECT_EQ(
+      Words(MakeStepList(layout, kPrefillRoute, 1)),
+      (std::vector<std::string>{
+          "begin 0",     "space 0:0",   "run 1.0",     "publish 0:0", "wait 1:0",  "space 0:1",
+          "run 2.0",     "release 1:0", "publish 0:1", "wait 1:1",    "space 0:2", "run 3.0",
+          "release 1:1", "publish 0:2", "wait 1:2",    "space 0:3",   "run 4.0",   "release 1:2",
+          "publish 0:3", "wait 1:3",    "run 5.0",     "release 1:3", "sample 0"}));
 }
 
 // The n-th hand-over that one end publishes is the n-th that the other waits for: of the same

@@ -58,11 +58,11 @@ TEST_F(StepRunnerTest, BothEndsCountTheHandOversOfEachStepsRoute) {
     }
     EXPECT_THAT(std::string(found[3].status.message()), HasSubstr("route: expected 0 to 1"));
   }
-  // Stage 0 is all of decode; each prefill runs 1 to 4 once for a micro-batch.
-  EXPECT_THAT(stages["gpu0"], ElementsAre(1, 1, 2, 2, 3, 3, 4, 4, 0, 0, 1, 2, 3, 4, 0));
-  EXPECT_THAT(stages["npu0"], ElementsAre(0, 0, 1, 1, 2, 2, 0, 1, 2));
+  // Stage 0 is all of decode; each prefill runs 1 to 5 once for a micro-batch.
+  EXPECT_THAT(stages["gpu0"], ElementsAre(1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 0, 0, 1, 2, 3, 4, 5, 0));
+  EXPECT_THAT(stages["npu0"], ElementsAre(0, 0, 1, 1, 2, 2, 3, 3, 0, 1, 2, 3));
   for (const auto& [name, worker] : workers_)
-    for (const auto& edge : worker.edges) EXPECT_EQ(edge->control->handovers(), 3u * (2 + 1));
+    for (const auto& edge : worker.edges) EXPECT_EQ(edge->control->handovers(), 4u * (2 + 1));
 }
 
 }  // namespace
