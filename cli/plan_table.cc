@@ -84,8 +84,13 @@ std::string PairRow(const v1::PairTimes& pair) {
                                  pair.second(), pair.slowdown());
   if (pair.edge_kind().empty())
     return text + "; no plan of both was tried, so of their edge nothing is known\n";
-  return text + fmt::format("; a hand-over by {} takes {:.1f} us and {:.2f} us a row\n",
-                            pair.edge_kind(), pair.hop_seconds() * 1e6, pair.row_seconds() * 1e6);
+  text += fmt::format("; a hand-over by {} takes {:.1f} us and {:.2f} us a row", pair.edge_kind(),
+                      pair.hop_seconds() * 1e6, pair.row_seconds() * 1e6);
+  if (pair.cut_hop_seconds() > 0 || pair.cut_row_seconds() > 0) {
+    text += fmt::format(", beside attention that is cut out {:.1f} us and {:.2f} us a row",
+                        pair.cut_hop_seconds() * 1e6, pair.cut_row_seconds() * 1e6);
+  }
+  return text + "\n";
 }
 
 std::string StepRow(const v1::StepComparison& step) {

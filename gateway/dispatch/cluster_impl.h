@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -143,6 +144,15 @@ class Cluster::Impl {
   // What a hand-over between them takes, into *pair; their stages are gone then.
   absl::Status MeasureEdges(std::uint64_t generation, const Descriptions& workers,
                             const std::vector<WorkerCosts>& alone, PairCosts* pair);
+  // Of a plan's edges, while either worker runs its stage; the kind of the edges goes into *kind.
+  absl::StatusOr<HopCosts> MeasureHops(std::uint64_t generation, const Descriptions& workers,
+                                       const Plan& plan, std::span<const HandoverStage> stages,
+                                       const std::vector<v1::HandoverRounds>& rounds,
+                                       std::string* kind);
+  // Of the plan that cuts attention out of its layers.
+  absl::StatusOr<HopCosts> MeasureCutHops(std::uint64_t generation, const Descriptions& workers,
+                                          const std::vector<v1::HandoverRounds>& rounds,
+                                          std::string* kind);
   EdgeWorker EdgeWorkerOf(std::size_t worker, const v1::WorkerDescription& described) const;
   void SetModel(std::vector<WorkerCosts> workers, std::vector<PairCosts> pairs);
   absl::Status ChangeAndWait(const std::string& name);

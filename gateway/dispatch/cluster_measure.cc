@@ -299,15 +299,49 @@ absl::Status Cluster::Impl::MeasureEdges(std::uint64_t generation, const Descrip
   ShowTrying(absl::StrCat("measuring hand-overs between ", pair->first, " and ", pair->second));
   const std::vector<v1::HandoverRounds> rounds = RoundsOf(alone);
   if (rounds.empty()) return absl::NotFoundError("no step was measured by both");
-  const EdgeWorker ends[] = {EdgeWorkerOf(0, workers[0]), EdgeWorkerOf(1, workers[1])};
+  const std::vector<ClusterWorker>& ends = setup_.workers();
   Plan to_and_fro;
   to_and_fro.routes.push_back(
       {RouteUse::kAll,
        {{.worker = ends[0].name}, {.worker = ends[1].name}, {.worker = ends[0].name}}});
+  const HandoverStage halves[] = {HandoverStage::kFeedForward, HandoverStage::kFeedForward};
+  std::string kind;
+  TANDEM_ASSIGN_OR_RETURN(const HopCosts hop,
+                          MeasureHops(generation, workers, to_and_fro, halves, rounds, &kind));
+  HopCosts cut_hop;
+  if (ends[0].role != ends[1].role) {
+    TANDEM_ASSIGN_OR_RETURN(cut_hop, MeasureCutHops(generation, workers, rounds, &kind));
+  }
+  pair->hop = hop;
+  pair->cut_hop = cut_hop;
+  pair->edge_kind = kind;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<HopCosts> Cluster::Impl::MeasureCutHops(
+    std::uint64_t generation, const Descriptions& workers,
+    const std::vector<v1::HandoverRounds>& rounds, std::string* kind) {
+  const std::vector<ClusterWorker>& ends = setup_.workers();
+  // The plan that cuts attention out.
+  TANDEM_ASSIGN_OR_RETURN(const Plan hybrid,
+                          MakePlan("hybrid", setup_.model.config,
+                                   {{ends[0].name, ends[0].role}, {ends[1].name, ends[1].role}}));
+  const auto stage_of = [](const ClusterWorker& worker) {
+    return worker.role == WorkerRole::kGpu ? HandoverStage::kAttend : HandoverStage::kProducts;
+  };
+  const HandoverStage cut[] = {stage_of(ends[0]), stage_of(ends[1])};
+  return MeasureHops(generation, workers, hybrid, cut, rounds, kind);
+}
+
+absl::StatusOr<HopCosts> Cluster::Impl::MeasureHops(std::uint64_t generation,
+                                                    const Descriptions& workers, const Plan& plan,
+                                                    std::span<const HandoverStage> stages,
+                                                    const std::vector<v1::HandoverRounds>& rounds,
+                                                    std::string* kind) {
+  const EdgeWorker ends[] = {EdgeWorkerOf(0, workers[0]), EdgeWorkerOf(1, workers[1])};
   const EdgeRing ring{2, setup_.scheduler.limits.max_tokens, setup_.model.config};
-  TANDEM_ASSIGN_OR_RETURN(
-      const std::vector<v1::EdgeSpec> specs,
-      MakeEdgeSpecs(to_and_fro, {ends[0], ends[1]}, setup_.options.edge_kinds, ring));
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<v1::EdgeSpec> specs,
+                          MakeEdgeSpecs(plan, {ends[0], ends[1]}, setup_.options.edge_kinds, ring));
   TANDEM_CHECK(specs.size() == 2);
   std::shared_ptr<Pending<EdgeCosts>> pending[2];
   for (std::size_t i = 0; i < 2; ++i) {
@@ -320,6 +354,7 @@ absl::Status Cluster::Impl::MeasureEdges(std::uint64_t generation, const Descrip
     *request.add_edges() = specs[1 - own];
     request.mutable_rounds()->Assign(rounds.begin(), rounds.end());
     request.set_seconds(kEdgeSeconds);
+    request.set_stage(std::string(NameOf(stages[i])));
     links_[i]->MeasureEdges(
         std::move(request), kMeasureTimeout,
         [this, answer = pending[i]](const absl::Status& status, const v1::EdgeCosts& response) {
@@ -335,7 +370,8 @@ absl::Status Cluster::Impl::MeasureEdges(std::uint64_t generation, const Descrip
     const absl::Status& status = pending[i]->answer.status();
     if (!status.ok()) return Annotate(status, ends[i].name);
   }
-  return TakeHandovers(*pending[0]->answer, *pending[1]->answer, pair);
+  *kind = std::string(NameOf(pending[0]->answer->kind));
+  return TakeHandovers(*pending[0]->answer, *pending[1]->answer);
 }
 
 void Cluster::Impl::SetModel(std::vector<WorkerCosts> workers, std::vector<PairCosts> pairs) {

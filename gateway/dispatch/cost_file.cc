@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr double kMostSlowdown = 1000;
 
 bool HasText(const Json& entry, const char* field) {
@@ -100,18 +100,23 @@ std::string WritePair(std::string_view key, const PairCosts& pair) {
                {"key", std::string(key)},
                {"slowdown", pair.slowdown},
                {"edge_kind", pair.edge_kind},
-               {"hop_seconds", pair.hop_seconds},
-               {"row_seconds", pair.row_seconds}});
+               {"hop_seconds", pair.hop.seconds},
+               {"row_seconds", pair.hop.row_seconds},
+               {"cut_hop_seconds", pair.cut_hop.seconds},
+               {"cut_row_seconds", pair.cut_hop.row_seconds}});
 }
 
 absl::StatusOr<PairCosts> ReadPair(std::string_view text, std::string_view key) {
   TANDEM_ASSIGN_OR_RETURN(const Json file, ReadFile(text, key));
   PairCosts pair;
   TANDEM_ASSIGN_OR_RETURN(pair.slowdown, ReadNumber(file, "slowdown", 1, kMostSlowdown));
-  TANDEM_ASSIGN_OR_RETURN(pair.hop_seconds,
-                          ReadNumber(file, "hop_seconds", 0, kLongestCostSeconds));
-  TANDEM_ASSIGN_OR_RETURN(pair.row_seconds,
-                          ReadNumber(file, "row_seconds", 0, kLongestCostSeconds));
+  const std::pair<const char*, double*> times[] = {{"hop_seconds", &pair.hop.seconds},
+                                                   {"row_seconds", &pair.hop.row_seconds},
+                                                   {"cut_hop_seconds", &pair.cut_hop.seconds},
+                                                   {"cut_row_seconds", &pair.cut_hop.row_seconds}};
+  for (const auto& [field, seconds] : times) {
+    TANDEM_ASSIGN_OR_RETURN(*seconds, ReadNumber(file, field, 0, kLongestCostSeconds));
+  }
   if (!HasText(file, "edge_kind")) return absl::DataLossError("expected a kind of edge");
   pair.edge_kind = file["edge_kind"].get<std::string>();
   if (pair.edge_kind.empty()) return pair;

@@ -168,6 +168,9 @@ absl::StatusOr<StepPrediction> StepModel::Predict(const std::vector<StagePlaceme
   std::vector<double> ready(parts.size());
   double all = 0;
   double slowdown = 1;
+  const bool cut = std::any_of(route.begin(), route.end(), [](const StagePlacement& stage) {
+    return stage.part == StagePart::kAttend;
+  });
   StepPrediction prediction;
   for (std::size_t s = 0; s < segments.size(); ++s) {
     const std::string& worker = segments[s].worker;
@@ -184,7 +187,8 @@ absl::StatusOr<StepPrediction> StepModel::Predict(const std::vector<StagePlaceme
       const bool samples = shape.samples && part + 1 == parts.size();
       TANDEM_ASSIGN_OR_RETURN(const double seconds,
                               SegmentSeconds(segments[s], parts[part], samples));
-      const double hop = crosses ? pair.hop_seconds + pair.row_seconds * parts[part].tokens : 0;
+      const HopCosts& costs = cut ? pair.cut_hop : pair.hop;
+      const double hop = crosses ? costs.seconds + costs.row_seconds * parts[part].tokens : 0;
       prediction.hops += crosses ? 1 : 0;
       prediction.hop_rows += crosses ? parts[part].tokens : 0;
       const double start = std::max(free[worker], ready[part] + hop);
@@ -197,7 +201,7 @@ absl::StatusOr<StepPrediction> StepModel::Predict(const std::vector<StagePlaceme
   return prediction;
 }
 
-absl::Status TakeHandovers(const EdgeCosts& first, const EdgeCosts& second, PairCosts* pair) {
+absl::StatusOr<HopCosts> TakeHandovers(const EdgeCosts& first, const EdgeCosts& second) {
   const auto same = [](const HandoverCost& a, const HandoverCost& b) { return a.rows == b.rows; };
   if (first.costs.empty() || first.kind != second.kind ||
       !std::equal(first.costs.begin(), first.costs.end(), second.costs.begin(), second.costs.end(),
@@ -214,12 +218,12 @@ absl::Status TakeHandovers(const EdgeCosts& first, const EdgeCosts& second, Pair
   }
   const auto fewest = *seconds.begin();
   const auto most = *seconds.rbegin();
-  pair->row_seconds = most.first == fewest.first ? 0
-                                                 : std::max(0.0, most.second - fewest.second) /
-                                                       (most.first - fewest.first);
-  pair->hop_seconds = std::max(0.0, fewest.second - fewest.first * pair->row_seconds);
-  pair->edge_kind = std::string(NameOf(first.kind));
-  return absl::OkStatus();
+  HopCosts hop;
+  if (most.first > fewest.first) {
+    hop.row_seconds = std::max(0.0, most.second - fewest.second) / (most.first - fewest.first);
+  }
+  hop.seconds = std::max(0.0, fewest.second - fewest.first * hop.row_seconds);
+  return hop;
 }
 
 }  // namespace tandem

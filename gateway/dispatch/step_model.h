@@ -27,6 +27,13 @@ struct WorkerCosts {
   bool kept = false;
 };
 
+// Of a hand-over: for any rows, and for each row.
+struct HopCosts {
+  double seconds = 0;
+  double row_seconds = 0;
+  bool operator==(const HopCosts&) const = default;
+};
+
 // What two workers are to each other.
 struct PairCosts {
   std::string first;
@@ -34,9 +41,10 @@ struct PairCosts {
   // How many times as long a stage takes while the other one computes, too: 1 for devices that
   // share nothing, 2 for two that share all.
   double slowdown = 1;
-  // Of a hand-over: for any rows, and for each row.
-  double hop_seconds = 0;
-  double row_seconds = 0;
+  // Of rows of the residual; and under plans that cut attention out of its layers, whose rows are
+  // wider: the mean of both ways, which they go alternately.
+  HopCosts hop;
+  HopCosts cut_hop;
   // Of the edge that was measured; empty: none was, and a hand-over counts as nothing.
   std::string edge_kind;
   bool kept = false;
@@ -93,6 +101,6 @@ class StepModel {
 
 // What both workers say of rows that went round between them, as the time of a hand-over: what
 // their stages do not take of a round. INVALID_ARGUMENT where they do not speak of the same.
-absl::Status TakeHandovers(const EdgeCosts& first, const EdgeCosts& second, PairCosts* pair);
+absl::StatusOr<HopCosts> TakeHandovers(const EdgeCosts& first, const EdgeCosts& second);
 
 }  // namespace tandem

@@ -110,8 +110,10 @@ void AddMeasured(const PlanReport& report, v1::PlanReport* wire) {
     to.set_second(pair.second);
     to.set_slowdown(pair.slowdown);
     to.set_edge_kind(pair.edge_kind);
-    to.set_hop_seconds(pair.hop_seconds);
-    to.set_row_seconds(pair.row_seconds);
+    to.set_hop_seconds(pair.hop.seconds);
+    to.set_row_seconds(pair.hop.row_seconds);
+    to.set_cut_hop_seconds(pair.cut_hop.seconds);
+    to.set_cut_row_seconds(pair.cut_hop.row_seconds);
     to.set_kept(pair.kept);
   }
   for (const StepComparison& comparison : report.steps) {

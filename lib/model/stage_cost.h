@@ -56,6 +56,16 @@ struct StageCost {
   bool operator==(const StageCost&) const = default;
 };
 
+// What a worker runs between its edges while hand-overs are timed, and so which rows they are: the
+// feed-forward half on both, on rows of the residual; or attention alone on the one and the
+// products around it on the other, on rows as wide as where attention is cut out of its layer.
+enum class HandoverStage : std::uint8_t { kFeedForward, kAttend, kProducts };
+template <>
+inline constexpr EnumName<HandoverStage> kEnumNames<HandoverStage>[] = {
+    {HandoverStage::kFeedForward, "feed-forward"},
+    {HandoverStage::kAttend, "attend"},
+    {HandoverStage::kProducts, "products"}};
+
 // Of rows that go round between two workers, each with a stage of its own: medians
 // (lib/worker/edge_timer.h).
 struct HandoverCost {

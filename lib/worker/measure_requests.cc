@@ -50,10 +50,12 @@ absl::StatusOr<MeasuredEdges> ParseMeasuredEdges(const v1::MeasureEdgesRequest& 
         absl::StrCat("edges: expected one from worker '", request.worker(),
                      "' to another and one back, found ", edges.size(), " that are not"));
   }
-  const EdgeBounds bounds{request.worker(), request.generation(), 1, spec.limits,
-                          spec.config.hidden_size};
   MeasuredEdges measured;
+  TANDEM_ASSIGN_OR_RETURN(measured.stage, ParseEnum<HandoverStage>("stage", request.stage()));
+  const HandoverColumns columns = ColumnsOf(measured.stage, spec.config);
+  EdgeBounds bounds{request.worker(), request.generation(), 1, spec.limits, columns.out};
   TANDEM_ASSIGN_OR_RETURN(measured.out, ParseEdgeEnd(edges[0], bounds));
+  bounds.columns = columns.in;
   TANDEM_ASSIGN_OR_RETURN(measured.in, ParseEdgeEnd(edges[1], bounds));
   if (request.rounds().empty() || request.rounds_size() > static_cast<int>(kMostCostPoints)) {
     return absl::InvalidArgumentError(

@@ -24,6 +24,7 @@ absl::StatusOr<absl::Duration> ParseSeconds(double seconds, double most);
 
 // The end of the edge from this worker, and of the one to it.
 struct MeasuredEdges {
+  HandoverStage stage = HandoverStage::kFeedForward;
   EdgeEndSpec out;
   EdgeEndSpec in;
   std::vector<HandoverRounds> rounds;

@@ -141,6 +141,7 @@ void WorkerEngine::TearDown(const std::string& reason) {
   if (part_ != nullptr) part_->Close();
   part_.reset();
   timer_.reset();
+  measured_.reset();
   std::lock_guard state(state_mutex_);
   prepared_->Clear();
 }
@@ -276,6 +277,7 @@ absl::Status WorkerEngine::MeasureStages(const v1::MeasureStagesRequest& request
       StageTimer::Create(*device_, weights_.all(), std::move(spec));
   if (!timer.ok()) return Checked(timer.status());
   timer_ = *std::move(timer);
+  measured_ = timer_->spec();
   const absl::StatusOr<std::vector<StageCost>> costs =
       timer_->MeasureAll(absl::Seconds(request.seconds()), [&] { return Superseded(generation); });
   if (!costs.ok()) return Checked(costs.status());
@@ -305,12 +307,11 @@ absl::Status WorkerEngine::MeasureEdges(const v1::MeasureEdgesRequest& request,
                                         v1::EdgeCosts* response) {
   const std::uint64_t generation = request.generation();
   std::lock_guard control(control_mutex_);
-  if (timer_ == nullptr || generation != generation_number_) {
+  if (!measured_.has_value() || generation != generation_number_) {
     return absl::FailedPreconditionError(
         absl::StrCat("generation: expected one that measures, found ", generation));
   }
-  const StageTimerSpec spec = timer_->spec();
-  TANDEM_ASSIGN_OR_RETURN(MeasuredEdges measured, ParseMeasuredEdges(request, spec));
+  TANDEM_ASSIGN_OR_RETURN(MeasuredEdges measured, ParseMeasuredEdges(request, *measured_));
   // A device need not hold the stages of two programs.
   timer_.reset();
   const Deadline deadline = Deadline::After(absl::Seconds(request.seconds()));
@@ -323,8 +324,8 @@ absl::Status WorkerEngine::MeasureEdges(const v1::MeasureEdgesRequest& request,
   Edge& in = *edges[in_order ? 1 : 0];
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<EdgeWatcher> watcher, EdgeWatcher::Start(edges));
   absl::StatusOr<std::vector<HandoverCost>> costs =
-      TimeHandovers(*device_, spec, weights_.all(), out, in, measured.rounds, deadline,
-                    [&] { return Superseded(generation); });
+      TimeHandovers(*device_, *measured_, measured.stage, weights_.all(), out, in, measured.rounds,
+                    deadline, [&] { return Superseded(generation); });
   if (!costs.ok()) return Checked(costs.status());
   *response = ToProto(EdgeCosts{out.kind, *std::move(costs)});
   return absl::OkStatus();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -105,8 +106,10 @@ class WorkerEngine {
 
   std::mutex control_mutex_;  // Prepare, Connect, Drain, measuring and probes: one at a time
   std::unique_ptr<PlanPart> part_;
-  // Until the generation that measured ends.
+  // Until the generation that measured ends, or hand-overs are timed.
   std::unique_ptr<StageTimer> timer_;
+  // Until the generation that measured ends.
+  std::optional<StageTimerSpec> measured_;
   // Compiled grammars, and the fingerprint of the model that they are for.
   std::shared_ptr<MaskCache> masks_;
   std::string masks_model_;

@@ -190,7 +190,13 @@ TEST(PlanTable, ShowsWhatWasMeasuredAndHowFarPredictionsAreOff) {
   pair.set_hop_seconds(25e-6);
   pair.set_row_seconds(5e-8);
   table = PlanTable(report);
-  EXPECT_THAT(table, HasSubstr("a hand-over by host-pointer takes 25.0 us and 0.05 us a row"));
+  EXPECT_THAT(table, HasSubstr("a hand-over by host-pointer takes 25.0 us and 0.05 us a row\n"));
+  pair.set_cut_hop_seconds(30e-6);
+  pair.set_cut_row_seconds(8e-8);
+  table = PlanTable(report);
+  EXPECT_THAT(table,
+              HasSubstr("0.05 us a row, beside attention that is cut out 30.0 us and 0.08 us "
+                        "a row\n"));
 }
 
 }  // namespace

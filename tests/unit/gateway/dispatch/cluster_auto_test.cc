@@ -144,8 +144,8 @@ TEST_F(ClusterAutoTest, HandOversAreMeasuredAndCount) {
   PlanReport report = cluster_->Report();
   ASSERT_EQ(report.pairs.size(), 1u);
   EXPECT_EQ(report.pairs[0].edge_kind, "host-pointer");
-  EXPECT_DOUBLE_EQ(report.pairs[0].hop_seconds, 20);
-  EXPECT_DOUBLE_EQ(report.pairs[0].row_seconds, 0);
+  EXPECT_EQ(report.pairs[0].hop, (HopCosts{20, 0}));
+  EXPECT_EQ(report.pairs[0].cut_hop, (HopCosts{30, 0}));
   // Embedding and attention, feed-forward, and so on: four hand-overs in two layers.
   EXPECT_NEAR(report.trials[0].predicted_decode_seconds, 80, 1);
   EXPECT_EQ(report.trials[0].note, "");

@@ -251,12 +251,15 @@ grpc::Status FakeWorker::MeasureEdges(grpc::ServerContext*, const v1::MeasureEdg
   if (request->generation() != measured_generation_ || request->edges_size() != 2 ||
       request->edges(0).from() != name_ || request->edges(1).to() != name_)
     return {grpc::StatusCode::INVALID_ARGUMENT, "that is not mine"};
+  const bool cut = request->stage() == (role_ == "gpu" ? "attend" : "products");
+  if (!cut && request->stage() != "feed-forward")
+    return {grpc::StatusCode::INVALID_ARGUMENT, "that is not my stage"};
   response->set_kind(request->edges(0).kinds(0));
   for (const v1::HandoverRounds& rounds : request->rounds()) {
     v1::HandoverCost& cost = *response->add_costs();
     cost.set_rows(rounds.rows());
     cost.set_stage_seconds(part_seconds_);
-    cost.set_round_seconds(2 * part_seconds_ + 2 * edge_seconds_);
+    cost.set_round_seconds(2 * part_seconds_ + (cut ? 3 : 2) * edge_seconds_);
   }
   return grpc::Status::OK;
 }

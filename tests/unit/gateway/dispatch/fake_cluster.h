@@ -82,7 +82,8 @@ class FakeWorker final : public v1::Worker::Service {
 
   // It measures: every part of a step takes so long. Before: it cannot.
   void MeasureAs(double seconds);
-  // It measures hand-overs, too: so long for one. Before: it cannot.
+  // It measures hand-overs, too: so long for one, and half as long again where attention is cut
+  // out. Before: it cannot.
   void MeasureEdgesAs(double seconds);
   // Times that it was asked to measure.
   int measured() const;

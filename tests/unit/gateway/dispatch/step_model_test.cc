@@ -70,8 +70,8 @@ TEST(StepModel, AddsUpTheStagesOfOneWorker) {
 
 TEST(StepModel, AddsUpWorkersAndHandOvers) {
   PairCosts pair;
-  pair.hop_seconds = 0.25;
-  pair.row_seconds = 0.125;
+  pair.hop = {0.25, 0.125};
+  pair.cut_hop = {0.5, 0.25};
   const StepModel model = MakeModel(pair);
   // Embedding and head on gpu0, beside the ffn; 8 hops of a row.
   const auto split = model.Predict(Route("split"), {{1, 0}});
@@ -84,6 +84,12 @@ TEST(StepModel, AddsUpWorkersAndHandOvers) {
   ASSERT_TRUE(layers.ok()) << layers.status();
   EXPECT_EQ(layers->hops, 2);
   EXPECT_DOUBLE_EQ(layers->seconds, 0.5 + 1 + 1 + 2 + (20 + 20 + 60) + 30 + 2 * 0.375);
+  // Rows around attention that is cut out are others.
+  const auto prefill = MakePlan("hybrid", FourLayers(), kWorkers)->routes[kPrefillRoute].stages;
+  const auto hybrid = model.Predict(prefill, {{1, 0}});
+  ASSERT_TRUE(hybrid.ok()) << hybrid.status();
+  EXPECT_EQ(hybrid->hops, 10);
+  EXPECT_DOUBLE_EQ(hybrid->seconds, MakeModel().Predict(prefill, {{1, 0}})->seconds + 10 * 0.75);
 }
 
 TEST(StepModel, WhatIsSubmittedTogetherCostsLess) {
@@ -199,33 +205,28 @@ TEST(StepModel, SaysWhatIsMissing) {
 }
 
 TEST(TakeHandovers, TakesWhatTheStagesDoNotExplain) {
-  PairCosts pair;
   const EdgeCosts first{HandleKind::kHostPointer, {{1, 10.22, 4}, {11, 50.42, 20}}};
   EdgeCosts second{HandleKind::kHostPointer, {{1, 10.22, 6}, {11, 50.5, 30}}};
-  ASSERT_TRUE(TakeHandovers(first, second, &pair).ok());
-  EXPECT_EQ(pair.edge_kind, "host-pointer");
-  EXPECT_NEAR(pair.row_seconds, 0.01, 1e-12);
-  EXPECT_NEAR(pair.hop_seconds, 0.1, 1e-12);
+  absl::StatusOr<HopCosts> hop = TakeHandovers(first, second);
+  ASSERT_TRUE(hop.ok()) << hop.status();
+  EXPECT_NEAR(hop->row_seconds, 0.01, 1e-12);
+  EXPECT_NEAR(hop->seconds, 0.1, 1e-12);
   // No longer than the stages: hand-overs are free.
   second.costs[0].stage_seconds = second.costs[1].stage_seconds = 40;
-  ASSERT_TRUE(TakeHandovers(first, second, &pair).ok());
-  EXPECT_EQ(pair.hop_seconds, 0);
-  EXPECT_EQ(pair.row_seconds, 0);
+  hop = TakeHandovers(first, second);
+  ASSERT_TRUE(hop.ok()) << hop.status();
+  EXPECT_EQ(*hop, HopCosts());
   // Of one size alone each row counts as nothing.
-  ASSERT_TRUE(
-      TakeHandovers({HandleKind::kInline, {{4, 3, 1}}}, {HandleKind::kInline, {{4, 3, 1}}}, &pair)
-          .ok());
-  EXPECT_EQ(pair.edge_kind, "inline");
-  EXPECT_EQ(pair.hop_seconds, 0.5);
-  EXPECT_EQ(pair.row_seconds, 0);
-  // What does not belong together changes nothing.
+  hop = TakeHandovers({HandleKind::kInline, {{4, 3, 1}}}, {HandleKind::kInline, {{4, 3, 1}}});
+  ASSERT_TRUE(hop.ok()) << hop.status();
+  EXPECT_EQ(*hop, (HopCosts{0.5, 0}));
+  // What does not belong together.
   second.kind = HandleKind::kInline;
-  EXPECT_FALSE(TakeHandovers(first, second, &pair).ok());
-  EXPECT_FALSE(TakeHandovers({}, {}, &pair).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(TakeHandovers(first, second).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(TakeHandovers({}, {}).status()));
   second = first;
   second.costs[1].rows = 12;
-  EXPECT_FALSE(TakeHandovers(first, second, &pair).ok());
-  EXPECT_EQ(pair.hop_seconds, 0.5);
+  EXPECT_TRUE(absl::IsInvalidArgument(TakeHandovers(first, second).status()));
 }
 
 TEST(CostFile, IsReadAsItWasWritten) {
@@ -236,14 +237,14 @@ TEST(CostFile, IsReadAsItWasWritten) {
   PairCosts pair;
   pair.slowdown = 1.25;
   pair.edge_kind = "dma-buf";
-  pair.hop_seconds = 1e-5;
-  pair.row_seconds = 1e-8;
+  pair.hop = {1e-5, 1e-8};
+  pair.cut_hop = {2e-5, 3e-8};
   const auto again = ReadPair(WritePair("key", pair), "key");
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->slowdown, 1.25);
   EXPECT_EQ(again->edge_kind, "dma-buf");
-  EXPECT_EQ(again->hop_seconds, 1e-5);
-  EXPECT_EQ(again->row_seconds, 1e-8);
+  EXPECT_EQ(again->hop, pair.hop);
+  EXPECT_EQ(again->cut_hop, pair.cut_hop);
 }
 
 TEST(CostFile, AnythingElseIsRefused) {

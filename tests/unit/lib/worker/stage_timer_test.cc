@@ -14,6 +14,7 @@
 #include "lib/wire/cost_wire.h"
 #include "lib/wire/model_wire.h"
 #include "lib/wire/weights_wire.h"
+#include "lib/worker/edge_timer.h"
 #include "tests/unit/lib/worker/fake_device.h"
 #include "tests/unit/lib/worker/test_cluster.h"
 
@@ -175,12 +176,13 @@ class MeasureRequestTest : public ::testing::Test {
     grpc::ClientContext context;
     return cluster_.worker(worker).stub().MeasureStages(&context, request, costs);
   }
+  // Of edges as `plan` has them, which hands over both ways.
   v1::MeasureEdgesRequest EdgesRequest(const std::string& worker, std::uint64_t generation,
-                                       const std::string& kind) {
-    // It hands over both ways.
+                                       const std::string& kind, const std::string& plan = "split") {
     const v1::ConnectRequest connect =
-        cluster_.ConnectRequestFor(worker, cluster_.PlanOf("split"), generation, {kind});
+        cluster_.ConnectRequestFor(worker, cluster_.PlanOf(plan), generation, {kind});
     v1::MeasureEdgesRequest request;
+    request.set_stage(plan == "split" ? "feed-forward" : worker == "gpu0" ? "attend" : "products");
     request.set_generation(generation);
     request.set_worker(worker);
     for (const bool out : {true, false}) {
@@ -208,6 +210,7 @@ class MeasureRequestTest : public ::testing::Test {
     grpc::ClientContext context;
     return cluster_.worker("npu0").stub().RepeatStages(&context, request, costs);
   }
+  void RowsGoRound(std::uint64_t generation, const std::string& kind, const std::string& plan);
   TestCluster cluster_;
 };
 
@@ -232,6 +235,31 @@ TEST_F(MeasureRequestTest, IsAnsweredAndPlansComeUpAfterwards) {
   EXPECT_EQ(Repeat(4, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
 }
 
+void MeasureRequestTest::RowsGoRound(std::uint64_t generation, const std::string& kind,
+                                     const std::string& plan) {
+  v1::EdgeCosts of_gpu;
+  grpc::Status status_of_gpu;
+  std::thread gpu(
+      [&] { status_of_gpu = MeasureEdges(EdgesRequest("gpu0", generation, kind, plan), &of_gpu); });
+  v1::EdgeCosts of_npu;
+  const grpc::Status status = MeasureEdges(EdgesRequest("npu0", generation, kind, plan), &of_npu);
+  gpu.join();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_TRUE(status_of_gpu.ok()) << status_of_gpu.error_message();
+  for (const v1::EdgeCosts& message : {of_npu, of_gpu}) {
+    const absl::StatusOr<EdgeCosts> costs = FromProto(message);
+    ASSERT_TRUE(costs.ok()) << costs.status();
+    EXPECT_EQ(NameOf(costs->kind), kind);
+    ASSERT_EQ(costs->costs.size(), 2u);
+    EXPECT_EQ(costs->costs[0].rows, 1);
+    EXPECT_EQ(costs->costs[1].rows, 4);
+    for (const HandoverCost& cost : costs->costs) {
+      EXPECT_GT(cost.stage_seconds, 0);
+      EXPECT_GT(cost.round_seconds, cost.stage_seconds);
+    }
+  }
+}
+
 TEST_F(MeasureRequestTest, RowsGoRoundBetweenTwoWorkers) {
   std::uint64_t generation = 0;
   for (const std::string kind : {"host-pointer", "inline"}) {
@@ -241,26 +269,10 @@ TEST_F(MeasureRequestTest, RowsGoRoundBetweenTwoWorkers) {
       const grpc::Status measured = Measure(Request(generation, name), &stages, name);
       ASSERT_TRUE(measured.ok()) << measured.error_message();
     }
-    v1::EdgeCosts of_gpu;
-    grpc::Status status_of_gpu;
-    std::thread gpu(
-        [&] { status_of_gpu = MeasureEdges(EdgesRequest("gpu0", generation, kind), &of_gpu); });
-    v1::EdgeCosts of_npu;
-    const grpc::Status status = MeasureEdges(EdgesRequest("npu0", generation, kind), &of_npu);
-    gpu.join();
-    ASSERT_TRUE(status.ok()) << status.error_message();
-    ASSERT_TRUE(status_of_gpu.ok()) << status_of_gpu.error_message();
-    for (const v1::EdgeCosts& message : {of_npu, of_gpu}) {
-      const absl::StatusOr<EdgeCosts> costs = FromProto(message);
-      ASSERT_TRUE(costs.ok()) << costs.status();
-      EXPECT_EQ(NameOf(costs->kind), kind);
-      ASSERT_EQ(costs->costs.size(), 2u);
-      EXPECT_EQ(costs->costs[0].rows, 1);
-      EXPECT_EQ(costs->costs[1].rows, 4);
-      for (const HandoverCost& cost : costs->costs) {
-        EXPECT_GT(cost.stage_seconds, 0);
-        EXPECT_GT(cost.round_seconds, cost.stage_seconds);
-      }
+    // Rows of the residual, and then those around attention.
+    for (const std::string plan : {"split", "hybrid"}) {
+      SCOPED_TRACE(kind + " " + plan);
+      RowsGoRound(generation, kind, plan);
     }
     // The stages are gone, and plans come up.
     EXPECT_EQ(Repeat(generation, 0.01, &stages).error_code(),
@@ -269,6 +281,20 @@ TEST_F(MeasureRequestTest, RowsGoRoundBetweenTwoWorkers) {
   const grpc::Status started =
       cluster_.Start(cluster_.PlanOf("split"), generation + 1, {"host-pointer"});
   EXPECT_TRUE(started.ok()) << started.error_message();
+}
+
+TEST_F(MeasureRequestTest, RowsAreAsWideAsThoseOfThePlans) {
+  for (const std::string name : {"split", "hybrid"}) {
+    const Plan plan = cluster_.PlanOf(name);
+    for (const auto& [worker, other] : {std::pair("gpu0", "npu0"), {"npu0", "gpu0"}}) {
+      const auto stage =
+          ParseEnum<HandoverStage>("stage", EdgesRequest(worker, 1, "inline", name).stage());
+      ASSERT_TRUE(stage.ok()) << stage.status();
+      const HandoverColumns columns = ColumnsOf(*stage, SmallConfig());
+      EXPECT_EQ(columns.out, EdgeColumns(plan, {worker, other}, SmallConfig())) << worker;
+      EXPECT_EQ(columns.in, EdgeColumns(plan, {other, worker}, SmallConfig())) << worker;
+    }
+  }
 }
 
 TEST_F(MeasureRequestTest, AnEdgeWithoutAnotherWorkerIsNoLossOfTheDevice) {
@@ -290,6 +316,8 @@ TEST_F(MeasureRequestTest, AnEdgeWithoutAnotherWorkerIsNoLossOfTheDevice) {
   EXPECT_THAT(refused([](auto* r) { r->mutable_edges()->RemoveLast(); }), HasSubstr("edges"));
   EXPECT_THAT(refused([](auto* r) { r->mutable_edges(0)->set_slots(0); }), HasSubstr("slots"));
   EXPECT_THAT(refused([](auto* r) { r->clear_rounds(); }), HasSubstr("rounds"));
+  EXPECT_THAT(refused([](auto* r) { r->set_stage("head"); }),
+              HasSubstr("stage: expected one of feed-forward, attend, products, found 'head'"));
   EXPECT_THAT(refused([](auto* r) { r->mutable_rounds(0)->set_rows(1 << 20); }),
               HasSubstr("rows, found 5 of 1048576"));
   EXPECT_THAT(refused([](auto* r) { r->mutable_rounds(0)->set_rounds(1 << 20); }),
