@@ -113,10 +113,9 @@ void Cluster::Impl::Describe(const RecoveryAction& action) {
 }
 
 absl::Status Cluster::Impl::SizeKvCache(const SharedPlan& plan) {
-  if (kv_plan_ == plan) return absl::OkStatus();
-  KvPlan kv = setup_.kv;
+  if (sized_plan_ == plan) return absl::OkStatus();
+  std::vector<KvWorker> workers;
   if (setup_.kv_by_workers) {
-    std::vector<KvWorker> workers;
     for (std::size_t i = 0; i < setup_.workers().size(); ++i) {
       KvWorker worker = KvLayersOf(plan->plan, setup_.model.config, setup_.workers()[i].name);
       if (worker.global_layers + worker.window_layers == 0) continue;
@@ -128,15 +127,20 @@ absl::Status Cluster::Impl::SizeKvCache(const SharedPlan& plan) {
       worker.memory_bytes = KvMemoryOf(known_[i].description.device(), weight_bytes);
       workers.push_back(std::move(worker));
     }
-    TANDEM_ASSIGN_OR_RETURN(kv, PlanKvCacheOver(setup_.model.config, setup_.kv_request, workers));
   }
-  spdlog::info("KV cache {} MiB in {} + {} blocks", kv.bytes >> 20, kv.global_blocks,
-               kv.window_blocks);
+  TANDEM_ASSIGN_OR_RETURN(const PlanSizes sizes, SizePlan(setup_, *plan, workers));
+  const KvPlan& kv = sizes.kv;
+  const StepLimits& limits = sizes.limits;
+  spdlog::info("KV cache {} MiB in {} + {} blocks; steps of at most {} tokens{}", kv.bytes >> 20,
+               kv.global_blocks, kv.window_blocks, limits.max_tokens,
+               limits.max_decode_tokens == 0
+                   ? ""
+                   : absl::StrCat(", ", limits.max_decode_tokens, " where they decode"));
   const std::lock_guard<std::mutex> lock(mutex_);
-  coordinator_.Resize(
-      {kv.global_blocks, kv.window_blocks, plan->micro_batches, plan->prefill_micro_batches});
-  kv_ = kv;
-  kv_plan_ = plan;
+  coordinator_.Resize({kv.global_blocks, kv.window_blocks, plan->micro_batches,
+                       plan->prefill_micro_batches, limits.max_tokens, limits.max_decode_tokens});
+  sizes_ = sizes;
+  sized_plan_ = plan;
   return absl::OkStatus();
 }
 
@@ -187,9 +191,9 @@ void Cluster::Impl::Prepare(const RecoveryAction& action) {
         *request.add_regions() = region;
     }
     request.set_region_socket(loaded_.region_socket);
-    *request.mutable_limits() = ToProto(setup_.scheduler.limits);
-    request.set_global_blocks(kv_->global_blocks);
-    request.set_window_blocks(kv_->window_blocks);
+    *request.mutable_limits() = ToProto(sizes_->limits);
+    request.set_global_blocks(sizes_->kv.global_blocks);
+    request.set_window_blocks(sizes_->kv.window_blocks);
     request.set_activations(std::string(NameOf(setup_.options.activations)));
     request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
     request.set_max_micro_batches(action.plan->most_micro_batches());
@@ -223,7 +227,7 @@ void Cluster::Impl::Connect(const RecoveryAction& action) {
     workers.push_back(EdgeWorkerOf(i, known_[i].description));
   const EdgeRing ring{// One more than micro-batches: a producer then runs ahead of its consumer.
                       std::max(setup_.options.edge_slots, action.plan->most_micro_batches() + 1),
-                      setup_.scheduler.limits.max_tokens, setup_.model.config};
+                      sizes_->limits.max_tokens, setup_.model.config};
   absl::StatusOr<std::vector<v1::EdgeSpec>> specs =
       MakeEdgeSpecs(action.plan->plan, workers, setup_.options.edge_kinds, ring);
   if (!specs.ok()) {

@@ -226,9 +226,9 @@ class Cluster::Impl {
   std::condition_variable auto_wake_;
 
   // Of the engine thread alone.
-  std::optional<KvPlan> kv_;
-  // Under which kv_ was made.
-  SharedPlan kv_plan_;
+  std::optional<PlanSizes> sizes_;
+  // Whose they are.
+  SharedPlan sized_plan_;
   // The same, kept because a step must allocate nothing.
   std::vector<Message> messages_;
   std::vector<std::unique_ptr<StepReply>> taken_replies_;

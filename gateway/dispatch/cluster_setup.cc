@@ -250,6 +250,35 @@ absl::Status CheckPlanMemory(const Plan& plan, const PlanMemory& memory,
   return PlanKvCacheOver(memory.config, memory.kv_request, kv_workers).status();
 }
 
+absl::StatusOr<PlanSizes> SizePlan(const ClusterSetup& setup, const ClusterPlan& plan,
+                                   const std::vector<KvWorker>& workers) {
+  const auto kv_of = [&](std::int32_t max_tokens) {
+    KvPlanRequest request = setup.kv_request;
+    request.limits.max_tokens = max_tokens;
+    return setup.kv_by_workers ? PlanKvCacheOver(setup.model.config, request, workers)
+                               : PlanKvCache(setup.model.config, request);
+  };
+  PlanSizes sizes{{}, setup.scheduler.limits};
+  const std::int32_t usual = sizes.limits.max_tokens;
+  if (plan.prefill_micro_batches > 0) {
+    sizes.limits.max_decode_tokens =
+        std::min(usual, std::max(StepLimits().max_tokens, sizes.limits.max_sequences));
+    std::int32_t tokens =
+        std::min(kMaxStepTokens, kPrefillChunkTokens * plan.prefill_micro_batches);
+    if (setup.options.step_tokens_given) tokens = usual;
+    for (; tokens > usual; tokens /= 2) {
+      SchedulerOptions scheduler = setup.scheduler;
+      scheduler.limits = sizes.limits;
+      scheduler.limits.max_tokens = tokens;
+      absl::StatusOr<KvPlan> kv = kv_of(tokens);
+      if (!kv.ok() || !ValidateSchedulerOptions(scheduler).ok()) continue;
+      return PlanSizes{*std::move(kv), scheduler.limits};
+    }
+  }
+  TANDEM_ASSIGN_OR_RETURN(sizes.kv, kv_of(usual));
+  return sizes;
+}
+
 absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& message) {
   TANDEM_RETURN_IF_ERROR(CheckOptions(options));
   ClusterSetup setup;

@@ -75,6 +75,10 @@ struct PlanMemory {
 absl::Status CheckPlanMemory(const Plan& plan, const PlanMemory& memory,
                              const std::vector<v1::WorkerDescription>& workers);
 
+// Tokens of a micro-batch of prompts that have a route of their own, where nobody says how many a
+// step has: the NPU's array takes 256 or 512 at once, and reads all weights for each time.
+inline constexpr std::int32_t kPrefillChunkTokens = 1024;
+
 // What Cluster::Start has made out of options and model.
 struct ClusterSetup {
   ClusterOptions options;
@@ -82,7 +86,7 @@ struct ClusterSetup {
   // model.config again, as it is sent.
   v1::ModelConfig config;
   KvPlanRequest kv_request;
-  // One context where the workers' memory is to decide (kv_by_workers): see PlanKvCacheOver.
+  // One context where the workers' memory is to decide (kv_by_workers): see SizePlan.
   KvPlan kv;
   bool kv_by_workers = false;
   // The one to begin with.
@@ -96,5 +100,19 @@ struct ClusterSetup {
   const std::vector<ClusterWorker>& workers() const { return options.workers; }
 };
 absl::StatusOr<ClusterSetup> MakeClusterSetup(ClusterOptions options, const v1::Model& model);
+
+// What follows for the scheduler and the workers from a plan and the memory that there is.
+struct PlanSizes {
+  KvPlan kv;
+  // setup.scheduler.limits with the plan's bounds of tokens.
+  StepLimits limits;
+};
+// `workers`: those with attention layers under the plan, where their memory decides. Prompts with a
+// route of their own have kPrefillChunkTokens in each micro-batch, or half of that and so on down
+// to what steps have otherwise, until the cache for one full context has room; as many as somebody
+// said, where somebody did. What decodes keeps to the bound of other plans. Errors are those of the
+// cache.
+absl::StatusOr<PlanSizes> SizePlan(const ClusterSetup& setup, const ClusterPlan& plan,
+                                   const std::vector<KvWorker>& workers);
 
 }  // namespace tandem

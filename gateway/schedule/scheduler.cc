@@ -37,6 +37,10 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& o) {
       CheckAtLeast("limits.max_logit_rows", o.limits.max_logit_rows, o.limits.max_sequences));
   TANDEM_RETURN_IF_ERROR(
       CheckAtLeast("limits.max_blocks_per_sequence", o.limits.max_blocks_per_sequence, 1));
+  if (o.limits.max_decode_tokens != 0) {
+    TANDEM_RETURN_IF_ERROR(CheckRange("limits.max_decode_tokens", o.limits.max_decode_tokens,
+                                      o.limits.max_sequences, o.limits.max_tokens));
+  }
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("context_tokens", o.context_tokens, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("vocab_size", o.vocab_size, 1));
   TANDEM_RETURN_IF_ERROR(CheckAtLeast("hidden_size", o.hidden_size, 1));
@@ -86,6 +90,8 @@ void Scheduler::Resize(const SchedulerSizes& sizes) {
   options_.window_blocks = sizes.window_blocks;
   options_.micro_batches = sizes.micro_batches;
   options_.prefill_micro_batches = sizes.prefill_micro_batches;
+  options_.limits.max_tokens = sizes.max_tokens;
+  options_.limits.max_decode_tokens = sizes.max_decode_tokens;
   TANDEM_CHECK(ValidateSchedulerOptions(options_).ok());
   global_ = BlockPool(sizes.global_blocks);
   window_ = BlockPool(sizes.window_blocks);
@@ -266,7 +272,7 @@ bool Scheduler::Schedule(StepPlan* plan) {
     return false;
   }
   CutMicroBatches(
-      options_.limits.max_tokens - budget.tokens,
+      plan->decode_tokens + plan->prefill_tokens,
       plan->route == kPrefillRoute ? options_.prefill_micro_batches : options_.micro_batches,
       options_.min_micro_batch_tokens, &plan->micro_batch_ends);
   if (options_.encoder) MoveToShareEnds(plan->sequences, &plan->micro_batch_ends);
@@ -317,12 +323,16 @@ void Scheduler::PlaceAll(StepPlan* plan, Budget* budget) {
 }
 
 void Scheduler::PlaceDecodes(StepPlan* plan, Budget* budget) {
+  const std::int32_t tokens = budget->tokens;
+  budget->tokens = std::min(tokens, options_.limits.decode_tokens());
   for (Request* request : running_) {
     if (request->left() == 1 && Decodes(*request)) Place(*request, 1, plan, budget);
   }
   for (Request* request : running_) {
     if (request->left() > 1 && Decodes(*request)) PlacePrefill(*request, plan, budget);
   }
+  // Prompts may follow in its place.
+  if (budget->shares == 0) budget->tokens = tokens;
 }
 
 void Scheduler::PlacePrompts(StepPlan* plan, Budget* budget) {

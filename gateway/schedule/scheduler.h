@@ -23,7 +23,8 @@ inline constexpr std::int32_t kMostStepsInFlight = 4;
 inline constexpr std::int32_t kMostMicroBatches = 4;
 
 struct SchedulerOptions {
-  // max_tokens and max_logit_rows at least max_sequences, so that every decode fits a step
+  // max_tokens and max_logit_rows at least max_sequences, so that every decode fits a step; so is
+  // max_decode_tokens, which counts where prompts take a route of their own, unless it is 0
   StepLimits limits;
   // prompt and completion of one request together
   std::int32_t context_tokens = 0;
@@ -63,6 +64,9 @@ struct SchedulerSizes {
   std::int32_t window_blocks = 1;
   std::int32_t micro_batches = 1;
   std::int32_t prefill_micro_batches = 0;
+  // Of `limits`.
+  std::int32_t max_tokens = 1;
+  std::int32_t max_decode_tokens = 0;
 };
 // INVALID_ARGUMENT names the option.
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
@@ -109,7 +113,7 @@ struct StepFailure {
 //  - Decodes (one token left) come first in every step, then prompts in order of arrival fill the
 //    token budget. Where prompts take a route of their own (prefill_micro_batches), a step holds
 //    decodes or prompts, and while there are both the two take turns, so that neither waits for
-//    more than one step of the other.
+//    more than one step of the other; each kind has its bound of tokens.
 //  - Admission is first come, first served, and reserves the KV blocks of the whole request (prompt
 //    + max_tokens; in the window group the most it holds at once). So a running request never lacks
 //    a block, nothing is preempted, nothing can deadlock; the price is that a request that ends

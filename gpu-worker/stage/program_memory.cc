@@ -192,45 +192,53 @@ std::uint64_t ProgramMemorySizes::bytes() const {
   return floats * sizeof(float) + step.bytes;
 }
 
-ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
-                                     const StepRules& rules, std::int32_t contexts, bool parts,
-                                     const DecodeRoom& decode) {
+std::uint32_t RowsOf(const ProgramStage& stage, const StepLimits& limits) {
+  return std::bit_ceil(static_cast<std::uint32_t>(MostTokens(stage, limits)));
+}
+
+ProgramMemorySizes SizeProgramMemory(const ModelConfig& config,
+                                     std::span<const ProgramStage> stages, const StepRules& rules,
+                                     std::int32_t contexts, bool parts, const DecodeRoom& decode) {
   ProgramMemorySizes sizes;
   sizes.decode = decode;
   sizes.contexts = static_cast<std::uint64_t>(contexts);
   sizes.step = LayOutStepBuffer(rules, contexts);
-  sizes.tokens = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_tokens));
   const auto rows_of = [](std::uint32_t rows, std::int32_t columns) {
     return std::uint64_t{rows} * static_cast<std::uint64_t>(columns);
   };
-  const std::uint32_t activation_rows = std::max(sizes.tokens, kMinActivationRows);
-  const auto part_rows =
-      static_cast<std::uint32_t>(parts ? MaxPartRows(sizes.tokens) : sizes.tokens);
-  for (const StageSpec& stage : stages) {
+  // The stages share the buffers.
+  const auto need = [&](std::uint64_t* size, std::uint32_t rows, std::int32_t columns) {
+    *size = std::max(*size, rows_of(rows, columns));
+  };
+  for (const ProgramStage& bound : stages) {
+    const StageSpec& stage = bound.spec;
+    const std::uint32_t tokens = RowsOf(bound, rules.limits);
+    const std::uint32_t activation_rows = std::max(tokens, kMinActivationRows);
+    const auto part_rows = static_cast<std::uint32_t>(parts ? MaxPartRows(tokens) : tokens);
     const bool halves = stage.first_half < stage.last_half;
     // One part alone reads and writes the residuals that are bound.
     const std::int32_t pieces =
         (stage.embed ? 1 : 0) + stage.last_half - stage.first_half + (stage.head ? 1 : 0);
     if (pieces > 1) {
-      sizes.residual = rows_of(sizes.tokens, config.hidden_size);
+      need(&sizes.residual, tokens, config.hidden_size);
       sizes.other_residual = rows_of(1, config.hidden_size);
     }
     if (halves && stage.begin != AttentionCut::kProjected) {
-      sizes.normed = rows_of(activation_rows, config.hidden_size);
-      sizes.branch = rows_of(part_rows, config.hidden_size);
+      need(&sizes.normed, activation_rows, config.hidden_size);
+      need(&sizes.branch, part_rows, config.hidden_size);
     }
     if (stage.HasAttention()) {
       const std::int32_t query = config.num_heads * config.head_dim;
       const std::int32_t key = config.num_kv_heads * config.head_dim;
-      sizes.qkv = rows_of(part_rows, query + 2 * key);
-      sizes.attended = rows_of(activation_rows, query);
+      need(&sizes.qkv, part_rows, query + 2 * key);
+      need(&sizes.attended, activation_rows, query);
       sizes.frequencies = static_cast<std::uint64_t>(config.head_dim / 2);
     }
     if (stage.HasFeedForward()) {
-      sizes.gate_up = rows_of(sizes.tokens, 2 * config.ffn_size);
-      sizes.activated = rows_of(activation_rows, config.ffn_size);
+      need(&sizes.gate_up, tokens, 2 * config.ffn_size);
+      need(&sizes.activated, activation_rows, config.ffn_size);
     }
-    if (stage.head) sizes.hidden_states = rows_of(sizes.tokens, config.hidden_size);
+    if (stage.head) need(&sizes.hidden_states, tokens, config.hidden_size);
     if (stage.head && rules.limits.max_logit_rows > 0) {
       sizes.logit_rows = std::bit_ceil(static_cast<std::uint32_t>(rules.limits.max_logit_rows));
       sizes.head_normed =
@@ -252,9 +260,7 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice&
                                                     const ProgramSpec& spec, const StepRules& rules,
                                                     bool parts, const DecodeRoom& decode) {
   ProgramMemory memory;
-  std::vector<StageSpec> stages;
-  for (const ProgramStage& stage : spec.stages) stages.push_back(stage.spec);
-  memory.sizes = SizeProgramMemory(config, stages, rules, spec.contexts, parts, decode);
+  memory.sizes = SizeProgramMemory(config, spec.stages, rules, spec.contexts, parts, decode);
   const ProgramMemorySizes& sizes = memory.sizes;
   TANDEM_ASSIGN_OR_RETURN(memory.step, StepBuffer::Create(device, rules, spec.contexts));
   const struct {

@@ -71,10 +71,12 @@ class StepBuffer {
 inline constexpr std::uint64_t kFoundFloats =
     sizeof(kernels::CandidatesHeader) / sizeof(float) + 2 * kernels::kMaxCandidates;
 
-// What a program allocates: floats of each buffer, 0 for what its stages do not need. Rows are
-// max_tokens, or max_logit_rows, rounded up to a power of two.
+// Tokens of the largest step that a stage takes, rounded up to a power of two.
+std::uint32_t RowsOf(const ProgramStage& stage, const StepLimits& limits);
+
+// What a program allocates: floats of each buffer, 0 for what its stages do not need. Tokens are
+// RowsOf the stage, logit rows the limits', rounded up to a power of two.
 struct ProgramMemorySizes {
-  std::uint32_t tokens = 0;
   std::uint32_t logit_rows = 0;
   // (tokens, hidden): between the halves of a stage; normed; what a half adds, in parts.
   std::uint64_t residual = 0, normed = 0, branch = 0;
@@ -107,9 +109,9 @@ struct ProgramMemorySizes {
 // Of a program that ValidateCompile accepts; its weights and buffers need not exist. `parts`:
 // products may come in parts (MaxPartRows of product.h). What products read has room for
 // kMinActivationRows rows.
-ProgramMemorySizes SizeProgramMemory(const ModelConfig& config, std::span<const StageSpec> stages,
-                                     const StepRules& rules, std::int32_t contexts, bool parts,
-                                     const DecodeRoom& decode);
+ProgramMemorySizes SizeProgramMemory(const ModelConfig& config,
+                                     std::span<const ProgramStage> stages, const StepRules& rules,
+                                     std::int32_t contexts, bool parts, const DecodeRoom& decode);
 
 // Buffers that the stages of a program share, allocated once, with rows contiguous: float32, or
 // what products read (normed, attended, activated, head_normed) in the form that they want. Stages

@@ -103,8 +103,9 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
   const std::vector<VkBuffer> external = ExternalBuffers(stage);
   const std::vector<VkBuffer> none;
   Recorded recorded;
-  TANDEM_ASSIGN_OR_RETURN(
-      recorded.body, BucketCommands::Record(context_, graph.body, memory_.sizes.tokens, external));
+  recorded.rows = RowsOf(stage, spec_.limits);
+  TANDEM_ASSIGN_OR_RETURN(recorded.body,
+                          BucketCommands::Record(context_, graph.body, recorded.rows, external));
   if (!graph.decode.empty()) {
     TANDEM_ASSIGN_OR_RETURN(recorded.decode,
                             BucketCommands::Record(context_, graph.decode, DecodeRows(), external));
@@ -122,7 +123,7 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
   }
   for (const std::vector<Op>& list : graph.hidden_states) {
     TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
-                            BucketCommands::Record(context_, list, memory_.sizes.tokens,
+                            BucketCommands::Record(context_, list, recorded.rows,
                                                    graph.body.empty() ? external : none));
     recorded.hidden_states.push_back(std::move(commands));
   }
@@ -131,7 +132,7 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
 
 std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
   std::size_t body = 0;
-  for (std::uint32_t rows = 1; rows <= memory_.sizes.tokens; rows *= 2) {
+  for (std::uint32_t rows = 1; rows <= stage.rows; rows *= 2) {
     body = std::max(body, stage.body.For(rows).size());
   }
   for (std::uint32_t rows = 1; stage.decode.has_value() && rows <= DecodeRows(); rows *= 2) {
@@ -144,8 +145,7 @@ std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
     head = std::max(head, stage.heads.front().For(rows).size());
   }
   std::size_t hidden_states = 0;
-  for (std::uint32_t rows = 1; !stage.hidden_states.empty() && rows <= memory_.sizes.tokens;
-       rows *= 2) {
+  for (std::uint32_t rows = 1; !stage.hidden_states.empty() && rows <= stage.rows; rows *= 2) {
     hidden_states = std::max(hidden_states, stage.hidden_states.front().For(rows).size());
   }
   // One for a stage that has nothing to do.

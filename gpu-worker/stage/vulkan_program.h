@@ -47,6 +47,8 @@ class VulkanProgram final : public Program {
 
  private:
   struct Recorded {
+    // Tokens of the largest bucket.
+    std::uint32_t rows = 0;
     BucketCommands body;
     // For steps in which every sequence has one token.
     std::optional<BucketCommands> decode;

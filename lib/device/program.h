@@ -27,6 +27,8 @@ struct ProgramStage {
   ResidualBuffer* input = nullptr;
   // Null where it is the head. The same buffer may be bound by several stages.
   ResidualBuffer* output = nullptr;
+  // Most tokens of its steps, so that it needs no memory for more; 0: what the limits say.
+  std::int32_t max_tokens = 0;
 };
 
 // All stages of one worker and everything they are tied to. Buffers, weights and cache must outlive
@@ -43,6 +45,9 @@ struct ProgramSpec {
   std::int32_t contexts = 2;
 };
 inline constexpr std::int32_t kMaxContexts = 16;
+inline std::int32_t MostTokens(const ProgramStage& stage, const StepLimits& limits) {
+  return stage.max_tokens > 0 ? stage.max_tokens : limits.max_tokens;
+}
 
 // Names a submission; grows by one with each of a program.
 struct Ticket {
@@ -72,7 +77,8 @@ class Program {
 
   // Starts stage `stage` (an index into ProgramSpec::stages) on the step in `context`: reads the
   // residual rows 0.. of `input_slot` and writes those of `output_slot` (ignored where the stage
-  // embeds or is the head). FAILED_PRECONDITION where the context is empty, RESOURCE_EXHAUSTED
+  // embeds or is the head). INVALID_ARGUMENT where the step has more tokens than the stage takes,
+  // FAILED_PRECONDITION where the context is empty, RESOURCE_EXHAUSTED
   // where contexts() submissions are under way; on any error nothing has started.
   virtual absl::StatusOr<Ticket> Submit(std::int32_t stage, std::int32_t context,
                                         std::int32_t input_slot, std::int32_t output_slot) = 0;

@@ -62,6 +62,11 @@ absl::Status Submissions::CheckSubmit(std::int32_t stage, std::int32_t context,
                                                    "), found ", slot));
   };
   const ProgramStage& at = stages_[static_cast<std::size_t>(stage)];
+  if (at.max_tokens > 0 && tokens(context) > at.max_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat(StageName(stage),
+                                                   ": expected a step of at most ", at.max_tokens,
+                                                   " tokens, found ", tokens(context)));
+  }
   TANDEM_RETURN_IF_ERROR(check(at.input, input_slot, "input"));
   TANDEM_RETURN_IF_ERROR(check(at.output, output_slot, "output"));
   if (next() - first_open_ < entries_.size()) return absl::OkStatus();

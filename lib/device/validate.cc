@@ -130,7 +130,7 @@ absl::Status CheckKvCache(const ModelConfig& config, const StageSpec& spec, cons
   return absl::OkStatus();
 }
 
-absl::Status CheckResidual(std::int32_t columns, const StageSpec& spec, const StepLimits& limits,
+absl::Status CheckResidual(std::int32_t columns, const StageSpec& spec, std::int32_t tokens,
                            const ResidualBuffer* buffer, bool wanted, absl::string_view which) {
   if (!wanted) {
     if (buffer == nullptr) return absl::OkStatus();
@@ -139,11 +139,10 @@ absl::Status CheckResidual(std::int32_t columns, const StageSpec& spec, const St
   if (buffer == nullptr)
     return BadStage(spec, absl::StrCat("expected an ", which, " residual, found none"));
   const ResidualLayout& layout = buffer->layout();
-  if (layout.columns < columns || layout.max_tokens < limits.max_tokens || layout.slots < 1) {
-    return BadStage(spec,
-                    absl::StrCat("expected an ", which, " residual of at least ", limits.max_tokens,
-                                 " tokens x ", columns, ", found ", layout.slots, " slots of ",
-                                 layout.max_tokens, " x ", layout.columns));
+  if (layout.columns < columns || layout.max_tokens < tokens || layout.slots < 1) {
+    return BadStage(spec, absl::StrCat("expected an ", which, " residual of at least ", tokens,
+                                       " tokens x ", columns, ", found ", layout.slots,
+                                       " slots of ", layout.max_tokens, " x ", layout.columns));
   }
   return absl::OkStatus();
 }
@@ -284,9 +283,14 @@ absl::Status ValidateCompile(const ModelConfig& config, const ProgramSpec& spec)
     TANDEM_RETURN_IF_ERROR(CheckWeights(stage.spec, spec));
     TANDEM_RETURN_IF_ERROR(CheckKvCache(config, stage.spec, spec.kv_cache));
     TANDEM_RETURN_IF_ERROR(CheckKept(spec, stage.spec));
-    TANDEM_RETURN_IF_ERROR(CheckResidual(InputColumns(config, stage.spec), stage.spec, spec.limits,
+    if (stage.max_tokens < 0 || stage.max_tokens > spec.limits.max_tokens) {
+      return BadStage(stage.spec, absl::StrCat("expected a bound of 1 to ", spec.limits.max_tokens,
+                                               " tokens, or 0 for none, found ", stage.max_tokens));
+    }
+    const std::int32_t tokens = MostTokens(stage, spec.limits);
+    TANDEM_RETURN_IF_ERROR(CheckResidual(InputColumns(config, stage.spec), stage.spec, tokens,
                                          stage.input, !stage.spec.embed, "input"));
-    TANDEM_RETURN_IF_ERROR(CheckResidual(OutputColumns(config, stage.spec), stage.spec, spec.limits,
+    TANDEM_RETURN_IF_ERROR(CheckResidual(OutputColumns(config, stage.spec), stage.spec, tokens,
                                          stage.output, !stage.spec.head, "output"));
   }
   return absl::OkStatus();

@@ -21,6 +21,12 @@ struct StepLimits {
   std::int32_t max_logit_rows = 64;
   // length of a block table: longest context / kKvBlockTokens
   std::int32_t max_blocks_per_sequence = 256;
+  // Most tokens of a step that takes the route of decode, where prompts have a route of their own;
+  // 0: max_tokens, too.
+  std::int32_t max_decode_tokens = 0;
+  std::int32_t decode_tokens() const {
+    return max_decode_tokens > 0 ? max_decode_tokens : max_tokens;
+  }
   bool operator==(const StepLimits&) const = default;
 };
 

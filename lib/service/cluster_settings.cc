@@ -99,7 +99,8 @@ void AddGatewayFlags(FlagList* flags, GatewaySettings* s) {
                "GPU's own memory, a quarter of what is available where it is the machine's");
   flags->Choice("kv_type", &s->kv_type, "keys and values in the cache");
   flags->Number("max_tokens_per_step", &s->max_tokens_per_step, 0, kMaxStepTokens,
-                "tokens that one step computes; 0: 512, or what an embedding model's context has");
+                "tokens that one step computes; 0: 512, more where prompts have a route of their "
+                "own, or what an embedding model's context has");
   flags->Number("max_sequences", &s->max_sequences, 0, kMaxStepSequences,
                 "requests that run at a time; 0: 32");
   flags->Number("queue", &s->queue, 1, kMaxQueue,

@@ -123,6 +123,7 @@ v1::StepLimits ToProto(const StepLimits& limits) {
   message.set_max_sequences(limits.max_sequences);
   message.set_max_logit_rows(limits.max_logit_rows);
   message.set_max_blocks_per_sequence(limits.max_blocks_per_sequence);
+  message.set_max_decode_tokens(limits.max_decode_tokens);
   return message;
 }
 
@@ -132,11 +133,14 @@ absl::StatusOr<StepLimits> FromProto(const v1::StepLimits& message) {
   limits.max_sequences = message.max_sequences();
   limits.max_logit_rows = message.max_logit_rows();
   limits.max_blocks_per_sequence = message.max_blocks_per_sequence();
+  limits.max_decode_tokens = message.max_decode_tokens();
   TANDEM_RETURN_IF_ERROR(CheckRange("max_tokens", limits.max_tokens, 1, kMaxStepTokens));
   TANDEM_RETURN_IF_ERROR(CheckRange("max_sequences", limits.max_sequences, 1, kMaxStepSequences));
   TANDEM_RETURN_IF_ERROR(CheckRange("max_logit_rows", limits.max_logit_rows, 1, kMaxStepTokens));
   TANDEM_RETURN_IF_ERROR(CheckRange("max_blocks_per_sequence", limits.max_blocks_per_sequence, 1,
                                     kMaxBlocksPerSequence));
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("max_decode_tokens", limits.max_decode_tokens, 0, limits.max_tokens));
   return limits;
 }
 

@@ -211,8 +211,12 @@ absl::StatusOr<std::unique_ptr<StepRunner>> PlanPart::Compile(Device& device,
     TANDEM_ASSIGN_OR_RETURN(parts.embedding_head, EmbeddingHead::Make(*region));
   }
   ProgramSpec spec;
-  for (const LocalStage& stage : layout.stages)
-    spec.stages.push_back({stage.spec, residual(stage.input_edge), residual(stage.output_edge)});
+  for (std::size_t i = 0; i < layout.stages.size(); ++i) {
+    const LocalStage& stage = layout.stages[i];
+    const bool decodes_alone = layout.DecodesAlone(static_cast<std::int32_t>(i));
+    spec.stages.push_back({stage.spec, residual(stage.input_edge), residual(stage.output_edge),
+                           decodes_alone ? bounds.limits.max_decode_tokens : 0});
+  }
   spec.weights = weights.all();
   spec.kv_cache = kv_cache.get();
   spec.limits = bounds.limits;

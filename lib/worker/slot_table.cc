@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/plan.h"
 
 namespace tandem {
 namespace {
@@ -135,8 +136,9 @@ absl::Status SlotTable::CheckSums(const StepPlan& plan) const {
     tokens += Count(share.tokens);
     rows += LogitRows(share);
   }
-  if (tokens > bounds_.limits.max_tokens)
-    return Invalid("expected at most ", bounds_.limits.max_tokens, " tokens, found ", tokens);
+  const StepLimits& limits = bounds_.limits;
+  const std::int32_t most = plan.route == kDecodeRoute ? limits.decode_tokens() : limits.max_tokens;
+  if (tokens > most) return Invalid("expected at most ", most, " tokens, found ", tokens);
   if (rows > bounds_.limits.max_logit_rows) {
     return Invalid("expected at most ", bounds_.limits.max_logit_rows,
                    " rows that sample or score, found ", rows);

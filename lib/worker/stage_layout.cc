@@ -133,6 +133,13 @@ absl::StatusOr<StageLayout> LayOutStages(const Plan& plan, const ModelConfig& co
   return layout;
 }
 
+bool StageLayout::DecodesAlone(std::int32_t stage) const {
+  return std::all_of(routes.begin(), routes.end(), [stage](const LocalRoute& route) {
+    return route.use == RouteUse::kDecode ||
+           std::count(route.stages.begin(), route.stages.end(), stage) == 0;
+  });
+}
+
 std::vector<ListEntry> MakeStepList(const StageLayout& layout, std::size_t route,
                                     std::int32_t micro_batches) {
   std::vector<ListEntry> list;

@@ -45,6 +45,9 @@ struct StageLayout {
   std::vector<PlanEdge> edges;                 // those with this worker at one end
   std::vector<std::int32_t> attention_layers;  // whose keys and values this worker keeps, ascending
   bool has_head = false;                       // this worker embeds and samples
+
+  // Whether no route takes the stage but that of decode.
+  bool DecodesAlone(std::int32_t stage) const;
 };
 
 // What a worker does for one step, entry by entry. Stages follow each other in the order of the

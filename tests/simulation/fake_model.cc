@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/plan.h"
 
 namespace tandem {
 namespace {
@@ -135,7 +136,9 @@ absl::Status FakeWorkerState::Enter(const StepPlan& plan) {
     if (count == 0)
       return absl::InvalidArgumentError(absl::StrCat("slot ", share.slot, ": no tokens"));
   }
-  if (tokens < 1 || tokens > limits_.max_tokens || rows > limits_.max_logit_rows) {
+  const std::int32_t most =
+      plan.route == kDecodeRoute ? limits_.decode_tokens() : limits_.max_tokens;
+  if (tokens < 1 || tokens > most || rows > limits_.max_logit_rows) {
     return absl::InvalidArgumentError(
         absl::StrCat("step of ", tokens, " tokens and ", rows, " logit rows"));
   }

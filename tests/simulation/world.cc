@@ -55,6 +55,7 @@ World::World(std::uint64_t seed, WorldOptions options) : random_(seed), options_
   plan->micro_batches = scheduler.micro_batches;
   if (options_.routes) plan->prefill_micro_batches = static_cast<std::int32_t>(Pick(1, 3));
   scheduler.prefill_micro_batches = plan->prefill_micro_batches;
+  scheduler.limits.max_decode_tokens = DecodeTokens(*plan);
   coordinator_ = std::make_unique<Coordinator>(std::move(recovery), scheduler, std::move(plan));
   workers_.resize(static_cast<std::size_t>(options_.workers));
 }
@@ -157,14 +158,29 @@ SharedPlan World::RandomPlan() {
   return plan;
 }
 
-// As a plan with other devices has another cache; never smaller, because what waits must fit.
+// Where prompts have a route of their own, decodes may have less room than they.
+std::int32_t World::DecodeTokens(const ClusterPlan& plan) {
+  const StepLimits& limits = scheduler_options_.limits;
+  if (plan.prefill_micro_batches == 0 || Chance(0.3)) return 0;
+  return static_cast<std::int32_t>(Pick(limits.max_sequences, limits.max_tokens));
+}
+
+// As a plan with other devices has another cache, and other bounds of tokens; the cache is never
+// too small for what waits.
 void World::Resize() {
   SchedulerOptions& o = scheduler_options_;
   o.global_blocks += static_cast<std::int32_t>(Pick(0, 3));
   o.window_blocks += static_cast<std::int32_t>(Pick(0, 3));
   const ClusterPlan& plan = *coordinator_->recovery().plan();
-  coordinator_->Resize(
-      {o.global_blocks, o.window_blocks, plan.micro_batches, plan.prefill_micro_batches});
+  if (options_.routes) {
+    const std::int32_t before = o.limits.max_tokens;
+    o.limits.max_tokens = o.limits.max_sequences + static_cast<std::int32_t>(Pick(0, 80));
+    o.window_blocks += std::max(0, o.limits.max_tokens - before) / kKvBlockTokens + 1;
+    o.limits.max_decode_tokens = DecodeTokens(plan);
+  }
+  coordinator_->Resize({o.global_blocks, o.window_blocks, plan.micro_batches,
+                        plan.prefill_micro_batches, o.limits.max_tokens,
+                        o.limits.max_decode_tokens});
 }
 
 void World::Submit(std::uint64_t id) {

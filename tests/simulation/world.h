@@ -121,6 +121,7 @@ class World {
   absl::Status Answer(ClusterPhase phase, const RecoveryAction& action, std::size_t worker);
   // Of random workers, with sizes that hold whatever waits.
   SharedPlan RandomPlan();
+  std::int32_t DecodeTokens(const ClusterPlan& plan);
   void Resize();
   void SendStep(std::uint64_t round, const StepPlan& plan);
   // That the step is of one kind where its plan has two routes, and nobody waits too long.

@@ -310,6 +310,40 @@ void SteadyState(const ConformanceTarget& target, Device* device) {
   EXPECT_GT(after.submissions, before.submissions);
 }
 
+// A stage for short steps beside those of the same model for long ones, as under a plan with two
+// routes.
+void AStageForFewerTokens(const ConformanceTarget& target, Device* device) {
+  World world;
+  ASSERT_NO_FATAL_FAILURE(MakeWorld(target, device, &world));
+  RunnerOptions options;
+  options.stages = OneStagePerHalf(world.model.config);
+  options.stages.insert(options.stages.begin(), {.embed = true,
+                                                 .first_half = 0,
+                                                 .last_half = 2 * world.model.config.num_layers,
+                                                 .head = true});
+  options.first_stage_tokens = 4;
+  const auto bounded = ModelRunner::Make(device, world.model.config, world.model.regions, options);
+  ASSERT_TRUE(bounded.ok()) << bounded.status();
+  ModelRunner& runner = **bounded;
+  const RunnerShare four[] = {{0, {world.tokens.begin(), world.tokens.begin() + 4}}};
+  ASSERT_TRUE(world.runner->RunAll(world.runner->Prepare(four), 0, 0).ok());
+  ASSERT_TRUE(runner.program()->Begin(0, runner.Prepare(four)).ok());
+  ASSERT_TRUE(runner.RunStage(0, 0).ok());
+  const std::span<const float> logits = runner.program()->logits(0);
+  const std::span<const float> expected = world.runner->program()->logits(0);
+  EXPECT_TRUE(std::equal(logits.begin(), logits.end(), expected.begin(), expected.end()));
+  runner.Commit();
+  // One more is for the others alone.
+  const RunnerShare five[] = {{0, {world.tokens.begin() + 4, world.tokens.begin() + 9}}};
+  ASSERT_TRUE(runner.program()->Begin(0, runner.Prepare(five)).ok());
+  EXPECT_EQ(runner.program()->Submit(0, 0, 0, 0).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  for (std::int32_t stage = 1; stage < runner.stages(); ++stage)
+    ASSERT_TRUE(runner.RunStage(stage, 0).ok()) << stage;
+  EXPECT_EQ(runner.program()->logits(0).size(),
+            5 * static_cast<std::size_t>(world.model.config.vocab_size));
+}
+
 void ExpectCompileRefused(Device* device, const ModelConfig& config, const std::string& what,
                           const ProgramSpec& program) {
   const auto compiled = device->Compile(config, program);
@@ -358,6 +392,10 @@ void BadProgramsAreRefused(const ConformanceTarget& target, Device* device) {
   refused("no stage", {all}, [](ProgramSpec& program) { program.stages.clear(); });
   const auto fits = [&](ProgramSpec& program) { program.limits.max_tokens = 8; };
   const ProgramStage good{embed, nullptr, small->get()};
+  refused("a bound below 0", {embed, nullptr, small->get(), -1}, fits);
+  const auto large = device->CreateResidual(MakeResidualLayout(1, 16, config.hidden_size));
+  ASSERT_TRUE(large.ok()) << large.status();
+  refused("a bound beyond the limits", {embed, nullptr, large->get(), 9}, fits);
   for (const std::int32_t contexts : {0, kMaxContexts + 1}) {
     refused(std::to_string(contexts) + " contexts", good, [&](ProgramSpec& program) {
       fits(program);
@@ -385,6 +423,7 @@ std::vector<ConformanceCase> ContractCases() {
           {"Cancellation", Cancellation},
           {"CancellationOfSeveral", CancellationOfSeveral},
           {"SteadyState", SteadyState},
+          {"AStageForFewerTokens", AStageForFewerTokens},
           {"BadProgramsAreRefused", BadProgramsAreRefused}};
 }
 

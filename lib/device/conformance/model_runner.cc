@@ -90,7 +90,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(
     const bool first = i == 0 || specs[i].embed;
     const bool last = i + 1 == specs.size() || specs[i].head;
     program.stages.push_back({specs[i], first ? nullptr : runner->residuals_[i - 1].get(),
-                              last ? nullptr : runner->residuals_[i].get()});
+                              last ? nullptr : runner->residuals_[i].get(),
+                              i == 0 ? options.first_stage_tokens : 0});
   }
   program.weights = runner->weights_;
   program.kv_cache = runner->cache_.get();

@@ -21,6 +21,8 @@ namespace tandem {
 struct RunnerOptions {
   // The whole model, in order, perhaps several times; empty: one stage that does it all.
   std::vector<StageSpec> stages = {};
+  // Most tokens of the first of them; 0: the limits'.
+  std::int32_t first_stage_tokens = 0;
   StepLimits limits = {
       .max_tokens = 64, .max_sequences = 4, .max_logit_rows = 64, .max_blocks_per_sequence = 16};
   ActivationType activations = ActivationType::kFloat32;

@@ -65,8 +65,9 @@ absl::StatusOr<std::unique_ptr<CpuProgram>> CpuProgram::Make(CpuShared* shared,
   for (const ProgramStage& bound : spec.stages) {
     TANDEM_ASSIGN_OR_RETURN(CpuStage stage, MakeCpuStage(config, spec, bound));
     if (shared->unit != nullptr) {
-      TANDEM_RETURN_IF_ERROR(
-          PrepareProducts(stage, spec.limits, shared->unit, &program->prepared_));
+      TANDEM_RETURN_IF_ERROR(PrepareProducts(stage, MostTokens(bound, spec.limits),
+                                             spec.limits.max_logit_rows, shared->unit,
+                                             &program->prepared_));
     }
     program->stages_.push_back(std::move(stage));
   }

@@ -233,7 +233,8 @@ absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSp
   return stage;
 }
 
-absl::Status PrepareProducts(const CpuStage& stage, const StepLimits& limits, ProductUnit* unit,
+absl::Status PrepareProducts(const CpuStage& stage, std::int32_t max_tokens,
+                             std::int32_t max_logit_rows, ProductUnit* unit,
                              std::vector<MatrixView>* prepared) {
   const auto prepare = [&](const MatrixView& w, std::int64_t rows) {
     const absl::Status status = unit->Prepare(w, rows);
@@ -243,16 +244,16 @@ absl::Status PrepareProducts(const CpuStage& stage, const StepLimits& limits, Pr
   for (const CpuAttentionHalf& half : stage.attention) {
     for (const MatrixView* w : {&half.query, &half.key, &half.value, &half.output}) {
       if (w->values == nullptr) continue;
-      TANDEM_RETURN_IF_ERROR(prepare(*w, limits.max_tokens));
+      TANDEM_RETURN_IF_ERROR(prepare(*w, max_tokens));
     }
   }
   for (const CpuFfnHalf& half : stage.ffn) {
     for (const MatrixView* w : {&half.gate, &half.up, &half.down}) {
-      TANDEM_RETURN_IF_ERROR(prepare(*w, limits.max_tokens));
+      TANDEM_RETURN_IF_ERROR(prepare(*w, max_tokens));
     }
   }
   if (!stage.spec.head) return absl::OkStatus();
-  return prepare(stage.embedding, limits.max_logit_rows);
+  return prepare(stage.embedding, max_logit_rows);
 }
 
 CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program) {

@@ -107,7 +107,8 @@ struct CpuStage {
 absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSpec& program,
                                       const ProgramStage& stage);
 // Has `unit` made ready for every matrix that the stage multiplies by, and adds each to `prepared`.
-absl::Status PrepareProducts(const CpuStage& stage, const StepLimits& limits, ProductUnit* unit,
+absl::Status PrepareProducts(const CpuStage& stage, std::int32_t max_tokens,
+                             std::int32_t max_logit_rows, ProductUnit* unit,
                              std::vector<MatrixView>* prepared);
 // What the stages of a program need to work in.
 CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program);

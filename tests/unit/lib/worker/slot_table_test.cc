@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "lib/model/plan.h"
 #include "lib/wire/step_wire.h"
 #include "tests/unit/lib/worker/test_cluster.h"
 
@@ -76,6 +77,19 @@ TEST_F(SlotTableTest, FillsTheBatch) {
   EXPECT_EQ(batch_.uses[1].score, 8);
   EXPECT_EQ(batch_.uses[3].score, 10);
   EXPECT_FALSE(batch_.uses[3].sample);
+}
+
+TEST_F(SlotTableTest, DecodesHaveABoundOfTheirOwn) {
+  SlotBounds bounds = Bounds();
+  bounds.limits.max_decode_tokens = 4;
+  table_ = SlotTable(bounds);
+  SlotPlanner planner(SmallConfig(), 0, 5);
+  v1::StepPlan step = NewStep(1, 1);
+  planner.Start(&step);
+  planner.Add(&step, {1, 2, 3, 4, 5});
+  EXPECT_THAT(std::string(Apply(step).message()), HasSubstr("expected at most 4 tokens, found 5"));
+  step.set_route(kPrefillRoute);
+  EXPECT_TRUE(Apply(step).ok());
 }
 
 TEST_F(SlotTableTest, TheLastRowIsNotScoredWithoutANextToken) {

@@ -95,6 +95,9 @@ TEST(StageLayoutTest, HybridOnTheGpuHasTheStagesOfBothRoutes) {
   EXPECT_EQ(layout.routes[kPrefillRoute].hops, (std::vector<std::int32_t>{4, 4}));
   EXPECT_EQ(layout.attention_layers, (std::vector<std::int32_t>{0, 1, 2}));
   EXPECT_TRUE(layout.has_head);
+  for (std::int32_t stage = 0; stage < 6; ++stage)
+    EXPECT_EQ(layout.DecodesAlone(stage), stage == 0) << stage;
+  EXPECT_FALSE(LayOut("gpu", "gpu0").DecodesAlone(0));
 }
 
 TEST(StageLayoutTest, DecodeOfHybridPassesTheNpuBy) {
@@ -126,6 +129,7 @@ TEST(StageLayoutTest, AStageOfTwoRoutesIsOne) {
   ASSERT_TRUE(a.ok()) << a.status();
   ASSERT_EQ(a->stages.size(), 2u);
   EXPECT_EQ(a->stages[1].name, "head");
+  EXPECT_FALSE(a->DecodesAlone(0) || a->DecodesAlone(1));
   EXPECT_EQ(a->routes[kDecodeRoute].stages, (std::vector<std::int32_t>{0, 1}));
   EXPECT_EQ(a->routes[kPrefillRoute].stages, (std::vector<std::int32_t>{0, 1}));
 }
