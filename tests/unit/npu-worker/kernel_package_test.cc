@@ -108,7 +108,8 @@ TEST_F(KernelPackageFolderTest, ADamagedXclbinIsRefused) {
 }
 
 TEST_F(KernelPackageFolderTest, AnEndlessDescriptionIsRefused) {
-  Write("package.json", std::string(100000, ' ') + kGood);
+  std::string endless(100000, ' ');
+  Write("package.json", endless.append(kGood));
   EXPECT_THAT(std::string(LoadKernelPackage(folder_).status().message()), HasSubstr("at most"));
 }
 

@@ -144,8 +144,10 @@ TEST_F(ClusterAutoTest, HandOversAreMeasuredAndCount) {
   PlanReport report = cluster_->Report();
   ASSERT_EQ(report.pairs.size(), 1u);
   EXPECT_EQ(report.pairs[0].edge_kind, "host-pointer");
-  EXPECT_EQ(report.pairs[0].hop, (HopCosts{20, 0}));
-  EXPECT_EQ(report.pairs[0].cut_hop, (HopCosts{30, 0}));
+  EXPECT_DOUBLE_EQ(report.pairs[0].hop.seconds, 20);
+  EXPECT_DOUBLE_EQ(report.pairs[0].cut_hop.seconds, 30);
+  EXPECT_NEAR(report.pairs[0].hop.row_seconds, 0, 1e-9);
+  EXPECT_NEAR(report.pairs[0].cut_hop.row_seconds, 0, 1e-9);
   // Embedding and attention, feed-forward, and so on: four hand-overs in two layers.
   EXPECT_NEAR(report.trials[0].predicted_decode_seconds, 80, 1);
   EXPECT_EQ(report.trials[0].note, "");
