@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Compares what `--plan auto` predicts and tries of each plan with what then runs, and says whether it took the fastest.
 
-    bench/plan_choice.py [MODEL] [--npu cpu] [--gpu 0] [--plans split,gpu,npu] [--rounds 3] [--answer 33] [--up FLAG=VALUE ...]
+    bench/plan_choice.py [MODEL] [--npu cpu] [--gpu 0] [--plans split,gpu,npu] [--rounds 3] [--prompt 128] [--answer 33] [--up FLAG=VALUE ...]
 
 Starts a cluster with --plan auto and an empty cache from build/release, reads what it measured and predicted, then changes to each of the PLANS in turn
-on the same cluster and has one client complete a prompt of 128 tokens with ANSWER tokens, ROUNDS times. For each plan it prints the steps that the gateway
+on the same cluster and has one client complete a prompt of PROMPT tokens with ANSWER tokens, ROUNDS times. For each plan it prints the steps that the gateway
 measured (the median) beside what was predicted for the very same steps, with the error (docs/adr/0024: under 25 % on a quiet machine), and the client's
 times (the shortest round). In the end the plan that is fastest for the client beside the one that auto took. MODEL defaults to the demo model.
 """
@@ -21,18 +21,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/integration"))
 from cluster import Cluster  # noqa: E402
 
-PROMPT = 128
-
-
-def one_request(cluster: Cluster, answer: int) -> tuple[float, float]:
+def one_request(cluster: Cluster, prompt: int, answer: int) -> tuple[float, float]:
     """Seconds of a token of the prompt, and of the answer."""
     begun, times = time.monotonic(), []
-    body = {"prompt": [(11 * i + 5) % 1000 for i in range(PROMPT)], "max_tokens": answer, "temperature": 0, "ignore_eos": True,
+    body = {"prompt": [(11 * i + 5) % 1000 for i in range(prompt)], "max_tokens": answer, "temperature": 0, "ignore_eos": True,
             "stream_options": {"include_usage": True}}
     for event in cluster.stream("/v1/completions", body, timeout=600):
         if event.get("choices"):
             times.append(time.monotonic())
-    return (times[0] - begun) / PROMPT, (times[-1] - times[0]) / (answer - 1)
+    return (times[0] - begun) / prompt, (times[-1] - times[0]) / (answer - 1)
 
 
 def report_of(cluster: Cluster) -> dict:
@@ -46,6 +43,7 @@ def main() -> None:
     parser.add_argument("--gpu", default="0")
     parser.add_argument("--plans", default="split,gpu,npu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--answer", type=int, default=33)
     parser.add_argument("--up", action="append", default=[])
     options = parser.parse_args()
@@ -66,7 +64,7 @@ def main() -> None:
             changed = c.tandem("plan", plan, timeout=600)
             if changed.returncode != 0:
                 sys.exit(f"plan {plan}: {changed.stderr}")
-            rounds = [one_request(c, options.answer) for _ in range(options.rounds)]
+            rounds = [one_request(c, options.prompt, options.answer) for _ in range(options.rounds)]
             line = f"{plan:<12}"
             for step in sorted(report_of(c)["steps"], key=lambda s: not s["prefill"]):
                 predicted, measured = step["predicted_seconds"], step["measured_seconds"]

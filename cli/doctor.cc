@@ -204,8 +204,8 @@ int CommandDoctor() {
   std::printf("What would run where\n");
   if (gpu == Gpu::kHardware && npu) {
     Good(
-        "tandem up --model PATH --npu xrt --gpu auto   (plan split: attention on the NPU, "
-        "feed-forward on the GPU)");
+        "tandem up --model PATH --npu xrt --gpu auto   (plan auto: measures both devices at the "
+        "first start and takes the fastest plan)");
   } else if (gpu == Gpu::kHardware) {
     Good("tandem up --model PATH   (plan gpu: everything on the first device above)");
     Note(

@@ -37,9 +37,25 @@ constexpr absl::Duration kRepeatTimeout = absl::Seconds(30);
 constexpr std::uint64_t kManyBytes = std::uint64_t{256} << 20;
 constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 20;
 // Tokens of the steps that are timed, and of the contexts behind which single tokens are.
-constexpr std::int32_t kTimedTokens[] = {8, 32, 128, 512};
+constexpr std::int32_t kTimedTokens[] = {8, 32, 128, 512, kPrefillChunkTokens};
 constexpr std::int32_t kShortContext = 16;
 constexpr std::int32_t kLongContext = 512;
+// Tokens of a prompt that are timed behind that context, too.
+constexpr std::int32_t kTimedBehind = 128;
+
+// Of the steps that are timed. Where a plan to choose from has a route for prompts, these come in
+// longer micro-batches than others (SizePlan).
+StepLimits TimedLimits(const ClusterSetup& setup) {
+  StepLimits limits = setup.scheduler.limits;
+  if (setup.options.step_tokens_given) return limits;
+  for (const std::string& name : setup.auto_plans) {
+    const absl::StatusOr<SharedPlan> plan =
+        MakeClusterPlan(name, setup.model.config, setup.workers(), setup.options.micro_batches);
+    if (plan.ok() && (*plan)->prefill_micro_batches > 0)
+      limits.max_tokens = std::max(limits.max_tokens, kPrefillChunkTokens);
+  }
+  return limits;
+}
 
 std::string ModelKey(const ClusterSetup& setup) {
   const ModelConfig& config = setup.model.config;
@@ -48,7 +64,7 @@ std::string ModelKey(const ClusterSetup& setup) {
       config.ffn_size, ", ", config.num_heads, " / ", config.num_kv_heads, " heads of ",
       config.head_dim, ", window ", config.sliding_window, ", ", config.vocab_size, " tokens; ",
       setup.model.weight_format, "; ", std::string(NameOf(setup.options.activations)), ", ",
-      std::string(NameOf(setup.options.kv_type)), ", steps of ", setup.scheduler.limits.max_tokens,
+      std::string(NameOf(setup.options.kv_type)), ", steps of ", TimedLimits(setup).max_tokens,
       " tokens in contexts of ", setup.scheduler.context_tokens);
 }
 
@@ -93,12 +109,16 @@ void Keep(const KeptFile& file, const std::string& text) {
     spdlog::warn("what was measured is not kept: {}", std::string(stored.message()));
 }
 
-std::vector<CostPoint> PointsOf(const SchedulerOptions& options) {
-  const std::int32_t room = options.context_tokens - 1;
+std::vector<CostPoint> PointsOf(const ClusterSetup& setup) {
+  const std::int32_t room = setup.scheduler.context_tokens - 1;
+  const std::int32_t most = std::min(room, TimedLimits(setup).max_tokens);
   std::vector<CostPoint> points = {{1, std::min(kShortContext, room)}};
   if (room > kShortContext) points.push_back({1, std::min(kLongContext, room)});
   for (const std::int32_t tokens : kTimedTokens) {
-    if (tokens <= options.limits.max_tokens && tokens <= room) points.push_back({tokens, 0});
+    if (tokens > most) continue;
+    points.push_back({tokens, 0});
+    if (tokens == kTimedBehind && kLongContext + tokens <= room)
+      points.push_back({tokens, kLongContext});
   }
   return points;
 }
@@ -226,12 +246,12 @@ WorkerCosts Cluster::Impl::MeasureWorker(std::size_t worker, std::uint64_t gener
       *request.add_regions() = region;
   }
   request.set_region_socket(loaded.region_socket);
-  *request.mutable_limits() = ToProto(setup_.scheduler.limits);
+  *request.mutable_limits() = ToProto(TimedLimits(setup_));
   request.set_activations(std::string(NameOf(setup_.options.activations)));
   request.set_kv_type(std::string(NameOf(setup_.options.kv_type)));
   request.set_first_layer(first);
   request.set_last_layer(last);
-  for (const CostPoint& point : PointsOf(setup_.scheduler)) *request.add_points() = ToProto(point);
+  for (const CostPoint& point : PointsOf(setup_)) *request.add_points() = ToProto(point);
   request.set_seconds(kMeasureSeconds);
   ShowTrying(absl::StrCat("measuring ", costs.worker));
   const auto pending = std::make_shared<Pending<std::vector<StageCost>>>();
@@ -339,7 +359,7 @@ absl::StatusOr<HopCosts> Cluster::Impl::MeasureHops(std::uint64_t generation,
                                                     const std::vector<v1::HandoverRounds>& rounds,
                                                     std::string* kind) {
   const EdgeWorker ends[] = {EdgeWorkerOf(0, workers[0]), EdgeWorkerOf(1, workers[1])};
-  const EdgeRing ring{2, setup_.scheduler.limits.max_tokens, setup_.model.config};
+  const EdgeRing ring{2, TimedLimits(setup_).max_tokens, setup_.model.config};
   TANDEM_ASSIGN_OR_RETURN(const std::vector<v1::EdgeSpec> specs,
                           MakeEdgeSpecs(plan, {ends[0], ends[1]}, setup_.options.edge_kinds, ring));
   TANDEM_CHECK(specs.size() == 2);

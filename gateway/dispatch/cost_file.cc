@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr double kMostSlowdown = 1000;
 
 bool HasText(const Json& entry, const char* field) {

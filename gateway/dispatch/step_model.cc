@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "lib/base/status_macros.h"
+#include "lib/model/step_limits.h"
 
 namespace tandem {
 namespace {
@@ -17,19 +19,57 @@ double Line(double x, double x0, double y0, double x1, double y1) {
   return y0 + (y1 - y0) * (x - x0) / (x1 - x0);
 }
 
-// Seconds of each further token that a token sees, where two contexts were measured; else 0.
-template <typename Seen>
-double ContextSlope(const std::vector<StageCost>& costs, CostKind kind, const Seen& seen) {
-  const StageCost* least = nullptr;
-  const StageCost* most = nullptr;
+// Keys that all tokens of a step see together, each itself and those before it, `window` at most.
+double KeysSeen(const CostPoint& point, double window) {
+  const double tokens = point.tokens;
+  const double context = point.context;
+  // The first ones see less than the window.
+  const double fewer = std::clamp(window - context, 0.0, tokens);
+  return fewer * context + fewer * (fewer + 1) / 2 + (tokens - fewer) * window;
+}
+
+// Seconds of each key that is seen: by a single token, which waits for memory, and by several at
+// once, which compute. 0 where no two contexts were measured.
+struct KeySeconds {
+  double one = 0;
+  std::optional<double> many;
+  double of(std::int32_t tokens) const { return tokens > 1 ? many.value_or(one) : one; }
+};
+
+// From what as many tokens took behind the shortest and the longest context; of several numbers of
+// tokens the largest counts.
+KeySeconds KeySecondsOf(const std::vector<StageCost>& costs, CostKind kind, double window) {
+  std::map<std::int32_t, std::pair<const StageCost*, const StageCost*>> by_tokens;
   for (const StageCost& cost : costs) {
-    if (cost.kind != kind || cost.point.tokens != 1) continue;
-    if (least == nullptr || cost.point.context < least->point.context) least = &cost;
-    if (most == nullptr || cost.point.context > most->point.context) most = &cost;
+    if (cost.kind != kind) continue;
+    auto& [least, most] = by_tokens.try_emplace(cost.point.tokens, &cost, &cost).first->second;
+    if (cost.point.context < least->point.context) least = &cost;
+    if (cost.point.context > most->point.context) most = &cost;
   }
-  if (least == nullptr || seen(least->point.context) == seen(most->point.context)) return 0;
-  return std::max(0.0, (most->seconds - least->seconds) /
-                           (seen(most->point.context) - seen(least->point.context)));
+  KeySeconds seconds;
+  for (const auto& [tokens, ends] : by_tokens) {
+    const double keys = KeysSeen(ends.second->point, window) - KeysSeen(ends.first->point, window);
+    if (keys <= 0) continue;
+    const double each = std::max(0.0, ends.second->seconds - ends.first->seconds) / keys;
+    if (tokens == 1) {
+      seconds.one = each;
+    } else {
+      seconds.many = each;
+    }
+  }
+  return seconds;
+}
+
+// Attention without its products, which alone grows with the context; or the kind itself.
+CostKind WithoutProducts(CostKind kind) {
+  switch (kind) {
+    case CostKind::kLocalAttention:
+      return CostKind::kLocalAttend;
+    case CostKind::kGlobalAttention:
+      return CostKind::kGlobalAttend;
+    default:
+      return kind;
+  }
 }
 
 }  // namespace
@@ -48,37 +88,45 @@ absl::StatusOr<double> StepModel::CostOf(std::string_view worker, CostKind kind,
                      found == workers_.end() || found->error.empty() ? "" : ": ",
                      found == workers_.end() ? "" : found->error));
   }
-  const bool attends = kind == CostKind::kLocalAttention || kind == CostKind::kGlobalAttention ||
-                       kind == CostKind::kLocalAttend || kind == CostKind::kGlobalAttend;
-  // What a query sees at most.
-  const auto seen = [&](std::int32_t context) {
-    const bool local = kind == CostKind::kLocalAttention || kind == CostKind::kLocalAttend;
-    return local ? std::min(context, config_.sliding_window) : context;
+  const CostKind alone = WithoutProducts(kind);
+  const double window =
+      alone == CostKind::kLocalAttend ? config_.sliding_window : kMaxContextTokens;
+  KeySeconds key_seconds;
+  if (alone == CostKind::kLocalAttend || alone == CostKind::kGlobalAttend) {
+    key_seconds = KeySecondsOf(found->costs, alone, window);
+    if (key_seconds.one == 0 && !key_seconds.many.has_value())
+      key_seconds = KeySecondsOf(found->costs, kind, window);
+  }
+  const auto of_keys = [&](const CostPoint& of) {
+    return key_seconds.of(of.tokens) * KeysSeen(of, window);
   };
-  const double slope = attends ? ContextSlope(found->costs, kind, seen) : 0;
-  // By tokens, at the context of the question.
-  std::map<std::int32_t, double> by_tokens;
+  // What is left without the keys, by tokens.
+  std::map<std::int32_t, std::pair<double, int>> by_tokens;
   for (const StageCost& cost : found->costs) {
     if (cost.kind != kind) continue;
-    const double more =
-        slope * cost.point.tokens * (seen(point.context) - seen(cost.point.context));
-    const double seconds = std::max(0.0, cost.seconds + more);
-    const auto [entry, added] = by_tokens.emplace(cost.point.tokens, seconds);
-    if (!added) entry->second = (entry->second + seconds) / 2;
+    auto& [seconds, count] = by_tokens[cost.point.tokens];
+    seconds += cost.seconds - of_keys(cost.point);
+    ++count;
   }
   if (by_tokens.empty()) {
     return absl::NotFoundError(
         absl::StrCat(std::string(worker), " has no time for '", std::string(NameOf(kind)), "'"));
   }
-  const double tokens = point.tokens;
+  const auto mean = [](const auto& entry) { return entry->second.first / entry->second.second; };
   const auto above = by_tokens.lower_bound(point.tokens);
-  if (above != by_tokens.end() && (above->first == point.tokens || above == by_tokens.begin()))
-    return above->second;
-  if (by_tokens.size() == 1) return by_tokens.begin()->second * tokens / by_tokens.begin()->first;
-  const auto right = above == by_tokens.end() ? std::prev(above) : above;
-  const auto left = std::prev(right);
-  const double line = Line(tokens, left->first, left->second, right->first, right->second);
-  return above == by_tokens.end() ? std::max(line, right->second) : line;
+  const bool beyond = above == by_tokens.end();
+  double seconds = 0;
+  if (!beyond && (above->first == point.tokens || above == by_tokens.begin())) {
+    seconds = mean(above);
+  } else if (by_tokens.size() == 1) {
+    seconds = mean(by_tokens.begin()) * point.tokens / by_tokens.begin()->first;
+  } else {
+    const auto right = beyond ? std::prev(above) : above;
+    const auto left = std::prev(right);
+    seconds = Line(point.tokens, left->first, mean(left), right->first, mean(right));
+    if (beyond) seconds = std::max(seconds, mean(right));
+  }
+  return std::max(0.0, seconds + of_keys(point));
 }
 
 std::vector<StepModel::Segment> StepModel::SegmentsOf(

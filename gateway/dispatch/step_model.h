@@ -73,7 +73,8 @@ class StepModel {
   // each other down. NOT_FOUND names what was not measured.
   absl::StatusOr<StepPrediction> Predict(const std::vector<StagePlacement>& route,
                                          const StepShape& shape) const;
-  // Between points that were measured straight lines, beyond them the last one goes on.
+  // Between points that were measured straight lines, beyond them the last one goes on; attention
+  // takes as much longer as there are keys that its tokens see.
   absl::StatusOr<double> CostOf(std::string_view worker, CostKind kind,
                                 const CostPoint& point) const;
 

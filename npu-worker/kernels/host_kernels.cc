@@ -6,6 +6,8 @@ void tandem_rms_norm(const float*, const float*, int, float, float, float*);
 void tandem_rotate(float*, const float*, const float*, int, float);
 void tandem_geglu(float*, const float*, int);
 void tandem_attend_block(const float*, const float*, const float*, int, int, float*, float*);
+void tandem_attend_block_int8(const signed char*, float, const signed char*, const signed char*,
+                              int, int, float*, float*);
 void tandem_product_zero_aie2(float* sums);
 void tandem_product_int8_aie2(const signed char*, const signed char*, float*);
 void tandem_product_int4_aie2(const signed char*, const signed char*, float*);
@@ -26,7 +28,7 @@ const HostKernels& HostKernelsFor(const ArrayShape& array) {
 
 const HostRowKernels& HostRows() {
   static constexpr HostRowKernels kRows = {tandem_rms_norm, tandem_rotate, tandem_geglu,
-                                           tandem_attend_block};
+                                           tandem_attend_block, tandem_attend_block_int8};
   return kRows;
 }
 

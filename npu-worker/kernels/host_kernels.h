@@ -23,6 +23,9 @@ struct HostRowKernels {
   void (*geglu)(float* gate, const float* up, int n);
   void (*attend_block)(const float* query, const float* keys, const float* values, int count,
                        int dim, float* state, float* out);
+  void (*attend_block_int8)(const signed char* query, float query_scale, const signed char* keys,
+                            const signed char* values, int count, int dim, float* state,
+                            float* out);
 };
 const HostRowKernels& HostRows();
 

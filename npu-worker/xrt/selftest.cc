@@ -39,8 +39,8 @@ constexpr Case kCases[] = {
 
 class Operands {
  public:
-  Operands(const Case& c, bool int4) {
-    std::mt19937 random(1234);
+  Operands(const Case& c, bool int4, std::uint32_t seed = 1234) {
+    std::mt19937 random(seed);
     values_.resize(static_cast<std::size_t>(c.rows * c.columns / (int4 ? 2 : 1)));
     for (std::uint8_t& v : values_) v = static_cast<std::uint8_t>(random());
     scales_.resize(static_cast<std::size_t>(c.rows * c.columns / kGroupSize));
@@ -71,14 +71,14 @@ class Operands {
   const MatrixView& view() const { return view_; }
   const QuantizedRows& rows() const { return rows_; }
 
-  // On the host, in the CPU device's order of additions.
-  std::vector<float> Twin() const {
-    std::vector<float> out(static_cast<std::size_t>(rows_.rows * view_.rows));
+  // With the rows `x` on the host, in the CPU device's order of additions.
+  std::vector<float> Twin(const QuantizedRows& x) const {
+    std::vector<float> out(static_cast<std::size_t>(x.rows * view_.rows));
     const std::unique_ptr<void, void (*)(void*)> scratch(
         std::aligned_alloc(64,
                            RoundUp(static_cast<std::uint64_t>(Int8ScratchBytes(view_.cols)), 64)),
         std::free);
-    Int8Product(view_, 0, view_.rows, rows_, scratch.get(), out.data(), view_.rows);
+    Int8Product(view_, 0, view_.rows, x, scratch.get(), out.data(), view_.rows);
     return out;
   }
 
@@ -104,19 +104,49 @@ double Difference(const std::vector<float>& found, const std::vector<float>& exp
   return magnitude == 0 ? largest : largest / magnitude;
 }
 
-absl::Status RunCase(NpuProductUnit* unit, const Case& c, bool int4, bool* agrees) {
-  const Operands operands(c, int4);
-  std::vector<float> found(static_cast<std::size_t>(c.tokens * c.rows));
-  TANDEM_RETURN_IF_ERROR(unit->Once(operands.view(), operands.rows(), c.columns, found.data()));
-  const double difference = Difference(found, operands.Twin());
+// Prints what came of it.
+bool Compare(const Case& c, const std::vector<float>& found, const std::vector<float>& expected) {
+  const double difference = Difference(found, expected);
   // Scaled sums: float32 products that a core composes of bfloat16 ones may differ in their last
   // bits, and rows are added in another order.
   const double allowed = c.exact ? 0 : 1e-4;
   const bool good = difference <= allowed;
-  *agrees = *agrees && good;
   std::printf("  %-20s %4ld x %4ld x %3ld  difference %.2e of at most %.0e  %s\n", c.what,
               static_cast<long>(c.rows), static_cast<long>(c.columns), static_cast<long>(c.tokens),
               difference, allowed, good ? "ok" : "WRONG");
+  return good;
+}
+
+absl::Status RunCase(NpuProductUnit* unit, const Case& c, bool int4, bool* agrees) {
+  const Operands operands(c, int4);
+  std::vector<float> found(static_cast<std::size_t>(c.tokens * c.rows));
+  TANDEM_RETURN_IF_ERROR(unit->Once(operands.view(), operands.rows(), c.columns, found.data()));
+  *agrees = Compare(c, found, operands.Twin(operands.rows())) && *agrees;
+  return absl::OkStatus();
+}
+
+// Products of one input from one submission, as a layer's queries, keys and values are.
+absl::Status RunTogether(NpuProductUnit* unit, bool int4, bool* agrees) {
+  constexpr Case kTogether[] = {{"run list, first", 300, 160, 70, true},
+                                {"run list, second", 130, 160, 70, true},
+                                {"run list, third", 130, 160, 70, true}};
+  std::vector<Operands> operands;
+  std::vector<MatrixView> group;
+  std::vector<std::vector<float>> found;
+  for (const Case& c : kTogether) {
+    operands.emplace_back(c, int4, static_cast<std::uint32_t>(operands.size()));
+    group.push_back(operands.back().view());
+    found.emplace_back(static_cast<std::size_t>(c.tokens * c.rows));
+  }
+  TANDEM_RETURN_IF_ERROR(unit->Prepare(group, kTogether[0].tokens));
+  std::vector<MatrixProduct> products;
+  for (std::size_t i = 0; i < group.size(); ++i) products.push_back({&group[i], found[i].data()});
+  absl::Status status = unit->SetInput(operands[0].rows(), kTogether[0].columns);
+  if (status.ok()) status = unit->Multiply(products);
+  unit->Forget(group);
+  if (!status.ok()) return status;
+  for (std::size_t i = 0; i < group.size(); ++i)
+    *agrees = Compare(kTogether[i], found[i], operands[i].Twin(operands[0].rows())) && *agrees;
   return absl::OkStatus();
 }
 
@@ -126,13 +156,14 @@ absl::Status Time(NpuProductUnit* unit, bool int4) {
                   static_cast<std::int64_t>(unit->info().array.columns) * kTileTokens, false};
   const Operands operands(c, int4);
   std::vector<float> out(static_cast<std::size_t>(c.tokens * c.rows));
-  TANDEM_RETURN_IF_ERROR(unit->Prepare(operands.view(), c.tokens));
+  const MatrixView& view = operands.view();
+  TANDEM_RETURN_IF_ERROR(unit->Prepare({&view, 1}, c.tokens));
+  const MatrixProduct product = {&view, out.data()};
   absl::Status status = unit->SetInput(operands.rows(), c.columns);
   const double before = unit->running_seconds();
-  for (int i = 0; i < kTimedRuns && status.ok(); ++i)
-    status = unit->Multiply(operands.view(), out.data());
+  for (int i = 0; i < kTimedRuns && status.ok(); ++i) status = unit->Multiply({&product, 1});
   const double seconds = (unit->running_seconds() - before) / kTimedRuns;
-  unit->Forget(operands.view());
+  unit->Forget({&view, 1});
   if (!status.ok()) return status;
   const double macs = static_cast<double>(c.rows * c.columns * c.tokens);
   const ArrayShape& array = unit->info().array;
@@ -163,6 +194,7 @@ absl::Status Run(const std::string& kernels, bool* agrees) {
                 int4 ? "int4" : "int8", package.mlir_aie.c_str(), package.peano.c_str(),
                 package.xclbin_crc32);
     for (const Case& c : kCases) TANDEM_RETURN_IF_ERROR(RunCase(&unit, c, int4, agrees));
+    TANDEM_RETURN_IF_ERROR(RunTogether(&unit, int4, agrees));
     TANDEM_RETURN_IF_ERROR(Time(&unit, int4));
   }
   return absl::OkStatus();

@@ -70,7 +70,7 @@ class XrtDevice final : public Device {
   const MemoryDeclaration& memory() const override { return memory_; }
   DeviceCounters counters() const override {
     DeviceCounters counters = host_->counters();
-    counters.submissions += unit_->products_run();
+    counters.submissions += unit_->submissions();
     return counters;
   }
   DeviceReport Report() const override;

@@ -1,12 +1,14 @@
 #include "npu-worker/xrt/xrt_npu.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <fstream>
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/utsname.h>
 
 #include <xrt/experimental/xrt_system.h>
@@ -14,6 +16,8 @@
 #include <xrt/experimental/xrt_xclbin.h>
 
 #include "absl/strings/str_cat.h"
+#include "lib/base/numeric.h"
+#include "lib/base/shared_memory.h"
 #include "lib/base/status_macros.h"
 #include "npu-worker/package/npu_family.h"
 #include "npu-worker/product/product_sequence.h"
@@ -147,7 +151,7 @@ NpuProduct::~NpuProduct() {
   for (NpuBuffer* buffer : {&weights_, &activations_, &output_}) {
     static_cast<void>(new NpuBuffer(std::move(*buffer)));
   }
-  static_cast<void>(new xrt::bo(std::move(instructions_)));
+  static_cast<void>(new std::shared_ptr<xrt::bo>(std::move(instructions_)));
 }
 
 absl::Status NpuProduct::Start() {
@@ -242,6 +246,23 @@ absl::StatusOr<NpuBuffer> XrtNpu::Allocate(std::uint64_t bytes) {
       });
 }
 
+absl::StatusOr<NpuBuffer> XrtNpu::AllocatePinned(std::uint64_t bytes) {
+  const std::size_t whole = RoundUp(bytes, PageSize());
+  void* at = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("NPU: allocating ", bytes, " bytes to pin: ", std::strerror(errno)));
+  }
+  const std::shared_ptr<void> pages(at, [whole](void* memory) { munmap(memory, whole); });
+  // Large pages are fewer for the kernel to pin; where there are none it has said nothing wrong.
+  static_cast<void>(madvise(at, whole, MADV_HUGEPAGE));
+  // What a child that this process may start wrote to would be another page than the NPU's.
+  static_cast<void>(madvise(at, whole, MADV_DONTFORK));
+  TANDEM_ASSIGN_OR_RETURN(NpuBuffer buffer, PinHostMemory({static_cast<std::byte*>(at), whole}));
+  buffer.pages_ = pages;
+  return buffer;
+}
+
 absl::StatusOr<NpuBuffer> XrtNpu::PinHostMemory(std::span<std::byte> pages) {
   return Guarded(absl::StrCat("NPU: pinning ", pages.size(), " bytes"),
                  [&]() -> absl::StatusOr<NpuBuffer> {
@@ -279,23 +300,35 @@ absl::StatusOr<std::unique_ptr<NpuProduct>> XrtNpu::Prepare(const ProductLayout&
   }
   TANDEM_ASSIGN_OR_RETURN(const std::vector<std::uint32_t> words,
                           ProductInstructions(layout, package_.parameter_address));
+  TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<xrt::bo> instructions, InstructionsOf(words));
   return Guarded("NPU: preparing a product", [&]() -> absl::StatusOr<std::unique_ptr<NpuProduct>> {
     auto product = std::make_unique<NpuProduct>();
     product->weights_ = weights;
     product->activations_ = activations;
     product->output_ = output;
-    product->instructions_ = xrt::bo(device_, words.size() * 4, XCL_BO_FLAGS_CACHEABLE,
-                                     kernel_.group_id(kInstructionsArgument));
-    std::memcpy(product->instructions_.map<void*>(), words.data(), words.size() * 4);
-    product->instructions_.sync(XCL_BO_SYNC_BO_TO_DEVICE);
+    product->instructions_ = std::move(instructions);
     product->run_ = xrt::run(kernel_);
     product->run_.set_arg(0, kRunTransaction);
-    product->run_.set_arg(1, product->instructions_);
+    product->run_.set_arg(1, *product->instructions_);
     product->run_.set_arg(2, static_cast<std::uint32_t>(words.size()));
     product->run_.set_arg(kFirstBufferArgument + kWeightsArgument, weights.bo_);
     product->run_.set_arg(kFirstBufferArgument + kActivationsArgument, activations.bo_);
     product->run_.set_arg(kFirstBufferArgument + kOutputArgument, output.bo_);
     return product;
+  });
+}
+
+absl::StatusOr<std::shared_ptr<xrt::bo>> XrtNpu::InstructionsOf(
+    const std::vector<std::uint32_t>& words) {
+  std::weak_ptr<xrt::bo>& kept = instructions_[words];
+  if (std::shared_ptr<xrt::bo> there = kept.lock(); there != nullptr) return there;
+  return Guarded("NPU: loading instructions", [&]() -> absl::StatusOr<std::shared_ptr<xrt::bo>> {
+    auto made = std::make_shared<xrt::bo>(device_, words.size() * 4, XCL_BO_FLAGS_CACHEABLE,
+                                          kernel_.group_id(kInstructionsArgument));
+    std::memcpy(made->map<void*>(), words.data(), words.size() * 4);
+    made->sync(XCL_BO_SYNC_BO_TO_DEVICE);
+    kept = made;
+    return made;
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,9 +51,14 @@ class NpuBuffer {
   // Zeroed memory of this NPU's driver that no kernel names: for other devices, by Export.
   static absl::StatusOr<NpuBuffer> Allocate(const NpuInfo& info, std::uint64_t bytes);
 
+  // Whether it is memory of this process's own that the driver has pinned.
+  bool pinned() const { return pages_ != nullptr; }
+
  private:
   friend class XrtNpu;
   friend class NpuProduct;
+  // What AllocatePinned mapped. It goes after the driver has let go of it.
+  std::shared_ptr<void> pages_;
   xrt::bo bo_;
   std::span<std::byte> bytes_;
 };
@@ -75,10 +81,10 @@ class NpuProduct {
  private:
   friend class XrtNpu;
   friend class NpuRunList;
-  xrt::bo instructions_;
-  xrt::run run_;
-  // Kept as long as the run names them.
+  // Kept as long as the run names them, so they go after it.
   NpuBuffer weights_, activations_, output_;
+  std::shared_ptr<xrt::bo> instructions_;
+  xrt::run run_;
   bool running_ = false;
 };
 
@@ -112,14 +118,18 @@ class XrtNpu {
   const KernelPackage& package() const { return package_; }
 
   absl::StatusOr<NpuBuffer> Allocate(std::uint64_t bytes);
-  // Whole pages of this process, pinned in place; they must outlive the buffer.
-  // RESOURCE_EXHAUSTED: more than RLIMIT_MEMLOCK.
+  // Memory of this process that the driver pins in place, as a user pointer. RESOURCE_EXHAUSTED:
+  // more than RLIMIT_MEMLOCK.
+  absl::StatusOr<NpuBuffer> AllocatePinned(std::uint64_t bytes);
+  // Whole pages of this process, pinned likewise; they must outlive the buffer. The driver pins what
+  // may be written to, and nothing else: no mapping of a region of weights.
   absl::StatusOr<NpuBuffer> PinHostMemory(std::span<std::byte> pages);
   // Memory that another process's NPU exported. INVALID_ARGUMENT: anything else, a GPU's memory
   // above all.
   absl::StatusOr<NpuBuffer> Import(UniqueFd fd);
 
-  // Buffers of at least the layout's sizes.
+  // Buffers of at least the layout's sizes. Products of one shape share their instructions: the heap
+  // that these come from has room for 2,048 of them.
   absl::StatusOr<std::unique_ptr<NpuProduct>> Prepare(const ProductLayout& layout,
                                                       const NpuBuffer& weights,
                                                       const NpuBuffer& activations,
@@ -128,11 +138,15 @@ class XrtNpu {
 
  private:
   XrtNpu() = default;
+  absl::StatusOr<std::shared_ptr<xrt::bo>> InstructionsOf(const std::vector<std::uint32_t>& words);
+
   NpuInfo info_;
   KernelPackage package_;
   xrt::device device_;
   xrt::hw_context context_;
   xrt::kernel kernel_;
+  // As long as a product uses them.
+  std::map<std::vector<std::uint32_t>, std::weak_ptr<xrt::bo>> instructions_;
 };
 
 }  // namespace tandem::npu

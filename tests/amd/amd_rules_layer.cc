@@ -3,7 +3,10 @@
 //   - host pointers are taken for anonymous private memory only: pages of a file (a memfd is one)
 //     and shared pages are refused
 //   - only real dma-bufs are taken for dma-bufs, and none larger than TANDEM_AMD_LIMIT_MB (64, the
-//     limit of udmabuf) Refusals go to standard error.
+//     limit of udmabuf)
+//   - a dma-buf that was imported is not mapped: on a real machine the processor's access to a GPU's
+//     mapping of an NPU's memory is SIGBUS
+// Refusals go to standard error.
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -17,6 +20,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 
 namespace {
 
@@ -28,12 +32,15 @@ struct DeviceFunctions {
   PFN_vkGetDeviceProcAddr next = nullptr;
   PFN_vkDestroyDevice destroy = nullptr;
   PFN_vkAllocateMemory allocate = nullptr;
+  PFN_vkFreeMemory free = nullptr;
+  PFN_vkMapMemory map = nullptr;
   PFN_vkGetMemoryFdPropertiesKHR fd_properties = nullptr;
 };
 
 std::mutex mutex;
 std::map<void*, InstanceFunctions> instances;
 std::map<void*, DeviceFunctions> devices;
+std::set<VkDeviceMemory> imported;
 
 // What the loader keeps at the start of every dispatchable object.
 template <typename Handle>
@@ -113,7 +120,34 @@ VKAPI_ATTR VkResult VKAPI_CALL AllocateMemory(VkDevice device, const VkMemoryAll
     if (static_cast<std::uint64_t>(size) < info->allocationSize)
       return Refuse("the dma-buf is smaller than the allocation", info->allocationSize);
   }
-  return DeviceOf(device).allocate(device, info, callbacks, memory);
+  const VkResult result = DeviceOf(device).allocate(device, info, callbacks, memory);
+  if (result == VK_SUCCESS && file != nullptr) {
+    const std::lock_guard lock(mutex);
+    imported.insert(*memory);
+  }
+  return result;
+}
+
+VKAPI_ATTR void VKAPI_CALL FreeMemory(VkDevice device, VkDeviceMemory memory,
+                                      const VkAllocationCallbacks* callbacks) {
+  {
+    const std::lock_guard lock(mutex);
+    imported.erase(memory);
+  }
+  DeviceOf(device).free(device, memory, callbacks);
+}
+
+VKAPI_ATTR VkResult VKAPI_CALL MapMemory(VkDevice device, VkDeviceMemory memory,
+                                         VkDeviceSize offset, VkDeviceSize size,
+                                         VkMemoryMapFlags flags, void** data) {
+  {
+    const std::lock_guard lock(mutex);
+    if (imported.contains(memory)) {
+      std::fprintf(stderr, "amd rules: refused to map an imported dma-buf\n");
+      return VK_ERROR_MEMORY_MAP_FAILED;
+    }
+  }
+  return DeviceOf(device).map(device, memory, offset, size, flags, data);
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL GetMemoryFdPropertiesKHR(VkDevice device,
@@ -183,6 +217,8 @@ VKAPI_ATTR VkResult VKAPI_CALL CreateDevice(VkPhysicalDevice physical,
   functions.next = next;
   functions.destroy = reinterpret_cast<PFN_vkDestroyDevice>(next(*device, "vkDestroyDevice"));
   functions.allocate = reinterpret_cast<PFN_vkAllocateMemory>(next(*device, "vkAllocateMemory"));
+  functions.free = reinterpret_cast<PFN_vkFreeMemory>(next(*device, "vkFreeMemory"));
+  functions.map = reinterpret_cast<PFN_vkMapMemory>(next(*device, "vkMapMemory"));
   functions.fd_properties =
       reinterpret_cast<PFN_vkGetMemoryFdPropertiesKHR>(next(*device, "vkGetMemoryFdPropertiesKHR"));
   const std::lock_guard lock(mutex);
@@ -208,6 +244,8 @@ PFN_vkVoidFunction AsVoid(Function function) {
 PFN_vkVoidFunction DeviceFunction(const char* name) {
   if (std::strcmp(name, "vkDestroyDevice") == 0) return AsVoid(&DestroyDevice);
   if (std::strcmp(name, "vkAllocateMemory") == 0) return AsVoid(&AllocateMemory);
+  if (std::strcmp(name, "vkFreeMemory") == 0) return AsVoid(&FreeMemory);
+  if (std::strcmp(name, "vkMapMemory") == 0) return AsVoid(&MapMemory);
   if (std::strcmp(name, "vkGetMemoryFdPropertiesKHR") == 0)
     return AsVoid(&GetMemoryFdPropertiesKHR);
   return nullptr;

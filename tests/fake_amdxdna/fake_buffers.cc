@@ -1,7 +1,10 @@
 // Buffers of the stand-in for the kernel driver.
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -27,6 +30,22 @@ bool MayLockMemory() {
   __user_cap_data_struct data[2] = {};
   if (syscall(SYS_capget, &header, data) != 0) return false;
   return (data[0].effective >> CAP_IPC_LOCK & 1) != 0;
+}
+
+// Whether the process may write to all of it. The driver pins with FOLL_WRITE: what is mapped for
+// reading only it cannot have.
+bool IsWritable(std::uint64_t from, std::uint64_t bytes) {
+  std::ifstream maps("/proc/self/maps");
+  const std::uint64_t end = from + bytes;
+  for (std::string line; from < end && std::getline(maps, line);) {
+    unsigned long first = 0, last = 0;
+    char mode[5] = {};
+    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &first, &last, mode) != 3 || from >= last)
+      continue;
+    if (from < first || mode[1] != 'w') return false;
+    from = last;
+  }
+  return from >= end;
 }
 
 }  // namespace
@@ -124,6 +143,7 @@ int FakeDriver::CreateUserBuffer(const amdxdna_drm_create_bo& a, Buffer* buffer)
   std::vector<unsigned char> resident(entry.len / kPage);
   if (mincore(reinterpret_cast<void*>(entry.vaddr), entry.len, resident.data()) != 0)
     return -ENOMEM;
+  if (!IsWritable(entry.vaddr, entry.len)) return -ENOMEM;
   buffer->size = entry.len;
   buffer->host = reinterpret_cast<std::byte*>(entry.vaddr);
   buffer->device_address = entry.vaddr;

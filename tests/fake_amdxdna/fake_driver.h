@@ -32,7 +32,8 @@ namespace tandem::npu {
 //     when it is synced from it: a missing sync reads stale bytes. Other devices see that copy,
 //     too, through the descriptor that an export gives out;
 //   - the device reaches only buffers that the command names, at their addresses;
-//   - user pointers: whole pages, within RLIMIT_MEMLOCK without the right to lock;
+//   - user pointers: whole pages that the process may write to, within RLIMIT_MEMLOCK without the
+//     right to lock;
 //   - imports: only what an NPU driver exported; memory that a GPU owns is refused.
 // All functions may be called from any thread; each returns 0 or -errno as an ioctl does.
 class FakeDriver {

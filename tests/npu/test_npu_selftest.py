@@ -23,7 +23,7 @@ class SelftestTest(unittest.TestCase):
         self.assertRegex(result.stdout, r"versions  XRT 2\.\d+, amdxdna stand-in .*, firmware 1\.\d\.\d\.\d+")
         for weights in ("int8", "int4"):
             self.assertIn(f"product, {weights} weights (package of mlir-aie none: for the stand-in", result.stdout)
-        self.assertEqual(result.stdout.count("  ok\n"), 12)
+        self.assertEqual(result.stdout.count("  ok\n"), 18)
         self.assertEqual(result.stdout.count(" GMAC/s, "), 2)
         self.assertTrue(result.stdout.endswith("result    all kernels agree with their twins\n"), result.stdout)
 

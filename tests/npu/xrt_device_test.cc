@@ -26,9 +26,19 @@ XrtDeviceOptions Options() {
   return {.kernels = folder == nullptr ? "" : folder, .threads = 2};
 }
 
+std::string FactOf(const Device& device, const std::string& name) {
+  for (const DeviceFact& fact : device.Report().facts) {
+    if (fact.name == name) return fact.value;
+  }
+  return "";
+}
+
 class XrtDeviceTest : public ::testing::Test {
  protected:
-  void TearDown() override { unsetenv("FAKE_AMDXDNA_FAULTS"); }
+  void TearDown() override {
+    unsetenv("FAKE_AMDXDNA_FAULTS");
+    unsetenv("FAKE_AMDXDNA_PINNED");
+  }
   static std::unique_ptr<Device> Make(const XrtDeviceOptions& options = Options()) {
     auto device = CreateXrtDevice(options);
     EXPECT_TRUE(device.ok()) << device.status();
@@ -82,6 +92,25 @@ TEST_F(XrtDeviceTest, AnswersAsTheCpuDeviceDoes) {
   }
 }
 
+// Queries, keys and values; the output; gate and up; down: four submissions a layer, and the head's.
+TEST_F(XrtDeviceTest, ProductsOfOneInputRunFromOneSubmission) {
+  const auto device = Make();
+  const auto cpu = CreateCpuDevice({.threads = 1});
+  ASSERT_TRUE(cpu.ok());
+  std::uint64_t submissions[2] = {};
+  for (std::size_t i = 0; i < 2; ++i) {
+    Device* const on = i == 0 ? device.get() : cpu->get();
+    absl::Status status;
+    const auto runner = Run(on, WeightFormat::kInt8, &status);
+    ASSERT_NE(runner, nullptr) << status;
+    const std::uint64_t before = on->counters().submissions;
+    ASSERT_TRUE(runner->Prefill(0, RandomTokens(ConformanceConfig(), 8, 1), 8).ok());
+    submissions[i] = on->counters().submissions - before;
+  }
+  const auto layers = static_cast<std::uint64_t>(ConformanceConfig().num_layers);
+  EXPECT_EQ(submissions[0] - submissions[1], 4 * layers + 1);
+}
+
 TEST_F(XrtDeviceTest, AutoMeansInt8) {
   const auto device = Make();
   const auto model = MakeConformanceModel(ConformanceConfig(), WeightFormat::kInt8);
@@ -116,6 +145,27 @@ TEST_F(XrtDeviceTest, WeightsPastTheBudgetAreRefused) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }
 
+// Up to its limit the driver pins the worker's own memory, what is more it gives itself. The answer
+// is the same.
+TEST_F(XrtDeviceTest, WeightsArePinnedAsFarAsTheDriverLets) {
+  const std::vector<std::int32_t> prompt = RandomTokens(ConformanceConfig(), 8, 1);
+  std::vector<float> expected;
+  for (const char* limit : {"1000000000", "100000", "0"}) {
+    setenv("FAKE_AMDXDNA_PINNED", limit, 1);
+    const auto device = Make();
+    absl::Status status;
+    const auto runner = Run(device.get(), WeightFormat::kInt8, &status);
+    ASSERT_NE(runner, nullptr) << status;
+    const auto logits = runner->Prefill(0, prompt, 8);
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    if (expected.empty()) expected = *logits;
+    EXPECT_EQ(*logits, expected);
+    EXPECT_THAT(FactOf(*device, "memory of weights"),
+                std::string(limit).size() > 6 ? HasSubstr("the worker's, pinned by the driver")
+                                              : HasSubstr("the rest the driver's: NPU: pinning"));
+  }
+}
+
 TEST_F(XrtDeviceTest, MemoryOfAForgottenProgramComesBack) {
   XrtDeviceOptions options = Options();
   // Enough for one program's weights and not for two.
@@ -148,13 +198,6 @@ TEST_F(XrtDeviceTest, ALostContextEndsTheStep) {
         << fault;
     EXPECT_EQ(device->Probe().code(), absl::StatusCode::kUnavailable) << fault;
   }
-}
-
-std::string FactOf(const Device& device, const std::string& name) {
-  for (const DeviceFact& fact : device.Report().facts) {
-    if (fact.name == name) return fact.value;
-  }
-  return "";
 }
 
 constexpr char kMemoryOfEdges[] = "memory of edges";

@@ -89,6 +89,7 @@ class Product {
   absl::Status FetchOutput() { return output_.Fetch(0, layout_.output_bytes()); }
   NpuProduct* run() { return run_.get(); }
   NpuBuffer* activations() { return &activations_; }
+  const NpuBuffer& activations() const { return activations_; }
   const ProductLayout& layout() const { return layout_; }
   const NpuBuffer& weights() const { return weights_; }
   const NpuBuffer& output() const { return output_; }
@@ -269,6 +270,59 @@ TEST_F(XrtNpuTest, HostMemoryIsPinnedUpToALimit) {
   }
   EXPECT_TRUE(npu->PinHostMemory(bytes.first(65536)).ok());
   munmap(pages, 1 << 20);
+}
+
+// As regions of weights are mapped.
+TEST_F(XrtNpuTest, MemoryThatMayOnlyBeReadIsNotPinned) {
+  const auto npu = Open();
+  void* pages = mmap(nullptr, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(pages, MAP_FAILED);
+  const std::span<std::byte> bytes(static_cast<std::byte*>(pages), 8192);
+  EXPECT_EQ(npu->PinHostMemory(bytes).status().code(), absl::StatusCode::kResourceExhausted);
+  ASSERT_EQ(mprotect(pages, 4096, PROT_READ | PROT_WRITE), 0);
+  EXPECT_TRUE(npu->PinHostMemory(bytes.first(4096)).ok());
+  EXPECT_FALSE(npu->PinHostMemory(bytes).ok());
+  munmap(pages, 8192);
+}
+
+TEST_F(XrtNpuTest, ProductsReadWeightsFromPinnedMemory) {
+  const auto npu = Open();
+  const Product product(npu.get(), 300, 70);
+  const std::uint64_t bytes = product.layout().weight_bytes();
+  auto weights = npu->AllocatePinned(bytes);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_TRUE(weights->pinned());
+  EXPECT_FALSE(product.weights().pinned());
+  std::memcpy(weights->bytes().data(), product.weights().bytes().data(), bytes);
+  ASSERT_TRUE(weights->Flush(0, bytes).ok());
+  auto run = npu->Prepare(product.layout(), *weights, product.activations(), product.output());
+  ASSERT_TRUE(run.ok()) << run.status();
+  // The run keeps what it reads.
+  *weights = NpuBuffer();
+  ASSERT_TRUE((*run)->Start().ok());
+  ASSERT_EQ((*run)->Wait(Soon()), absl::OkStatus());
+  NpuBuffer output = product.output();
+  ASSERT_TRUE(output.Fetch(0, product.layout().output_bytes()).ok());
+  EXPECT_EQ(product.Output(), product.Expected());
+}
+
+// A 27B model under hybrid has 434 matrices and steps of up to 8 blocks of tokens; the heap that
+// instructions come from has 2,048 pieces.
+TEST_F(XrtNpuTest, ProductsOfOneShapeShareTheirInstructions) {
+  const auto npu = Open();
+  const Product product(npu.get(), 10, 3);
+  std::vector<std::unique_ptr<NpuProduct>> products;
+  for (int i = 0; i < 2100; ++i) {
+    auto more =
+        npu->Prepare(product.layout(), product.weights(), product.activations(), product.output());
+    ASSERT_TRUE(more.ok()) << i << ": " << more.status();
+    products.push_back(*std::move(more));
+  }
+  ASSERT_TRUE(products.back()->Start().ok());
+  ASSERT_EQ(products.back()->Wait(Soon()), absl::OkStatus());
+  NpuBuffer output = product.output();
+  ASSERT_TRUE(output.Fetch(0, product.layout().output_bytes()).ok());
+  EXPECT_EQ(product.Output(), product.Expected());
 }
 
 TEST_F(XrtNpuTest, KernelsForAnotherArrayAreRefused) {

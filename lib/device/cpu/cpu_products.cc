@@ -118,9 +118,7 @@ std::int64_t CpuProducts::BlockRows(std::int64_t rows) const {
 void CpuProducts::Run(std::span<const Output> outputs) {
   if (unit_ != nullptr) {
     const CpuPartTimer timer(times_, CpuPart::kProducts);
-    for (const Output& output : outputs) {
-      if (!cancelled()) Note(unit_->Multiply(*output.weights, output.out));
-    }
+    if (!cancelled()) Note(unit_->Multiply(outputs));
     return;
   }
   std::int64_t rows = 0;

@@ -76,11 +76,8 @@ class CpuProducts {
   // until then. Where activations may be int8, its quantised form is made too.
   void SetInput(const FloatRows& x, std::int64_t cols);
 
-  struct Output {
-    const MatrixView* weights = nullptr;
-    // (rows of x, rows of weights).
-    float* out = nullptr;
-  };
+  using Output = MatrixProduct;
+  // All that multiply one input.
   void Run(std::span<const Output> outputs);
   // gate = gelu(w_gate x) * (w_up x), which becomes the input of the products that follow.
   void RunGated(const Output& gate, const Output& up);

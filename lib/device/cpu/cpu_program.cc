@@ -103,7 +103,7 @@ CpuProgram::~CpuProgram() {
   done_.wait(lock, [this] {
     return std::none_of(passes_.begin(), passes_.end(), [](const Pass& p) { return p.running; });
   });
-  for (const MatrixView& w : prepared_) shared_->unit->Forget(w);
+  for (const std::vector<MatrixView>& group : prepared_) shared_->unit->Forget(group);
 }
 
 absl::Status CpuProgram::Begin(std::int32_t context, const Step& step) {

@@ -128,8 +128,8 @@ class CpuProgram final : public Program {
   Submissions submissions_;
   CpuWorkspace work_;
   std::vector<CpuStage> stages_;
-  // What the unit was asked to make ready.
-  std::vector<MatrixView> prepared_;
+  // The groups that the unit was asked to make ready.
+  std::vector<std::vector<MatrixView>> prepared_;
   std::vector<Context> contexts_;
   // At Submissions::IndexOf(ticket).
   std::vector<Pass> passes_;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -235,25 +236,24 @@ absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSp
 
 absl::Status PrepareProducts(const CpuStage& stage, std::int32_t max_tokens,
                              std::int32_t max_logit_rows, ProductUnit* unit,
-                             std::vector<MatrixView>* prepared) {
-  const auto prepare = [&](const MatrixView& w, std::int64_t rows) {
-    const absl::Status status = unit->Prepare(w, rows);
-    if (status.ok()) prepared->push_back(w);
+                             std::vector<std::vector<MatrixView>>* prepared) {
+  const auto prepare = [&](std::vector<MatrixView> group, std::int64_t rows) {
+    // A half that is cut has some of its matrices only.
+    if (group.front().values == nullptr) return absl::OkStatus();
+    const absl::Status status = unit->Prepare(group, rows);
+    if (status.ok()) prepared->push_back(std::move(group));
     return status;
   };
   for (const CpuAttentionHalf& half : stage.attention) {
-    for (const MatrixView* w : {&half.query, &half.key, &half.value, &half.output}) {
-      if (w->values == nullptr) continue;
-      TANDEM_RETURN_IF_ERROR(prepare(*w, max_tokens));
-    }
+    TANDEM_RETURN_IF_ERROR(prepare({half.query, half.key, half.value}, max_tokens));
+    TANDEM_RETURN_IF_ERROR(prepare({half.output}, max_tokens));
   }
   for (const CpuFfnHalf& half : stage.ffn) {
-    for (const MatrixView* w : {&half.gate, &half.up, &half.down}) {
-      TANDEM_RETURN_IF_ERROR(prepare(*w, max_tokens));
-    }
+    TANDEM_RETURN_IF_ERROR(prepare({half.gate, half.up}, max_tokens));
+    TANDEM_RETURN_IF_ERROR(prepare({half.down}, max_tokens));
   }
   if (!stage.spec.head) return absl::OkStatus();
-  return prepare(stage.embedding, max_logit_rows);
+  return prepare({stage.embedding}, max_logit_rows);
 }
 
 CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program) {

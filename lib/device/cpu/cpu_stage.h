@@ -106,10 +106,11 @@ struct CpuStage {
 // Of a program that ValidateCompile accepted. UNIMPLEMENTED names what the CPU device does not do.
 absl::StatusOr<CpuStage> MakeCpuStage(const ModelConfig& config, const ProgramSpec& program,
                                       const ProgramStage& stage);
-// Has `unit` made ready for every matrix that the stage multiplies by, and adds each to `prepared`.
+// Has `unit` made ready for every matrix that the stage multiplies by, and adds each group of them
+// to `prepared`.
 absl::Status PrepareProducts(const CpuStage& stage, std::int32_t max_tokens,
                              std::int32_t max_logit_rows, ProductUnit* unit,
-                             std::vector<MatrixView>* prepared);
+                             std::vector<std::vector<MatrixView>>* prepared);
 // What the stages of a program need to work in.
 CpuScratchSizes ScratchSizesOf(const ModelConfig& config, const ProgramSpec& program);
 

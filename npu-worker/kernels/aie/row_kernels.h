@@ -4,8 +4,8 @@
 
 #include "npu-worker/kernels/aie/product_kernel.h"
 
-// What stands between the products of a layer, row by row, in float32: for the AIE compiler and
-// (over host_aie_api) for the host. Rows are aligned to 32 bytes; their lengths are multiples of
+// What stands between the products of a layer, row by row, in float32, attention in int8, too: for
+// the AIE compiler and (over host_aie_api) for the host. Rows are aligned to 32 bytes; their lengths are multiples of
 // kRowLanes. Formulas are those of lib/device/cpu/kernels.h.
 
 namespace tandem::npu {
@@ -92,6 +92,24 @@ struct AttentionState {
 inline constexpr float kNoScore = -1e30f;
 inline constexpr unsigned kBlockKeys = 16;
 
+// The weights of a block's keys, by their scores, and what is left of everything before: softmax as
+// far as it has come.
+struct BlockWeights {
+  Row weights;
+  Row shrink;
+};
+inline BlockWeights TakeScores(const Row& scores, unsigned count, AttentionState* state) {
+  const Row seen = aie::max(scores, state->best);
+  const float best = aie::reduce_max(seen);
+  const Row weights = Exp(aie::max(aie::sub(scores, best), -80.0f));
+  const Row before = Exp(aie::max(aie::sub(Every(state->best), best), -80.0f));
+  const Row shrink = state->best == kNoScore ? Every(0.0f) : before;
+  float total = state->total * shrink.get(0);
+  for (unsigned k = 0; k < count; ++k) total += weights.get(k);
+  *state = {best, total};
+  return {weights, shrink};
+}
+
 // One query (scaled already) over `count` keys and values of a block, (kBlockKeys, dim) each:
 // score, softmax, value. `out`, (dim), holds the sum of weights * values; divided by the total
 // after the last block it is the head's output.
@@ -105,20 +123,70 @@ inline void AttendBlock(const float* query, const float* keys, const float* valu
       dot = aie::mac(dot, LoadRow(query + i), LoadRow(keys + k * dim + i));
     scores.set(aie::reduce_add(dot.template to_vector<float>()), k);
   }
-  const Row seen = aie::max(scores, state->best);
-  const float best = aie::reduce_max(seen);
-  const Row weights = Exp(aie::max(aie::sub(scores, best), -80.0f));
-  const Row before = Exp(aie::max(aie::sub(Every(state->best), best), -80.0f));
-  const Row shrink = state->best == kNoScore ? Every(0.0f) : before;
-  float total = state->total * shrink.get(0);
-  for (unsigned k = 0; k < count; ++k) total += weights.get(k);
+  const BlockWeights block = TakeScores(scores, count, state);
   for (unsigned i = 0; i < dim; i += kRowLanes) {
-    Row sum = Times(LoadRow(out + i), shrink);
+    Row sum = Times(LoadRow(out + i), block.shrink);
     for (unsigned k = 0; k < count; ++k)
-      sum = MulAdd(Every(weights.get(k)), LoadRow(values + k * dim + i), sum);
+      sum = MulAdd(Every(block.weights.get(k)), LoadRow(values + k * dim + i), sum);
     aie::store_v(out + i, sum);
   }
-  *state = {best, total};
+}
+
+// Whole numbers below 2^22 as float32, exactly (product_kernel.h).
+template <unsigned kLanes>
+inline aie::vector<float, kLanes> ExactFloats(const aie::vector<int32, kLanes>& whole) {
+  return aie::sub(aie::add(whole, kFloatBits).template cast_to<float>(), kFloatBias);
+}
+
+inline constexpr unsigned kInt8Lanes = 32;
+using Int8Sum = aie::accum<acc32, kInt8Lanes>;
+
+// The same with products of int8. Keys and values as KvType::kInt8 has them (lib/model/kv_layout.h):
+// (kBlockKeys, dim) integers, behind them a float32 scale of each row. `query`, (dim), times
+// `query_scale`. Scores come from exact sums; each key's weight, times its value's scale, is rounded
+// to an int8 of the block's largest one. dim is a multiple of 32, and 256 at most.
+inline void AttendBlockInt8(const int8* query, float query_scale, const int8* keys,
+                            const int8* values, unsigned count, unsigned dim, AttentionState* state,
+                            float* out) {
+  const float* key_scales = reinterpret_cast<const float*>(keys + kBlockKeys * dim);
+  const float* value_scales = reinterpret_cast<const float*>(values + kBlockKeys * dim);
+  aie::vector<int32, kRowLanes> dots = aie::zeros<int32, kRowLanes>();
+  for (unsigned k = 0; k < count; ++k) {
+    Int8Sum dot = aie::mul(aie::load_v<kInt8Lanes>(query), aie::load_v<kInt8Lanes>(keys + k * dim));
+    for (unsigned i = kInt8Lanes; i < dim; i += kInt8Lanes) {
+      dot = aie::mac(dot, aie::load_v<kInt8Lanes>(query + i),
+                     aie::load_v<kInt8Lanes>(keys + k * dim + i));
+    }
+    dots.set(aie::reduce_add(dot.template to_vector<int32>()), k);
+  }
+  const Row products = Times(ExactFloats(dots), Times(LoadRow(key_scales), Every(query_scale)));
+  Row scores = Every(kNoScore);
+  for (unsigned k = 0; k < count; ++k) scores.set(products.get(k), k);
+  const BlockWeights block = TakeScores(scores, count, state);
+  // Keys that are not there have no scale either.
+  Row scaled = aie::zeros<float, kRowLanes>();
+  for (unsigned k = 0; k < count; ++k) scaled.set(block.weights.get(k) * value_scales[k], k);
+  const float largest = aie::reduce_max(scaled);
+  // Nothing is divided where all values are zero.
+  const float step = largest / 127.0f;
+  const Row steps = step > 0 ? Times(scaled, aie::inv(Every(step))) : scaled;
+  const aie::vector<int32, kRowLanes> rounded =
+      aie::add(aie::add(steps, Every(kFloatBias)).template cast_to<int32>(),
+               static_cast<int32>(-kFloatBits));
+  for (unsigned i = 0; i < dim; i += kInt8Lanes) {
+    Int8Sum sum = aie::mul(aie::broadcast<int8, kInt8Lanes>(static_cast<int8>(rounded.get(0))),
+                           aie::load_v<kInt8Lanes>(values + i));
+    for (unsigned k = 1; k < count; ++k) {
+      sum = aie::mac(sum, aie::broadcast<int8, kInt8Lanes>(static_cast<int8>(rounded.get(k))),
+                     aie::load_v<kInt8Lanes>(values + k * dim + i));
+    }
+    for (unsigned half = 0; half < 2; ++half) {
+      float* at = out + i + half * kRowLanes;
+      const Row exact =
+          ExactFloats(sum.template extract<kRowLanes>(half).template to_vector<int32>());
+      aie::store_v(at, MulAdd(exact, Every(step), Times(LoadRow(at), block.shrink)));
+    }
+  }
 }
 
 }  // namespace tandem::npu

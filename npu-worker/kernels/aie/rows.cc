@@ -26,4 +26,14 @@ void tandem_attend_block(const float* query, const float* keys, const float* val
   state[1] = now.total;
 }
 
+void tandem_attend_block_int8(const int8* query, float query_scale, const int8* keys,
+                              const int8* values, int32 count, int32 dim, float* state,
+                              float* out) {
+  tandem::npu::AttentionState now = {state[0], state[1]};
+  tandem::npu::AttendBlockInt8(query, query_scale, keys, values, static_cast<unsigned>(count),
+                               static_cast<unsigned>(dim), &now, out);
+  state[0] = now.best;
+  state[1] = now.total;
+}
+
 }  // extern "C"

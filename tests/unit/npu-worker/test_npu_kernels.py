@@ -1,7 +1,9 @@
 """tools/tandem_npu_kernels.py up to the toolchain: what it says without one, and what it reads from a lowered design."""
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 import zlib
 
@@ -61,6 +63,36 @@ class LoweredDesignTest(unittest.TestCase):
             kernels.check_shims(lowered(4, channel=lambda name, n: 0), 4)
         with self.assertRaisesRegex(kernels.BuildError, "found None"):
             kernels.check_shims("", 4)
+
+
+class AieApiTest(unittest.TestCase):
+    """tools/check_aie_api.py with our stand-in for the headers; with AMD's where TANDEM_AIE_API names a checkout of them."""
+
+    def check(self, folder, kernel: str | None = None) -> tuple[int, str]:
+        with tempfile.TemporaryDirectory() as scratch:
+            arguments = []
+            if kernel is not None:
+                (pathlib.Path(scratch) / "kernel.cc").write_text(kernel)
+                arguments = ["--kernels", scratch]
+            done = subprocess.run([sys.executable, str(ROOT / "tools/check_aie_api.py"), str(folder), *arguments], capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_the_kernels_use_what_is_there(self):
+        for folder in filter(None, [ROOT / "npu-worker/kernels/host_aie_api", os.environ.get("TANDEM_AIE_API")]):
+            code, text = self.check(folder)
+            self.assertEqual((code, text.count("\n")), (0, 4), text)
+
+    def test_what_is_not_there_is_found(self):
+        code, text = self.check(ROOT / "npu-worker/kernels/host_aie_api",
+                                '#include <aie_api/aie.hpp>\nvoid f(float* p) { aie::store_v(p, aie::zeroes<float, 16>()); }\n')
+        self.assertEqual(code, 1, text)
+        self.assertIn("kernel.cc:2:", text)
+        self.assertIn("no member named 'zeroes' in namespace 'aie'", text)
+
+    def test_a_folder_without_headers_is_said(self):
+        code, text = self.check(ROOT / "tools")
+        self.assertEqual(code, 1)
+        self.assertIn("expected a folder with include/aie_api/aie.hpp", text)
 
 
 class NumbersTest(unittest.TestCase):

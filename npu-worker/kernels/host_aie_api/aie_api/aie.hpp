@@ -204,6 +204,13 @@ float reduce_add(const vector<float, kElements>& v) {
 }
 
 template <unsigned kElements>
+int32 reduce_add(const vector<int32, kElements>& v) {
+  std::uint32_t sum = 0;
+  for (unsigned i = 0; i < kElements; ++i) sum += static_cast<std::uint32_t>(v.get(i));
+  return static_cast<int32>(sum);
+}
+
+template <unsigned kElements>
 float reduce_max(const vector<float, kElements>& v) {
   float most = v.get(0);
   for (unsigned i = 1; i < kElements; ++i) most = most < v.get(i) ? v.get(i) : most;
@@ -269,6 +276,19 @@ accum<accfloat, kElements> mac(const accum<accfloat, kElements>& sum,
     out.lanes[i] += product;
   }
   return out;
+}
+
+template <unsigned kElements>
+accum<acc32, kElements> mac(const accum<acc32, kElements>& sum, const vector<int8, kElements>& a,
+                            const vector<int8, kElements>& b) {
+  accum<acc32, kElements> out = sum;
+  for (unsigned i = 0; i < kElements; ++i) out.lanes[i] += int32{a.get(i)} * int32{b.get(i)};
+  return out;
+}
+
+template <unsigned kElements>
+accum<acc32, kElements> mul(const vector<int8, kElements>& a, const vector<int8, kElements>& b) {
+  return mac(accum<acc32, kElements>(), a, b);
 }
 
 // C (M x N) += A (M x K) B (K x N), all row by row.

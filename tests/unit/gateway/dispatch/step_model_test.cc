@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
 #include "gateway/dispatch/cost_file.h"
 #include "lib/base/strings.h"
 
@@ -161,8 +165,45 @@ TEST(StepModel, AttentionGrowsWithTheContextUpToTheWindow) {
   };
   EXPECT_DOUBLE_EQ(at(CostKind::kGlobalAttention, 200), 21);
   EXPECT_DOUBLE_EQ(at(CostKind::kLocalAttention, 80), 9);
-  EXPECT_DOUBLE_EQ(at(CostKind::kLocalAttention, 200), 11);
+  // A token sees itself, too: 51 keys behind 50, and 100 from there on.
+  EXPECT_DOUBLE_EQ(at(CostKind::kLocalAttention, 200), 10.9);
   EXPECT_DOUBLE_EQ(at(CostKind::kFfn, 200), 3);
+}
+
+// 3 s for each of the tokens, and 0.01 s for each key that one of them sees, 0.5 s where it is
+// alone.
+TEST(StepModel, PromptsTakeAsMuchLongerAsTheirTokensSeeKeys) {
+  const auto keys = [](std::int32_t tokens, std::int32_t context, std::int32_t window) {
+    double sum = 0;
+    for (std::int32_t i = 1; i <= tokens; ++i) sum += std::min(context + i, window);
+    return sum;
+  };
+  std::vector<StageCost> costs;
+  for (const CostPoint& point :
+       std::vector<CostPoint>{{1, 0}, {1, 50}, {8, 0}, {32, 0}, {32, 500}, {128, 0}}) {
+    const double key = point.tokens == 1 ? 0.5 : 0.01;
+    for (const auto& [whole, alone, window] :
+         {std::tuple(CostKind::kLocalAttention, CostKind::kLocalAttend, 100),
+          std::tuple(CostKind::kGlobalAttention, CostKind::kGlobalAttend, 1 << 20)}) {
+      const double seen = key * keys(point.tokens, point.context, window);
+      costs.push_back({whole, point, 3.0 * point.tokens + seen});
+      costs.push_back({alone, point, seen});
+    }
+  }
+  const StepModel model(FourLayers(), {{"npu0", "CPU", costs, "", false}}, {});
+  for (const auto& [kind, window, each] : {std::tuple(CostKind::kLocalAttention, 100, 3.0),
+                                           std::tuple(CostKind::kLocalAttend, 100, 0.0),
+                                           std::tuple(CostKind::kGlobalAttention, 1 << 20, 3.0),
+                                           std::tuple(CostKind::kGlobalAttend, 1 << 20, 0.0)}) {
+    for (const CostPoint& point :
+         std::vector<CostPoint>{{16, 0}, {64, 300}, {128, 70}, {1024, 0}, {1024, 1024}}) {
+      const double expected =
+          each * point.tokens + 0.01 * keys(point.tokens, point.context, window);
+      EXPECT_NEAR(*model.CostOf("npu0", kind, point), expected, 1e-9 * expected)
+          << NameOf(kind) << " " << point.tokens << " behind " << point.context;
+    }
+    EXPECT_NEAR(*model.CostOf("npu0", kind, {1, 200}), each + 0.5 * keys(1, 200, window), 1e-9);
+  }
 }
 
 TEST(StepModel, MicroBatchesOverlapAsFarAsTheDevicesLet) {
