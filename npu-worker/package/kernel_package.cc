@@ -1,10 +1,17 @@
 #include "npu-worker/package/kernel_package.h"
 
-#include <fstream>
-#include <iterator>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 #include "boost/crc.hpp"
+#include "lib/base/fd.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "nlohmann/json.hpp"
@@ -77,6 +84,12 @@ bool IsPlainName(const std::string& name) {
          name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
 }
 
+// Stands in reports and messages.
+bool IsPlainText(const std::string& text) {
+  return !text.empty() && text.size() <= 100 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
+}
+
 absl::Status Choose(std::string_view field, const std::string& found, std::string_view first,
                     std::string_view second, bool* is_second) {
   if (found != first && found != second) {
@@ -130,21 +143,33 @@ absl::StatusOr<KernelPackage> FromJson(const Json& json) {
   package.mlir_aie = toolchain.Text("mlir_aie");
   package.peano = toolchain.Text("peano");
   TANDEM_RETURN_IF_ERROR(toolchain.status());
+  for (const std::string* text : {&package.kernel, &package.mlir_aie, &package.peano}) {
+    if (IsPlainText(*text)) continue;
+    return absl::InvalidArgumentError(
+        "kernel, toolchain: expected 1 to 100 printable characters of ASCII");
+  }
   return package;
 }
 
-absl::StatusOr<std::string> ReadWhole(const std::string& path, std::uint64_t most) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  std::string bytes;
+// What somebody put there may be anything: a pipe would never end to open, a device to read.
+absl::StatusOr<std::vector<char>> ReadWhole(const std::string& path, std::uint64_t most) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!file.valid())
+    return absl::NotFoundError(absl::StrCat(path, ": cannot be opened: ", std::strerror(errno)));
+  struct stat info {};
+  if (fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))
+    return absl::InvalidArgumentError(absl::StrCat(path, ": expected a file"));
+  std::vector<char> bytes;
   char part[65536];
-  while (file.read(part, sizeof(part)) || file.gcount() > 0) {
-    bytes.append(part, static_cast<std::size_t>(file.gcount()));
+  while (true) {
+    const ssize_t got = read(file.get(), part, sizeof(part));
+    if (got < 0) return absl::DataLossError(absl::StrCat(path, ": ", std::strerror(errno)));
+    if (got == 0) return bytes;
+    bytes.insert(bytes.end(), part, part + got);
     if (bytes.size() > most) {
       return absl::InvalidArgumentError(absl::StrCat(path, ": expected at most ", most, " bytes"));
     }
   }
-  return bytes;
 }
 
 }  // namespace
@@ -176,12 +201,12 @@ absl::StatusOr<KernelPackage> LoadKernelPackage(const std::string& folder) {
   constexpr std::uint64_t kMostDescription = 64 << 10;
   constexpr std::uint64_t kMostXclbin = 64 << 20;
   const std::string path = folder + "/package.json";
-  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadWhole(path, kMostDescription));
-  TANDEM_ASSIGN_OR_RETURN(KernelPackage package, ParseKernelPackage(text, path));
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<char> text, ReadWhole(path, kMostDescription));
+  TANDEM_ASSIGN_OR_RETURN(KernelPackage package,
+                          ParseKernelPackage({text.data(), text.size()}, path));
   package.xclbin_file = folder + "/" + package.xclbin_file;
-  TANDEM_ASSIGN_OR_RETURN(const std::string xclbin, ReadWhole(package.xclbin_file, kMostXclbin));
-  TANDEM_RETURN_IF_ERROR(
-      CheckXclbin(package, std::as_bytes(std::span<const char>(xclbin.data(), xclbin.size()))));
+  TANDEM_ASSIGN_OR_RETURN(package.xclbin, ReadWhole(package.xclbin_file, kMostXclbin));
+  TANDEM_RETURN_IF_ERROR(CheckXclbin(package, std::as_bytes(std::span(package.xclbin))));
   return package;
 }
 

@@ -28,6 +28,8 @@ struct KernelPackage {
   // Of the run-time parameter, in a core's memory.
   std::uint32_t parameter_address = 0;
   std::string xclbin_file;  // a plain name; LoadKernelPackage makes it a path
+  // What LoadKernelPackage read and checked: the file may be another one by now.
+  std::vector<char> xclbin;
   std::uint64_t xclbin_bytes = 0;
   std::uint32_t xclbin_crc32 = 0;
   std::string mlir_aie;

@@ -227,7 +227,7 @@ absl::StatusOr<std::unique_ptr<XrtNpu>> XrtNpu::Open(const NpuInfo& info,
                    npu->info_ = info;
                    npu->package_ = package;
                    npu->device_ = xrt::device(info.index);
-                   const xrt::xclbin xclbin(package.xclbin_file);
+                   const xrt::xclbin xclbin(package.xclbin);
                    npu->device_.register_xclbin(xclbin);
                    npu->context_ = xrt::hw_context(npu->device_, xclbin.get_uuid());
                    npu->kernel_ = xrt::kernel(npu->context_, package.kernel);

@@ -121,15 +121,15 @@ class XrtNpu {
   // Memory of this process that the driver pins in place, as a user pointer. RESOURCE_EXHAUSTED:
   // more than RLIMIT_MEMLOCK.
   absl::StatusOr<NpuBuffer> AllocatePinned(std::uint64_t bytes);
-  // Whole pages of this process, pinned likewise; they must outlive the buffer. The driver pins what
-  // may be written to, and nothing else: no mapping of a region of weights.
+  // Whole pages of this process, pinned likewise; they must outlive the buffer. The driver pins
+  // what may be written to, and nothing else: no mapping of a region of weights.
   absl::StatusOr<NpuBuffer> PinHostMemory(std::span<std::byte> pages);
   // Memory that another process's NPU exported. INVALID_ARGUMENT: anything else, a GPU's memory
   // above all.
   absl::StatusOr<NpuBuffer> Import(UniqueFd fd);
 
-  // Buffers of at least the layout's sizes. Products of one shape share their instructions: the heap
-  // that these come from has room for 2,048 of them.
+  // Buffers of at least the layout's sizes. Products of one shape share their instructions: the
+  // heap that these come from has room for 2,048 of them.
   absl::StatusOr<std::unique_ptr<NpuProduct>> Prepare(const ProductLayout& layout,
                                                       const NpuBuffer& weights,
                                                       const NpuBuffer& activations,

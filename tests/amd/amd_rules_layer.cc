@@ -4,8 +4,8 @@
 //     and shared pages are refused
 //   - only real dma-bufs are taken for dma-bufs, and none larger than TANDEM_AMD_LIMIT_MB (64, the
 //     limit of udmabuf)
-//   - a dma-buf that was imported is not mapped: on a real machine the processor's access to a GPU's
-//     mapping of an NPU's memory is SIGBUS
+//   - a dma-buf that was imported is not mapped: on a real machine the processor's access to a
+//     GPU's mapping of an NPU's memory is SIGBUS
 // Refusals go to standard error.
 #include <fcntl.h>
 #include <linux/magic.h>

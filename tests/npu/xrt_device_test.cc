@@ -92,7 +92,8 @@ TEST_F(XrtDeviceTest, AnswersAsTheCpuDeviceDoes) {
   }
 }
 
-// Queries, keys and values; the output; gate and up; down: four submissions a layer, and the head's.
+// Queries, keys and values; the output; gate and up; down: four submissions a layer, and the
+// head's.
 TEST_F(XrtDeviceTest, ProductsOfOneInputRunFromOneSubmission) {
   const auto device = Make();
   const auto cpu = CreateCpuDevice({.threads = 1});

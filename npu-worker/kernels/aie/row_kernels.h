@@ -5,8 +5,8 @@
 #include "npu-worker/kernels/aie/product_kernel.h"
 
 // What stands between the products of a layer, row by row, in float32, attention in int8, too: for
-// the AIE compiler and (over host_aie_api) for the host. Rows are aligned to 32 bytes; their lengths are multiples of
-// kRowLanes. Formulas are those of lib/device/cpu/kernels.h.
+// the AIE compiler and (over host_aie_api) for the host. Rows are aligned to 32 bytes; their
+// lengths are multiples of kRowLanes. Formulas are those of lib/device/cpu/kernels.h.
 
 namespace tandem::npu {
 
@@ -141,10 +141,11 @@ inline aie::vector<float, kLanes> ExactFloats(const aie::vector<int32, kLanes>& 
 inline constexpr unsigned kInt8Lanes = 32;
 using Int8Sum = aie::accum<acc32, kInt8Lanes>;
 
-// The same with products of int8. Keys and values as KvType::kInt8 has them (lib/model/kv_layout.h):
-// (kBlockKeys, dim) integers, behind them a float32 scale of each row. `query`, (dim), times
-// `query_scale`. Scores come from exact sums; each key's weight, times its value's scale, is rounded
-// to an int8 of the block's largest one. dim is a multiple of 32, and 256 at most.
+// The same with products of int8. Keys and values as KvType::kInt8 has them
+// (lib/model/kv_layout.h): (kBlockKeys, dim) integers, behind them a float32 scale of each row.
+// `query`, (dim), times `query_scale`. Scores come from exact sums; each key's weight, times its
+// value's scale, is rounded to an int8 of the block's largest one. dim is a multiple of 32, and 256
+// at most.
 inline void AttendBlockInt8(const int8* query, float query_scale, const int8* keys,
                             const int8* values, unsigned count, unsigned dim, AttentionState* state,
                             float* out) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "gmock/gmock.h"
@@ -69,6 +70,16 @@ TEST(KernelPackageTest, SaysWhatIsWrong) {
   }
 }
 
+// It is printed on terminals.
+TEST(KernelPackageTest, TextsAreShortAndPlain) {
+  for (const std::string& version :
+       {std::string("\\u001b[2J"), std::string("1\\n2"), std::string(), std::string(101, 'x')}) {
+    const std::string text = With("\"1.0\"", "\"" + version + "\"");
+    EXPECT_THAT(std::string(ParseKernelPackage(text, "p").status().message()),
+                HasSubstr("expected 1 to 100 printable characters"));
+  }
+}
+
 TEST(KernelPackageTest, DeepNestingIsNoTrouble) {
   const std::string deep(1000000, '[');
   EXPECT_FALSE(ParseKernelPackage(deep, "p").ok());
@@ -95,6 +106,17 @@ TEST_F(KernelPackageFolderTest, LoadsAPackageWhoseXclbinIsWhole) {
   const auto package = LoadKernelPackage(folder_);
   ASSERT_TRUE(package.ok()) << package.status();
   EXPECT_EQ(package->xclbin_file, folder_ + "/product.xclbin");
+  EXPECT_EQ(std::string(package->xclbin.begin(), package->xclbin.end()), kXclbin);
+}
+
+TEST_F(KernelPackageFolderTest, WhatIsNoFileIsRefusedAtOnce) {
+  Write("package.json", kGood);
+  const std::string xclbin = folder_ + "/product.xclbin";
+  ASSERT_EQ(mkfifo(xclbin.c_str(), 0600), 0);
+  EXPECT_EQ(LoadKernelPackage(folder_).status().code(), absl::StatusCode::kInvalidArgument);
+  std::filesystem::remove(xclbin);
+  std::filesystem::create_symlink("/dev/zero", xclbin);
+  EXPECT_EQ(LoadKernelPackage(folder_).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(KernelPackageFolderTest, ADamagedXclbinIsRefused) {
