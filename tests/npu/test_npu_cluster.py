@@ -6,6 +6,7 @@ tools/run_npu_tests.sh runs it: TANDEM_BIN names the ordinary build's programs, 
 arguments (PlansTest.test_doctor) run alone. Standard library only.
 """
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -226,6 +227,21 @@ class PlansTest(unittest.TestCase):
         (npu,) = [w for w in status["workers"] if w["name"] == "npu0"]
         self.assertIn({"name": "memory of edges", "value": "the driver's, exported as dma-buf"}, npu["device_facts"])
 
+    def test_auto_compares_every_plan(self):
+        """What both measure is believed as it is: over the stand-in it says nothing of an NPU, and the table says whose times these are."""
+        with npu_cluster(TINY, gpu=GPU, quant="int8", activations="auto") as c:
+            report = json.loads(c.tandem("status", "--plan", "--json").stdout)
+            self.assertEqual([(w["worker"], w["error"]) for w in report["workers"]], [("npu0", ""), ("gpu0", "")])
+            trials = {t["plan"]: t for t in report["trials"]}
+            for plan in ("split", "gpu", "npu", "hybrid"):
+                self.assertEqual(trials[plan]["error"], "", plan)
+                self.assertGreater(trials[plan]["predicted_decode_seconds"], 0, plan)
+            tried = [t for t in trials.values() if t["decode_seconds"] > 0]
+            self.assertEqual(report["chosen"], min(tried, key=lambda t: t["usual_seconds"])["plan"])
+            self.assertIn("stand-in for the kernel driver", report["reason"])
+            self.assertEqual(report["pairs"][0]["edge_kind"], "dma-buf")
+            self.assertEqual(len(c.complete(PROMPTS[0], **greedy(4))["choices"]), 1)
+
     def test_split_with_a_gpu_that_imports_no_dma_buf(self):
         logs, _ = self.check(TINY, PROMPTS, 12, "split", "phoenix", edges={"host-pointer"}, OUTSIDE_THE_ROOT="1")
         self.assertRegex(logs, 'gpu-worker info  device "llvmpipe.*": memory of other processes: host-pointer .imports')
@@ -266,8 +282,10 @@ class FaultsTest(unittest.TestCase):
             self.assertEqual(c.restarts["npu0"], restarts)
 
     def test_one_fault_after_another(self):
-        # The last two come while it starts again: no context, with which the process ends, and no memory for a buffer, so that Prepare is asked again.
-        self.check(["exec 200 timeout", "exec 200 error", "exec 200 vanish", "exec 200 lost", "create_hwctx 1 nomem", "create_bo 30 nomem"],
+        # The last two come while it starts again: no context, with which the process ends, and no memory for a buffer, so that Prepare is asked again. One
+        # refusal of memory to be pinned would only have it taken from the driver.
+        self.check(["exec 200 timeout", "exec 200 error", "exec 200 vanish", "exec 200 lost", "create_hwctx 1 nomem",
+                    "create_bo 30 nomem, create_bo 31 nomem"],
                    ["the command did not end and the driver reset it", "the command failed with state", "the device is lost, nothing more can be served",
                     "the command was aborted, its context is lost", "NPU: opening", "Cannot allocate memory"], 5)
 

@@ -14,6 +14,10 @@
 #include <cstring>
 #include <type_traits>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 using int8 = std::int8_t;
 using int16 = std::int16_t;
 using int32 = std::int32_t;
@@ -122,9 +126,11 @@ auto concat(const vector<T, kElements>& first, const Rest&... rest) {
 template <unsigned kElements>
 vector<int8, kElements> unpack(const vector<int4, kElements>& v) {
   vector<int8, kElements> out;
-  for (unsigned i = 0; i < kElements; ++i) {
-    const int nibble = v.bytes()[i / 2] >> (i % 2 * 4) & 15;
-    out.set(static_cast<int8>(nibble < 8 ? nibble : nibble - 16), i);
+  for (unsigned i = 0; i < kElements / 2; ++i) {
+    const unsigned byte = v.bytes()[i];
+    // Flipping the sign's bit and taking 8 away extends it.
+    out.bytes()[2 * i] = static_cast<std::uint8_t>(((byte & 15) ^ 8) - 8);
+    out.bytes()[2 * i + 1] = static_cast<std::uint8_t>(((byte >> 4) ^ 8) - 8);
   }
   return out;
 }
@@ -291,23 +297,62 @@ accum<acc32, kElements> mul(const vector<int8, kElements>& a, const vector<int8,
   return mac(accum<acc32, kElements>(), a, b);
 }
 
+namespace standin {
+
+// sums (rows x 8) += a (rows x 8) b (8 x 8): nearly all that the kernels do on the host.
+#if defined(__SSE2__)
+// Two columns of `a` at a time, which every x86-64 multiplies and adds in one instruction.
+inline void AddProduct(const vector<int8, 64>& b, const int8* a, unsigned rows, int32* sums) {
+  const auto wide = [](const void* eight) {
+    const __m128i bytes = _mm_loadl_epi64(static_cast<const __m128i*>(eight));
+    return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
+  };
+  __m128i left[4], right[4];
+  for (unsigned pair = 0; pair < 4; ++pair) {
+    const __m128i even = wide(b.bytes() + pair * 16);
+    const __m128i odd = wide(b.bytes() + pair * 16 + 8);
+    left[pair] = _mm_unpacklo_epi16(even, odd);
+    right[pair] = _mm_unpackhi_epi16(even, odd);
+  }
+  for (unsigned m = 0; m < rows; ++m) {
+    auto* const out = reinterpret_cast<__m128i*>(sums + m * 8);
+    __m128i low = _mm_loadu_si128(out), high = _mm_loadu_si128(out + 1);
+    const __m128i row = wide(a + m * 8);
+    const __m128i pairs[] = {_mm_shuffle_epi32(row, 0x00), _mm_shuffle_epi32(row, 0x55),
+                             _mm_shuffle_epi32(row, 0xaa), _mm_shuffle_epi32(row, 0xff)};
+    for (unsigned pair = 0; pair < 4; ++pair) {
+      low = _mm_add_epi32(low, _mm_madd_epi16(pairs[pair], left[pair]));
+      high = _mm_add_epi32(high, _mm_madd_epi16(pairs[pair], right[pair]));
+    }
+    _mm_storeu_si128(out, low);
+    _mm_storeu_si128(out + 1, high);
+  }
+}
+#else
+inline void AddProduct(const vector<int8, 64>& b, const int8* a, unsigned rows, int32* sums) {
+  for (unsigned m = 0; m < rows; ++m) {
+    for (unsigned k = 0; k < 8; ++k) {
+      for (unsigned n = 0; n < 8; ++n) sums[m * 8 + n] += int32{a[m * 8 + k]} * b.get(k * 8 + n);
+    }
+  }
+}
+#endif
+
+}  // namespace standin
+
 // C (M x N) += A (M x K) B (K x N), all row by row.
 template <unsigned M, unsigned K, unsigned N, typename A, typename B, typename Tag>
 class mmul {
  public:
-  static_assert((M == 4 || M == 8) && K == 8 && N == 8, "expected a shape of an int8 instruction");
+  static_assert((M == 4 || M == 8) && K == 8 && N == 8 && std::is_same_v<A, int8> &&
+                    std::is_same_v<B, int8> && std::is_same_v<Tag, acc32>,
+                "expected a shape of an int8 instruction");
   void mul(const vector<A, M * K>& a, const vector<B, K * N>& b) {
     sums_ = {};
     mac(a, b);
   }
   void mac(const vector<A, M * K>& a, const vector<B, K * N>& b) {
-    for (unsigned m = 0; m < M; ++m) {
-      for (unsigned k = 0; k < K; ++k) {
-        for (unsigned n = 0; n < N; ++n) {
-          sums_.lanes[m * N + n] += int32{a.get(m * K + k)} * int32{b.get(k * N + n)};
-        }
-      }
-    }
+    standin::AddProduct(b, reinterpret_cast<const int8*>(a.bytes()), M, sums_.lanes.data());
   }
   accum<Tag, M * N> to_accum() const { return sums_; }
 
