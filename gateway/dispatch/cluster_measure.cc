@@ -23,7 +23,7 @@ namespace tandem {
 namespace {
 
 // For a worker's table; beside it weights are mapped and stages compiled.
-constexpr double kMeasureSeconds = 4;
+constexpr double kMeasureSeconds = 5;
 constexpr absl::Duration kMeasureTimeout = absl::Minutes(2);
 constexpr double kRepeatSeconds = 0.6;
 // For hand-overs of each size, and how many of them are made; beside that the edges are connected.
@@ -37,7 +37,7 @@ constexpr absl::Duration kRepeatTimeout = absl::Seconds(30);
 constexpr std::uint64_t kManyBytes = std::uint64_t{256} << 20;
 constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 20;
 // Tokens of the steps that are timed, and of the contexts behind which single tokens are.
-constexpr std::int32_t kTimedTokens[] = {8, 32, 128, 512, kPrefillChunkTokens};
+constexpr std::int32_t kTimedTokens[] = {8, 32, 64, 128, 512, kPrefillChunkTokens};
 constexpr std::int32_t kShortContext = 16;
 constexpr std::int32_t kLongContext = 512;
 // Tokens of a prompt that are timed behind that context, too.

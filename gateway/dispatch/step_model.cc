@@ -100,10 +100,15 @@ absl::StatusOr<double> StepModel::CostOf(std::string_view worker, CostKind kind,
   const auto of_keys = [&](const CostPoint& of) {
     return key_seconds.of(of.tokens) * KeysSeen(of, window);
   };
+  // What a submission costs is the same for any tokens, and among those of the shortest stages it
+  // is seen best.
+  const bool fewest = kind == CostKind::kSubmission;
+  std::int32_t least = kMaxStepTokens;
+  for (const StageCost& cost : found->costs) least = std::min(least, cost.point.tokens);
   // What is left without the keys, by tokens.
   std::map<std::int32_t, std::pair<double, int>> by_tokens;
   for (const StageCost& cost : found->costs) {
-    if (cost.kind != kind) continue;
+    if (cost.kind != kind || (fewest && cost.point.tokens > least)) continue;
     auto& [seconds, count] = by_tokens[cost.point.tokens];
     seconds += cost.seconds - of_keys(cost.point);
     ++count;
@@ -118,6 +123,8 @@ absl::StatusOr<double> StepModel::CostOf(std::string_view worker, CostKind kind,
   double seconds = 0;
   if (!beyond && (above->first == point.tokens || above == by_tokens.begin())) {
     seconds = mean(above);
+  } else if (fewest) {
+    seconds = mean(by_tokens.begin());
   } else if (by_tokens.size() == 1) {
     seconds = mean(by_tokens.begin()) * point.tokens / by_tokens.begin()->first;
   } else {

@@ -74,7 +74,7 @@ TEST_F(ClusterAutoTest, TriesEveryPlanOnceAndKeepsWhatItFound) {
 TEST_F(ClusterAutoTest, PredictsFromWhatWorkersMeasureAndTriesWhatMayBeFastest) {
   loader_.SetState(v1::LoadProgress::READY);
   StartWorkers();
-  gpu_->MeasureAs(30);
+  gpu_->MeasureAs(3);
   npu_->MeasureAs(0.001);
   gpu_->MeasureEdgesAs(1e-9);
   npu_->MeasureEdgesAs(1e-9);
