@@ -40,23 +40,20 @@ std::int32_t BlocksFor(const std::vector<CostPoint>& points) {
       CeilDiv(static_cast<std::uint64_t>(most), static_cast<std::uint64_t>(kKvBlockTokens)));
 }
 
-// Of each entry the mean: a step is made of many stages, and takes what they take on the average.
-// The first round, which warmed up, counts only where it is the only one; of many the slowest fifth
-// is left out, in which the machine did something else.
-std::vector<StageCost> MeanOf(std::vector<std::vector<StageCost>> rounds) {
+// Of each entry; the first round, which warmed up, counts only where it is the only one.
+std::vector<StageCost> MedianOf(std::vector<std::vector<StageCost>> rounds) {
   if (rounds.size() > 1) rounds.erase(rounds.begin());
-  const auto counted = static_cast<std::ptrdiff_t>(rounds.size() - rounds.size() / 5);
-  std::vector<StageCost> mean = rounds.front();
+  std::vector<StageCost> median = rounds.front();
   std::vector<double> seconds(rounds.size());
-  for (std::size_t entry = 0; entry < mean.size(); ++entry) {
+  for (std::size_t entry = 0; entry < median.size(); ++entry) {
     for (std::size_t round = 0; round < rounds.size(); ++round)
       seconds[round] = rounds[round][entry].seconds;
-    std::sort(seconds.begin(), seconds.end());
-    const double sum = std::accumulate(seconds.begin(), seconds.begin() + counted, 0.0);
+    const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+    std::nth_element(seconds.begin(), middle, seconds.end());
     // What was saved of a submission is a difference.
-    mean[entry].seconds = std::max(0.0, sum / static_cast<double>(counted));
+    median[entry].seconds = std::max(0.0, *middle);
   }
-  return mean;
+  return median;
 }
 
 // A layer of each kind, where there are both.
@@ -334,8 +331,8 @@ absl::StatusOr<std::vector<StageCost>> StageTimer::MeasureAll(absl::Duration lim
   TANDEM_RETURN_IF_ERROR(AddRounds(&points, end, hard, cancelled));
   std::vector<StageCost> costs;
   for (Measured& measured : points) {
-    const std::vector<StageCost> mean = MeanOf(std::move(measured.rounds));
-    costs.insert(costs.end(), mean.begin(), mean.end());
+    const std::vector<StageCost> median = MedianOf(std::move(measured.rounds));
+    costs.insert(costs.end(), median.begin(), median.end());
   }
   return costs;
 }

@@ -184,6 +184,7 @@ class PlansTest(unittest.TestCase):
         self.assertRegex(facts["firmware"], r"^1\.\d\.\d\.\d+$")
         self.assertIn("stand-in", facts["kernel driver"])
         self.assertRegex(facts["weights in the array's order"], r"^\d+ of at most \d+ MiB$")
+        self.assertEqual(facts["memory of weights"], "the worker's, pinned by the driver")
         # The gateway asks the worker behind an answer: a later one has the new times.
         deadline = time.monotonic() + 30
         while True:
