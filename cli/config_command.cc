@@ -14,35 +14,35 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr char kSchemaAddress[] = "https://json-schema.org/draft/2020-12/schema";
 
 // A value as YAML and JSON have it.
-Json ValueOf(const Flag& flag) {
+OrderedJson ValueOf(const Flag& flag) {
   const std::string text = flag.show();
   switch (flag.kind) {
     case FlagKind::kInteger:
     case FlagKind::kReal:
     case FlagKind::kSwitch:
-      return Json::parse(text);
+      return OrderedJson::parse(text);
     case FlagKind::kBytes:
-      return Json::parse(text);
+      return OrderedJson::parse(text);
     case FlagKind::kList:
-      return text.empty() ? Json::array()
-                          : Json(std::vector<std::string>(absl::StrSplit(text, ',')));
+      return text.empty() ? OrderedJson::array()
+                          : OrderedJson(std::vector<std::string>(absl::StrSplit(text, ',')));
     default:
       return text;
   }
 }
 
-Json SchemaOf(const Flag& flag) {
-  Json schema;
+OrderedJson SchemaOf(const Flag& flag) {
+  OrderedJson schema;
   schema["description"] = flag.help;
-  Json text = {{"type", "string"}};
+  OrderedJson text = {{"type", "string"}};
   if (!flag.choices.empty()) text["enum"] = flag.choices;
   // Texts are read as they are written: a device's number is one, too.
-  const Json any_text = {{"type", {"string", "number"}}};
+  const OrderedJson any_text = {{"type", {"string", "number"}}};
   switch (flag.kind) {
     case FlagKind::kInteger:
     case FlagKind::kReal:
@@ -91,7 +91,7 @@ int CommandConfigCheck(const std::string& file) {
 }
 
 int CommandConfigShow(const FlagList& flags, bool json, bool changed) {
-  Json all = Json::object();
+  OrderedJson all = OrderedJson::object();
   std::string text;
   for (const Flag& flag : flags.flags()) {
     if (flag.scope != FlagScope::kSetting || (changed && flag.show() == flag.initial)) continue;
@@ -117,10 +117,10 @@ int CommandConfigSchema() {
 }
 
 std::string ConfigSchema(const FlagList& flags) {
-  Json schema = {{"$schema", kSchemaAddress},
-                 {"title", "Settings of a Tandem cluster"},
-                 {"type", "object"},
-                 {"additionalProperties", false}};
+  OrderedJson schema = {{"$schema", kSchemaAddress},
+                        {"title", "Settings of a Tandem cluster"},
+                        {"type", "object"},
+                        {"additionalProperties", false}};
   for (const Flag& flag : flags.flags()) {
     if (flag.scope == FlagScope::kSetting) schema["properties"][flag.name] = SchemaOf(flag);
   }

@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 2;
+constexpr int kFileVersion = 2;
 // Of a time that anybody has waited for.
 constexpr double kLongestSeconds = 3600;
 
@@ -170,7 +170,7 @@ std::string WriteTrials(std::string_view key, const std::vector<PlanTrial>& tria
     }
     entries.push_back(std::move(entry));
   }
-  const Json file = {{"version", kVersion}, {"key", std::string(key)}, {"trials", entries}};
+  const Json file = {{"version", kFileVersion}, {"key", std::string(key)}, {"trials", entries}};
   // Whatever a driver calls its device.
   return file.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -179,8 +179,8 @@ absl::StatusOr<std::vector<PlanTrial>> ReadTrials(std::string_view text, std::st
                                                   const std::vector<std::string>& plans) {
   const absl::StatusOr<Json> file = ParseJson(text);
   if (!file.ok()) return absl::DataLossError(file.status().message());
-  if (!file->is_object() || file->value("version", Json()) != Json(kVersion))
-    return absl::DataLossError(absl::StrCat("expected trials of version ", kVersion));
+  if (!file->is_object() || file->value("version", Json()) != Json(kFileVersion))
+    return absl::DataLossError(absl::StrCat("expected trials of version ", kFileVersion));
   if (!HasText(*file, "key") || (*file)["key"].get<std::string>() != key)
     return absl::DataLossError("expected trials of these devices and this model");
   const auto trials = file->find("trials");

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 3;
+constexpr int kFileVersion = 3;
 constexpr double kMostSlowdown = 1000;
 
 bool HasText(const Json& entry, const char* field) {
@@ -42,8 +42,8 @@ absl::StatusOr<std::int32_t> ReadWhole(const Json& entry, const char* field, std
 absl::StatusOr<Json> ReadFile(std::string_view text, std::string_view key) {
   absl::StatusOr<Json> file = ParseJson(text);
   if (!file.ok()) return absl::DataLossError(file.status().message());
-  if (!file->is_object() || file->value("version", Json()) != Json(kVersion))
-    return absl::DataLossError(absl::StrCat("expected times of version ", kVersion));
+  if (!file->is_object() || file->value("version", Json()) != Json(kFileVersion))
+    return absl::DataLossError(absl::StrCat("expected times of version ", kFileVersion));
   if (!HasText(*file, "key") || (*file)["key"].get<std::string>() != key)
     return absl::DataLossError("expected times of these devices and this model");
   return file;
@@ -78,7 +78,7 @@ std::string WriteCosts(std::string_view key, const std::vector<StageCost>& costs
                        {"context", cost.point.context},
                        {"seconds", cost.seconds}});
   }
-  return Text({{"version", kVersion}, {"key", std::string(key)}, {"costs", entries}});
+  return Text({{"version", kFileVersion}, {"key", std::string(key)}, {"costs", entries}});
 }
 
 absl::StatusOr<std::vector<StageCost>> ReadCosts(std::string_view text, std::string_view key) {
@@ -96,7 +96,7 @@ absl::StatusOr<std::vector<StageCost>> ReadCosts(std::string_view text, std::str
 }
 
 std::string WritePair(std::string_view key, const PairCosts& pair) {
-  return Text({{"version", kVersion},
+  return Text({{"version", kFileVersion},
                {"key", std::string(key)},
                {"slowdown", pair.slowdown},
                {"edge_kind", pair.edge_kind},

@@ -12,7 +12,7 @@ namespace {
 // Of probe.comp.
 constexpr std::uint32_t kNumbers = 64;
 constexpr kernels::ProbeParams kParams = {12345};
-constexpr absl::Duration kPatience = absl::Seconds(10);
+constexpr absl::Duration kProbePatience = absl::Seconds(10);
 
 }  // namespace
 
@@ -40,13 +40,13 @@ absl::Status Probe::Record() {
   return commands.Finish();
 }
 
-Probe::~Probe() { timeline_.Wait(runs_, Deadline::After(kPatience)).IgnoreError(); }
+Probe::~Probe() { timeline_.Wait(runs_, Deadline::After(kProbePatience)).IgnoreError(); }
 
 absl::Status Probe::Run() {
   const std::lock_guard lock(mutex_);
   auto* const numbers = reinterpret_cast<std::uint32_t*>(numbers_.data());
   // One that timed out may still write.
-  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, Deadline::After(kPatience)), "probe"));
+  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, Deadline::After(kProbePatience)), "probe"));
   std::uint32_t sum = 0;
   for (std::uint32_t i = 0; i < kNumbers; ++i) {
     numbers[i] = i * i + static_cast<std::uint32_t>(runs_);
@@ -55,7 +55,7 @@ absl::Status Probe::Run() {
   TANDEM_RETURN_IF_ERROR(
       Annotate(context_.device.Submit({&commands_, 1}, timeline_.handle(), runs_ + 1), "probe"));
   ++runs_;
-  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, Deadline::After(kPatience)), "probe"));
+  TANDEM_RETURN_IF_ERROR(Annotate(timeline_.Wait(runs_, Deadline::After(kProbePatience)), "probe"));
   for (std::uint32_t i = 0; i < kNumbers; ++i) {
     const std::uint32_t expected = sum * (i + 1) + kParams.seed;
     if (numbers[i] != expected) {

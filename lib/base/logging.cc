@@ -12,18 +12,18 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::atomic<LogFormat> current_format{LogFormat::kText};
 // The fields of the event that this thread logs now: sinks format in the thread that logs.
 thread_local std::span<const LogField> current_fields;
 
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+std::string Dump(const OrderedJson& json) {
+  return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
-Json ValueOf(const LogField& field) {
-  return std::visit([](const auto& value) { return Json(value); }, field.value);
+OrderedJson ValueOf(const LogField& field) {
+  return std::visit([](const auto& value) { return OrderedJson(value); }, field.value);
 }
 
 class JsonFormatter final : public spdlog::formatter {
@@ -32,10 +32,11 @@ class JsonFormatter final : public spdlog::formatter {
     spdlog::memory_buf_t time;
     time_.format(message, time);
     const spdlog::string_view_t level = spdlog::level::to_string_view(message.level);
-    Json line = {{"time", std::string(time.data(), time.size())},
-                 {"process", std::string(message.logger_name.data(), message.logger_name.size())},
-                 {"level", std::string(level.data(), level.size())},
-                 {"message", std::string(message.payload.data(), message.payload.size())}};
+    OrderedJson line = {
+        {"time", std::string(time.data(), time.size())},
+        {"process", std::string(message.logger_name.data(), message.logger_name.size())},
+        {"level", std::string(level.data(), level.size())},
+        {"message", std::string(message.payload.data(), message.payload.size())}};
     for (const LogField& field : current_fields) line[std::string(field.name)] = ValueOf(field);
     const std::string text = Dump(line) + "\n";
     out.append(text.data(), text.data() + text.size());
@@ -52,7 +53,7 @@ class JsonFormatter final : public spdlog::formatter {
 std::string TextOf(const LogField& field) {
   if (const auto* value = std::get_if<std::string_view>(&field.value)) {
     for (const char c : *value) {
-      if (c <= ' ' || c > '~' || c == '"') return Dump(Json(*value));
+      if (c <= ' ' || c > '~' || c == '"') return Dump(OrderedJson(*value));
     }
     return value->empty() ? "\"\"" : std::string(*value);
   }

@@ -36,12 +36,12 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using asio::ip::tcp;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::size_t kBatch = 512;
 constexpr std::chrono::milliseconds kGather{500};
-constexpr std::chrono::seconds kExchangeTime{3};
-constexpr std::chrono::seconds kLastExchangeTime{1};
+constexpr std::chrono::seconds kPostTime{3};
+constexpr std::chrono::seconds kLastPostTime{1};
 constexpr std::chrono::seconds kFarewell{2};
 constexpr std::chrono::seconds kPauseAfterFailure{5};
 constexpr std::size_t kMostReplyBytes = 1 << 20;
@@ -82,8 +82,8 @@ absl::StatusOr<Endpoint> ParseEndpoint(const std::string& text) {
                   std::string(rest.substr(slash))};
 }
 
-Json Attribute(const std::string& key, const Span::Value& value) {
-  Json typed;
+OrderedJson Attribute(const std::string& key, const Span::Value& value) {
+  OrderedJson typed;
   if (const auto* text = std::get_if<std::string>(&value)) typed["stringValue"] = *text;
   // OTLP's JSON has 64-bit numbers as text.
   if (const auto* number = std::get_if<std::int64_t>(&value))
@@ -92,41 +92,43 @@ Json Attribute(const std::string& key, const Span::Value& value) {
   return {{"key", key}, {"value", typed}};
 }
 
-Json SpanJson(const Span& span) {
-  Json json = {{"traceId", HexOf(span.context.trace_id)}, {"spanId", HexOf(span.context.span_id)}};
+OrderedJson SpanJson(const Span& span) {
+  OrderedJson json = {{"traceId", HexOf(span.context.trace_id)},
+                      {"spanId", HexOf(span.context.span_id)}};
   if (span.parent != TraceContext::SpanId{}) json["parentSpanId"] = HexOf(span.parent);
   json["name"] = span.name;
   json["kind"] = static_cast<int>(span.kind);
   json["startTimeUnixNano"] = std::to_string(span.begin_ns);
   json["endTimeUnixNano"] = std::to_string(span.end_ns);
-  json["attributes"] = Json::array();
+  json["attributes"] = OrderedJson::array();
   for (const auto& [key, value] : span.attributes)
     json["attributes"].push_back(Attribute(key, value));
   constexpr int kError = 2;
-  json["status"] = Json::object();
+  json["status"] = OrderedJson::object();
   if (!span.error.empty()) json["status"] = {{"code", kError}, {"message", span.error}};
   return json;
 }
 
 // An ExportTraceServiceRequest of opentelemetry-proto, as JSON.
 std::string BodyOf(const std::vector<Span>& spans) {
-  std::map<SpanSource, Json> by_source;
+  std::map<SpanSource, OrderedJson> by_source;
   for (const Span& span : spans) {
-    Json& list = by_source.try_emplace(span.source, Json::array()).first->second;
+    OrderedJson& list = by_source.try_emplace(span.source, OrderedJson::array()).first->second;
     list.push_back(SpanJson(span));
   }
-  Json resources = Json::array();
+  OrderedJson resources = OrderedJson::array();
   for (auto& [source, list] : by_source) {
-    Json attributes = Json::array({Attribute("service.namespace", std::string("tandem")),
-                                   Attribute("service.name", source.service),
-                                   Attribute("service.instance.id", source.instance),
-                                   Attribute("service.version", std::string(kVersion))});
-    Json scope = {{"scope", {{"name", "tandem"}}}, {"spans", std::move(list)}};
+    OrderedJson attributes =
+        OrderedJson::array({Attribute("service.namespace", std::string("tandem")),
+                            Attribute("service.name", source.service),
+                            Attribute("service.instance.id", source.instance),
+                            Attribute("service.version", std::string(kVersion))});
+    OrderedJson scope = {{"scope", {{"name", "tandem"}}}, {"spans", std::move(list)}};
     resources.push_back({{"resource", {{"attributes", std::move(attributes)}}},
-                         {"scopeSpans", Json::array({std::move(scope)})}});
+                         {"scopeSpans", OrderedJson::array({std::move(scope)})}});
   }
-  const Json body = {{"resourceSpans", std::move(resources)}};
-  return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const OrderedJson body = {{"resourceSpans", std::move(resources)}};
+  return body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 // OK, UNAVAILABLE for what may go well later, or INTERNAL.
@@ -240,8 +242,7 @@ void SpanExporter::Impl::Run() {
     std::vector<Span> batch = TakeBatch();
     const bool last = stopping;
     lock.unlock();
-    const absl::Status status =
-        Post(endpoint, BodyOf(batch), last ? kLastExchangeTime : kExchangeTime);
+    const absl::Status status = Post(endpoint, BodyOf(batch), last ? kLastPostTime : kPostTime);
     lock.lock();
     if (abandoned) return;
     if (status.ok() == failing) {

@@ -12,7 +12,7 @@ namespace tandem {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x47444554;  // "TEDG"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kPageVersion = 1;
 constexpr std::uint64_t kNoSequence = ~std::uint64_t{0};
 constexpr std::uint32_t kProducerClosed = 1;
 constexpr std::uint32_t kConsumerClosed = 2;
@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<EdgeControl>> EdgeControl::Create(const std::stri
   TANDEM_RETURN_IF_ERROR(SealSize(memory.fd.get()));
   auto* page = new (memory.mapping.data()) EdgeControlPage{};
   page->magic = kMagic;
-  page->version = kVersion;
+  page->version = kPageVersion;
   page->generation = generation;
   page->slot_bytes = layout.slot_bytes;
   page->slots = layout.slots;
@@ -68,10 +68,10 @@ absl::StatusOr<std::unique_ptr<EdgeControl>> EdgeControl::Open(const std::string
   TANDEM_ASSIGN_OR_RETURN(Mapping mapping,
                           Mapping::Map(fd.get(), sizeof(EdgeControlPage), /*writable=*/true));
   const auto* page = reinterpret_cast<const EdgeControlPage*>(mapping.data());
-  if (page->magic != kMagic || page->version != kVersion) {
+  if (page->magic != kMagic || page->version != kPageVersion) {
     return absl::InvalidArgumentError(
-        absl::StrCat("edge ", name, ": control page: expected version ", kVersion, ", found magic ",
-                     absl::Hex(page->magic), " version ", page->version));
+        absl::StrCat("edge ", name, ": control page: expected version ", kPageVersion,
+                     ", found magic ", absl::Hex(page->magic), " version ", page->version));
   }
   if (page->generation != generation) {
     return absl::InvalidArgumentError(absl::StrCat("edge ", name,

@@ -102,16 +102,16 @@ ApiError ToApiError(const absl::Status& status) {
 }
 
 std::string ErrorJson(const ApiError& error) {
-  using Json = nlohmann::ordered_json;
+  using OrderedJson = nlohmann::ordered_json;
   const auto text_or_null = [](const std::string& text) {
-    return text.empty() ? Json(nullptr) : Json(text);
+    return text.empty() ? OrderedJson(nullptr) : OrderedJson(text);
   };
-  const Json body = {{"error",
-                      {{"message", error.message},
-                       {"type", error.type},
-                       {"param", text_or_null(error.param)},
-                       {"code", text_or_null(error.code)}}}};
-  return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const OrderedJson body = {{"error",
+                             {{"message", error.message},
+                              {"type", error.type},
+                              {"param", text_or_null(error.param)},
+                              {"code", text_or_null(error.code)}}}};
+  return body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 }  // namespace tandem

@@ -17,7 +17,7 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::string_view kMetrics = "/metrics";
 constexpr std::string_view kProcess = "/metrics/process/";
@@ -62,10 +62,10 @@ HttpResult WatchPages::Handle(std::string_view path, std::string_view host,
 HttpReply WatchPages::Targets(std::string_view host) const {
   const auto target = [&](const std::string& path, const std::string& name,
                           const std::string& role) {
-    return Json{{"targets", Json::array({std::string(host)})},
-                {"labels", {{"__metrics_path__", path}, {"process", name}, {"role", role}}}};
+    return OrderedJson{{"targets", OrderedJson::array({std::string(host)})},
+                       {"labels", {{"__metrics_path__", path}, {"process", name}, {"role", role}}}};
   };
-  Json groups = Json::array({target(std::string(kMetrics), "gateway", "gateway")});
+  OrderedJson groups = OrderedJson::array({target(std::string(kMetrics), "gateway", "gateway")});
   for (const WatchedProcess& process : sources_.processes)
     groups.push_back(target(Cat(kProcess, process.name), process.name, process.role));
   return JsonPage(groups.dump());

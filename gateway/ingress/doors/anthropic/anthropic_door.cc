@@ -12,7 +12,7 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::string_view kMessagesPath = "/v1/messages";
 constexpr std::string_view kCountPath = "/v1/messages/count_tokens";

@@ -10,28 +10,28 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json UsageJson(const AnswerUsage& usage) {
+OrderedJson UsageJson(const AnswerUsage& usage) {
   return {{"input_tokens", usage.prompt_tokens - usage.cached_tokens},
           {"cache_creation_input_tokens", 0},
           {"cache_read_input_tokens", usage.cached_tokens},
           {"output_tokens", usage.completion_tokens}};
 }
 
-Json TextBlock(std::string text) {
+OrderedJson TextBlock(std::string text) {
   return {{"type", "text"}, {"text", std::move(text)}, {"citations", nullptr}};
 }
 
-Json ToolUseBlock(const ToolCallDelta& call, Json input) {
+OrderedJson ToolUseBlock(const ToolCallDelta& call, OrderedJson input) {
   return {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", std::move(input)}};
 }
 
 // Arguments that are no JSON object (the model was cut off) are shown as they are, under "raw".
-Json InputOf(const std::string& arguments) {
-  Json input = Json::parse(arguments, nullptr, /*allow_exceptions=*/false);
+OrderedJson InputOf(const std::string& arguments) {
+  OrderedJson input = OrderedJson::parse(arguments, nullptr, /*allow_exceptions=*/false);
   if (input.is_object()) return input;
-  return arguments.empty() ? Json::object() : Json{{"raw", arguments}};
+  return arguments.empty() ? OrderedJson::object() : OrderedJson{{"raw", arguments}};
 }
 
 std::string_view StopReason(const AnswerEvent& event) {
@@ -46,8 +46,8 @@ std::string_view StopReason(const AnswerEvent& event) {
   return "tool_use";
 }
 
-Json StopSequence(const AnswerEvent& event) {
-  return event.stop.empty() ? Json(nullptr) : Json(event.stop);
+OrderedJson StopSequence(const AnswerEvent& event) {
+  return event.stop.empty() ? OrderedJson(nullptr) : OrderedJson(event.stop);
 }
 
 class MessagesFormat final : public AnswerFormat {
@@ -56,21 +56,22 @@ class MessagesFormat final : public AnswerFormat {
 
   std::string Whole(const std::vector<AnswerEvent>& choices, const AnswerUsage& usage) override {
     const AnswerEvent& choice = choices.front();
-    Json content = Json::array();
+    OrderedJson content = OrderedJson::array();
     if (!choice.text.empty() || choice.tool_calls.empty()) {
       content.push_back(TextBlock(choice.text));
     }
     for (const ToolCallDelta& call : choice.tool_calls) {
       content.push_back(ToolUseBlock(call, InputOf(call.arguments)));
     }
-    Json body = Head(std::move(content), usage);
+    OrderedJson body = Head(std::move(content), usage);
     body["stop_reason"] = StopReason(choice);
     body["stop_sequence"] = StopSequence(choice);
     return DumpJson(body);
   }
 
   std::string Begin(const AnswerUsage& usage) override {
-    return Event("message_start", {{"message", Head(Json::array(), usage)}}) + Event("ping", {});
+    return Event("message_start", {{"message", Head(OrderedJson::array(), usage)}}) +
+           Event("ping", {});
   }
 
   std::string Next(const AnswerEvent& event) override {
@@ -81,7 +82,7 @@ class MessagesFormat final : public AnswerFormat {
       events.append(Delta({{"type", "text_delta"}, {"text", event.text}}));
     }
     for (const ToolCallDelta& call : event.tool_calls) {
-      if (!call.id.empty()) events.append(Open(ToolUseBlock(call, Json::object())));
+      if (!call.id.empty()) events.append(Open(ToolUseBlock(call, OrderedJson::object())));
       if (!call.id.empty()) in_text_ = false;
       if (!call.arguments.empty()) {
         events.append(Delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}}));
@@ -108,13 +109,13 @@ class MessagesFormat final : public AnswerFormat {
   }
 
  private:
-  static std::string Event(std::string_view type, const Json& members) {
-    Json json = {{"type", type}};
+  static std::string Event(std::string_view type, const OrderedJson& members) {
+    OrderedJson json = {{"type", type}};
     if (members.is_object()) json.update(members);
     return ServerSentEvent(type, DumpJson(json));
   }
 
-  Json Head(Json content, const AnswerUsage& usage) const {
+  OrderedJson Head(OrderedJson content, const AnswerUsage& usage) const {
     return {{"id", info_.id},
             {"type", "message"},
             {"role", "assistant"},
@@ -126,14 +127,14 @@ class MessagesFormat final : public AnswerFormat {
   }
 
   // Ends the block that is open, and begins another one.
-  std::string Open(Json block) {
+  std::string Open(OrderedJson block) {
     std::string events = Close();
     open_ = true;
     events.append(
         Event("content_block_start", {{"index", blocks_++}, {"content_block", std::move(block)}}));
     return events;
   }
-  std::string Delta(Json delta) const {
+  std::string Delta(OrderedJson delta) const {
     return Event("content_block_delta", {{"index", blocks_ - 1}, {"delta", std::move(delta)}});
   }
   std::string Close() {
@@ -146,7 +147,7 @@ class MessagesFormat final : public AnswerFormat {
   bool open_ = false;
   bool in_text_ = false;
   std::string_view reason_ = "end_turn";
-  Json sequence_ = nullptr;
+  OrderedJson sequence_ = nullptr;
 };
 
 }  // namespace

@@ -14,15 +14,15 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // Clients look at the version to learn what a server can do: this is the API that is spoken here,
 // Tandem's own version stands beside it.
 constexpr std::string_view kApiVersion = "0.9.0";
 
-Json Details(const Serving& serving) {
+OrderedJson Details(const Serving& serving) {
   return {{"parent_model", ""},   {"format", "gguf"},
-          {"family", "gemma3"},   {"families", Json::array({"gemma3"})},
+          {"family", "gemma3"},   {"families", OrderedJson::array({"gemma3"})},
           {"parameter_size", ""}, {"quantization_level", serving.model.weight_format}};
 }
 
@@ -31,7 +31,7 @@ std::string TimeText(std::int64_t unix_seconds) {
                           absl::UTCTimeZone());
 }
 
-Json ModelJson(const Serving& serving) {
+OrderedJson ModelJson(const Serving& serving) {
   return {{"name", serving.model.id},
           {"model", serving.model.id},
           {"modified_at", TimeText(serving.model.created)},
@@ -101,8 +101,9 @@ class OllamaDoor final : public Door {
     }
     const auto serving = Named(request->model);
     if (!serving.ok()) return Error(plan.endpoint, serving.status());
-    if (older) return JsonReply(DumpJson({{"embedding", Json::array()}}));
-    return JsonReply(DumpJson({{"model", (*serving)->model.id}, {"embeddings", Json::array()}}));
+    if (older) return JsonReply(DumpJson({{"embedding", OrderedJson::array()}}));
+    return JsonReply(
+        DumpJson({{"model", (*serving)->model.id}, {"embeddings", OrderedJson::array()}}));
   }
 
   // The served model, when `name` is its, or "".
@@ -116,7 +117,7 @@ class OllamaDoor final : public Door {
   HttpResult Load(std::string_view endpoint, const InferenceRequest& request, bool chat) const {
     const auto serving = Named(request.model);
     if (!serving.ok()) return Error(endpoint, serving.status());
-    Json body = {{"model", (*serving)->model.id}, {"created_at", OllamaTime()}};
+    OrderedJson body = {{"model", (*serving)->model.id}, {"created_at", OllamaTime()}};
     if (chat) {
       body["message"] = {{"role", "assistant"}, {"content", ""}};
     } else {
@@ -130,19 +131,19 @@ class OllamaDoor final : public Door {
   HttpResult Tags() const {
     const auto serving = services_.serving.Get();
     if (!serving.ok()) return Error("/api/tags", serving.status());
-    return JsonReply(DumpJson({{"models", Json::array({ModelJson(**serving)})}}));
+    return JsonReply(DumpJson({{"models", OrderedJson::array({ModelJson(**serving)})}}));
   }
 
   // The served model is loaded for as long as the server runs.
   HttpResult Ps() const {
     const auto serving = services_.serving.Get();
     if (!serving.ok()) return Error("/api/ps", serving.status());
-    Json model = ModelJson(**serving);
+    OrderedJson model = ModelJson(**serving);
     model.erase("modified_at");
     model["expires_at"] = "9999-12-31T23:59:59Z";
     model["size_vram"] = 0;
     model["context_length"] = (*serving)->engine->limits().context_tokens;
-    return JsonReply(DumpJson({{"models", Json::array({std::move(model)})}}));
+    return JsonReply(DumpJson({{"models", OrderedJson::array({std::move(model)})}}));
   }
 
   absl::StatusOr<std::string> ShowJson(const std::string& body) const {
@@ -150,18 +151,19 @@ class OllamaDoor final : public Door {
     TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const Serving> serving, Named(name));
     const EngineLimits limits = serving->engine->limits();
     const std::string architecture = limits.encoder ? "gemma-embedding" : "gemma3";
-    return DumpJson({{"modelfile", ""},
-                     {"parameters", ""},
-                     {"template", ""},
-                     {"details", Details(*serving)},
-                     {"model_info",
-                      {{"general.architecture", architecture},
-                       {"general.basename", serving->model.id},
-                       {architecture + ".context_length", limits.context_tokens},
-                       {architecture + ".embedding_length", limits.hidden_size},
-                       {architecture + ".vocab_size", limits.vocab_size}}},
-                     {"capabilities", Json::array({limits.encoder ? "embedding" : "completion"})},
-                     {"modified_at", TimeText(serving->model.created)}});
+    return DumpJson(
+        {{"modelfile", ""},
+         {"parameters", ""},
+         {"template", ""},
+         {"details", Details(*serving)},
+         {"model_info",
+          {{"general.architecture", architecture},
+           {"general.basename", serving->model.id},
+           {architecture + ".context_length", limits.context_tokens},
+           {architecture + ".embedding_length", limits.hidden_size},
+           {architecture + ".vocab_size", limits.vocab_size}}},
+         {"capabilities", OrderedJson::array({limits.encoder ? "embedding" : "completion"})},
+         {"modified_at", TimeText(serving->model.created)}});
   }
 
   HttpResult Show(const DoorCall& call) const {

@@ -13,7 +13,7 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 std::int64_t NanosBetween(Clock::time_point begin, Clock::time_point end) {
@@ -28,7 +28,7 @@ class OllamaFormat final : public AnswerFormat {
 
   std::string Whole(const std::vector<AnswerEvent>& choices, const AnswerUsage& usage) override {
     const AnswerEvent& choice = choices.front();
-    Json body = Head(choice);
+    OrderedJson body = Head(choice);
     AddEnd(choice, usage, body);
     return DumpJson(body);
   }
@@ -42,7 +42,7 @@ class OllamaFormat final : public AnswerFormat {
     for (const ToolCallDelta& call : event.tool_calls) Gather(call);
     std::string lines;
     if (!event.text.empty() || !event.tokens.empty()) {
-      Json line = Head(event);
+      OrderedJson line = Head(event);
       line["done"] = false;
       lines = DumpJson(line) + "\n";
     }
@@ -56,11 +56,11 @@ class OllamaFormat final : public AnswerFormat {
     AnswerEvent calls;
     calls.tool_calls = std::move(calls_);
     if (!calls.tool_calls.empty()) {
-      Json line = Head(calls);
+      OrderedJson line = Head(calls);
       line["done"] = false;
       lines = DumpJson(line) + "\n";
     }
-    Json line = Head({});
+    OrderedJson line = Head({});
     AddEnd(last_, usage, line);
     return lines + DumpJson(line) + "\n";
   }
@@ -76,14 +76,15 @@ class OllamaFormat final : public AnswerFormat {
     }
   }
 
-  Json Head(const AnswerEvent& event) const {
-    Json body = {{"model", info_.model}, {"created_at", OllamaTime()}};
+  OrderedJson Head(const AnswerEvent& event) const {
+    OrderedJson body = {{"model", info_.model}, {"created_at", OllamaTime()}};
     if (!chat_) {
       body["response"] = event.text;
     } else {
       body["message"] = {{"role", "assistant"}, {"content", event.text}};
       for (const ToolCallDelta& call : event.tool_calls) {
-        Json arguments = Json::parse(call.arguments, nullptr, /*allow_exceptions=*/false);
+        OrderedJson arguments =
+            OrderedJson::parse(call.arguments, nullptr, /*allow_exceptions=*/false);
         if (!arguments.is_object()) arguments = {{"raw", call.arguments}};
         body["message"]["tool_calls"].push_back(
             {{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}});
@@ -93,7 +94,7 @@ class OllamaFormat final : public AnswerFormat {
     return body;
   }
 
-  void AddEnd(const AnswerEvent& event, const AnswerUsage& usage, Json& body) const {
+  void AddEnd(const AnswerEvent& event, const AnswerUsage& usage, OrderedJson& body) const {
     const Clock::time_point now = Clock::now();
     const Clock::time_point first = first_token_.value_or(now);
     body["done"] = true;

@@ -11,13 +11,13 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::string_view kChatPath = "/v1/chat/completions";
 constexpr std::string_view kCompletionsPath = "/v1/completions";
 constexpr std::string_view kEmbeddingsPath = "/v1/embeddings";
 
-Json ModelJson(const Serving& serving) {
+OrderedJson ModelJson(const Serving& serving) {
   const EngineLimits limits = serving.engine->limits();
   const std::int32_t context = limits.context_tokens;
   return {{"id", serving.model.id},
@@ -29,7 +29,7 @@ Json ModelJson(const Serving& serving) {
           {"context_length", context},
           {"context_window", context},
           // As llama.cpp and Ollama spell it.
-          {"capabilities", Json::array({limits.encoder ? "embedding" : "completion"})},
+          {"capabilities", OrderedJson::array({limits.encoder ? "embedding" : "completion"})},
           // As Anthropic spells it: its clients ask here too.
           {"type", "model"},
           {"display_name", serving.model.id},
@@ -99,7 +99,8 @@ class OpenAiDoor final : public Door {
   HttpResult Models() {
     const auto serving = services_.serving.Get();
     if (!serving.ok()) return ErrorResult(services_, "/v1/models", ErrorJson, serving.status());
-    return JsonReply(DumpJson({{"object", "list"}, {"data", Json::array({ModelJson(**serving)})}}));
+    return JsonReply(
+        DumpJson({{"object", "list"}, {"data", OrderedJson::array({ModelJson(**serving)})}}));
   }
 
   HttpResult Model(const std::string& id) {

@@ -15,7 +15,7 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // The shortest decimal of a float, as a client sent it: not 0.20000000298.
 double Shown(float value) {
@@ -24,9 +24,11 @@ double Shown(float value) {
   return shown;
 }
 
-Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+OrderedJson TextOrNull(const std::string& text) {
+  return text.empty() ? OrderedJson(nullptr) : OrderedJson(text);
+}
 
-Json UsageJson(const AnswerUsage& usage) {
+OrderedJson UsageJson(const AnswerUsage& usage) {
   return {
       {"input_tokens", usage.prompt_tokens},
       {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}, {"cache_write_tokens", 0}}},
@@ -44,22 +46,22 @@ struct Item {
   std::string name = {};
   // A message's text, or a call's arguments.
   std::string text = {};
-  Json logprobs = Json::array();
+  OrderedJson logprobs = OrderedJson::array();
 };
 
-Json PartJson(const Item& item) {
+OrderedJson PartJson(const Item& item) {
   return {{"type", "output_text"},
           {"text", item.text},
-          {"annotations", Json::array()},
+          {"annotations", OrderedJson::array()},
           {"logprobs", item.logprobs}};
 }
 
-Json ItemJson(const Item& item, std::string_view status) {
+OrderedJson ItemJson(const Item& item, std::string_view status) {
   if (item.is_call) {
     return {{"type", "function_call"}, {"id", item.id},          {"call_id", item.call_id},
             {"name", item.name},       {"arguments", item.text}, {"status", status}};
   }
-  Json content = Json::array();
+  OrderedJson content = OrderedJson::array();
   if (status != "in_progress") content.push_back(PartJson(item));
   return {{"type", "message"},
           {"id", item.id},
@@ -79,7 +81,7 @@ class ResponsesFormat final : public AnswerFormat {
   }
 
   std::string Begin(const AnswerUsage&) override {
-    const std::string response = TextOf(ResponseJson("in_progress", Json::array()));
+    const std::string response = TextOf(ResponseJson("in_progress", OrderedJson::array()));
     std::string events = ResponseEvent("response.created", response);
     return events.append(ResponseEvent("response.in_progress", response));
   }
@@ -90,7 +92,7 @@ class ResponsesFormat final : public AnswerFormat {
       if (!open_ || items_.back().is_call) events.append(OpenMessage());
       Item& item = items_.back();
       item.text.append(event.text);
-      Json logprobs = Json::array();
+      OrderedJson logprobs = OrderedJson::array();
       if (info_.num_logprobs >= 0) logprobs = LogprobEntries(info_, event.tokens);
       item.logprobs.insert(item.logprobs.end(), logprobs.begin(), logprobs.end());
       events.append(Event("response.output_text.delta", {{"item_id", item.id},
@@ -122,7 +124,7 @@ class ResponsesFormat final : public AnswerFormat {
   }
 
   std::string Fail(const ApiError& error) override {
-    Json response = ResponseJson("failed", Json::array());
+    OrderedJson response = ResponseJson("failed", OrderedJson::array());
     response["error"] = {{"code", "server_error"}, {"message", error.message}};
     std::string events = Event("error", {{"code", TextOrNull(error.code)},
                                          {"message", error.message},
@@ -132,8 +134,8 @@ class ResponsesFormat final : public AnswerFormat {
 
  private:
   // Events are numbered as they are made: two in one expression could change places.
-  std::string Event(std::string_view type, Json members) {
-    Json json = {{"type", type}, {"sequence_number", sequence_++}};
+  std::string Event(std::string_view type, OrderedJson members) {
+    OrderedJson json = {{"type", type}, {"sequence_number", sequence_++}};
     json.update(members);
     return ServerSentEvent(type, DumpJson(json));
   }
@@ -142,7 +144,7 @@ class ResponsesFormat final : public AnswerFormat {
                                      ",\"response\":", response, "}"));
   }
   // The client's own objects, which may be large, go in as they are.
-  std::string TextOf(const Json& response) const {
+  std::string TextOf(const OrderedJson& response) const {
     std::string text = DumpJson(response);
     text.pop_back();
     return Cat(text, ",\"text\":", request_.text, ",\"tool_choice\":", request_.tool_choice,
@@ -200,7 +202,7 @@ class ResponsesFormat final : public AnswerFormat {
 
   // The response as it ends; keeps it.
   std::string Finished(const AnswerUsage& usage) {
-    Json output = Json::array();
+    OrderedJson output = OrderedJson::array();
     Message said{.role = Role::kAssistant};
     for (std::size_t i = 0; i < items_.size(); ++i) {
       const Item& item = items_[i];
@@ -211,9 +213,10 @@ class ResponsesFormat final : public AnswerFormat {
         said.parts.push_back(item.text);
       }
     }
-    Json response = ResponseJson(cut_off_ ? "incomplete" : "completed", std::move(output));
+    OrderedJson response = ResponseJson(cut_off_ ? "incomplete" : "completed", std::move(output));
     if (cut_off_) response["incomplete_details"] = {{"reason", "max_output_tokens"}};
-    response["completed_at"] = cut_off_ ? Json(nullptr) : Json(absl::ToUnixSeconds(absl::Now()));
+    response["completed_at"] =
+        cut_off_ ? OrderedJson(nullptr) : OrderedJson(absl::ToUnixSeconds(absl::Now()));
     response["usage"] = UsageJson(usage);
     std::string text = TextOf(response);
     if (done_) done_(text, std::move(said));
@@ -221,7 +224,7 @@ class ResponsesFormat final : public AnswerFormat {
   }
 
   // Without what TextOf adds.
-  Json ResponseJson(std::string_view status, Json output) const {
+  OrderedJson ResponseJson(std::string_view status, OrderedJson output) const {
     const InferenceRequest& request = request_.request;
     return {{"id", info_.id},
             {"object", "response"},
@@ -232,8 +235,8 @@ class ResponsesFormat final : public AnswerFormat {
             {"error", nullptr},
             {"incomplete_details", nullptr},
             {"instructions", TextOrNull(request_.instructions)},
-            {"max_output_tokens",
-             request.max_tokens.has_value() ? Json(*request.max_tokens) : Json(nullptr)},
+            {"max_output_tokens", request.max_tokens.has_value() ? OrderedJson(*request.max_tokens)
+                                                                 : OrderedJson(nullptr)},
             {"max_tool_calls", nullptr},
             {"model", info_.model},
             {"output", std::move(output)},

@@ -15,7 +15,7 @@
 namespace tandem {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // What the tokenizer is asked at once: some tenths of a second of work.
 constexpr std::size_t kMaxTextBytes = 1 << 20;
@@ -93,12 +93,12 @@ class TokenizerDoor final : public Door {
     const bool pieces = request.pieces;
     TANDEM_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
                             IdsOf(*serving, std::move(request)));
-    Json json = {{"count", ids.size()},
-                 {"max_model_len", serving->engine->limits().context_tokens},
-                 {"tokens", ids},
-                 {"token_strs", nullptr}};
+    OrderedJson json = {{"count", ids.size()},
+                        {"max_model_len", serving->engine->limits().context_tokens},
+                        {"tokens", ids},
+                        {"token_strs", nullptr}};
     if (pieces) {
-      json["token_strs"] = Json::array();
+      json["token_strs"] = OrderedJson::array();
       for (const std::int32_t id : ids) {
         json["token_strs"].push_back(std::string(serving->model.tokenizer->PieceOf(id)));
       }

@@ -9,7 +9,7 @@ namespace tandem {
 namespace {
 
 using Json = nlohmann::json;
-constexpr std::string_view kPath = "/v1/completions";
+constexpr std::string_view kCompletionsPath = "/v1/completions";
 
 class HttpCompletion : public IngressFixture {
  protected:
@@ -18,7 +18,7 @@ class HttpCompletion : public IngressFixture {
 
 TEST_F(HttpCompletion, AnswersWhole) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath, CompletionBody());
+  client.SendRequest("POST", kCompletionsPath, CompletionBody());
   const GenerationRequest request = engine_.WaitForRequest(1);
   EXPECT_EQ(request.prompt, (std::vector<std::int32_t>{2, Id("Hello")}));
   EXPECT_EQ(request.max_tokens, 16);  // OpenAI's default
@@ -36,7 +36,8 @@ TEST_F(HttpCompletion, AnswersWhole) {
 
 TEST_F(HttpCompletion, EchoWithLogprobsScoresThePrompt) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath, CompletionBody(R"("echo":true,"logprobs":2,"max_tokens":1)"));
+  client.SendRequest("POST", kCompletionsPath,
+                     CompletionBody(R"("echo":true,"logprobs":2,"max_tokens":1)"));
   const GenerationRequest request = engine_.WaitForRequest(1);
   EXPECT_TRUE(request.score_prompt);
   EXPECT_EQ(request.sampling.num_logprobs, 2);
@@ -57,7 +58,7 @@ TEST_F(HttpCompletion, EchoWithLogprobsScoresThePrompt) {
 
 TEST_F(HttpCompletion, EchoWithoutTokensScoresOnly) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath,
+  client.SendRequest("POST", kCompletionsPath,
                      CompletionBody(
                          R"("prompt":[2,262,263],"echo":true,"logprobs":0,"max_tokens":0,
              "return_tokens_as_token_ids":true)"));
@@ -76,14 +77,15 @@ TEST_F(HttpCompletion, EchoWithoutTokensScoresOnly) {
 }
 
 TEST_F(HttpCompletion, EchoOfNothingMoreNeedsNoEngine) {
-  const TestReply reply = Ask("POST", kPath, CompletionBody(R"("echo":true,"max_tokens":0)"));
+  const TestReply reply =
+      Ask("POST", kCompletionsPath, CompletionBody(R"("echo":true,"max_tokens":0)"));
   EXPECT_EQ(reply.Json()["choices"][0]["text"], "Hello");
   EXPECT_EQ(engine_.submitted(), 0u);
 }
 
 TEST_F(HttpCompletion, ManyPromptsAndChoicesKeepTheirOrder) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath,
+  client.SendRequest("POST", kCompletionsPath,
                      CompletionBody(R"("prompt":["Hello","!"],"n":2,"max_tokens":1)"));
   for (std::uint64_t i = 1; i <= 4; ++i) {
     const GenerationRequest request = engine_.WaitForRequest(i);
@@ -102,7 +104,8 @@ TEST_F(HttpCompletion, ManyPromptsAndChoicesKeepTheirOrder) {
 
 TEST_F(HttpCompletion, StreamsWithEchoAndLogprobs) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath, CompletionBody(R"("stream":true,"echo":true,"logprobs":0)"));
+  client.SendRequest("POST", kCompletionsPath,
+                     CompletionBody(R"("stream":true,"echo":true,"logprobs":0)"));
   engine_.Scores(1, {{.token = Id("Hello"), .logprob = -3.0f, .top = {}}});
   client.ReadHead();
   Json event = Json::parse(*client.ReadEvent());
@@ -121,7 +124,7 @@ TEST_F(HttpCompletion, StreamsWithEchoAndLogprobs) {
 
 TEST_F(HttpCompletion, StopStringsCutLogprobsToo) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath, CompletionBody(R"("logprobs":0,"stop":["d!"])"));
+  client.SendRequest("POST", kCompletionsPath, CompletionBody(R"("logprobs":0,"stop":["d!"])"));
   engine_.Tokens(1, {Id("He"), Id("ld"), Id("!"), Id("!")});
   const Json json = client.Read().Json();
   EXPECT_EQ(json["choices"][0]["text"], "Hel");

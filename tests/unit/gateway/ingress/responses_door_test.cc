@@ -12,7 +12,7 @@ namespace tandem {
 namespace {
 
 using Json = nlohmann::json;
-constexpr std::string_view kPath = "/v1/responses";
+constexpr std::string_view kResponsesPath = "/v1/responses";
 
 class ResponsesDoorTest : public IngressFixture {
  protected:
@@ -20,7 +20,7 @@ class ResponsesDoorTest : public IngressFixture {
   // Answers the request that comes as number `handle` with "Hello".
   Json Create(std::uint64_t handle, const std::string& body, std::string_view headers = "") {
     HttpTestClient client = Connect();
-    client.SendRequest("POST", kPath, body, headers);
+    client.SendRequest("POST", kResponsesPath, body, headers);
     engine_.Tokens(handle, {Id("Hello")});
     engine_.Finish(handle, FinishReason::kStop);
     const TestReply reply = client.Read();
@@ -46,7 +46,7 @@ TEST_F(ResponsesDoorTest, AnswersWhole) {
 
 TEST_F(ResponsesDoorTest, StreamsNumberedEvents) {
   HttpTestClient client = Connect();
-  client.SendRequest("POST", kPath, R"({"stream":true,"input":[
+  client.SendRequest("POST", kResponsesPath, R"({"stream":true,"input":[
       {"role":"user","content":[{"type":"input_text","text":"Hello"}]}]})");
   engine_.Tokens(1, {Id("Hello")});
   engine_.Finish(1, FinishReason::kLength);
@@ -80,15 +80,16 @@ TEST_F(ResponsesDoorTest, GoesOnFromAPreviousResponse) {
 
 TEST_F(ResponsesDoorTest, KeepsAnswersForWhoAsked) {
   const std::string id = Create(1, R"({"input":"Hello"})", "X-Api-Key: one\r\n")["id"];
-  const std::string path = std::string(kPath) + "/" + id;
+  const std::string path = std::string(kResponsesPath) + "/" + id;
   EXPECT_EQ(Ask("GET", path).status, 404);
   EXPECT_EQ(Ask("GET", path, "", "X-Api-Key: two\r\n").status, 404);
   const TestReply got = Ask("GET", path, "", "X-Api-Key: one\r\n");
   EXPECT_EQ(got.Json()["output"][0]["content"][0]["text"], "Hello");
   const Json items = Ask("GET", path + "/input_items", "", "X-Api-Key: one\r\n").Json();
   EXPECT_EQ(items["data"][0]["content"][0]["text"], "Hello");
-  EXPECT_EQ(Ask("POST", kPath, R"({"input":"x","previous_response_id":")" + id + "\"}").status,
-            400);
+  EXPECT_EQ(
+      Ask("POST", kResponsesPath, R"({"input":"x","previous_response_id":")" + id + "\"}").status,
+      400);
   EXPECT_EQ(Ask("DELETE", path).status, 404);
   EXPECT_EQ(Ask("DELETE", path, "", "X-Api-Key: one\r\n").Json()["deleted"], true);
   EXPECT_EQ(Ask("GET", path, "", "X-Api-Key: one\r\n").status, 404);
@@ -96,7 +97,7 @@ TEST_F(ResponsesDoorTest, KeepsAnswersForWhoAsked) {
 
 TEST_F(ResponsesDoorTest, KeepsNothingUnasked) {
   const std::string id = Create(1, R"({"input":"Hello","store":false})")["id"];
-  EXPECT_EQ(Ask("GET", std::string(kPath) + "/" + id).status, 404);
+  EXPECT_EQ(Ask("GET", std::string(kResponsesPath) + "/" + id).status, 404);
 }
 
 TEST_F(ResponsesDoorTest, NamesTheFieldThatIsWrong) {
@@ -118,7 +119,7 @@ TEST_F(ResponsesDoorTest, NamesTheFieldThatIsWrong) {
       {R"({"input":"x","frobnicate":1})", "frobnicate"},
   };
   for (const auto& [body, param] : cases) {
-    const TestReply reply = Ask("POST", kPath, body);
+    const TestReply reply = Ask("POST", kResponsesPath, body);
     EXPECT_EQ(reply.status, 400) << body;
     EXPECT_EQ(reply.Json()["error"]["param"], param) << reply.body;
   }
