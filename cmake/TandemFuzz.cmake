@@ -1,5 +1,6 @@
 # tandem_fuzzer(NAME fuzz_tokenizer_json SRCS fuzz_tokenizer_json.cc DEPS text [LIBS ...]): a libFuzzer program. Clang
-# only, and only with TANDEM_BUILD_FUZZERS. Its corpus lies in tests/fuzz/corpus/NAME. Run it as
+# only, and only with TANDEM_BUILD_FUZZERS. DEPS names every module that is under test: what these modules need beside is built as usual.
+# Its corpus lies in tests/fuzz/corpus/NAME. Run it as
 #   build/fuzz/fuzz/NAME -max_total_time=30 SCRATCH_FOLDER tests/fuzz/corpus/NAME
 # (new inputs go to the first folder).
 include_guard(GLOBAL)
@@ -29,25 +30,20 @@ function(tandem_fuzzer)
   foreach(dep IN LISTS A_DEPS)
     _tandem_fuzz_instrument(${dep})
   endforeach()
+  _tandem_compile_together(${A_NAME})
 endfunction()
 
-# Instruments a module and, through it, the modules it declared, once each.
+# Instruments a module, once.
 function(_tandem_fuzz_instrument target)
   get_target_property(done ${target} TANDEM_FUZZ_INSTRUMENTED)
   if(done)
     return()
   endif()
-  set_target_properties(${target} PROPERTIES TANDEM_FUZZ_INSTRUMENTED ON)
+  set_target_properties(${target} PROPERTIES TANDEM_FUZZ_INSTRUMENTED ON DISABLE_PRECOMPILE_HEADERS OFF)
   get_target_property(type ${target} TYPE)
   if(NOT type STREQUAL "INTERFACE_LIBRARY")
     target_compile_options(${target} PRIVATE ${TANDEM_FUZZ_OPTIONS})
     # Programs that link an instrumented module need the run-time libraries.
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
   endif()
-  get_target_property(deps ${target} TANDEM_DEPS)
-  foreach(dep IN LISTS deps)
-    if(TARGET tandem_${dep})
-      _tandem_fuzz_instrument(tandem_${dep})
-    endif()
-  endforeach()
 endfunction()

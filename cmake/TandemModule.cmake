@@ -1,12 +1,13 @@
 # Declares the project's libraries, programs and tests, and refuses upward dependencies at configure time.
 #
-#   tandem_module(NAME text LAYER 3 [GROUP lib] SRCS a.cc ... [HDRS a.h ...] [DEPS base model] [LIBS absl::status] [PROTO] [FAST])
+#   tandem_module(NAME text LAYER 3 [GROUP lib] SRCS a.cc ... [HDRS a.h ...] [DEPS base model] [LIBS absl::status] [PROTO] [FAST] [ALONE a.cc ...])
 #
 # NAME    the module; the target is tandem_<NAME>.
 # LAYER   a module may depend only on modules of a strictly lower layer. The layers stand in ARCHITECTURE.md.
 # GROUP   `lib` (default) or the executable that the module belongs to. A module may depend on `lib` and on its own group.
 # DEPS    modules of this project. LIBS: outside libraries. PROTO: may include *.pb.h (only the edges do).
-# FAST    its loops are what users wait for: compiled with -O3.
+# FAST    its loops are what users wait for: compiled with -O3, each file by itself.
+# ALONE   files that are compiled by themselves in a unity build too, because a name of theirs stands in another file of the module as well.
 include_guard(GLOBAL)
 
 set(TANDEM_PROTO_ALLOWED proto wire wire_weights worker gateway_ingress gateway_dispatch loader_serve cli tests
@@ -30,8 +31,17 @@ function(_tandem_check_dependency name layer group dep)
   endif()
 endfunction()
 
+# Compiles a target's files some at a time where TANDEM_UNITY_BUILD says so, but those named after it each by itself.
+function(_tandem_compile_together target)
+  if(NOT TANDEM_UNITY_BUILD)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
+
 function(tandem_module)
-  cmake_parse_arguments(A "PROTO;DEVICE_SIDE;FAST" "NAME;LAYER;GROUP" "SRCS;HDRS;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "PROTO;DEVICE_SIDE;FAST" "NAME;LAYER;GROUP" "SRCS;HDRS;DEPS;LIBS;ALONE" ${ARGN})
   if(A_UNPARSED_ARGUMENTS OR NOT A_NAME OR NOT DEFINED A_LAYER)
     message(FATAL_ERROR "tandem_module(${ARGN}): NAME and LAYER are needed; not understood: '${A_UNPARSED_ARGUMENTS}'")
   endif()
@@ -70,6 +80,7 @@ function(tandem_module)
       set(precompiled PROTO)
     endif()
     tandem_precompiled(tandem_${A_NAME} ${precompiled})
+    _tandem_compile_together(tandem_${A_NAME} ${A_ALONE})
   endif()
   # For tools/checks/includes.py: which module owns which files and what it declared.
   string(REPLACE ";" "," deps "${A_DEPS}")
@@ -114,9 +125,9 @@ function(tandem_compile_as_test target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
-# tandem_test(NAME text_tokenizer_test SRCS x_test.cc DEPS text [LIBS ...] [LABELS unit] [ARGS ...] [TIMEOUT 120]): a GoogleTest program.
+# tandem_test(NAME text_tokenizer_test SRCS x_test.cc DEPS text [LIBS ...] [LABELS unit] [ARGS ...] [TIMEOUT 120] [ALONE ...]): a GoogleTest program.
 function(tandem_test)
-  cmake_parse_arguments(A "NO_GTEST_MAIN" "NAME;TIMEOUT" "SRCS;DEPS;LIBS;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(A "NO_GTEST_MAIN" "NAME;TIMEOUT" "SRCS;DEPS;LIBS;LABELS;ARGS;ALONE" ${ARGN})
   if(NOT A_LABELS)
     set(A_LABELS unit)
   endif()
@@ -133,6 +144,7 @@ function(tandem_test)
     list(APPEND precompiled PROTO)
   endif()
   tandem_precompiled(${A_NAME} ${precompiled})
+  _tandem_compile_together(${A_NAME} ${A_ALONE})
   if(NOT A_NO_GTEST_MAIN)
     target_link_libraries(${A_NAME} PRIVATE GTest::gtest_main)
   endif()

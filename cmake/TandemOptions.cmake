@@ -11,11 +11,34 @@ endif()
 # -O3 only where loops are what users wait for (tandem_module's FAST): elsewhere it costs a sixth of the build and gains nothing.
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
+# -DTANDEM_CCACHE=OFF does without.
+find_program(TANDEM_CCACHE ccache)
+if(TANDEM_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${TANDEM_CCACHE}")
+endif()
+# Two thirds of a build's time go into reading other projects' headers and instantiating their templates again for each file. ccache saves more
+# than what follows and cannot be had together with it: so this is for machines without ccache. Both hide a forgotten #include; builds with
+# ccache or sanitizers find it.
+#   TANDEM_PRECOMPILED_HEADERS  those headers are compiled once (TandemPrecompiled)
+#   TANDEM_UNITY_BUILD          a module's files are compiled some at a time (TandemModule)
+foreach(option TANDEM_PRECOMPILED_HEADERS TANDEM_UNITY_BUILD)
+  if(NOT DEFINED ${option})
+    set(${option} ON)
+    if(TANDEM_CCACHE OR TANDEM_SANITIZE)
+      set(${option} OFF)
+    endif()
+  endif()
+endforeach()
+
 add_library(tandem_options INTERFACE)
 target_compile_options(tandem_options INTERFACE -Wall -Wextra -Werror)
 # GCC 12 takes what its own std::string does with short texts for overlaps and overruns (GCC bugs 105329, 105651; mended in 13).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(tandem_options INTERFACE -Wno-restrict -Wno-array-bounds)
+endif()
+# A unity build's main file includes the sources: GCC takes their unnamed namespaces for a header's.
+if(TANDEM_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(tandem_options INTERFACE -Wno-subobject-linkage)
 endif()
 # One set of flags for libraries, programs and tests, so that all of them can read one precompiled header.
 target_compile_options(tandem_options INTERFACE -fPIC -fno-semantic-interposition -pthread)
@@ -28,17 +51,6 @@ if(TANDEM_SANITIZE)
   add_link_options(-fsanitize=${TANDEM_SANITIZE})
 endif()
 
-# -DTANDEM_CCACHE=OFF does without.
-find_program(TANDEM_CCACHE ccache)
-if(TANDEM_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${TANDEM_CCACHE}")
-endif()
-# Half of a build's time is spent on reading other projects' headers. ccache saves more than precompiled headers do and cannot be had together
-# with them: so they are for machines without ccache. They hide a forgotten #include; builds with ccache or sanitizers find it.
-set(TANDEM_PRECOMPILED_HEADERS OFF)
-if(NOT TANDEM_CCACHE AND NOT TANDEM_SANITIZE)
-  set(TANDEM_PRECOMPILED_HEADERS ON)
-endif()
 find_program(TANDEM_MOLD mold)
 if(TANDEM_MOLD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12.1)
   add_link_options(-fuse-ld=mold)

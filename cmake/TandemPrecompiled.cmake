@@ -2,7 +2,7 @@
 #
 #   tandem_precompiled(TARGET [TEST] [PROTO])
 #
-# In a build of fuzz targets they are instrumented as every module is that a fuzz target needs: no other target can be built there.
+# In a build of fuzz targets they are instrumented as every module is that a fuzz target names; the other modules do without.
 # TEST: with GoogleTest, and compiled as tests are. PROTO: with gRPC and the generated messages.
 include_guard(GLOBAL)
 
@@ -45,4 +45,8 @@ function(tandem_precompiled target)
     target_precompile_headers(${name} PRIVATE ${headers})
   endif()
   target_precompile_headers(${target} REUSE_FROM ${name})
+  if(TANDEM_BUILD_FUZZERS)
+    # _tandem_fuzz_instrument takes that back.
+    set_target_properties(${target} PROPERTIES DISABLE_PRECOMPILE_HEADERS ON)
+  endif()
 endfunction()
