@@ -56,7 +56,7 @@ bool Offers(const std::vector<MatrixProperties>& shapes, std::uint32_t columns) 
 
 }  // namespace
 
-void KernelFeatures::Link(bool dot, bool subgroup, bool matrix) {
+void KernelFeatures::Link(bool dot, bool subgroup, bool matrix, bool robustness) {
   v12_ = Structure<VkPhysicalDeviceVulkan12Features>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
   dot_ = Structure<VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR>(
@@ -64,9 +64,12 @@ void KernelFeatures::Link(bool dot, bool subgroup, bool matrix) {
   subgroup_ = Structure<VkPhysicalDeviceSubgroupSizeControlFeaturesEXT>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT);
   matrix_ = Structure<CooperativeMatrix>(kMatrixFeaturesType);
+  robustness_ = Structure<VkPhysicalDevicePipelineRobustnessFeaturesEXT>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT);
   has_dot_ = dot;
   has_subgroup_ = subgroup;
   has_matrix_ = matrix;
+  has_robustness_ = robustness;
   void** tail = &v12_.pNext;
   const auto append = [&tail](auto& structure) {
     *tail = &structure;
@@ -75,12 +78,14 @@ void KernelFeatures::Link(bool dot, bool subgroup, bool matrix) {
   if (dot) append(dot_);
   if (subgroup) append(subgroup_);
   if (matrix) append(matrix_);
+  if (robustness) append(robustness_);
 }
 
 KernelFeatures::KernelFeatures(VkPhysicalDevice handle, const std::set<std::string>& extensions) {
   Link(extensions.contains(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME),
        extensions.contains(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME),
-       extensions.contains(kMatrixExtension));
+       extensions.contains(kMatrixExtension),
+       extensions.contains(VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME));
   auto features =
       Structure<VkPhysicalDeviceFeatures2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2);
   features.pNext = chain();
@@ -88,11 +93,12 @@ KernelFeatures::KernelFeatures(VkPhysicalDevice handle, const std::set<std::stri
 }
 
 KernelFeatures::KernelFeatures(const PhysicalDevice& device) {
-  Link(device.packed_dot, device.required_subgroup != 0, device.matrix);
+  Link(device.packed_dot, device.required_subgroup != 0, device.matrix, device.unchecked_buffers);
   dot_.shaderIntegerDotProduct = VK_TRUE;
   subgroup_.subgroupSizeControl = VK_TRUE;
   subgroup_.computeFullSubgroups = VK_TRUE;
   matrix_.cooperativeMatrix = VK_TRUE;
+  robustness_.pipelineRobustness = VK_TRUE;
   if (!device.matrix) return;
   v12_.shaderFloat16 = VK_TRUE;
   v12_.vulkanMemoryModel = VK_TRUE;
@@ -128,6 +134,7 @@ void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
   device->packed_dot = has_dot_ && dot_.shaderIntegerDotProduct == VK_TRUE && shuffles;
   device->fast_packed_dot =
       device->packed_dot && dot.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
+  device->unchecked_buffers = has_robustness_ && robustness_.pipelineRobustness == VK_TRUE;
   if (!has_matrix_ || matrix_.cooperativeMatrix != VK_TRUE || !controls || !device->packed_dot ||
       v12_.shaderFloat16 != VK_TRUE || v12_.vulkanMemoryModel != VK_TRUE) {
     return;
@@ -142,6 +149,7 @@ std::vector<const char*> KernelFeatures::extensions() const {
   if (has_dot_) names.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
   if (has_subgroup_) names.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   if (has_matrix_) names.push_back(kMatrixExtension);
+  if (has_robustness_) names.push_back(VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME);
   return names;
 }
 

@@ -21,7 +21,7 @@ class KernelFeatures {
   KernelFeatures(const KernelFeatures&) = delete;
   KernelFeatures& operator=(const KernelFeatures&) = delete;
 
-  // Sets packed_dot, matrix, fragments and required_subgroup.
+  // Sets packed_dot, matrix, fragments, required_subgroup and unchecked_buffers.
   void Judge(VkInstance instance, PhysicalDevice* device) const;
   // To be enabled along with the chain.
   std::vector<const char*> extensions() const;
@@ -38,15 +38,17 @@ class KernelFeatures {
     VkBool32 cooperativeMatrixRobustBufferAccess;
   };
 
-  void Link(bool dot, bool subgroup, bool matrix);
+  void Link(bool dot, bool subgroup, bool matrix, bool robustness);
 
   VkPhysicalDeviceVulkan12Features v12_;
   VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot_;
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup_;
   CooperativeMatrix matrix_;
+  VkPhysicalDevicePipelineRobustnessFeaturesEXT robustness_;
   bool has_dot_ = false;
   bool has_subgroup_ = false;
   bool has_matrix_ = false;
+  bool has_robustness_ = false;
 };
 
 }  // namespace tandem::vulkan

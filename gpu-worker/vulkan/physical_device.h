@@ -62,6 +62,9 @@ struct PhysicalDevice {
   bool fast_packed_dot = false;
   bool matrix = false;     // KernelNeeds::kMatrix
   bool fragments = false;  // KernelNeeds::kFragments
+  // Kernels can be compiled without checks of every access against the end of its buffer, which
+  // some drivers make though nobody asks for them (VK_EXT_pipeline_robustness).
+  bool unchecked_buffers = false;
   // The size that kernels with needs are compiled for; 0: the driver chooses.
   std::uint32_t required_subgroup = 0;
   std::string unusable;  // what is missing; empty when the device can be used

@@ -81,6 +81,14 @@ absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(
     info.stage.pNext = &subgroup;
     info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
   }
+  // Kernels keep to their buffers themselves.
+  auto robustness = Structure<VkPipelineRobustnessCreateInfoEXT>(
+      VK_STRUCTURE_TYPE_PIPELINE_ROBUSTNESS_CREATE_INFO_EXT);
+  robustness.storageBuffers = VK_PIPELINE_ROBUSTNESS_BUFFER_BEHAVIOR_DISABLED_EXT;
+  robustness.uniformBuffers = VK_PIPELINE_ROBUSTNESS_BUFFER_BEHAVIOR_DISABLED_EXT;
+  robustness.vertexInputs = VK_PIPELINE_ROBUSTNESS_BUFFER_BEHAVIOR_DISABLED_EXT;
+  robustness.images = VK_PIPELINE_ROBUSTNESS_IMAGE_BEHAVIOR_DISABLED_EXT;
+  if (physical.unchecked_buffers) info.pNext = &robustness;
   info.layout = pipeline->layout_;
   TANDEM_RETURN_IF_ERROR(ToStatus(vkCreateComputePipelines(device.handle(), device.pipeline_cache(),
                                                            1, &info, nullptr, &pipeline->pipeline_),
