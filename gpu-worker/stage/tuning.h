@@ -58,8 +58,8 @@ struct MatrixTuning {
 };
 // Measured on an H200 (bench/kernels), ascending.
 inline constexpr MatrixTuning kMatrixKernels[] = {{2, 8, 1, 1, 4, 1, 1100, 3},
-                                                  {16, 16, 2, 4, 1, 4, 500, 12},
-                                                  {32, 32, 2, 4, 1, 4, 384, 8},
+                                                  {16, 16, 2, 1, 4, 4, 528, 3},
+                                                  {32, 32, 2, 4, 1, 4, 396, 9},
                                                   {64, 64, 2, 4, 1, 4, 256, 6},
                                                   {128, 64, 2, 4, 1, 4, 1008, 3}};
 

@@ -26,25 +26,40 @@ layout(constant_id = 105) const uint C_COLUMNS = TILE_TOKENS;
 
 f16vec2 Halves(uint pair) { return unpackFloat2x16(pair); }
 
+// What Decode puts in front of weights, and what it multiplies high nibbles with. NVIDIA's compiler
+// takes two instructions for an AND and an OR with numbers that it knows, one where the second
+// comes from a register; so `nothing` is a zero that it cannot know. LEAN is for kernels that were
+// faster with a few registers more to themselves.
+#if defined(WEIGHT_INT4)
+const uint MAGIC = 0x64006400u;
+#else
+const uint MAGIC = 0x64806480u;
+#endif
+uint magic = MAGIC;
+f16vec2 sixteenth = f16vec2(0.0625hf);
+void KeepConstants(uint nothing) {
+#if !defined(LEAN)
+  magic = MAGIC + nothing;
+  sixteenth = Halves(0x2c002c00u + nothing);
+#endif
+}
+
 // The eight weights of a word in the order of a slot: 0x6400 | n is 1024 + n, exactly.
 void Decode(uint low, uint high, f16vec2 scale, out f16vec2 even_low, out f16vec2 odd_low,
             out f16vec2 even_high, out f16vec2 odd_high) {
 #if defined(WEIGHT_INT4)
   const uint next = low >> 8;
-  even_low = (Halves((low & 0x000f000fu) | 0x64006400u) - f16vec2(1032.0hf)) * scale;
-  odd_low = (Halves((next & 0x000f000fu) | 0x64006400u) - f16vec2(1032.0hf)) * scale;
+  even_low = (Halves((low & 0x000f000fu) | magic) - f16vec2(1032.0hf)) * scale;
+  odd_low = (Halves((next & 0x000f000fu) | magic) - f16vec2(1032.0hf)) * scale;
   // High nibbles come times 16.
-  even_high =
-      fma(Halves((low & 0x00f000f0u) | 0x64006400u), f16vec2(0.0625hf), f16vec2(-72.0hf)) * scale;
-  odd_high =
-      fma(Halves((next & 0x00f000f0u) | 0x64006400u), f16vec2(0.0625hf), f16vec2(-72.0hf)) * scale;
+  even_high = fma(Halves((low & 0x00f000f0u) | magic), sixteenth, f16vec2(-72.0hf)) * scale;
+  odd_high = fma(Halves((next & 0x00f000f0u) | magic), sixteenth, f16vec2(-72.0hf)) * scale;
 #else
-  const uint a = low ^ 0x80808080u;  // -128..127 become 0..255
-  const uint b = high ^ 0x80808080u;
-  even_low = (Halves((a & 0x00ff00ffu) | 0x64006400u) - f16vec2(1152.0hf)) * scale;
-  odd_low = (Halves(((a >> 8) & 0x00ff00ffu) | 0x64006400u) - f16vec2(1152.0hf)) * scale;
-  even_high = (Halves((b & 0x00ff00ffu) | 0x64006400u) - f16vec2(1152.0hf)) * scale;
-  odd_high = (Halves(((b >> 8) & 0x00ff00ffu) | 0x64006400u) - f16vec2(1152.0hf)) * scale;
+  // The 0x80 makes 0..255 of -128..127.
+  even_low = (Halves((low & 0x00ff00ffu) ^ magic) - f16vec2(1152.0hf)) * scale;
+  odd_low = (Halves((low >> 8 & 0x00ff00ffu) ^ magic) - f16vec2(1152.0hf)) * scale;
+  even_high = (Halves((high & 0x00ff00ffu) ^ magic) - f16vec2(1152.0hf)) * scale;
+  odd_high = (Halves((high >> 8 & 0x00ff00ffu) ^ magic) - f16vec2(1152.0hf)) * scale;
 #endif
 }
 

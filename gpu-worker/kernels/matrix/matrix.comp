@@ -47,8 +47,14 @@ MatrixC sums[TILES][TOKEN_TILES];
 WeightRow rows[TILES][2];
 uvec4 now[TILES][2][AHEAD][GROUP_BLOCKS];
 uvec4 next[TILES][2][AHEAD][GROUP_BLOCKS];
-float now_scale[TILES][2][AHEAD];
-float next_scale[TILES][2][AHEAD];
+#if defined(LEAN)
+float now_scale[TILES][AHEAD][2];
+float next_scale[TILES][AHEAD][2];
+#else
+// Halves: of a lane's first row, and of the one eight rows behind it.
+uint now_scale[TILES][AHEAD];
+uint next_scale[TILES][AHEAD];
+#endif
 uvec4 moved[STAGE_LOADS];
 
 uint Lane() { return gl_SubgroupInvocationID; }
@@ -61,25 +67,32 @@ uint EndChunk() { return min(FirstChunk() + params.chunks_a_part, params.groups 
 // Fetches the weights of AHEAD chunks from `chunk`; behind the last one, those of the last again.
 void LoadNext(uint chunk) {
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
-    [[unroll]] for (uint i = 0; i < 2; ++i) {
-      [[unroll]] for (uint h = 0; h < AHEAD; ++h) {
-        const uint group = min(chunk + h, EndChunk() - 1u) * 4u + Lane() % 4u;
+    [[unroll]] for (uint h = 0; h < AHEAD; ++h) {
+      const uint group = min(chunk + h, EndChunk() - 1u) * 4u + Lane() % 4u;
+      [[unroll]] for (uint i = 0; i < 2; ++i) {
         [[unroll]] for (uint b = 0; b < GROUP_BLOCKS; ++b) {
           next[m][i][h][b] = weight_blocks[rows[m][i].block + group * GROUP_BLOCKS + b];
         }
-        next_scale[m][i][h] = GroupScale(rows[m][i].scale + group);
       }
+      const uint low = rows[m][0].scale + group;
+      const uint high = rows[m][1].scale + group;
+#if defined(LEAN)
+      next_scale[m][h] = float[2](GroupScale(low), GroupScale(high));
+#else
+      next_scale[m][h] = (weight_scales[low >> 1] >> 16u * (low & 1u) & 0xffffu) |
+                         weight_scales[high >> 1] >> 16u * (high & 1u) << 16u;
+#endif
     }
   }
 }
 
 void NextIsNow() {
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
-    [[unroll]] for (uint i = 0; i < 2; ++i) {
-      [[unroll]] for (uint h = 0; h < AHEAD; ++h) {
+    [[unroll]] for (uint h = 0; h < AHEAD; ++h) {
+      [[unroll]] for (uint i = 0; i < 2; ++i) {
         [[unroll]] for (uint b = 0; b < GROUP_BLOCKS; ++b) now[m][i][h][b] = next[m][i][h][b];
-        now_scale[m][i][h] = next_scale[m][i][h];
       }
+      now_scale[m][h] = next_scale[m][h];
     }
   }
 }
@@ -100,9 +113,14 @@ void AddWord(uint h, uint word, uint buffer_start) {
   MatrixA low[TILES];
   MatrixA high[TILES];
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
+#if defined(LEAN)
+    const f16vec2 both = f16vec2(now_scale[m][h][0], now_scale[m][h][1]);
+#else
+    const f16vec2 both = Halves(now_scale[m][h]);
+#endif
     [[unroll]] for (uint i = 0; i < 2; ++i) {
       f16vec2 a, b, c, d;
-      const f16vec2 scale = f16vec2(float16_t(now_scale[m][i][h]));
+      const f16vec2 scale = f16vec2(i == 0u ? both.x : both.y);
       Decode(now[m][i][h][0][word], now[m][i][h][GROUP_BLOCKS - 1][word], scale, a, b, c, d);
       SetSlots(low[m], i * 4, a, b);
       SetSlots(high[m], i * 4, c, d);
@@ -205,6 +223,7 @@ void main() {
     [[unroll]] for (uint i = 0; i < 2; ++i) rows[m][i] = FindRow(RowOf(m, i * 8u + Lane() / 4u));
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) sums[m][n] = MatrixC(0.0);
   }
+  KeepConstants(StepRows(COUNT) & 0x80000000u);
   LoadNext(FirstChunk());
   NextIsNow();
   LoadStage(FirstChunk());

@@ -180,6 +180,7 @@ void main() {
     }
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) sums[m][n] = MatrixC(0.0);
   }
+  KeepConstants(count & 0x80000000u);
   AddAll();
   [[unroll]] for (uint m = 0; m < OWN_TILES; ++m) {
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) {
