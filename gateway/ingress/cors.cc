@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kMaxOriginBytes = 255;
 constexpr std::size_t kMaxNames = 64;
-constexpr std::size_t kMaxNameBytes = 64;
+constexpr std::size_t kMaxHeaderNameBytes = 64;
 constexpr char kMaxAgeSeconds[] = "600";
 
 bool IsAlnum(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)); }
@@ -34,7 +34,7 @@ bool IsOrigin(std::string_view text) {
 // RFC 9110: the bytes of a header's name.
 bool IsHeaderName(std::string_view text) {
   constexpr std::string_view kMarks = "!#$%&'*+-.^_`|~";
-  return !text.empty() && text.size() <= kMaxNameBytes &&
+  return !text.empty() && text.size() <= kMaxHeaderNameBytes &&
          std::all_of(text.begin(), text.end(),
                      [&](char c) { return IsAlnum(c) || kMarks.find(c) != kMarks.npos; });
 }

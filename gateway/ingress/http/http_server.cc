@@ -40,7 +40,7 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using Protocol = asio::generic::stream_protocol;
 
-constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+constexpr auto kAcceptToken = asio::as_tuple(asio::use_awaitable);
 constexpr absl::Duration kCutTime = absl::Seconds(2);
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
@@ -140,7 +140,7 @@ asio::awaitable<void> HttpServer::Impl::AcceptLoop() {
   asio::steady_timer pause(accept_strand);
   while (acceptor.is_open()) {
     const asio::any_io_executor strand = asio::make_strand(io);
-    auto [error, socket] = co_await acceptor.async_accept(strand, kToken);
+    auto [error, socket] = co_await acceptor.async_accept(strand, kAcceptToken);
     if (!error) {
       boost::system::error_code ignored;
       std::string peer;
@@ -158,7 +158,7 @@ asio::awaitable<void> HttpServer::Impl::AcceptLoop() {
     // Out of descriptors, most likely: end a connection that does nothing, and let others end.
     CloseVictim([](const Entry&) { return true; });
     pause.expires_after(kAcceptPause);
-    co_await pause.async_wait(kToken);
+    co_await pause.async_wait(kAcceptToken);
   }
 }
 
