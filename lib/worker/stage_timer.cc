@@ -313,10 +313,14 @@ absl::StatusOr<std::vector<StageCost>> StageTimer::MeasureAll(absl::Duration lim
   std::vector<Measured> points;
   // Of all layers, for each token.
   double token_seconds = 0;
+  bool prompts = false;
   for (std::size_t i = 0; i < spec_.points.size(); ++i) {
     Measured measured{spec_.points[i], all_, 0, {}};
     const double guess = token_seconds * measured.point.tokens;
-    if (i > 0 && absl::Seconds(guess * few) > end.left()) break;
+    // Of single tokens nothing follows for prompts: the shortest one is measured in any case.
+    const bool first_prompt = measured.point.tokens > 1 && !prompts;
+    prompts = prompts || first_prompt;
+    if (i > 0 && !first_prompt && absl::Seconds(guess * few) > end.left()) continue;
     // Each point may take its share of what is left.
     const absl::Duration share = std::max(absl::ZeroDuration(), end.left()) /
                                  static_cast<std::int64_t>(spec_.points.size() - i);

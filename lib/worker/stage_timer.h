@@ -51,11 +51,12 @@ class StageTimer {
     std::int32_t halves() const { return 2 * (last - first); }
   };
 
-  // Every point of the spec, in order, until `limit` has passed or the next point would take
-  // longer; then all of them again and again in what is left of it, so that no point is measured in
-  // one moment alone. The median of all rounds counts. A point whose rounds would take long is
-  // measured with one layer of each kind. DEADLINE_EXCEEDED where not even the first point was
-  // done; CANCELLED when `cancelled` says so, which is asked between submissions.
+  // The first point of the spec, the first with several tokens, and of the others, in order, those
+  // that do not take longer than what is left of `limit`; then all of them again and again in what
+  // is left of it, so that no point is measured in one moment alone. The median of all rounds
+  // counts. A point whose rounds would take long is measured with one layer of each kind.
+  // DEADLINE_EXCEEDED where not even the first point was done; CANCELLED when `cancelled` says so,
+  // which is asked between submissions.
   using Cancelled = std::function<bool()>;
   absl::StatusOr<std::vector<StageCost>> MeasureAll(absl::Duration limit,
                                                     const Cancelled& cancelled);
