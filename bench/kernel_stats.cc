@@ -5,7 +5,8 @@
 //   RADV_FORCE_FAMILY=phoenix NODEVICE_SELECT=1
 //   VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/radeon_icd.x86_64.json kernel_stats
 //
-// Needs VK_KHR_pipeline_executable_properties.
+// With an argument, kernels alone whose names contain it. Needs
+// VK_KHR_pipeline_executable_properties.
 
 #include <vulkan/vulkan.h>
 
@@ -57,7 +58,9 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
   if (kernel.starts_with("matmat_")) return {{0, 4}};
   if (kernel.starts_with("decode_")) {
     const DecodeTuning& decode = tuning.decode;
-    return {{decode.threads, 32, 16, 128, 2, 32, 16, decode.unroll, 4, 1}};
+    Constants constants = {decode.threads, 32, 16, 128, 2, 32, 16, decode.unroll, 4, 1};
+    if (kernel.ends_with("_chained")) constants.push_back(0);
+    return {constants};
   }
   if (kernel.starts_with("dot_") && kernel.ends_with("_rows"))
     return {{64, 1, 0, 1}, {64, 8, 0, 1}};
@@ -69,7 +72,12 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
     // As the tuner may find them to be the best.
     const std::uint32_t groups = 5376 / 32;
     const std::uint32_t parts = kernel.starts_with("stream_int8") ? 2 : 1;
-    return {{256, 32, groups, parts, groups / parts / 32 + 1, 1024, 6, 0, 1}};
+    const std::uint32_t loads = groups / parts / 32 + 1;
+    if (!kernel.ends_with("_chained")) return {{256, 32, groups, parts, loads, 1024, 6, 0, 1}};
+    std::vector<Constants> all;
+    for (const std::uint32_t hold : {0u, 1u})
+      all.push_back({512, 32, groups, parts, loads, 1024, 3, 0, 1, 0, hold});
+    return all;
   }
   const TileHeads heads = {32, 16, 128};
   if (kernel.starts_with("attention_tile_")) return {PlainAttentionShape(heads).constants};
@@ -284,13 +292,14 @@ absl::Status Print(VkDevice device, VkPipeline pipeline) {
 }
 
 // Objects live until the program ends.
-absl::Status Run() {
+absl::Status Run(std::string_view part) {
   TANDEM_ASSIGN_OR_RETURN(const auto instance, vulkan::Instance::Create(false, nullptr));
   TANDEM_ASSIGN_OR_RETURN(const auto devices, vulkan::ListPhysicalDevices(instance->handle()));
   if (devices.empty()) return absl::NotFoundError("no Vulkan device");
   const vulkan::PhysicalDevice& physical = devices.front();
   TANDEM_ASSIGN_OR_RETURN(const VkDevice device, OpenDevice(physical));
   for (const vulkan::ShaderCode& code : kernels::All()) {
+    if (code.name.find(part) == code.name.npos) continue;
     if (!physical.Has(code.needs)) {
       std::printf("%s: the device lacks what it needs\n", std::string(code.name).c_str());
       continue;
@@ -310,8 +319,8 @@ absl::Status Run() {
 }  // namespace
 }  // namespace tandem
 
-int main() {
-  const absl::Status status = tandem::Run();
+int main(int argc, char** argv) {
+  const absl::Status status = tandem::Run(argc > 1 ? argv[1] : "");
   if (status.ok()) return 0;
   std::fprintf(stderr, "kernel_stats: %s\n", status.ToString().c_str());
   return 1;

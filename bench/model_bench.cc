@@ -3,12 +3,13 @@
 //
 //   model_bench [--device cpu|NAME] [--model FILE | --shape 1b|4b|12b|27b] [--weights FORMAT]
 //       [--activations auto] [--kv_type float16] [--streams 1,8,16,32] [--prompts 512]
-//       [--context 256] [--seconds 3]
+//       [--context 256] [--seconds 3] [--chaining auto|on|off] [--set FIELD=VALUE]...
 //
 // --device: cpu, or a Vulkan device by a part of its name or its number. --model: a GGUF file or a
 // folder of safetensors; --shape: random weights. --weights: int4, int8 or bf16 (--model: auto,
-// too). --context: tokens in the cache when decoding begins. Tokens are chosen as a greedy request
-// chooses them; nothing is sampled further.
+// too). --context: tokens in the cache when decoding begins. --chaining: as --gpu_chaining of a
+// gpu-worker. --set: another value in the tuning table of a Vulkan device. Tokens are chosen as a
+// greedy request chooses them; nothing is sampled further.
 
 #include <sys/mman.h>
 
@@ -27,6 +28,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "bench/kernels/bench_device.h"
+#include "bench/tuning_settings.h"
 #include "gpu-worker/stage/vulkan_device.h"
 #include "lib/base/enum_names.h"
 #include "lib/base/huge_pages.h"
@@ -36,6 +38,7 @@
 #include "lib/base/thread_pool.h"
 #include "lib/device/cpu/cpu_device.h"
 #include "lib/model/gemma3_shapes.h"
+#include "lib/model/tuning_mode.h"
 #include "lib/weights/random_region.h"
 #include "lib/weights/region.h"
 #include "loader/pack/model_packer.h"
@@ -55,6 +58,8 @@ struct Options {
   std::vector<std::int32_t> prompts = {512};
   std::int32_t context = 256;
   double seconds = 3;
+  std::string chaining = "auto";
+  TuningSettings settings;
 };
 
 constexpr std::int32_t kChunk = 512;  // tokens of a step, as the gateway has it by default
@@ -149,7 +154,12 @@ absl::Status MakeRig(const Options& options, Rig* rig) {
   } else {
     VulkanDeviceOptions vulkan;
     vulkan.device = options.device;
+    TANDEM_ASSIGN_OR_RETURN(vulkan.chaining,
+                            ParseEnum<ChainingMode>("--chaining", options.chaining));
+    absl::Status known;
+    vulkan.tune = [&](Tuning& tuning) { known = options.settings.Apply(&tuning); };
     TANDEM_ASSIGN_OR_RETURN(rig->device, CreateVulkanDevice(vulkan));
+    TANDEM_RETURN_IF_ERROR(known);
   }
   TANDEM_RETURN_IF_ERROR(options.model.empty() ? MakeRandom(options, rig) : LoadFile(options, rig));
   rig->most_sequences = *std::max_element(options.streams.begin(), options.streams.end());
@@ -303,6 +313,10 @@ bool ParseArguments(int argc, char** argv, Options* options) {
     } else if (name == "--context") {
       if (!Numbers(value, &one) || one.size() != 1) return false;
       options->context = one.front();
+    } else if (name == "--chaining") {
+      options->chaining = value;
+    } else if (name == "--set") {
+      if (!options->settings.Add(value)) return false;
     } else if (name == "--seconds") {
       if (!absl::SimpleAtod(value, &options->seconds) || options->seconds <= 0) return false;
     } else {
@@ -318,9 +332,11 @@ bool ParseArguments(int argc, char** argv, Options* options) {
 int main(int argc, char** argv) {
   tandem::Options options;
   if (!tandem::ParseArguments(argc, argv, &options)) {
-    std::fprintf(stderr,
-                 "usage: model_bench [--device cpu|NAME] [--model FILE | --shape SHAPE] [--weights "
-                 "FORMAT] [--streams N,...] [--prompts N,...] [--context N] [--seconds S]\n");
+    std::fprintf(
+        stderr,
+        "usage: model_bench [--device cpu|NAME] [--model FILE | --shape SHAPE] [--weights "
+        "FORMAT] [--streams N,...] [--prompts N,...] [--context N] [--seconds S] [--chaining "
+        "MODE] [--set FIELD=VALUE]...\n");
     return 2;
   }
   const absl::Status status = tandem::Run(options);

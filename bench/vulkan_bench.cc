@@ -3,34 +3,38 @@
 // shapes of the 27B model. Prints tables.
 //
 //   vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--only PART]
-//       [--set FIELD=VALUE]...
+//       [--most_tokens N] [--chaining auto|on|off] [--set FIELD=VALUE]... [--or]...
 //
 // --small: shapes for a software rasteriser. --layers: layers alone. --dispatches: layers, and what
 // each dispatch of a layer takes, by timestamps. --only: lines whose "FORMAT/NAME" contains PART,
-// and layers of such formats only with --layers. --set: another value in the row of the tuning
-// table, for example packed.rows=2.
+// and layers of such formats only with --layers. --most_tokens: layers in steps of no more.
+// --chaining: as --gpu_chaining of a gpu-worker. --set: another value in the row of the tuning
+// table, for example packed.rows=2. --or: layers again on the same weights, with what is set behind
+// it.
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
+#include "bench/tuning_settings.h"
 #include "bench/vulkan_bench_layers.h"
 #include "gpu-worker/kernels/common/step_params.h"
 #include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/matmul_op.h"
-#include "gpu-worker/stage/tuning_profile.h"
 #include "gpu-worker/vulkan/command_buffer.h"
 #include "gpu-worker/vulkan/descriptor.h"
 #include "gpu-worker/vulkan/instance.h"
 #include "gpu-worker/vulkan/timeline.h"
+#include "lib/base/enum_names.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
+#include "lib/model/tuning_mode.h"
 
 namespace tandem {
 namespace {
@@ -140,42 +144,11 @@ struct Options {
   bool layers = false;
   bool dispatches = false;
   std::string only;
-  std::vector<std::pair<std::string, std::uint32_t>> settings;
+  std::int32_t most_tokens = 512;
+  ChainingMode chaining = ChainingMode::kAuto;
+  // The first counts where products are measured, too.
+  std::vector<TuningSettings> variants{1};
 };
-
-// False when there is no such field.
-bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
-  if (const TuningField* const known = FindTuningField(field); known != nullptr) {
-    known->set(*tuning, value);
-    return true;
-  }
-  std::vector<std::pair<std::string, std::uint32_t*>> fields = {
-      {"matmat_fill", &tuning->matmat_fill}};
-  for (const auto& [name, matvec] :
-       {std::pair{"bf16", &tuning->matvec_bf16}, std::pair{"packed", &tuning->matvec_packed}}) {
-    fields.emplace_back(Cat(name, ".group"), &matvec->group);
-    fields.emplace_back(Cat(name, ".lanes"), &matvec->lanes);
-    fields.emplace_back(Cat(name, ".rows"), &matvec->rows);
-    fields.emplace_back(Cat(name, ".fill"), &matvec->fill);
-    fields.emplace_back(Cat(name, ".shared"), &matvec->shared);
-  }
-  for (const auto& [name, place] : fields) {
-    if (field != name) continue;
-    *place = value;
-    return true;
-  }
-  return false;
-}
-
-absl::Status SetFields(const Options& options, Tuning* tuning) {
-  for (const auto& [field, value] : options.settings) {
-    if (!SetField(tuning, field, value)) {
-      return absl::InvalidArgumentError(Cat("--set: no field '", field, "'"));
-    }
-    std::printf(" %s=%u", field.c_str(), value);
-  }
-  return absl::OkStatus();
-}
 
 struct Product {
   const char* name;
@@ -285,7 +258,7 @@ absl::Status BenchProducts(const Options& options) {
   const vulkan::PhysicalDevice& physical = bench->device().physical();
   std::printf("device %s, %s, tuning %s", physical.name.c_str(), physical.driver.c_str(),
               std::string(bench->tuning().name).c_str());
-  TANDEM_RETURN_IF_ERROR(SetFields(options, &bench->tuning()));
+  TANDEM_RETURN_IF_ERROR(options.variants.front().Apply(&bench->tuning()));
   TANDEM_ASSIGN_OR_RETURN(const double copy, CopyBandwidth(*bench, options.small));
   std::printf("\ncopy bandwidth (read + written): %.1f GB/s\n", copy / 1e9);
   const std::vector<Product> large = {{"head", 262144, 5376}, {"gate", 21504, 5376},
@@ -309,9 +282,15 @@ absl::Status Run(const Options& options) {
   for (const WeightFormat format :
        {WeightFormat::kInt4, WeightFormat::kInt8, WeightFormat::kBf16}) {
     if (std::string(WeightFormatName(format)).find(options.only) == std::string::npos) continue;
-    LayerBench layers{options.device, format, options.small, options.dispatches, {}};
+    LayerBench layers{
+        options.device,   format, options.small, options.dispatches, options.most_tokens,
+        options.chaining, {}};
     absl::Status known;
-    layers.tune = [&](Tuning& tuning) { known = SetFields(options, &tuning); };
+    for (const TuningSettings& settings : options.variants)
+      layers.variants.emplace_back([&](Tuning& tuning) {
+        known.Update(settings.Apply(&tuning));
+        std::printf("\n");
+      });
     const absl::Status done = BenchLayers(layers);
     TANDEM_RETURN_IF_ERROR(known);
     TANDEM_RETURN_IF_ERROR(done);
@@ -335,17 +314,24 @@ bool ParseArguments(int argc, char** argv, Options* options) {
       options->layers = options->dispatches = true;
       continue;
     }
+    if (arg == "--or") {
+      options->variants.emplace_back();
+      continue;
+    }
     if (i + 1 == argc) return false;
     const std::string value = argv[++i];
-    const std::size_t equals = value.find('=');
     if (arg == "--device") {
       options->device = value;
     } else if (arg == "--only") {
       options->only = value;
-    } else if (arg == "--set" && equals != std::string::npos) {
-      options->settings.emplace_back(
-          value.substr(0, equals),
-          static_cast<std::uint32_t>(std::strtoul(value.c_str() + equals + 1, nullptr, 10)));
+    } else if (arg == "--most_tokens") {
+      if (!absl::SimpleAtoi(value, &options->most_tokens)) return false;
+    } else if (arg == "--chaining") {
+      const absl::StatusOr<ChainingMode> mode = ParseEnum<ChainingMode>(arg, value);
+      if (!mode.ok()) return false;
+      options->chaining = *mode;
+    } else if (arg == "--set") {
+      if (!options->variants.back().Add(value)) return false;
     } else {
       return false;
     }
@@ -362,7 +348,7 @@ int main(int argc, char** argv) {
     std::fprintf(
         stderr,
         "usage: vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--only PART] "
-        "[--set FIELD=VALUE]...\n");
+        "[--most_tokens N] [--chaining MODE] [--set FIELD=VALUE]... [--or]...\n");
     return 2;
   }
   const absl::Status status = tandem::Run(options);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -53,37 +54,50 @@ struct Rig {
   std::uint64_t layer_bytes = 0;
 };
 
-absl::Status MakeRig(const LayerBench& bench, Rig* rig) {
-  rig->config = ConfigOf(bench.small);
-  const ModelConfig& config = rig->config;
-  VulkanDeviceOptions options;
-  options.device = bench.device;
-  options.tune = bench.tune;
-  if (bench.dispatches) options.timer = &rig->timer;
-  TANDEM_ASSIGN_OR_RETURN(rig->device, CreateVulkanDevice(options));
-  ProgramSpec program;
+using Regions = std::vector<std::shared_ptr<const Region>>;
+
+absl::StatusOr<Regions> MakeRegions(const ModelConfig& config, WeightFormat format) {
+  Regions regions;
   const auto add = [&](WeightPart part, std::int32_t layer) -> absl::Status {
-    TANDEM_ASSIGN_OR_RETURN(auto region, MakeRandomRegion(config, part, layer, bench.format));
-    if (part != WeightPart::kEmbedding) rig->layer_bytes += region->manifest().bytes;
-    TANDEM_ASSIGN_OR_RETURN(auto weights, rig->device->Import(region, config));
-    program.weights.push_back(std::move(weights));
+    TANDEM_ASSIGN_OR_RETURN(auto region, MakeRandomRegion(config, part, layer, format));
+    regions.push_back(std::move(region));
     return absl::OkStatus();
   };
-  KvCacheSpec spec;
-  // As the gateway asks for where nobody says otherwise.
-  spec.type = KvType::kFloat16;
-  spec.global_blocks = spec.window_blocks = kSequences * kBlocks;
   TANDEM_RETURN_IF_ERROR(add(WeightPart::kEmbedding, -1));
   for (std::int32_t layer = 0; layer < config.num_layers; ++layer) {
     TANDEM_RETURN_IF_ERROR(add(WeightPart::kAttention, layer));
     TANDEM_RETURN_IF_ERROR(add(WeightPart::kFfn, layer));
-    spec.layers.push_back(layer);
   }
+  return regions;
+}
+
+absl::Status MakeRig(const LayerBench& bench, const Regions& regions,
+                     const std::function<void(Tuning&)>& tune, Rig* rig) {
+  rig->config = ConfigOf(bench.small);
+  const ModelConfig& config = rig->config;
+  VulkanDeviceOptions options;
+  options.device = bench.device;
+  options.tune = tune;
+  options.chaining = bench.chaining;
+  if (bench.dispatches) options.timer = &rig->timer;
+  TANDEM_ASSIGN_OR_RETURN(rig->device, CreateVulkanDevice(options));
+  ProgramSpec program;
+  for (const std::shared_ptr<const Region>& region : regions) {
+    if (region != regions.front()) rig->layer_bytes += region->manifest().bytes;
+    TANDEM_ASSIGN_OR_RETURN(auto weights, rig->device->Import(region, config));
+    program.weights.push_back(std::move(weights));
+  }
+  KvCacheSpec spec;
+  // As the gateway asks for where nobody says otherwise.
+  spec.type = KvType::kFloat16;
+  spec.global_blocks = spec.window_blocks = kSequences * kBlocks;
+  for (std::int32_t layer = 0; layer < config.num_layers; ++layer) spec.layers.push_back(layer);
   TANDEM_ASSIGN_OR_RETURN(rig->cache, rig->device->CreateKvCache(config, spec));
   TANDEM_ASSIGN_OR_RETURN(
       rig->output, rig->device->CreateResidual(MakeResidualLayout(1, 512, config.hidden_size)));
   program.kv_cache = rig->cache.get();
   program.activations = ActivationType::kAuto;
+  program.limits.max_tokens = std::min(program.limits.max_tokens, bench.most_tokens);
   program.limits.max_blocks_per_sequence = kLongContext / kKvBlockTokens + 1;
   program.stages = {
       {{.embed = true, .first_half = 0, .last_half = 2 * config.num_layers, .head = false},
@@ -150,13 +164,12 @@ absl::Status PrintDispatches(const Rig& rig) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status BenchLayers(const LayerBench& bench) {
+absl::Status BenchVariant(const LayerBench& bench, const Regions& regions,
+                          const std::function<void(Tuning&)>& tune) {
   const WeightFormat format = bench.format;
   const bool small = bench.small;
   Rig rig;
-  TANDEM_RETURN_IF_ERROR(MakeRig(bench, &rig));
+  TANDEM_RETURN_IF_ERROR(MakeRig(bench, regions, tune, &rig));
   const double bytes = static_cast<double>(rig.layer_bytes);
   std::printf("layers: %s, hidden %d, ffn %d, %.1f MB of weights a layer, %d layers a step\n",
               std::string(WeightFormatName(format)).c_str(), rig.config.hidden_size,
@@ -170,6 +183,7 @@ absl::Status BenchLayers(const LayerBench& bench) {
               {1, 256, kContext}, {1, 512, kContext}, {1, 512, kLongContext}, {1, 1, kLongContext}};
   for (const auto& [sequences, tokens, context] : rows) {
     if (small && (sequences * tokens > 32 || context > kContext)) continue;
+    if (sequences * tokens > bench.most_tokens) continue;
     TANDEM_ASSIGN_OR_RETURN(double seconds, TimeStep(rig, sequences, tokens, context));
     seconds /= rig.config.num_layers;
     std::printf(
@@ -181,6 +195,15 @@ absl::Status BenchLayers(const LayerBench& bench) {
     if (bench.dispatches) TANDEM_RETURN_IF_ERROR(PrintDispatches(rig));
     std::fflush(stdout);
   }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status BenchLayers(const LayerBench& bench) {
+  TANDEM_ASSIGN_OR_RETURN(const Regions regions, MakeRegions(ConfigOf(bench.small), bench.format));
+  for (const std::function<void(Tuning&)>& tune : bench.variants)
+    TANDEM_RETURN_IF_ERROR(BenchVariant(bench, regions, tune));
   return absl::OkStatus();
 }
 

@@ -66,6 +66,7 @@ int Main(int argc, char** argv) {
     options.device = name;
     options.weight_import = settings.weights;
     options.tuning = settings.tuning;
+    options.chaining = settings.chaining;
     options.cache_folder = UserCacheFolder();
     return CreateVulkanDevice(options);
   };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gpu-worker/kernels/decode/decode_params.h"
+#include "gpu-worker/stage/chain.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -59,36 +60,48 @@ DecodeRoom RoomForDecode(const DeviceContext& context, const ModelConfig& config
     room.counters = std::max<std::uint64_t>(
         room.counters, kernels::kFirstDecodeCounter + std::uint64_t{bucket} * shape.Groups(config));
   }
+  // Five dispatches a layer.
+  if (context.chain != nullptr) room.chain_words = ChainWords(5ull * Unsigned(config.num_layers));
   return room;
 }
 
 Op DecodeOp(const DeviceContext& context, const ModelConfig& config, std::string name,
             const DecodeBuffers& buffers, const Product& writer, const Product& reader, KvType type,
-            std::uint32_t window) {
+            std::uint32_t window, bool chained) {
   Op op;
   op.name = std::move(name);
   op.bindings = {buffers.step,     buffers.qkv,        buffers.keys,     buffers.values,
                  buffers.attended, buffers.query_norm, buffers.key_norm, buffers.frequencies,
                  buffers.splits,   buffers.counters};
+  // The last split of each workgroup's heads counts itself.
+  if (chained) op.signals = ChooseDecodeShape(context, config, 1).Groups(config);
   const auto scale =
       static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.query_pre_attn_scalar)));
   const std::uint32_t columns =
       Unsigned((config.num_heads + 2 * config.num_kv_heads) * config.head_dim);
   // How long contexts are is not known here: 8192 keys a query stand for all.
   const double keys = window == 0 ? 8192.0 : window;
-  op.plan = [context, config, writer, reader, window, columns,
+  op.plan = [context, config, writer, reader, window, columns, chained,
              params = kernels::DecodeParams{config.rms_norm_eps, scale, window, 0, 0},
              bytes = keys * columns, kernel = Cat("decode_", KvSuffix(type))](
                 std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
     const DecodeShape shape = ChooseDecodeShape(context, config, rows);
+    std::vector<std::uint32_t> constants = {shape.threads,
+                                            Unsigned(config.num_heads),
+                                            Unsigned(config.num_kv_heads),
+                                            Unsigned(config.head_dim),
+                                            shape.shared_heads,
+                                            context.subgroup(),
+                                            shape.lanes,
+                                            shape.unroll,
+                                            shape.splits,
+                                            writer.parts(rows)};
+    if (chained) constants.push_back(context.tuning.chain.cumulative ? 1 : 0);
     DispatchPlan plan;
     TANDEM_ASSIGN_OR_RETURN(
         plan.pipeline,
-        context.pipelines.Get(
-            Cat(kernel, FormSuffix(reader.form(rows))),
-            {shape.threads, Unsigned(config.num_heads), Unsigned(config.num_kv_heads),
-             Unsigned(config.head_dim), shape.shared_heads, context.subgroup(), shape.lanes,
-             shape.unroll, shape.splits, writer.parts(rows)}));
+        context.pipelines.Get(Cat(kernel, FormSuffix(reader.form(rows)), chained ? "_chained" : ""),
+                              constants));
     kernels::DecodeParams of_bucket = params;
     of_bucket.part_stride = rows * columns;
     of_bucket.pad = reader.pad(rows);

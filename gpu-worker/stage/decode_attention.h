@@ -34,17 +34,20 @@ bool DecodesApart(const DeviceContext& context, const ModelConfig& config);
 struct DecodeRoom {
   std::uint64_t split_floats = 4;
   std::uint64_t counters = 1;
+  // Of chained lists of one token (chain.h); 0: there are none.
+  std::uint64_t chain_words = 0;
 };
 DecodeRoom RoomForDecode(const DeviceContext& context, const ModelConfig& config,
                          std::uint32_t rows);
 
-// What the op works on; the products are those that write qkv and read what is attended.
+// What the op works on; the products are those that write qkv and read what is attended. With
+// `chained` it is for a chain (chain.h), which it does not join.
 struct DecodeBuffers {
   vulkan::BufferSlice step, qkv, keys, values, attended, query_norm, key_norm, frequencies;
   vulkan::BufferSlice splits, counters;
 };
 Op DecodeOp(const DeviceContext& context, const ModelConfig& config, std::string name,
             const DecodeBuffers& buffers, const Product& writer, const Product& reader, KvType type,
-            std::uint32_t window);
+            std::uint32_t window, bool chained);
 
 }  // namespace tandem

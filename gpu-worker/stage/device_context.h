@@ -16,6 +16,7 @@
 
 namespace tandem {
 
+class ChainHealth;
 class DispatchTimer;
 
 // The pipelines of one device, each made at its first use and kept. Any thread.
@@ -44,6 +45,8 @@ struct DeviceContext {
   bool fragments = false;
   // Null where nothing is timed.
   DispatchTimer* timer = nullptr;
+  // Null where dispatches are not chained (chain.h).
+  ChainHealth* chain = nullptr;
 
   // Kernels with KernelNeeds::kMatrix are to be used.
   bool matrices() const { return device.physical().matrix && tuning.matrices; }

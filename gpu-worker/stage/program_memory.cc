@@ -184,11 +184,19 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
   std::memcpy(buffer_.data() + layout_.ring_offset + kLine * entry, &header, kHeaderBytes);
 }
 
+namespace {
+
+std::uint64_t ChainReportWords(const ProgramMemorySizes& sizes) {
+  return sizes.decode.chain_words == 0 ? 0 : 1;
+}
+
+}  // namespace
+
 std::uint64_t ProgramMemorySizes::bytes() const {
-  const std::uint64_t floats = residual + other_residual + normed + branch + qkv + attended +
-                               gate_up + activated + head_normed +
-                               contexts * (2 * logits + found + hidden_states) + of_blocks +
-                               2 * frequencies + decode.split_floats + decode.counters;
+  const std::uint64_t floats =
+      residual + other_residual + normed + branch + qkv + attended + gate_up + activated +
+      head_normed + contexts * (2 * logits + found + hidden_states) + of_blocks + 2 * frequencies +
+      decode.split_floats + decode.counters + decode.chain_words + ChainReportWords(*this);
   return floats * sizeof(float) + step.bytes;
 }
 
@@ -277,13 +285,18 @@ absl::StatusOr<ProgramMemory> ProgramMemory::Create(const vulkan::LogicalDevice&
               {"activated gate", sizes.activated, &memory.activated},
               {"final normed rows", sizes.head_normed, &memory.head_normed},
               {"blocks of logits", sizes.of_blocks, &memory.of_blocks},
-              {"splits of attention", sizes.decode.split_floats, &memory.splits}};
+              {"splits of attention", sizes.decode.split_floats, &memory.splits},
+              {"words of a chain", sizes.decode.chain_words, &memory.chain_words}};
   for (const auto& [what, floats, buffer] : list) {
     TANDEM_RETURN_IF_ERROR(Make(device, what, floats, Placement::kDevice, buffer));
   }
   TANDEM_RETURN_IF_ERROR(
       Make(device, "counters", sizes.decode.counters, Placement::kUpload, &memory.counters));
   std::memset(memory.counters.data(), 0, sizes.decode.counters * sizeof(std::uint32_t));
+  TANDEM_RETURN_IF_ERROR(Make(device, "report of a chain", ChainReportWords(sizes),
+                              Placement::kReadback, &memory.chain_report));
+  if (memory.chain_report.data() != nullptr)
+    std::memset(memory.chain_report.data(), 0, sizeof(std::uint32_t));
   const struct {
     std::string_view what;
     std::uint64_t floats;

@@ -125,6 +125,8 @@ struct ProgramMemory {
   vulkan::Buffer head_normed;
   // Sums of splits; and counters, words that are 0 between dispatches.
   vulkan::Buffer splits, counters;
+  // Of chained lists, and their word for the host (chain.h).
+  vulkan::Buffer chain_words, chain_report;
   // Of each context: logits, and the same and candidates for the host to read.
   std::vector<vulkan::Buffer> logits, logits_read, found;
   // Of each context: final hidden states for the host to read.

@@ -37,7 +37,7 @@ absl::Status BucketCommands::MakeSets(const DeviceContext& context, const std::v
 
 absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
     const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t rows,
-    const std::vector<VkBuffer>& external) {
+    const std::vector<VkBuffer>& external, const std::optional<vulkan::BufferSlice>& cleared) {
   std::vector<Segment> segments;
   std::optional<vulkan::CommandBuffer> commands;
   double seconds = 0;
@@ -54,6 +54,7 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
     if (!plan.ok()) return Annotate(plan.status(), ops[i].name);
     barrier = barrier || ops[i].barrier;
     if (plan->pipeline == nullptr) continue;
+    if (ops[i].link.has_value()) plan->AddLink(*ops[i].link);
     const double cost = std::max(plan->work.flops / context.tuning.flops_per_second,
                                  plan->work.bytes / context.tuning.bytes_per_second);
     if (commands.has_value() && seconds + cost > kMaxSegmentSeconds) {
@@ -64,6 +65,7 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
       for (std::size_t b = 0; segments.empty() && b < external.size(); ++b) {
         commands->AcquireExternal(external[b]);
       }
+      if (segments.empty() && cleared.has_value()) commands->Clear(*cleared);
       if (context.timer != nullptr) {
         TANDEM_RETURN_IF_ERROR(context.timer->Begin(context.device, *commands,
                                                     static_cast<std::uint32_t>(ops.size() - i)));
@@ -83,10 +85,9 @@ absl::StatusOr<std::vector<Segment>> BucketCommands::RecordBucket(
   return segments;
 }
 
-absl::StatusOr<BucketCommands> BucketCommands::Record(const DeviceContext& context,
-                                                      const std::vector<Op>& ops,
-                                                      std::uint32_t max_rows,
-                                                      const std::vector<VkBuffer>& external) {
+absl::StatusOr<BucketCommands> BucketCommands::Record(
+    const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t max_rows,
+    const std::vector<VkBuffer>& external, const std::optional<vulkan::BufferSlice>& cleared) {
   BucketCommands commands_of_buckets;
   if (ops.empty()) {
     commands_of_buckets.buckets_.resize(static_cast<std::size_t>(std::bit_width(max_rows)));
@@ -96,8 +97,8 @@ absl::StatusOr<BucketCommands> BucketCommands::Record(const DeviceContext& conte
   TANDEM_ASSIGN_OR_RETURN(commands_of_buckets.commands_,
                           vulkan::CommandPool::Create(context.device));
   for (std::uint32_t rows = 1; rows <= max_rows; rows *= 2) {
-    TANDEM_ASSIGN_OR_RETURN(auto segments,
-                            commands_of_buckets.RecordBucket(context, ops, rows, external));
+    TANDEM_ASSIGN_OR_RETURN(
+        auto segments, commands_of_buckets.RecordBucket(context, ops, rows, external, cleared));
     commands_of_buckets.buckets_.push_back(std::move(segments));
   }
   return commands_of_buckets;

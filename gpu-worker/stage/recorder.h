@@ -7,11 +7,14 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "gpu-worker/kernels/common/chain_params.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/vulkan/buffer.h"
 #include "gpu-worker/vulkan/command_buffer.h"
@@ -30,7 +33,7 @@ struct WorkEstimate {
 struct DispatchPlan {
   const vulkan::Pipeline* pipeline = nullptr;
   vulkan::Groups groups;
-  std::array<std::byte, 64> push{};
+  std::array<std::byte, 80> push{};
   std::uint32_t push_bytes = 0;
   WorkEstimate work;
 
@@ -39,6 +42,12 @@ struct DispatchPlan {
     static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= 64);
     std::memcpy(push.data(), &params, sizeof(params));
     push_bytes = sizeof(params);
+  }
+  // Behind what SetPush has set.
+  void AddLink(const kernels::ChainParams& link) {
+    static_assert(sizeof(link) <= 16);
+    std::memcpy(push.data() + push_bytes, &link, sizeof(link));
+    push_bytes += static_cast<std::uint32_t>(sizeof(link));
   }
 };
 
@@ -50,6 +59,10 @@ struct Op {
   std::vector<vulkan::BufferSlice> bindings;
   // Whether it reads or overwrites what the ops since the last barrier wrote or read.
   bool barrier = true;
+  // Of kernels with CHAINED (chain.h): so many of its workgroups count themselves, and what the
+  // dispatch hangs on.
+  std::uint32_t signals = 0;
+  std::optional<kernels::ChainParams> link;
   // `rows`: the bucket, tokens or logit rows.
   std::function<absl::StatusOr<DispatchPlan>(std::uint32_t rows)> plan;
 };
@@ -69,10 +82,12 @@ inline constexpr double kMaxSegmentSeconds = 0.4;
 class BucketCommands {
  public:
   // Makes the descriptor sets, then records every bucket up to `max_rows` (a power of two). Buffers
-  // in `external` are acquired in front of the first segment and released behind the last.
-  static absl::StatusOr<BucketCommands> Record(const DeviceContext& context,
-                                               const std::vector<Op>& ops, std::uint32_t max_rows,
-                                               const std::vector<VkBuffer>& external);
+  // in `external` are acquired in front of the first segment and released behind the last. What is
+  // in `cleared` is all 0 in front of the first op.
+  static absl::StatusOr<BucketCommands> Record(
+      const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t max_rows,
+      const std::vector<VkBuffer>& external,
+      const std::optional<vulkan::BufferSlice>& cleared = std::nullopt);
 
   // Of the smallest bucket that holds `rows` (1 to max_rows). Empty where there are no ops.
   const std::vector<Segment>& For(std::uint32_t rows) const;
@@ -80,9 +95,9 @@ class BucketCommands {
  private:
   absl::Status MakeSets(const DeviceContext& context, const std::vector<Op>& ops,
                         std::uint32_t max_rows);
-  absl::StatusOr<std::vector<Segment>> RecordBucket(const DeviceContext& context,
-                                                    const std::vector<Op>& ops, std::uint32_t rows,
-                                                    const std::vector<VkBuffer>& external);
+  absl::StatusOr<std::vector<Segment>> RecordBucket(
+      const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t rows,
+      const std::vector<VkBuffer>& external, const std::optional<vulkan::BufferSlice>& cleared);
 
   vulkan::DescriptorPool descriptors_;
   vulkan::CommandPool commands_;

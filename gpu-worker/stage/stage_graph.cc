@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gpu-worker/kernels/common/step_params.h"
+#include "gpu-worker/stage/chain.h"
 #include "gpu-worker/stage/decode_attention.h"
 #include "gpu-worker/stage/product.h"
 #include "gpu-worker/stage/row_ops.h"
@@ -77,7 +78,15 @@ class GraphBuilder {
     if (spec_.HasAttention() && !Alone() && DecodesApart(context_, config_)) {
       decodes_ = true;
       TANDEM_RETURN_IF_ERROR(Body(&graph_->decode));
-      TANDEM_RETURN_IF_ERROR(Single(&graph_->single));
+      TANDEM_ASSIGN_OR_RETURN(const bool single, FitsSingle(/*chained=*/false));
+      if (single) TANDEM_RETURN_IF_ERROR(Single(&graph_->single));
+      TANDEM_ASSIGN_OR_RETURN(const bool chained, FitsChain());
+      if (chained) {
+        Chain chain(context_, memory_.chain_words.slice(), memory_.chain_report.slice());
+        chain_ = &chain;
+        TANDEM_RETURN_IF_ERROR(Single(&graph_->chained));
+        chain_ = nullptr;
+      }
     }
     for (std::size_t context = 0; spec_.head && context < memory_.logits.size(); ++context) {
       TANDEM_RETURN_IF_ERROR(HiddenStates(memory_.hidden_states[context].slice()));
@@ -109,17 +118,34 @@ class GraphBuilder {
   // Attention between products that are made elsewhere.
   bool Alone() const { return spec_.begin == AttentionCut::kProjected; }
 
-  // The list for one token, in which the product behind a half layer ends it; empty where there is
-  // no such product, or one that does not suit that.
-  absl::Status Single(std::vector<Op>* ops) {
+  // Whether there is a list for one token in which the product behind a half layer ends it: not
+  // where there is no such product, or one that does not suit that.
+  absl::StatusOr<bool> FitsSingle(bool chained) const {
     for (std::int32_t half = spec_.first_half + 1; half < spec_.last_half; ++half) {
       TANDEM_ASSIGN_OR_RETURN(const Product product, InputProduct(half));
       TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
       // What gate and up make is 8-bit, as what attention makes need not be.
       const bool fits = half % 2 == 0 || output.form(1) == ActivationForm::kQ8;
-      if (!fits || !Streams(context_, product, half % 2 != 0)) return absl::OkStatus();
+      if (!fits || !Streams(context_, product, {.geglu = half % 2 != 0, .chained = chained}))
+        return false;
     }
-    if (spec_.last_half - spec_.first_half < 2) return absl::OkStatus();
+    return spec_.last_half - spec_.first_half >= 2;
+  }
+
+  // Whether there is such a list of chained dispatches.
+  absl::StatusOr<bool> FitsChain() const {
+    if (context_.chain == nullptr || !context_.chain->usable()) return false;
+    TANDEM_ASSIGN_OR_RETURN(const bool single, FitsSingle(/*chained=*/true));
+    if (!single) return false;
+    for (std::int32_t half = spec_.first_half; half < spec_.last_half; ++half) {
+      TANDEM_ASSIGN_OR_RETURN(const Product output, OutputProduct(half));
+      if (!StreamsPlain(context_, output)) return false;
+    }
+    return true;
+  }
+
+  // That list, chained where `chain_` is set.
+  absl::Status Single(std::vector<Op>* ops) {
     ops_ = ops;
     if (spec_.embed) {
       TANDEM_ASSIGN_OR_RETURN(const DeviceTensor* embedding, Find({TensorKind::kEmbedding, -1}));
@@ -158,27 +184,40 @@ class GraphBuilder {
     TANDEM_ASSIGN_OR_RETURN(const VulkanKvCache* cache, Cache());
     TANDEM_ASSIGN_OR_RETURN(const Product qkv, InputProduct(half));
     if (norm.has_value()) {
-      ops_->push_back(StreamOp(context_, qkv, memory_.step.slice(), *norm, memory_.qkv.slice(),
-                               /*geglu=*/false));
+      AppendLink(StreamOp(context_, qkv, memory_.step.slice(), *norm, memory_.qkv.slice(),
+                          {.geglu = false, .chained = chain_ != nullptr}));
     } else {
       TANDEM_RETURN_IF_ERROR(FirstNorm(half));
       TANDEM_RETURN_IF_ERROR(Append(qkv, memory_.normed, memory_.qkv));
     }
     TANDEM_RETURN_IF_ERROR(AppendHeads(half / 2, *cache, qkv, output));
-    return Append(output, memory_.attended, memory_.branch);
+    return AppendOutput(output, memory_.attended);
   }
 
   absl::Status SingleFeedForward(std::int32_t half, const std::optional<StreamNorm>& norm,
                                  const Product& output) {
     TANDEM_ASSIGN_OR_RETURN(const Product gate_up, InputProduct(half));
     if (norm.has_value()) {
-      ops_->push_back(StreamOp(context_, gate_up, memory_.step.slice(), *norm,
-                               memory_.activated.slice(), /*geglu=*/true));
+      AppendLink(StreamOp(context_, gate_up, memory_.step.slice(), *norm, memory_.activated.slice(),
+                          {.geglu = true, .chained = chain_ != nullptr}));
     } else {
       TANDEM_RETURN_IF_ERROR(FirstNorm(half));
       TANDEM_RETURN_IF_ERROR(AppendGateUp(half, gate_up, output));
     }
-    return Append(output, memory_.activated, memory_.branch);
+    return AppendOutput(output, memory_.activated);
+  }
+
+  void AppendLink(Op op) {
+    if (chain_ != nullptr) chain_->Link(&op);
+    ops_->push_back(std::move(op));
+  }
+
+  // The product that makes what a half layer adds, in lists for one token.
+  absl::Status AppendOutput(const Product& product, const vulkan::Buffer& input) {
+    if (chain_ == nullptr) return Append(product, input, memory_.branch);
+    AppendLink(PlainStreamOp(context_, product, memory_.step.slice(), input.slice(),
+                             memory_.branch.slice()));
+    return absl::OkStatus();
   }
 
   absl::Status BindResiduals() {
@@ -361,8 +400,8 @@ class GraphBuilder {
                                  frequencies.slice(),
                                  memory_.splits.slice(),
                                  memory_.counters.slice()};
-      ops_->push_back(DecodeOp(context_, config_, Cat("attention of layer ", layer), decode, *qkv,
-                               *output, buffers.type, buffers.window));
+      AppendLink(DecodeOp(context_, config_, Cat("attention of layer ", layer), decode, *qkv,
+                          *output, buffers.type, buffers.window, chain_ != nullptr));
       return absl::OkStatus();
     }
     ops_->push_back(rows_.QkvRope(Cat("RoPE of layer ", layer), buffers, *query_norm, *key_norm,
@@ -426,6 +465,8 @@ class GraphBuilder {
   // The list that is being built, and whether it is for steps of one token a sequence.
   std::vector<Op>* ops_ = nullptr;
   bool decodes_ = false;
+  // Null while lists with barriers are built.
+  Chain* chain_ = nullptr;
   ResidualRef input_;
   ResidualRef output_;
 };

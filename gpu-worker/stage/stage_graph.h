@@ -18,6 +18,8 @@ struct StageGraph {
   std::vector<Op> decode;
   // The same for steps of one token; empty where products do not suit it (stream.h).
   std::vector<Op> single;
+  // The same, chained (chain.h); empty where that is not done, or `single` is.
+  std::vector<Op> chained;
   // Of each context; empty where the stage is not the head.
   std::vector<std::vector<Op>> heads;
   // The same: final hidden states of all tokens, for steps that ask for them.

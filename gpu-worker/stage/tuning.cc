@@ -30,6 +30,7 @@ constexpr Tuning kRows[] = {
      .fuse_post_norm = false,
      .dot_post_norm = {.threads = 32, .lanes = 8, .loads = 1},
      .decode = {.threads = 16, .unroll = 1, .groups = 8},
+     .chain = {.per_core = 3, .threads = 32, .end_threads = 32},
      .matmat_fill = 2,
      .flops_per_second = 2e10,
      .bytes_per_second = 1e10},
@@ -49,6 +50,7 @@ constexpr Tuning kRows[] = {
      .fuse_post_norm = false,
      .decode = {.threads = 256, .unroll = 4, .groups = 128},
      .stream = {.per_core = 1},
+     .chain = {.hold = false, .cumulative = true},
      .matmat_fill = 264,
      // Larger ones run at a third of its rate.
      .tiles_tokens = 16,
@@ -96,8 +98,9 @@ void CutTuning(const vulkan::PhysicalDevice& device, Tuning* cut) {
     matvec->group = std::min(matvec->group, most);
     matvec->shared = std::min(matvec->shared, device.limits.maxComputeSharedMemorySize);
   }
-  for (std::uint32_t* threads : {&tuning.dot.threads, &tuning.dot_post_norm.threads,
-                                 &tuning.decode.threads, &tuning.stream.threads}) {
+  for (std::uint32_t* threads :
+       {&tuning.dot.threads, &tuning.dot_post_norm.threads, &tuning.decode.threads,
+        &tuning.stream.threads, &tuning.chain.threads, &tuning.chain.end_threads}) {
     *threads = std::min(*threads, most);
   }
   // 32 rows a workgroup.

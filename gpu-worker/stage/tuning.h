@@ -44,6 +44,29 @@ struct StreamTuning {
   std::uint32_t blocks = 6;  // of weights, 16 bytes each, that a lane has of a row at most
 };
 
+// How lists of one token are chained (chain.h), where they are.
+struct ChainTuning {
+  // As StreamTuning.
+  std::uint32_t per_core = 1;
+  std::uint32_t threads = 512;
+  std::uint32_t blocks = 6;
+  // of a workgroup of the products that end a half layer
+  std::uint32_t end_threads = 512;
+  // A lane's columns stay in registers, those of the products that end a half layer apart.
+  bool hold = true;
+  bool end_hold = true;
+  // Rows are for all cores, not for as few as have no more each.
+  bool spread = false;
+  // The one invocation that counts a workgroup releases what the others wrote, too, as Vulkan has
+  // it; else each releases its own.
+  bool cumulative = false;
+  // how often a workgroup looks whether it may go on, before it gives up: some 50 ms on an H200.
+  // Under 65535, after which lavapipe ends any loop.
+  std::uint32_t polls = 60000;
+  // For tests: the dispatch of a chain, counted from 1, that nobody is told of.
+  std::uint32_t mute = 0;
+};
+
 // One of the matrix kernels (kernels/CMakeLists.txt), and how it is spread over the device.
 struct MatrixTuning {
   std::uint32_t bucket = 0;  // the least that takes it
@@ -115,6 +138,7 @@ struct Tuning {
   DotTuning dot_post_norm = {.threads = 256, .lanes = 16, .loads = 4};
   DecodeTuning decode = {};
   StreamTuning stream = {};
+  ChainTuning chain = {};
   // workgroups that fill the device: smaller tiles until there are so many
   std::uint32_t matmat_fill = 64;
   // Matrix kernels are used where the device has matrices.

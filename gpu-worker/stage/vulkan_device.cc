@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "gpu-worker/stage/chain.h"
 #include "gpu-worker/stage/device_context.h"
 #include "gpu-worker/stage/matrix_map.h"
 #include "gpu-worker/stage/probe.h"
@@ -30,6 +31,9 @@
 
 namespace tandem {
 namespace {
+
+// Whether ChainingMode::kAuto ever chains.
+constexpr bool kChainsUnasked = false;
 
 std::string VersionName(std::uint32_t version) {
   return Cat(VK_API_VERSION_MAJOR(version), ".", VK_API_VERSION_MINOR(version), ".",
@@ -85,13 +89,14 @@ class VulkanDevice final : public Device {
 
   ~VulkanDevice() override { KeepPipelines(); }
 
-  absl::Status Start() {
+  absl::Status Start(ChainingMode chaining) {
     memory_ = DeclareVulkanMemory(*device_);
     spdlog::info("device \"{}\": memory of other processes: {}", info_.name,
                  DeclarationText(memory_));
     TANDEM_ASSIGN_OR_RETURN(context_.fragments, FragmentsWork(context_));
     TANDEM_ASSIGN_OR_RETURN(probe_, Probe::Create(context_));
-    return probe_->Run();
+    TANDEM_RETURN_IF_ERROR(probe_->Run());
+    return DecideChaining(chaining);
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -109,6 +114,14 @@ class VulkanDevice final : public Device {
     copy.command_recordings = counters.command_recordings.load(std::memory_order_relaxed);
     copy.submissions = counters.submissions.load(std::memory_order_relaxed);
     return copy;
+  }
+
+  DeviceReport Report() const override {
+    if (context_.chain == nullptr) return {};
+    const std::uint64_t failures = chain_.failures();
+    return {
+        {{"chained dispatches", failures == 0 ? "on" : Cat("off after ", failures, " failures")}},
+        {}};
   }
 
   absl::StatusOr<std::shared_ptr<const Weights>> Import(std::shared_ptr<const Region> region,
@@ -153,6 +166,29 @@ class VulkanDevice final : public Device {
   absl::Status Probe() override { return probe_->Run(); }
 
  private:
+  absl::Status DecideChaining(ChainingMode mode) {
+    const vulkan::PhysicalDevice& physical = device_->physical();
+    const bool asked = mode == ChainingMode::kOn;
+    const bool known = kChainsUnasked && physical.driver_id == VK_DRIVER_ID_NVIDIA_PROPRIETARY;
+    if (mode == ChainingMode::kOff || (!asked && !(known && physical.packed_dot)))
+      return absl::OkStatus();
+    if (!physical.packed_dot) {
+      return absl::FailedPreconditionError(
+          Cat("device \"", info_.name,
+              "\" cannot chain dispatches (--gpu_chaining=on): it lacks packed dot products"));
+    }
+    const absl::Status tried = Annotate(TryChain(context_), "trying to chain dispatches");
+    if (tried.ok()) {
+      context_.chain = &chain_;
+      spdlog::info("device \"{}\": dispatches of steps of one token are chained", info_.name);
+      return absl::OkStatus();
+    }
+    const bool lost = !absl::IsAborted(tried) && !absl::IsDataLoss(tried);
+    if (asked || lost) return tried;
+    spdlog::warn("device \"{}\": dispatches are not chained: {}", info_.name, tried.ToString());
+    return absl::OkStatus();
+  }
+
   // What fails costs speed, nothing else.
   void TuneKernels(const ModelConfig& config, const ProgramSpec& spec) {
     spdlog::info("measuring how kernels are best shaped on \"{}\"; this is done once", info_.name);
@@ -161,7 +197,10 @@ class VulkanDevice final : public Device {
     options.on_measured = [](const std::string& field, std::uint32_t value, double seconds) {
       spdlog::debug("{} = {}: {:.1f} us", field, value, seconds * 1e6);
     };
-    const absl::StatusOr<Tuning> tuning = Tune(context_, config, spec.weights, options);
+    // None of the fields is of chained lists.
+    DeviceContext unchained = context_;
+    unchained.chain = nullptr;
+    const absl::StatusOr<Tuning> tuning = Tune(unchained, config, spec.weights, options);
     absl::Status status = tuning.status();
     if (status.ok()) {
       tuning_ = *tuning;
@@ -199,6 +238,7 @@ class VulkanDevice final : public Device {
   Tuning tuning_;
   const KeptFile profile_;
   bool tunes_;
+  ChainHealth chain_;
   DeviceContext context_;
   const bool upload_;
   Uploader uploader_;
@@ -256,7 +296,7 @@ absl::StatusOr<std::unique_ptr<Device>> CreateVulkanDevice(const VulkanDeviceOpt
   TANDEM_ASSIGN_OR_RETURN(auto logical, vulkan::LogicalDevice::Create(devices[chosen], *kept));
   auto device = std::make_unique<VulkanDevice>(*std::move(instance), std::move(logical), options,
                                                kept->size());
-  TANDEM_RETURN_IF_ERROR(device->Start());
+  TANDEM_RETURN_IF_ERROR(device->Start(options.chaining));
   return device;
 }
 

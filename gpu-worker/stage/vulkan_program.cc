@@ -6,6 +6,7 @@
 #include <bit>
 #include <utility>
 
+#include "gpu-worker/stage/chain.h"
 #include "gpu-worker/stage/vulkan_residual.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -114,6 +115,11 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
     TANDEM_ASSIGN_OR_RETURN(recorded.single,
                             BucketCommands::Record(context_, graph.single, 1, external));
   }
+  if (!graph.chained.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(
+        recorded.chained,
+        BucketCommands::Record(context_, graph.chained, 1, external, memory_.chain_words.slice()));
+  }
   for (const std::vector<Op>& head : graph.heads) {
     // A stage that is the head alone has no body: then the head takes the input over.
     TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
@@ -138,7 +144,8 @@ std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
   for (std::uint32_t rows = 1; stage.decode.has_value() && rows <= DecodeRows(); rows *= 2) {
     body = std::max(body, stage.decode->For(rows).size());
   }
-  if (stage.single.has_value()) body = std::max(body, stage.single->For(1).size());
+  for (const auto* list : {&stage.single, &stage.chained})
+    if (list->has_value()) body = std::max(body, (*list)->For(1).size());
   std::size_t head = 0;
   for (std::uint32_t rows = 1; !stage.heads.empty() && rows <= memory_.sizes.logit_rows;
        rows *= 2) {
@@ -199,9 +206,13 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
   const bool decodes =
       recorded.decode.has_value() && single_tokens_[static_cast<std::size_t>(context)];
   const auto tokens = static_cast<std::uint32_t>(submissions_.tokens(context));
-  const bool single = decodes && tokens == 1 && recorded.single.has_value();
-  const BucketCommands& body =
-      single ? *recorded.single : (decodes ? *recorded.decode : recorded.body);
+  const bool one = decodes && tokens == 1;
+  pass.chained = one && recorded.chained.has_value() && context_.chain->usable();
+  const bool single = one && recorded.single.has_value();
+  const BucketCommands& body = pass.chained ? *recorded.chained
+                               : single     ? *recorded.single
+                               : decodes    ? *recorded.decode
+                                            : recorded.body;
   AppendJobs(body.For(tokens), &pass.jobs);
   if (!recorded.hidden_states.empty() && submissions_.hidden_states(context)) {
     AppendJobs(recorded.hidden_states[static_cast<std::size_t>(context)].For(tokens), &pass.jobs);
@@ -259,6 +270,22 @@ absl::Status VulkanProgram::WaitForJob(Deadline deadline) {
   return SendJobs();
 }
 
+// Which of several steps that were under way had the failure is not known: it meets all of them.
+absl::Status VulkanProgram::ResultOf(const Pass& pass) {
+  if (!pass.chained) return absl::OkStatus();
+  if (chain_lost_ == 0) {
+    chain_lost_ = *reinterpret_cast<const std::uint32_t*>(memory_.chain_report.data());
+    if (chain_lost_ == 0) return absl::OkStatus();
+    context_.chain->AddFailure();
+    spdlog::error(
+        "device \"{}\": dispatch {} of a chain was waited for in vain; from now on dispatches "
+        "follow "
+        "each other with barriers, which is slower (--gpu_chaining=off does so from the start)",
+        context_.device.physical().name, chain_lost_);
+  }
+  return absl::AbortedError(Cat("dispatch ", chain_lost_, " of a chain was waited for in vain"));
+}
+
 absl::Status VulkanProgram::Wait(Ticket ticket, Deadline deadline) {
   TANDEM_RETURN_IF_ERROR(submissions_.CheckTicket(ticket));
   while (submissions_.first_open() <= ticket.value) {
@@ -274,7 +301,7 @@ absl::Status VulkanProgram::Wait(Ticket ticket, Deadline deadline) {
     }
     submissions_.CloseFirst(Cancelled(first) ? absl::CancelledError(Cat(
                                                    submissions_.StageName(stage), " was cancelled"))
-                                             : absl::OkStatus());
+                                             : ResultOf(pass));
   }
   return submissions_.ResultOf(ticket.value);
 }

@@ -53,6 +53,8 @@ class VulkanProgram final : public Program {
     // For steps in which every sequence has one token.
     std::optional<BucketCommands> decode;
     std::optional<BucketCommands> single;
+    // The same, chained (chain.h).
+    std::optional<BucketCommands> chained;
     // Of each context; empty where the stage is not the head.
     std::vector<BucketCommands> heads;
     // The same, for steps that ask for hidden states.
@@ -70,6 +72,8 @@ class VulkanProgram final : public Program {
     std::vector<Job> jobs;
     std::size_t sent = 0;
     std::size_t done = 0;
+    // Its dispatches are.
+    bool chained = false;
   };
 
   VulkanProgram(const DeviceContext& context, const ModelConfig& config, const ProgramSpec& spec)
@@ -97,6 +101,8 @@ class VulkanProgram final : public Program {
   absl::Status SendJobs();
   // Waits for the oldest job that the device has.
   absl::Status WaitForJob(Deadline deadline);
+  // What a step that is done comes to.
+  absl::Status ResultOf(const Pass& pass);
 
   const DeviceContext context_;
   const ModelConfig config_;
@@ -123,6 +129,8 @@ class VulkanProgram final : public Program {
   double seconds_ahead_ = 0;
   // A lost device stays lost.
   absl::Status broken_;
+  // Of the chain that failed in this program, the dispatch that was waited for; 0: none did.
+  std::uint32_t chain_lost_ = 0;
   // Up to this ticket submissions are cancelled.
   std::atomic<std::uint64_t> cancel_ticket_{0};
 };

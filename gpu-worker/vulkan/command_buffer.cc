@@ -105,6 +105,12 @@ void CommandBuffer::Copy(const BufferSlice& from, const BufferSlice& to) {
   vkCmdCopyBuffer(commands_, from.buffer, to.buffer, 1, &copy);
 }
 
+void CommandBuffer::Clear(const BufferSlice& slice) {
+  vkCmdFillBuffer(commands_, slice.buffer, slice.offset, slice.bytes, 0);
+  Memory(VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
+         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, kShaderAccess);
+}
+
 void CommandBuffer::Transfer(VkBuffer buffer, bool acquire) {
   constexpr VkPipelineStageFlags kTop = VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT;
   constexpr VkPipelineStageFlags kBottom = VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT;

@@ -65,6 +65,8 @@ class CommandBuffer {
   void ResetTimestamps(const Timestamps& timestamps, std::uint32_t first, std::uint32_t count);
   void Timestamp(const Timestamps& timestamps, std::uint32_t index);
   void Copy(const BufferSlice& from, const BufferSlice& to);
+  // With 0, for the dispatches behind.
+  void Clear(const BufferSlice& slice);
   // Takes memory over from, or hands it to, another device or process (dma-buf).
   void AcquireExternal(VkBuffer buffer);
   void ReleaseExternal(VkBuffer buffer);

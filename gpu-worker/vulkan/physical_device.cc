@@ -123,6 +123,7 @@ void ReadProperties(const std::set<std::string>& extensions, PhysicalDevice* dev
   vkGetPhysicalDeviceMemoryProperties(device->handle, &device->memory);
   device->limits = properties.properties.limits;
   device->driver = Cat(v12.driverName, " ", v12.driverInfo);
+  device->driver_id = v12.driverID;
   device->subgroup_size = v11.subgroupSize;
   device->max_allocation_bytes = v11.maxMemoryAllocationSize;
   if (host_import) device->host_pointer_alignment = host.minImportedHostPointerAlignment;

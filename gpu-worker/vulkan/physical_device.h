@@ -35,6 +35,7 @@ struct PhysicalDevice {
   VkPhysicalDevice handle = VK_NULL_HANDLE;
   std::string name;
   std::string driver;  // "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"
+  VkDriverId driver_id = VK_DRIVER_ID_MAX_ENUM;
   VkPhysicalDeviceType type = VK_PHYSICAL_DEVICE_TYPE_OTHER;
   std::uint32_t api_version = 0;
   std::uint32_t vendor_id = 0;

@@ -154,6 +154,9 @@ void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* s) {
   flags->Choice("gpu_tuning", &s->tuning,
                 "whether a GPU's worker measures how kernels are best shaped: auto does at its "
                 "first start with a device that Tandem has no figures of, and keeps them");
+  flags->Choice("gpu_chaining", &s->chaining,
+                "whether dispatches on a GPU wait for each other themselves in steps of one token; "
+                "auto: where that is known to be faster");
 }
 
 void AddClusterTlsFlags(FlagList* flags, ClusterTlsSettings* s) {

@@ -99,6 +99,7 @@ void AddNpuDeviceFlags(FlagList* flags, NpuDeviceSettings* settings);
 struct VulkanDeviceSettings {
   WeightImport weights = WeightImport::kZeroCopy;
   TuningMode tuning = TuningMode::kAuto;
+  ChainingMode chaining = ChainingMode::kAuto;
 };
 void AddVulkanDeviceFlags(FlagList* flags, VulkanDeviceSettings* settings);
 

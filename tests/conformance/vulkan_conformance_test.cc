@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 
 #include "gpu-worker/stage/vulkan_device.h"
 #include "gtest/gtest.h"
@@ -18,8 +19,12 @@ int main(int argc, char** argv) {
   const tandem::VulkanDeviceSummary& summary = devices->front();
   std::printf("Vulkan device: %s, %s\n", summary.name.c_str(), summary.driver.c_str());
   tandem::ConformanceTarget target;
-  target.name = "Vulkan";
-  target.make_device = tandem::MakeTestDevice;
+  // With --chained: products and attention of one token do not have barriers between them.
+  const bool chained = argc == 2 && std::string_view(argv[1]) == "--chained";
+  target.name = chained ? "VulkanChained" : "Vulkan";
+  target.make_device = [chained] {
+    return tandem::MakeTestDevice(chained ? tandem::ChainingMode::kOn : tandem::ChainingMode::kOff);
+  };
   target.kv_types = {tandem::KvType::kFloat32, tandem::KvType::kFloat16, tandem::KvType::kInt8};
   target.auto_activations = true;
   target.imports.clear();

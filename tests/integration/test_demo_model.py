@@ -32,7 +32,11 @@ TOOLS = [function("get_weather", "Weather of a city", city="string"), function("
 class DemoModelTest(unittest.TestCase):
     def ask(self, plan: str, quant: str, **more) -> None:
         with Cluster(MODEL, plan=plan, quant=quant, **PLANS[plan], **more) as cluster:
-            self.assertEqual(cluster.status()["weight_format"], quant)
+            status = cluster.status()
+            self.assertEqual(status["weight_format"], quant)
+            if more.get("gpu_chaining") == "on":
+                facts = [fact for worker in status["workers"] for fact in worker.get("device_facts", [])]
+                self.assertIn({"name": "chained dispatches", "value": "on"}, facts)
             for question, expected in QUESTIONS:
                 answer = cluster.chat(question, temperature=0, max_tokens=40)["choices"][0]
                 self.assertRegex(answer["message"]["content"], expected, question)
@@ -111,7 +115,9 @@ class DemoModelTest(unittest.TestCase):
 def add_tests() -> None:
     for plan in PLANS:
         for quant in ("bf16", "int8", "int4"):
-            setattr(DemoModelTest, f"test_{plan}_{quant}", lambda self, plan=plan, quant=quant: self.ask(plan, quant))
+            # One of them without barriers between the dispatches of a token.
+            more = {"gpu_chaining": "on"} if (plan, quant) == ("gpu", "int4") else {}
+            setattr(DemoModelTest, f"test_{plan}_{quant}", lambda self, plan=plan, quant=quant, more=more: self.ask(plan, quant, **more))
 
 
 add_tests()

@@ -15,13 +15,16 @@
 // StoreActivation(row, cols, i, value, pad): columns 4i to 4i + 3. With ACT_Q8 eight neighbouring
 // lanes call it together for the eight vectors of a group, so lanes are numbered by subgroup
 // (ActivationLane).
+#ifndef HANDED_OVER
+#define HANDED_OVER  // of chain.glsl
+#endif
 #if defined(ACT_Q8)
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-layout(std430, set = 0, binding = OUTPUT_BINDING) writeonly buffer ActivationBytes {
+layout(std430, set = 0, binding = OUTPUT_BINDING) HANDED_OVER writeonly buffer ActivationBytes {
   uint activation_bytes[];
 };
-layout(std430, set = 0, binding = OUTPUT_BINDING) writeonly buffer ActivationScales {
+layout(std430, set = 0, binding = OUTPUT_BINDING) HANDED_OVER writeonly buffer ActivationScales {
   vec2 activation_scales[];
 };
 
@@ -46,7 +49,7 @@ void StoreActivation(uint row, uint cols, uint i, vec4 value, uint pad) {
         vec2(scale, 8.0 * scale * float(sum));
 }
 #elif defined(ACT_F16)
-layout(std430, set = 0, binding = OUTPUT_BINDING) writeonly buffer ActivationHalves {
+layout(std430, set = 0, binding = OUTPUT_BINDING) HANDED_OVER writeonly buffer ActivationHalves {
   uvec2 activation_halves[];
 };
 
@@ -61,7 +64,7 @@ void StoreActivation(uint row, uint cols, uint i, vec4 value, uint pad) {
   activation_halves[2u * slot + i / 4u % 2u] = uvec2(packHalf2x16(fits.xz), packHalf2x16(fits.yw));
 }
 #else
-layout(std430, set = 0, binding = OUTPUT_BINDING) writeonly buffer Activations {
+layout(std430, set = 0, binding = OUTPUT_BINDING) HANDED_OVER writeonly buffer Activations {
   vec4 activations[];
 };
 

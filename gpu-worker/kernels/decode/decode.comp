@@ -11,7 +11,7 @@
 // ones are on their way; an invocation holds eight dimensions or more of everything, so nothing but
 // the scores passes between lanes.
 // Results of the splits go through memory, and the last split to end weighs them against each
-// other.
+// other. With CHAINED (chain.glsl), for one token, workgroups of the last splits count themselves.
 #include "gpu-worker/kernels/decode/decode_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 #include "gpu-worker/kernels/common/sincos.glsl"
@@ -29,8 +29,11 @@ layout(constant_id = 8) const uint SPLITS = 1;
 layout(constant_id = 9) const uint QKV_PARTS = 1;
 #include "gpu-worker/kernels/common/kv_cache.glsl"
 
-layout(push_constant) uniform Push { DecodeParams params; };
-layout(std430, set = 0, binding = 1) readonly buffer Qkv { float qkv[]; };
+layout(push_constant) uniform Push { DecodeParams params; CHAIN_LINK };
+#define CHAIN_BINDING 10
+#define CHAIN_CONSTANT 10
+#include "gpu-worker/kernels/common/chain.glsl"
+layout(std430, set = 0, binding = 1) HANDED_OVER readonly buffer Qkv { float qkv[]; };
 #ifdef KV_I8
 layout(std430, set = 0, binding = 2) buffer Keys { uvec2 keys[]; };
 layout(std430, set = 0, binding = 3) buffer Values { uvec2 values[]; };
@@ -161,6 +164,39 @@ Octet HeadOctet(uint head, uint octet) {
   return Octet(HeadVec(head, octet * 2u), HeadVec(head, octet * 2u + 1u));
 }
 
+// What the norms and the turns of Prepare take from memory. With CHAINED it is fetched while the
+// dispatch in front still runs, and kept behind ChainWait, so that nothing waits for it in between.
+#if defined(CHAINED)
+shared vec2 turns[HEAD_DIM / 2u];
+shared float norms[2u * HEAD_DIM];
+const uint CHANNELS_EACH = (HEAD_DIM + GROUP - 1u) / GROUP;
+vec3 fetched[CHANNELS_EACH];
+void Fetch() {
+  [[unroll]] for (uint f = 0u; f < CHANNELS_EACH; ++f) {
+    const uint c = min(Self() + f * GROUP, HEAD_DIM - 1u);
+    fetched[f] = vec3(query_norm[c], key_norm[c], inverse_frequency[c % (HEAD_DIM / 2u)]);
+  }
+}
+void Keep(uint position) {
+  [[unroll]] for (uint f = 0u; f < CHANNELS_EACH; ++f) {
+    const uint c = Self() + f * GROUP;
+    if (c >= HEAD_DIM) continue;
+    norms[c] = fetched[f].x;
+    norms[HEAD_DIM + c] = fetched[f].y;
+    if (c < HEAD_DIM / 2u) turns[c] = CosSin(float(position) * fetched[f].z);
+  }
+}
+vec2 Turn(uint position, uint c) { return turns[c]; }
+float QueryFactor(uint c) { return norms[c]; }
+float KeyFactor(uint c) { return norms[HEAD_DIM + c]; }
+#else
+void Fetch() {}
+void Keep(uint position) {}
+vec2 Turn(uint position, uint c) { return CosSin(float(position) * inverse_frequency[c]); }
+float QueryFactor(uint c) { return query_norm[c]; }
+float KeyFactor(uint c) { return key_norm[c]; }
+#endif
+
 // Fills `heads` for the token: queries normed, turned and scaled, the key normed and turned.
 void Prepare(uint token, uint first_head, uint kv_head, uint position) {
   for (uint i = Self(); i < (SHARED_HEADS + 2u) * HEAD_DIM; i += GROUP) {
@@ -189,10 +225,10 @@ void Prepare(uint token, uint first_head, uint kv_head, uint position) {
     const bool is_query = h < SHARED_HEADS;
     const uint low = h * HEAD_DIM + c;
     const uint high = low + HEAD_DIM / 2u;
-    const float a = heads[low] * inverse_rms[h] * (is_query ? query_norm[c] : key_norm[c]);
+    const float a = heads[low] * inverse_rms[h] * (is_query ? QueryFactor(c) : KeyFactor(c));
     const float b = heads[high] * inverse_rms[h] *
-                    (is_query ? query_norm[c + HEAD_DIM / 2u] : key_norm[c + HEAD_DIM / 2u]);
-    const vec2 turn = CosSin(float(position) * inverse_frequency[c]);
+                    (is_query ? QueryFactor(c + HEAD_DIM / 2u) : KeyFactor(c + HEAD_DIM / 2u));
+    const vec2 turn = Turn(position, c);
     const float scale = is_query ? params.query_scale : 1.0;
     heads[low] = (a * turn.x - b * turn.y) * scale;
     heads[high] = (b * turn.x + a * turn.y) * scale;
@@ -410,8 +446,12 @@ void main() {
       params.window != 0u && position >= params.window ? position - params.window + 1u : 0u;
   const uint stride = SPLITS * ROUND;
   const uint start = first + gl_WorkGroupID.z * ROUND;
-  // The first keys depend on nothing that Prepare does.
+  // The first keys depend on nothing that Prepare does, nor on the dispatch in front.
+  Fetch();
+  const uint looked = ChainLook();
   if (start < position) LoadRound(tables, sequence, kv_head, start, position);
+  ChainWait(looked);
+  Keep(position);
   Prepare(token, first_head, kv_head, position);
   // One of the workgroups that share the key head writes it.
   if (gl_WorkGroupID.z == 0u && first_head % (HEADS / KV_HEADS) == 0u) {
@@ -438,7 +478,10 @@ void main() {
     WriteHead(token, first_head + h);
     barrier();
   }
-  if (SPLITS == 1u) return;
+  if (SPLITS == 1u) {
+    ChainSignal();
+    return;
+  }
   memoryBarrierBuffer();
   barrier();
   const uint counter = kFirstDecodeCounter + token * gl_NumWorkGroups.x + gl_WorkGroupID.x;
@@ -448,4 +491,6 @@ void main() {
   memoryBarrierBuffer();
   WriteAllSplits(token, first_head);
   if (Self() == 0u) counters[counter] = 0u;
+  // For all splits.
+  ChainSignal();
 }

@@ -1,6 +1,7 @@
 #ifndef TANDEM_KERNELS_DECODE_DECODE_PARAMS_H_
 #define TANDEM_KERNELS_DECODE_DECODE_PARAMS_H_
 
+#include "gpu-worker/kernels/common/chain_params.h"
 #include "gpu-worker/kernels/common/shared_types.h"
 
 TANDEM_SHARED_BEGIN
@@ -11,6 +12,12 @@ struct DecodeParams {
   uint window;       // 0: every earlier key is seen; else a query at p sees keys in (p - window, p]
   uint part_stride;  // floats from one part of qkv to the next
   uint pad;          // tokens of the float16 layout of activations
+};
+
+// The push constants of kernels with CHAINED.
+struct ChainedDecodeParams {
+  DecodeParams params;
+  ChainParams chain;
 };
 
 // Workgroups that share a result count themselves in words of one buffer, all 0 between dispatches:

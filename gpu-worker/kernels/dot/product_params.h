@@ -1,6 +1,7 @@
 #ifndef TANDEM_KERNELS_DOT_PRODUCT_PARAMS_H_
 #define TANDEM_KERNELS_DOT_PRODUCT_PARAMS_H_
 
+#include "gpu-worker/kernels/common/chain_params.h"
 #include "gpu-worker/kernels/common/shared_types.h"
 
 TANDEM_SHARED_BEGIN
@@ -31,6 +32,12 @@ struct ProductParams {
   // With GEGLU there are no parts: `pad` of the output. With POST_NORM: the bits of epsilon.
   uint part_stride;
   float output_scale;
+};
+
+// The push constants of kernels with CHAINED.
+struct ChainedProductParams {
+  ProductParams params;
+  ChainParams chain;
 };
 
 TANDEM_SHARED_END

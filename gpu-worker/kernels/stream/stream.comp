@@ -12,7 +12,9 @@
 // stays in shared memory as 8-bit activations. `out` is never the memory of `x`.
 //
 // With GEGLU the first matrix is the gate, the second up, of as many rows, a multiple of 32, and
-// what leaves is gelu(gate) * up as 8-bit activations of the next product.
+// what leaves is gelu(gate) * up as 8-bit activations of the next product. With PLAIN nothing ends
+// in front: the vector comes as 8-bit activations (ACT_Q8 of activations.glsl). With CHAINED
+// (chain.glsl) what was in front may still run while the first weights are fetched.
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -26,10 +28,28 @@ layout(constant_id = 5) const uint MOST_ROWS = 64;  // of all matrices, in a wor
 layout(constant_id = 6) const uint VECS_EACH = 1;   // GROUP times as many hold a row
 layout(constant_id = 7) const uint INPUT_BASE = kBaseZero;
 layout(constant_id = 8) const uint OUTPUT_BASE = kBaseZero;
+#if defined(CHAINED)
+// 9 is chain.glsl's. A lane's columns, the same of all its rows, stay in registers.
+layout(constant_id = 10) const bool HOLD = false;
+#else
+const bool HOLD = false;
+#endif
 
-layout(push_constant) uniform Push { ProductParams params; };
+layout(push_constant) uniform Push { ProductParams params; CHAIN_LINK };
+#if defined(PLAIN)
+#define CHAIN_BINDING 5
+#else
+#define CHAIN_BINDING 9
+#endif
+#define CHAIN_CONSTANT 9
+#include "gpu-worker/kernels/common/chain.glsl"
 #include "gpu-worker/kernels/common/product_weights.glsl"
-layout(std430, set = 0, binding = 2) readonly buffer Branch { vec4 branch[]; };
+#if defined(PLAIN)
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer InputBytes { uvec4 x[]; };
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer InputScales { vec2 x_scales[]; };
+#else
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer Branch { vec4 branch[]; };
+#endif
 #if defined(GEGLU)
 const uint MATRICES = 2u;
 #include "gpu-worker/kernels/geglu/geglu.glsl"
@@ -37,23 +57,26 @@ const uint MATRICES = 2u;
 #include "gpu-worker/kernels/common/activations.glsl"
 #else
 const uint MATRICES = 1u;
-layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
+layout(std430, set = 0, binding = 3) HANDED_OVER writeonly buffer Output { float y[]; };
 #endif
+#if !defined(PLAIN)
 layout(std430, set = 0, binding = 5) readonly buffer Weight { vec4 weight[]; };
-layout(std430, set = 0, binding = 6) readonly buffer ResidualIn { vec4 residual_in[]; };
-layout(std430, set = 0, binding = 7) writeonly buffer ResidualOut { vec4 residual_out[]; };
+layout(std430, set = 0, binding = 6) HANDED_OVER readonly buffer ResidualIn { vec4 residual_in[]; };
+layout(std430, set = 0, binding = 7) HANDED_OVER writeonly buffer ResidualOut {
+  vec4 residual_out[];
+};
 layout(std430, set = 0, binding = 8) readonly buffer NextWeight { vec4 next_weight[]; };
+#endif
 
 const uint SUBGROUPS = GROUP / SUBGROUP;
 const uint TEAMS = SUBGROUPS / PARTS;
 const uint PART_GROUPS = GROUPS / PARTS;
 const uint VECS = GROUPS * 8u;
 
-// The low halves of all groups of 32 columns, then the high ones; and what activations.glsl says.
+// The low halves of all groups of 32 columns, then the high ones; and as activations.glsl says.
 shared uvec4 rounded_columns[2u * GROUPS];
 shared vec2 rounded_scales[GROUPS];
 shared float row_sums[MOST_ROWS * PARTS];
-shared float squares_of[2u * SUBGROUPS];
 
 uint Self() { return gl_SubgroupID * SUBGROUP + gl_SubgroupInvocationID; }
 
@@ -65,6 +88,30 @@ int Dot(uvec4 a, uvec4 b) {
   return PackedDot(a.x, b.x, 0) + PackedDot(a.y, b.y, 0) + PackedDot(a.z, b.z, 0) +
          PackedDot(a.w, b.w, 0);
 }
+
+uvec4 Columns(uint which, uint group) { return rounded_columns[which * GROUPS + group]; }
+
+#if defined(PLAIN)
+void FetchConstants() {}
+
+// Brings the columns from memory, all at once, for all subgroups that share them.
+void Prepare() {
+  const uint HALVES_EACH = (2u * GROUPS + GROUP - 1u) / GROUP;
+  uvec4 halves[HALVES_EACH];
+  vec2 scales[HALVES_EACH];
+  [[unroll]] for (uint h = 0u; h < HALVES_EACH; ++h) {
+    const uint i = Self() + h * GROUP;
+    halves[h] = x[min(i, 2u * GROUPS - 1u)];
+    scales[h] = x_scales[GROUPS * 4u + min(i, GROUPS - 1u)];
+  }
+  [[unroll]] for (uint h = 0u; h < HALVES_EACH; ++h) {
+    const uint i = Self() + h * GROUP;
+    if (i < 2u * GROUPS) rounded_columns[i % 2u * GROUPS + i / 2u] = halves[h];
+    if (i < GROUPS) rounded_scales[i] = scales[h];
+  }
+}
+#else
+shared float squares_of[2u * SUBGROUPS];
 
 // Columns 4i to 4i + 3, as StoreActivation of activations.glsl rounds them. Eight neighbouring
 // lanes call together for a group.
@@ -99,22 +146,30 @@ float InverseRms(float squares, uint which) {
   return 1.0 / sqrt(sum / float(GROUPS * 32u) + uintBitsToFloat(params.part_stride));
 }
 
+// Of both norms.
+vec4 factor[VECS_EACH];
+vec4 next_factor[VECS_EACH];
+
+void FetchConstants() {
+  [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
+    const uint i = Self() + v * GROUP;
+    factor[v] = i < VECS ? weight[i] : vec4(0.0);
+    next_factor[v] = i < VECS ? next_weight[i] : vec4(0.0);
+  }
+}
+
 // Ends the half layer in front and fills `rounded_columns`.
-void Norm() {
+void Prepare() {
   const uint from = ResidualBase(INPUT_BASE) / 4u;
   const uint to = ResidualBase(OUTPUT_BASE) / 4u;
   vec4 added[VECS_EACH];
   vec4 before[VECS_EACH];
-  vec4 factor[VECS_EACH];
-  vec4 next_factor[VECS_EACH];
   float squares = 0.0;
   // Everything is read before the first sum is waited for.
   [[unroll]] for (uint v = 0u; v < VECS_EACH; ++v) {
     const uint i = Self() + v * GROUP;
     added[v] = i < VECS ? branch[i] : vec4(0.0);
     before[v] = i < VECS ? residual_in[from + i] : vec4(0.0);
-    factor[v] = i < VECS ? weight[i] : vec4(0.0);
-    next_factor[v] = i < VECS ? next_weight[i] : vec4(0.0);
     squares += dot(added[v], added[v]);
   }
   const float inverse = InverseRms(squares, 0u);
@@ -131,10 +186,13 @@ void Norm() {
     Quantise(i, added[v] * next_factor[v] * next_inverse);
   }
 }
+#endif
 
-// A row's weights as a lane has them.
+// A row's weights as a lane has them, scales as they lie in memory: nothing here waits for what is
+// fetched.
 uvec4 next_blocks[LOADS][GROUP_BLOCKS];
-float next_scales[LOADS];
+uint next_scales[LOADS];
+uint next_half;  // the row's first scale, in halves
 
 uint GroupOf(uint load) {
   return gl_SubgroupID % PARTS * PART_GROUPS +
@@ -147,20 +205,37 @@ void Load(uint row) {
     const uint group = GroupOf(l);
     [[unroll]] for (uint b = 0u; b < GROUP_BLOCKS; ++b)
       next_blocks[l][b] = weight_blocks[at.block + group * GROUP_BLOCKS + b];
-    next_scales[l] =
-        gl_SubgroupInvocationID + l * SUBGROUP < PART_GROUPS ? GroupScale(at.scale + group) : 0.0;
+    next_scales[l] = weight_scales[(at.scale + group) / 2u];
+  }
+  next_half = at.scale;
+}
+
+float ScaleOf(uint word, uint half_at, uint load) {
+  const vec2 pair = unpackHalf2x16(word);
+  const float scale = (half_at + GroupOf(load)) % 2u == 0u ? pair.x : pair.y;
+  return gl_SubgroupInvocationID + load * SUBGROUP < PART_GROUPS ? scale : 0.0;
+}
+
+uvec4 held_low[LOADS];
+uvec4 held_high[LOADS];
+
+void Hold() {
+  [[unroll]] for (uint l = 0u; l < LOADS; ++l) {
+    held_low[l] = Columns(0u, GroupOf(l));
+    held_high[l] = Columns(1u, GroupOf(l));
   }
 }
 
-float GroupProduct(uvec4 blocks[GROUP_BLOCKS], uint group) {
+float GroupProduct(uvec4 blocks[GROUP_BLOCKS], uint load) {
+  const uint group = GroupOf(load);
   const vec2 scale = rounded_scales[group];
+  const uvec4 low = HOLD ? held_low[load] : Columns(0u, group);
+  const uvec4 high = HOLD ? held_high[load] : Columns(1u, group);
 #if defined(WEIGHT_INT4)
-  const int sum = Dot(blocks[0] & 0x0f0f0f0fu, rounded_columns[group]) +
-                  Dot(blocks[0] >> 4 & 0x0f0f0f0fu, rounded_columns[GROUPS + group]);
+  const int sum = Dot(blocks[0] & 0x0f0f0f0fu, low) + Dot(blocks[0] >> 4 & 0x0f0f0f0fu, high);
   return float(sum) * scale.x - scale.y;
 #else
-  return float(Dot(blocks[0], rounded_columns[group]) +
-               Dot(blocks[1], rounded_columns[GROUPS + group])) * scale.x;
+  return float(Dot(blocks[0], low) + Dot(blocks[1], high)) * scale.x;
 #endif
 }
 
@@ -200,23 +275,28 @@ void main() {
   const uint rows = (end - first) * MATRICES;
   const uint team = gl_SubgroupID / PARTS;
   if (team < rows) Load(RowAt(first, team));
-  Norm();
+  const uint looked = ChainLook();
+  FetchConstants();
+  ChainWait(looked);
+  Prepare();
   barrier();
+  if (HOLD) Hold();
   for (uint index = team; index < rows; index += TEAMS) {
     uvec4 blocks[LOADS][GROUP_BLOCKS];
     float scales[LOADS];
     [[unroll]] for (uint l = 0u; l < LOADS; ++l) {
       blocks[l] = next_blocks[l];
-      scales[l] = next_scales[l];
+      scales[l] = ScaleOf(next_scales[l], next_half, l);
     }
     if (index + TEAMS < rows) Load(RowAt(first, index + TEAMS));
     float sum = 0.0;
     [[unroll]] for (uint l = 0u; l < LOADS; ++l)
-      sum += scales[l] * GroupProduct(blocks[l], GroupOf(l));
+      sum += scales[l] * GroupProduct(blocks[l], l);
     for (uint other = SUBGROUP / 2u; other > 0u; other /= 2u)
       sum += subgroupShuffleXor(sum, other);
     if (gl_SubgroupInvocationID == 0u) row_sums[index * PARTS + gl_SubgroupID % PARTS] = sum;
   }
   barrier();
   Write(first, end - first);
+  ChainSignal();
 }

@@ -33,6 +33,7 @@ std::map<std::string, KernelTwin> AllTwins() {
   twins.merge(AttentionTwins());
   twins.merge(TileAttentionTwins());
   twins.merge(ProductTwins());
+  twins.merge(StreamTwins());
   return twins;
 }
 

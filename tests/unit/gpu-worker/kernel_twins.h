@@ -20,7 +20,8 @@ std::map<std::string, KernelTwin> MatrixTwins();     // embed_*, matvec_*, matma
 std::map<std::string, KernelTwin> RowTwins();        // probe, copy, rms_norm, post_norm, geglu
 std::map<std::string, KernelTwin> AttentionTwins();  // qkv_rope_*, attention_*
 std::map<std::string, KernelTwin> TileAttentionTwins();  // attention_tile_*, attention_matrix_*
-std::map<std::string, KernelTwin> ProductTwins();        // dot_*, stream_*, matrix_*, tiles_*
+std::map<std::string, KernelTwin> ProductTwins();        // dot_*, matrix_*, tiles_*
+std::map<std::string, KernelTwin> StreamTwins();         // stream_*, chain_probe
 
 // Fresh random numbers; a fixed seed for each test.
 class TestRandom {

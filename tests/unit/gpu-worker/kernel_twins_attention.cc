@@ -14,6 +14,7 @@
 #include "tests/unit/gpu-worker/activation_forms.h"
 #include "tests/unit/gpu-worker/kernel_twins.h"
 #include "tests/unit/gpu-worker/kernel_twins_attention.h"
+#include "tests/unit/gpu-worker/test_chain.h"
 
 namespace tandem {
 namespace {
@@ -135,10 +136,11 @@ namespace {
 
 constexpr float kEpsilon = 1e-6f;
 
-// Of an attention kernel's results: attention_<cache>_<form> or decode_<cache>_<form>.
+// Of an attention kernel's results: attention_<cache>_<form> or decode_<cache>_<form>, with or
+// without _chained.
 ActivationForm ResultForm(const std::string& kernel) {
   return std::count(kernel.begin(), kernel.end(), '_') == 1 ? ActivationForm::kFloat32
-                                                            : FormOf(kernel);
+                                                            : FormOf(TestChain::Base(kernel));
 }
 
 std::vector<float> NormAndTurn(std::span<const float> head, std::span<const float> weight,
@@ -406,15 +408,20 @@ void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const Decode
       ToBytes(world.frequencies),
       Bytes(5 * heads.heads * shape.splits * (heads.head_dim + 4) * sizeof(float)),
       counters};
+  const TestChain chain(kernel);
+  chain.Bind(&bindings);
   std::vector<std::uint32_t> constants = heads.Constants();
   constants.insert(constants.begin(), std::max(shape.threads, subgroup));
   for (const std::uint32_t constant :
        {shape.shared_heads, subgroup, lanes, shape.unroll, shape.splits, shape.parts}) {
     constants.push_back(constant);
   }
-  const absl::Status run = runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)),
-                                      {groups, 5, shape.splits}, &bindings);
+  const absl::Status run =
+      runner.Run(kernel, constants, chain.Push(std::as_bytes(std::span(&params, 1))),
+                 {groups, 5, shape.splits}, &bindings);
   ASSERT_TRUE(run.ok()) << run;
+  // Of each token the last splits.
+  chain.ExpectDone(bindings, groups * static_cast<std::uint32_t>(world.step.tokens.size()));
   const std::vector<float> expected = DecodeTwin(shape, type, &world, &keys, &values);
   const double tolerance = type == KvType::kFloat32 ? 1e-5 : 1e-3;
   ExpectActivations(ResultForm(kernel), {5, row, 8}, 4, bindings[4], expected, tolerance, kernel);
@@ -425,6 +432,10 @@ void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const Decode
 
 // Small shapes: a software driver compiles this kernel for seconds where it unrolls much.
 void CheckDecode(KernelRunner& runner, const std::string& kernel) {
+  if (TestChain::IsChained(kernel)) {
+    CheckDecodeOf(runner, kernel, {{2, 2, 32}, 33, 16, 1, 1, 2});
+    return;
+  }
   CheckDecodeOf(runner, kernel, {{4, 2, 128}, 33, 16, 2, 1, 4, 3});
   if (ResultForm(kernel) == ActivationForm::kF16) return;  // whole chunks of 128 columns
   CheckDecodeOf(runner, kernel, {{2, 2, 32}, 100, 16, 1, 2, 1});
@@ -441,6 +452,7 @@ std::map<std::string, KernelTwin> AttentionTwins() {
       twins[Cat("decode_", cache.name, form)] = CheckDecode;
       twins[Cat("attention_", cache.name, form)] = CheckAttention;
     }
+    twins[Cat("decode_", cache.name, "_q8_chained")] = CheckDecode;
   }
   return twins;
 }

@@ -6,36 +6,32 @@
 #include <cstdio>
 #include <numeric>
 
-#include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/kernel_table.h"
 #include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
-#include "tests/unit/gpu-worker/activation_forms.h"
-#include "tests/unit/gpu-worker/test_matrix.h"
+#include "tests/unit/gpu-worker/kernel_twins_product.h"
 
 namespace tandem {
 namespace {
 
-constexpr float kPoison = 1234.5f;  // what stands in an output before
 constexpr std::size_t kBlockBytes = 16;
 
-// Matrices one behind the other, as one product.
-struct ProductCase {
-  std::vector<std::int64_t> rows;  // of each matrix, one to three
-  std::int64_t cols;
-  std::int32_t tokens;  // of the step
-  std::uint32_t bucket;
-  std::uint32_t pad;  // tokens of the layout
-  std::uint32_t parts = 1;
-  bool extreme = false;  // all bits of the weights are set, and activations the least
-};
+// The weights of a row as a kernel multiplies with them: matrix kernels round them to float16.
+std::vector<float> RowAsUsed(const Planes& planes, std::uint32_t row, ActivationForm form) {
+  for (const TestMatrix& matrix : planes.matrices) {
+    if (row < matrix.rows) {
+      std::vector<float> weights = matrix.Row(row);
+      if (form == ActivationForm::kF16) {
+        for (float& weight : weights) weight = HalfToFloat(FloatToHalf(weight));
+      }
+      return weights;
+    }
+    row -= static_cast<std::uint32_t>(matrix.rows);
+  }
+  return {};
+}
 
-// Both planes of all matrices in one piece of memory, with odd bytes between them.
-struct Planes {
-  std::vector<TestMatrix> matrices;
-  Bytes memory;
-  kernels::ProductParams params{};
-};
+}  // namespace
 
 Planes MakePlanes(const std::string& kernel, const ProductCase& shape, TestRandom* random) {
   Planes planes;
@@ -71,22 +67,6 @@ Planes MakePlanes(const std::string& kernel, const ProductCase& shape, TestRando
   return planes;
 }
 
-// The weights of a row as a kernel multiplies with them: matrix kernels round them to float16.
-std::vector<float> RowAsUsed(const Planes& planes, std::uint32_t row, ActivationForm form) {
-  for (const TestMatrix& matrix : planes.matrices) {
-    if (row < matrix.rows) {
-      std::vector<float> weights = matrix.Row(row);
-      if (form == ActivationForm::kF16) {
-        for (float& weight : weights) weight = HalfToFloat(FloatToHalf(weight));
-      }
-      return weights;
-    }
-    row -= static_cast<std::uint32_t>(matrix.rows);
-  }
-  return {};
-}
-
-// What a product makes with decoded activations `x`: row r of token t at t * rows + r.
 std::vector<double> Multiply(const Planes& planes, ActivationForm form, const ProductCase& shape,
                              const std::vector<float>& x) {
   const auto cols = static_cast<std::size_t>(shape.cols);
@@ -102,6 +82,37 @@ std::vector<double> Multiply(const Planes& planes, ActivationForm form, const Pr
   }
   return y;
 }
+
+double Geglu(double gate, double up) {
+  const double u = 0.79788456080286536 * (gate + 0.044715 * gate * gate * gate);
+  return gate / 2 * (1 + std::tanh(u)) * up;
+}
+
+HalfEnd EndHalf(const std::vector<double>& branch, float largest, TestRandom* random) {
+  const std::size_t hidden = branch.size();
+  HalfEnd end;
+  end.weight = random->Floats(hidden, 0.5f, 2);
+  end.next_weight = random->Floats(hidden, largest / 4, largest);
+  end.x = random->Floats(3 * hidden, -5, 5);
+  const auto inverse = [&](std::span<const double> values) {
+    double squares = 0;
+    for (const double value : values) squares += value * value;
+    const double mean = squares / static_cast<double>(hidden);
+    return 1 / std::sqrt(mean + static_cast<double>(HalfEnd::kEpsilon));
+  };
+  std::vector<double> out;
+  for (std::size_t i = 0; i < hidden; ++i) {
+    out.push_back(static_cast<double>(end.x[hidden + i]) +
+                  branch[i] * inverse(branch) * static_cast<double>(end.weight[i]));
+    end.residual.push_back(static_cast<float>(out.back()));
+  }
+  for (std::size_t i = 0; i < hidden; ++i)
+    end.normed.push_back(
+        static_cast<float>(out[i] * inverse(out) * static_cast<double>(end.next_weight[i])));
+  return end;
+}
+
+namespace {
 
 // y = matrices * x, with masked tokens and a place in wider rows; parts are summed here.
 void CheckProduct(KernelRunner& runner, const std::string& kernel,
@@ -148,11 +159,6 @@ void CheckProduct(KernelRunner& runner, const std::string& kernel,
     ASSERT_EQ(found[i], kPoison) << kernel << " wrote outside, at " << i;
   }
   ExpectNear(sums, expected, 1e-5, kernel);
-}
-
-double Geglu(double gate, double up) {
-  const double u = 0.79788456080286536 * (gate + 0.044715 * gate * gate * gate);
-  return gate / 2 * (1 + std::tanh(u)) * up;
 }
 
 // Of two matrices of equal height: gelu(gate) * up as the next product reads it.
@@ -226,39 +232,6 @@ void CheckMatrixGeglu(KernelRunner& runner, const std::string& kernel) {
   run(384, 384, count + 1, 2 * tokens);
 }
 
-// What ends a half layer for one token, as post_norm.comp does it: what goes in beside the branch,
-// and what comes out.
-struct HalfEnd {
-  static constexpr float kEpsilon = 1e-3f;
-  std::vector<float> weight, next_weight;
-  std::vector<float> x;  // the second of three rows
-  std::vector<float> residual, normed;
-};
-
-HalfEnd EndHalf(const std::vector<double>& branch, float largest, TestRandom* random) {
-  const std::size_t hidden = branch.size();
-  HalfEnd end;
-  end.weight = random->Floats(hidden, 0.5f, 2);
-  end.next_weight = random->Floats(hidden, largest / 4, largest);
-  end.x = random->Floats(3 * hidden, -5, 5);
-  const auto inverse = [&](std::span<const double> values) {
-    double squares = 0;
-    for (const double value : values) squares += value * value;
-    const double mean = squares / static_cast<double>(hidden);
-    return 1 / std::sqrt(mean + static_cast<double>(HalfEnd::kEpsilon));
-  };
-  std::vector<double> out;
-  for (std::size_t i = 0; i < hidden; ++i) {
-    out.push_back(static_cast<double>(end.x[hidden + i]) +
-                  branch[i] * inverse(branch) * static_cast<double>(end.weight[i]));
-    end.residual.push_back(static_cast<float>(out.back()));
-  }
-  for (std::size_t i = 0; i < hidden; ++i)
-    end.normed.push_back(
-        static_cast<float>(out[i] * inverse(out) * static_cast<double>(end.next_weight[i])));
-  return end;
-}
-
 void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
   for (const bool next : {false, true}) {
     TestRandom random(9);
@@ -305,97 +278,6 @@ void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
       EXPECT_EQ(bindings[9], row) << kernel;
     }
   }
-}
-
-// Specialisation constants of stream.comp on the device.
-std::vector<std::uint32_t> StreamConstants(const KernelRunner& runner,
-                                           const kernels::ProductParams& params, bool geglu,
-                                           std::uint32_t parts, std::uint32_t workgroups) {
-  const vulkan::PhysicalDevice& physical = runner.device().physical();
-  const std::uint32_t subgroup =
-      physical.required_subgroup != 0 ? physical.required_subgroup : physical.subgroup_size;
-  const std::uint32_t threads = 4 * subgroup;
-  const std::uint32_t unit = geglu ? 32 : 1;
-  const std::uint64_t units = (geglu ? params.second_row : params.rows) / unit;
-  const auto ceil = [](std::uint64_t n, std::uint64_t d) {
-    return static_cast<std::uint32_t>(CeilDiv(n, d));
-  };
-  return {threads,
-          subgroup,
-          params.groups,
-          parts,
-          ceil(params.groups / parts, subgroup),
-          ceil(units, workgroups) * unit * (geglu ? 2 : 1),
-          ceil(params.groups * 8, threads),
-          kernels::kBaseInput,
-          kernels::kBaseOutput};
-}
-
-// The norm's weights are up to `largest`.
-void CheckStreamOf(KernelRunner& runner, const std::string& kernel, const ProductCase& shape,
-                   std::uint32_t parts, std::uint32_t workgroups, float largest) {
-  constexpr ActivationForm kForm = ActivationForm::kQ8;
-  // An activation that lies between two roundings may take the other one.
-  constexpr double kTolerance = 2e-3;
-  const bool geglu = kernel.ends_with("_geglu");
-  TestRandom random(10);
-  Planes planes = MakePlanes(kernel, shape, &random);
-  kernels::ProductParams& params = planes.params;
-  params.part_stride = std::bit_cast<std::uint32_t>(HalfEnd::kEpsilon);
-  const auto cols = static_cast<std::size_t>(shape.cols);
-  const std::vector<float> branch = random.Floats(cols, -3, 3);
-  const HalfEnd end = EndHalf({branch.begin(), branch.end()}, largest, &random);
-  const ActivationShape layout{1, cols, 1};
-  const std::vector<double> y =
-      Multiply(planes, kForm, shape,
-               DecodeActivations(kForm, layout, EncodeActivations(kForm, layout, end.normed)));
-  TestStep step = StepOf(1);
-  step.input_base = static_cast<std::uint32_t>(cols);
-  step.output_base = static_cast<std::uint32_t>(2 * cols);
-  const std::size_t outputs = geglu ? params.second_row : params.output_stride;
-  std::vector<float> expected(outputs, kPoison);
-  std::vector<Bytes> bindings = {step.Pack(),
-                                 planes.memory,
-                                 ToBytes(branch),
-                                 geglu ? Bytes(outputs * sizeof(float)) : ToBytes(expected),
-                                 planes.memory,
-                                 ToBytes(end.weight),
-                                 ToBytes(end.x),
-                                 ToBytes(std::vector<float>(3 * cols, kPoison)),
-                                 ToBytes(end.next_weight)};
-  const absl::Status run =
-      runner.Run(kernel, StreamConstants(runner, params, geglu, parts, workgroups),
-                 std::as_bytes(std::span(&params, 1)), {workgroups, 1, 1}, &bindings);
-  ASSERT_TRUE(run.ok()) << run;
-  std::vector<float> residual(2 * cols, kPoison);
-  residual.insert(residual.end(), end.residual.begin(), end.residual.end());
-  ExpectNear(FromBytes<float>(bindings[7]), residual, 1e-6, kernel + " residual");
-  if (geglu) {
-    for (std::size_t c = 0; c < outputs; ++c)
-      expected[c] = static_cast<float>(Geglu(y[c], y[outputs + c]));
-    ExpectActivations(kForm, {1, outputs, 1}, 1, bindings[3], expected, kTolerance, kernel);
-    return;
-  }
-  // What stands around the rows is compared in bits.
-  std::vector<float> found = FromBytes<float>(bindings[3]);
-  const auto first = found.begin() + params.output_offset;
-  const std::vector<float> rows(first, first + params.rows);
-  ExpectNear(rows, std::vector<float>(y.begin(), y.end()), kTolerance, kernel);
-  std::fill_n(first, params.rows, kPoison);
-  EXPECT_EQ(found, expected) << kernel << " wrote outside";
-}
-
-void CheckStream(KernelRunner& runner, const std::string& kernel) {
-  if (kernel.ends_with("_geglu")) {
-    CheckStreamOf(runner, kernel, {{96, 96}, 160, 1, 1, 1}, 1, 2, 0.02f);
-    CheckStreamOf(runner, kernel, {{64, 64}, 384, 1, 1, 1}, 2, 1, 0.02f);
-    return;
-  }
-  // Rows that no number of workgroups divides; more workgroups than rows.
-  CheckStreamOf(runner, kernel, {{37, 6, 11}, 384, 1, 1, 1}, 1, 5, 2);
-  CheckStreamOf(runner, kernel, {{37, 6, 11}, 384, 1, 1, 1}, 2, 4, 2);
-  CheckStreamOf(runner, kernel, {{3}, 160, 1, 1, 1}, 1, 7, 2);
-  CheckStreamOf(runner, kernel, {{40}, 1024, 1, 1, 1}, 4, 3, 2);
 }
 
 void CheckDot(KernelRunner& runner, const std::string& kernel) {
@@ -485,8 +367,6 @@ std::map<std::string, KernelTwin> ProductTwins() {
     twins[std::string("dot_") + format + "_rows"] = CheckDotRows;
     twins[std::string("dot_") + format + "_geglu"] = CheckDotGeglu;
     twins[std::string("dot_") + format + "_post_norm"] = CheckDotPostNorm;
-    twins[std::string("stream_") + format] = CheckStream;
-    twins[std::string("stream_") + format + "_geglu"] = CheckStream;
     for (const vulkan::ShaderCode& code : kernels::All()) {
       const std::string name(code.name);
       if (!name.starts_with(std::string("matrix_") + format)) continue;

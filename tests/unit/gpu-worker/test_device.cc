@@ -42,8 +42,9 @@ bool HasValidationLayer() {
   return instance->ok();
 }
 
-absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice() {
+absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice(ChainingMode chaining) {
   VulkanDeviceOptions options;
+  options.chaining = chaining;
   // The best one that is there, be it a software driver.
   options.device = "0";
   options.validation = HasValidationLayer();

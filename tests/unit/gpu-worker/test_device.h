@@ -11,7 +11,7 @@ namespace tandem {
 
 // The Vulkan device that is there, for tests: with validation wherever the layer is installed.
 // Messages are collected for the whole program.
-absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice();
+absl::StatusOr<std::unique_ptr<Device>> MakeTestDevice(ChainingMode chaining = ChainingMode::kAuto);
 bool HasValidationLayer();
 std::vector<std::string> ValidationMessages();
 
