@@ -32,9 +32,6 @@
 namespace tandem {
 namespace {
 
-// Whether ChainingMode::kAuto ever chains.
-constexpr bool kChainsUnasked = false;
-
 std::string VersionName(std::uint32_t version) {
   return Cat(VK_API_VERSION_MAJOR(version), ".", VK_API_VERSION_MINOR(version), ".",
              VK_API_VERSION_PATCH(version));
@@ -169,7 +166,7 @@ class VulkanDevice final : public Device {
   absl::Status DecideChaining(ChainingMode mode) {
     const vulkan::PhysicalDevice& physical = device_->physical();
     const bool asked = mode == ChainingMode::kOn;
-    const bool known = kChainsUnasked && physical.driver_id == VK_DRIVER_ID_NVIDIA_PROPRIETARY;
+    const bool known = physical.driver_id == VK_DRIVER_ID_NVIDIA_PROPRIETARY;
     if (mode == ChainingMode::kOff || (!asked && !(known && physical.packed_dot)))
       return absl::OkStatus();
     if (!physical.packed_dot) {
