@@ -22,7 +22,7 @@ constexpr std::uint32_t kLinks = 32;
 constexpr std::uint32_t kSeed = 12345;
 // No core known has room for so many workgroups, and threads, of the kernel's.
 constexpr std::uint32_t kGroupsOfCore = 48;
-constexpr absl::Duration kPatience = absl::Seconds(10);
+constexpr absl::Duration kTrialPatience = absl::Seconds(10);
 
 struct TryBuffers {
   std::array<vulkan::Buffer, 2> rows;  // take turns
@@ -109,7 +109,7 @@ absl::Status TryChain(const DeviceContext& context) {
   for (const Segment& segment : commands.For(1))
     TANDEM_RETURN_IF_ERROR(
         context.device.Submit({&segment.commands, 1}, timeline.handle(), ++sent));
-  TANDEM_RETURN_IF_ERROR(timeline.Wait(sent, Deadline::After(kPatience)));
+  TANDEM_RETURN_IF_ERROR(timeline.Wait(sent, Deadline::After(kTrialPatience)));
 
   std::uint32_t lost = 0;
   std::memcpy(&lost, buffers.report.data(), sizeof(lost));
