@@ -82,11 +82,15 @@ function(tandem_module)
     tandem_precompiled(tandem_${A_NAME} ${precompiled})
     _tandem_compile_together(tandem_${A_NAME} ${A_ALONE})
   endif()
-  # For tools/checks/includes.py: which module owns which files and what it declared.
+  # For tools/checks: which module owns which files, what it declared, and which files a unity build leaves alone (all of a fast one).
+  if(A_FAST)
+    set(A_ALONE ${A_SRCS})
+  endif()
+  string(REPLACE ";" "," alone "${A_ALONE}")
   string(REPLACE ";" "," deps "${A_DEPS}")
   string(REPLACE ";" "," files "${A_SRCS};${A_HDRS}")
   set_property(GLOBAL APPEND PROPERTY TANDEM_MODULES
-    "${A_NAME}|${A_LAYER}|${A_GROUP}|${CMAKE_CURRENT_SOURCE_DIR}|${deps}|${A_PROTO}|${files}")
+    "${A_NAME}|${A_LAYER}|${A_GROUP}|${CMAKE_CURRENT_SOURCE_DIR}|${deps}|${A_PROTO}|${files}|${alone}")
 endfunction()
 
 # tandem_executable(NAME tandem-gateway GROUP gateway SRCS main.cc DEPS gateway_ingress ... [LIBS ...]): an installed program.
@@ -153,7 +157,7 @@ function(tandem_test)
   set_tests_properties(${A_NAME} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
 endfunction()
 
-# Writes modules.txt into the build folder, for tools/checks/includes.py. Called once, after all modules are declared.
+# Writes modules.txt into the build folder, for tools/checks. Called once, after all modules are declared.
 function(tandem_write_module_list)
   get_property(modules GLOBAL PROPERTY TANDEM_MODULES)
   list(JOIN modules "\n" text)

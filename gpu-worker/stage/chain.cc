@@ -17,7 +17,7 @@ namespace tandem {
 namespace {
 
 // Of chain_probe.comp.
-constexpr std::uint32_t kGroup = 64;
+constexpr std::uint32_t kProbeGroup = 64;
 constexpr std::uint32_t kLinks = 32;
 constexpr std::uint32_t kSeed = 12345;
 // No core known has room for so many workgroups, and threads, of the kernel's.
@@ -79,8 +79,8 @@ absl::Status TryChain(const DeviceContext& context) {
   untimed.timer = nullptr;
   const vulkan::LogicalDevice& device = context.device;
   const std::uint32_t groups = kGroupsOfCore * std::max(device.physical().cores, 1u);
-  TANDEM_ASSIGN_OR_RETURN(const TryBuffers buffers, MakeBuffers(device, groups * kGroup));
-  std::vector<std::uint32_t> row(std::size_t{groups} * kGroup);
+  TANDEM_ASSIGN_OR_RETURN(const TryBuffers buffers, MakeBuffers(device, groups * kProbeGroup));
+  std::vector<std::uint32_t> row(std::size_t{groups} * kProbeGroup);
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<std::uint32_t>(i * i);
   std::memcpy(buffers.rows[0].data(), row.data(), row.size() * sizeof(row[0]));
 

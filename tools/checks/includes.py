@@ -3,7 +3,7 @@
 
     tools/checks/includes.py BUILD_DIR
 
-CMake writes BUILD_DIR/modules.txt: one line a module, name|layer|group|folder|dependencies|proto.
+CMake writes BUILD_DIR/modules.txt: one line a module, name|layer|group|folder|dependencies|proto|files|files compiled alone.
 """
 import pathlib
 import re
@@ -16,7 +16,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
 def read_modules(build: pathlib.Path) -> dict[str, dict]:
     modules = {}
     for line in (build / "modules.txt").read_text().splitlines():
-        name, layer, group, folder, deps, proto, sources = line.split("|")
+        name, layer, group, folder, deps, proto, sources, _ = line.split("|")
         modules[name] = {"layer": int(layer), "group": group, "folder": pathlib.Path(folder), "deps": set(filter(None, deps.split(","))),
                          "proto": proto == "TRUE", "sources": list(filter(None, sources.split(",")))}
     return modules
