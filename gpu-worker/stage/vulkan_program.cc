@@ -279,8 +279,8 @@ absl::Status VulkanProgram::ResultOf(const Pass& pass) {
     context_.chain->AddFailure();
     spdlog::error(
         "device \"{}\": dispatch {} of a chain was waited for in vain; from now on dispatches "
-        "follow "
-        "each other with barriers, which is slower (--gpu_chaining=off does so from the start)",
+        "follow each other with barriers, which is slower (--gpu_chaining=off does so from the "
+        "start)",
         context_.device.physical().name, chain_lost_);
   }
   return absl::AbortedError(Cat("dispatch ", chain_lost_, " of a chain was waited for in vain"));

@@ -51,6 +51,19 @@ void ExpectRows(const kernels::ProductParams& params, const Bytes& output,
   EXPECT_EQ(found, std::vector<float>(found.size(), kPoison)) << what << " wrote outside";
 }
 
+// One dispatch of stream.comp; the words of a chain are added to `bindings` where it is chained.
+void RunStream(KernelRunner& runner, const std::string& kernel,
+               const kernels::ProductParams& params, std::uint32_t parts, std::uint32_t workgroups,
+               std::vector<Bytes>* bindings) {
+  const TestChain chain(kernel);
+  chain.Bind(bindings);
+  const absl::Status run =
+      runner.Run(kernel, StreamConstants(runner, kernel, params, parts, workgroups),
+                 chain.Push(std::as_bytes(std::span(&params, 1))), {workgroups, 1, 1}, bindings);
+  ASSERT_TRUE(run.ok()) << run;
+  chain.ExpectDone(*bindings, workgroups);
+}
+
 // The norm's weights are up to `largest`.
 void CheckStreamOf(KernelRunner& runner, const std::string& kernel, const ProductCase& shape,
                    std::uint32_t parts, std::uint32_t workgroups, float largest) {
@@ -83,13 +96,8 @@ void CheckStreamOf(KernelRunner& runner, const std::string& kernel, const Produc
                                  ToBytes(end.x),
                                  ToBytes(std::vector<float>(3 * cols, kPoison)),
                                  ToBytes(end.next_weight)};
-  const TestChain chain(kernel);
-  chain.Bind(&bindings);
-  const absl::Status run =
-      runner.Run(kernel, StreamConstants(runner, kernel, params, parts, workgroups),
-                 chain.Push(std::as_bytes(std::span(&params, 1))), {workgroups, 1, 1}, &bindings);
-  ASSERT_TRUE(run.ok()) << run;
-  chain.ExpectDone(bindings, workgroups);
+  RunStream(runner, kernel, params, parts, workgroups, &bindings);
+  if (testing::Test::HasFatalFailure()) return;
   std::vector<float> residual(2 * cols, kPoison);
   residual.insert(residual.end(), end.residual.begin(), end.residual.end());
   ExpectNear(FromBytes<float>(bindings[7]), residual, 1e-6, kernel + " residual");
@@ -137,13 +145,8 @@ void CheckPlainOf(KernelRunner& runner, const std::string& kernel, const Product
   std::vector<Bytes> bindings = {StepOf(1).Pack(), planes.memory, input,
                                  ToBytes(std::vector<float>(params.output_stride, kPoison)),
                                  planes.memory};
-  const TestChain chain(kernel);
-  chain.Bind(&bindings);
-  const absl::Status run =
-      runner.Run(kernel, StreamConstants(runner, kernel, params, parts, workgroups),
-                 chain.Push(std::as_bytes(std::span(&params, 1))), {workgroups, 1, 1}, &bindings);
-  ASSERT_TRUE(run.ok()) << run;
-  chain.ExpectDone(bindings, workgroups);
+  RunStream(runner, kernel, params, parts, workgroups, &bindings);
+  if (testing::Test::HasFatalFailure()) return;
   ExpectRows(params, bindings[3],
              Multiply(planes, kForm, shape, DecodeActivations(kForm, layout, input)), 1e-5, kernel);
 }
