@@ -31,7 +31,7 @@ BUILT_IN = """
 struct int4_t { int4_t() = default; constexpr int4_t(int) {} constexpr operator int() const { return 0; } };
 struct uint4_t { uint4_t() = default; constexpr uint4_t(int) {} constexpr operator int() const { return 0; } };
 using int4 = int4_t; using uint4 = uint4_t;
-struct bfloat16 { float v; bfloat16() = default; constexpr bfloat16(float f) : v(f) {} constexpr operator float() const { return v; } };
+struct bfloat16 { unsigned short v; bfloat16() = default; constexpr bfloat16(float) : v(0) {} constexpr operator float() const { return 0; } };
 enum class aie_dm_resource { none, a, b, c, d, stack };
 enum class aie_stream_resource_in { a, none };
 enum class aie_stream_resource_out { a, none };
@@ -127,7 +127,7 @@ def main(arguments: list[str]) -> int:
         for source in sources:
             own, others, declared = check(clang, source, arch, include)
             wrong += len(own)
-            print(f"{generation:<6}{source.name:<12}{len(own)} errors in the kernels' lines; {others} within the headers, {declared} names declared for them")
+            print(f"{generation:<6}{source.name:<13}{len(own)} errors in the kernels' lines; {others} within the headers, {declared} names declared for them")
             print("".join(f"  {error}\n" for error in own), end="")
     if not sources:
         sys.exit(f"check_aie_api: {options.kernels}: expected kernels, found none")

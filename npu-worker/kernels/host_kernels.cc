@@ -1,6 +1,7 @@
 #include "npu-worker/kernels/host_kernels.h"
 
-// aie/rows.cc; and aie/product.cc, compiled once for each generation under these names.
+// aie/rows.cc; aie/product.cc and aie/attention.cc, compiled once for each generation under these
+// names.
 extern "C" {
 void tandem_rms_norm(const float*, const float*, int, float, float, float*);
 void tandem_rotate(float*, const float*, const float*, int, float);
@@ -14,6 +15,12 @@ void tandem_product_int4_aie2(const signed char*, const signed char*, float*);
 void tandem_product_zero_aie2p(float* sums);
 void tandem_product_int8_aie2p(const signed char*, const signed char*, float*);
 void tandem_product_int4_aie2p(const signed char*, const signed char*, float*);
+void tandem_attention_begin_aie2(const signed char*, signed char*, float*);
+void tandem_attention_chunk_aie2(const signed char*, const signed char*, signed char*, float*);
+void tandem_attention_end_aie2(const signed char*, signed char*, float*);
+void tandem_attention_begin_aie2p(const signed char*, signed char*, float*);
+void tandem_attention_chunk_aie2p(const signed char*, const signed char*, signed char*, float*);
+void tandem_attention_end_aie2p(const signed char*, signed char*, float*);
 }
 
 namespace tandem::npu {
@@ -23,6 +30,14 @@ const HostKernels& HostKernelsFor(const ArrayShape& array) {
                                         tandem_product_int4_aie2};
   static constexpr HostKernels kAie2p = {tandem_product_zero_aie2p, tandem_product_int8_aie2p,
                                          tandem_product_int4_aie2p};
+  return array.instruction_rows == kAie2Array.instruction_rows ? kAie2 : kAie2p;
+}
+
+const HostAttentionKernels& HostAttentionFor(const ArrayShape& array) {
+  static constexpr HostAttentionKernels kAie2 = {
+      tandem_attention_begin_aie2, tandem_attention_chunk_aie2, tandem_attention_end_aie2};
+  static constexpr HostAttentionKernels kAie2p = {
+      tandem_attention_begin_aie2p, tandem_attention_chunk_aie2p, tandem_attention_end_aie2p};
   return array.instruction_rows == kAie2Array.instruction_rows ? kAie2 : kAie2p;
 }
 

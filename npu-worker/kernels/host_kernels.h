@@ -15,6 +15,15 @@ struct HostKernels {
 // kAie2Array or kAie2pArray, by their instruction.
 const HostKernels& HostKernelsFor(const ArrayShape& array);
 
+// Those of aie/attention.cc: buffers as attention_shape.h has them, aligned to 64 bytes.
+struct HostAttentionKernels {
+  void (*begin)(const signed char* queries, signed char* progress, float* out);
+  void (*chunk)(const signed char* queries, const signed char* keys_values, signed char* progress,
+                float* out);
+  void (*end)(const signed char* queries, signed char* progress, float* out);
+};
+const HostAttentionKernels& HostAttentionFor(const ArrayShape& array);
+
 // Those of aie/rows.cc, which are the same for both generations: for tests.
 struct HostRowKernels {
   void (*rms_norm)(const float* x, const float* weights, int n, float inverse_n, float eps,

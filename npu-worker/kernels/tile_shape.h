@@ -54,8 +54,10 @@ inline constexpr std::uint32_t kOutputTileBytes = kTileRows * kTileTokens * 4;
 // A core has 64 KiB of data memory, of which the stack and the object FIFOs' alignment take some.
 inline constexpr std::uint32_t kCoreMemoryBytes = 64 * 1024;
 inline constexpr std::uint32_t kCoreStackBytes = 2 * 1024;
-// k_chunks, the run-time parameter: how many chunks make a row.
-inline constexpr std::uint32_t kCoreParameterBytes = 32;
+// k_chunks, the run-time parameter: how many chunks make a row. As large as what AIE2P loads at
+// once, like the sizes of all buffers: the compiler, which aligns buffers to 32 bytes for both
+// generations, then lays them one behind the other at multiples of 64.
+inline constexpr std::uint32_t kCoreParameterBytes = 64;
 // Inputs are double-buffered, the sums are not: while they leave, the core waits.
 inline constexpr std::uint32_t CoreMemoryNeeded(bool int4) {
   return kCoreStackBytes + kCoreParameterBytes + 2 * WeightChunkBytes(int4) +

@@ -5,7 +5,7 @@
 #include "npu-worker/kernels/aie/product_kernel.h"
 
 // What stands between the products of a layer, row by row, in float32, attention in int8, too: for
-// the AIE compiler and (over host_aie_api) for the host. Rows are aligned to 32 bytes; their
+// the AIE compiler and (over host_aie_api) for the host. Rows are aligned to 64 bytes; their
 // lengths are multiples of kRowLanes. Formulas are those of lib/device/cpu/kernels.h.
 
 namespace tandem::npu {

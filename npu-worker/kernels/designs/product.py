@@ -14,10 +14,10 @@ A core keeps its 64 x 64 sums while `chunks` (a run-time parameter) pairs of chu
 import argparse
 import dataclasses
 
-CORE_ROWS = 4
-COLUMNS = {"aie2": 4, "aie2p": 8}
-DEPTH = 2  # double buffers
-PARAMETER_BYTES = 32
+import placement
+from placement import COLUMNS, CORE_ROWS, DEPTH, buffer_type
+
+PARAMETER_BYTES = 64
 
 
 @dataclasses.dataclass
@@ -62,13 +62,13 @@ def streams(columns: int, types: dict):
     weights, activations, sums, joined = [], [], [], []
     for i in range(CORE_ROWS):
         fifo = ObjectFifo(types["weights"], name=f"weights_in_{i}", depth=DEPTH)
-        weights.append((fifo, fifo.cons().forward(obj_type=types["weights"], name=f"weights_{i}")))
+        weights.append((fifo, fifo.cons().forward(tile=placement.memory(i), obj_type=types["weights"], name=f"weights_{i}")))
     for j in range(columns):
         fifo = ObjectFifo(types["activations"], name=f"activations_in_{j}", depth=DEPTH)
-        activations.append((fifo, fifo.cons().forward(obj_type=types["activations"], name=f"activations_{j}")))
+        activations.append((fifo, fifo.cons().forward(tile=placement.memory(j), obj_type=types["activations"], name=f"activations_{j}")))
         out = ObjectFifo(types["joined"], name=f"sums_out_{j}", depth=DEPTH)
-        parts = out.prod().join([i * types["sums_floats"] for i in range(CORE_ROWS)], depths=[1] * CORE_ROWS, obj_types=[types["sums"]] * CORE_ROWS,
-                                names=[f"sums_{j}_{i}" for i in range(CORE_ROWS)])
+        parts = out.prod().join([i * types["sums_floats"] for i in range(CORE_ROWS)], tile=placement.memory(j), depths=[1] * CORE_ROWS,
+                                obj_types=[types["sums"]] * CORE_ROWS, names=[f"sums_{j}_{i}" for i in range(CORE_ROWS)])
         joined.append(out)
         sums.append(parts)
     return weights, activations, sums, joined
@@ -77,15 +77,11 @@ def streams(columns: int, types: dict):
 def design(generation: str, weights: str):
     """The MLIR module, in the API of mlir_aie 1.4."""
     import numpy as np
-    from aie.iron import Buffer, Kernel, Program, Runtime, Worker
-    from aie.iron.device import NPU1, NPU2, Tile as Place
+    from aie.iron import Buffer, Kernel
 
     columns, tile = COLUMNS[generation], Tile.of(weights)
-
-    def array(n, kind):
-        return np.ndarray[(n,), np.dtype[kind]]
-    types = {"weights": array(tile.weights, np.int8), "activations": array(tile.activations, np.int8), "sums": array(tile.sums // 4, np.float32),
-             "joined": array(CORE_ROWS * tile.sums // 4, np.float32), "sums_floats": tile.sums // 4}
+    types = {"weights": buffer_type(tile.weights, np.int8), "activations": buffer_type(tile.activations, np.int8),
+             "sums": buffer_type(tile.sums // 4, np.float32), "joined": buffer_type(CORE_ROWS * tile.sums // 4, np.float32), "sums_floats": tile.sums // 4}
     zero = Kernel("tandem_product_zero", "product.o", [types["sums"]])
     product = Kernel(f"tandem_product_{weights}", "product.o", [types["weights"], types["activations"], types["sums"]])
     weight_fifos, activation_fifos, sum_fifos, joined = streams(columns, types)
@@ -94,20 +90,16 @@ def design(generation: str, weights: str):
     for j in range(columns):
         for i in range(CORE_ROWS):
             # tools/tandem_npu_kernels.py finds these by name and refuses a build in which they do not lie at one address in all cores.
-            chunks = Buffer(array(PARAMETER_BYTES // 4, np.int32), name=f"chunks_{j}_{i}", use_write_rtp=True)
-            workers.append(Worker(core, [weight_fifos[i][1].cons(), activation_fifos[j][1].cons(), sum_fifos[j][i].prod(), chunks, zero, product],
-                                  tile=Place(j, 2 + i), stack_size=2048))
+            chunks = Buffer(buffer_type(PARAMETER_BYTES // 4, np.int32), name=f"chunks_{j}_{i}", use_write_rtp=True)
+            arguments = [weight_fifos[i][1].cons(), activation_fifos[j][1].cons(), sum_fifos[j][i].prod(), chunks, zero, product]
+            workers.append(placement.worker(core, arguments, j, i))
 
-    # The sequence only ties the streams to shim channels and to the call's buffers: one chunk each. The worker writes its own instructions.
-    def sequence(w, x, out, *handles):
-        inputs, outputs = handles[:CORE_ROWS + columns], handles[CORE_ROWS + columns:]
-        for i, handle in enumerate(inputs):
-            handle.fill(w if i < CORE_ROWS else x)
-        for handle in outputs:
-            handle.drain(out, wait=True)
-    buffers = [array(CORE_ROWS * tile.weights, np.int8), array(columns * tile.activations, np.int8), array(columns * CORE_ROWS * tile.sums // 4, np.float32)]
-    handles = [f.prod() for f, _ in weight_fifos] + [f.prod() for f, _ in activation_fifos] + [f.cons() for f in joined]
-    return Program(NPU1() if generation == "aie2" else NPU2(), Runtime(sequence, buffers + handles), workers=workers).resolve_program()
+    buffers = [buffer_type(CORE_ROWS * tile.weights, np.int8), buffer_type(columns * tile.activations, np.int8),
+               buffer_type(columns * CORE_ROWS * tile.sums // 4, np.float32)]
+    inputs = [(fifo.prod(channel=0, tile=placement.shim(i)), 0) for i, (fifo, _) in enumerate(weight_fifos)]
+    inputs += [(fifo.prod(channel=1, tile=placement.shim(j)), 1) for j, (fifo, _) in enumerate(activation_fifos)]
+    outputs = [(fifo.cons(channel=0, tile=placement.shim(j)), 2) for j, fifo in enumerate(joined)]
+    return placement.program(generation, buffers, inputs, outputs, workers)
 
 
 def main() -> None:

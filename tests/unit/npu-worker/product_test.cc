@@ -233,8 +233,8 @@ TEST(NpuProductLayoutTest, BuffersPastAnAddressPatchAreRefused) {
 
 // The memory that the design takes is what tile_shape.h says, and it fits.
 TEST(NpuTileBudgetTest, FitsTheTiles) {
-  EXPECT_EQ(CoreMemoryNeeded(false), 2048 + 32 + 2 * (8192 + 1024) + 2 * (8192 + 1024) + 16384);
-  EXPECT_EQ(CoreMemoryNeeded(true), 2048 + 32 + 2 * (4096 + 1024) + 2 * (8192 + 1024) + 16384);
+  EXPECT_EQ(CoreMemoryNeeded(false), 2048 + 64 + 2 * (8192 + 1024) + 2 * (8192 + 1024) + 16384);
+  EXPECT_EQ(CoreMemoryNeeded(true), 2048 + 64 + 2 * (4096 + 1024) + 2 * (8192 + 1024) + 16384);
   EXPECT_LE(CoreMemoryNeeded(false), 65536U);
   EXPECT_EQ(MemoryTileNeeded(kAie2Array, false), 2 * (9216 + 9216 + 4 * 16384));
   EXPECT_LE(MemoryTileNeeded(kAie2pArray, false), 524288U);

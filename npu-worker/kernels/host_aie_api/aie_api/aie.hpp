@@ -3,10 +3,12 @@
 // A stand-in for the parts of AMD's aie_api that the kernels use, so that the same source runs on
 // the host. Names and signatures are aie_api's; what each does is written here anew as plain loops.
 // It refuses what a core refuses: a load or store that is not aligned to its size (at most 32
-// bytes), vectors over 1024 bits. Floats are IEEE: every operation rounds once to nearest. (The
-// cores compose float32 products of bfloat16 ones, so that their last bits may differ.)
+// bytes on AIE2, 64 on AIE2P), vectors over 1024 bits. Floats are IEEE: every operation rounds once
+// to nearest. (The cores compose float32 products of bfloat16 ones, so that their last bits may
+// differ.) Rounding to bfloat16 cuts off, as on a core that was not told otherwise.
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -25,10 +27,42 @@ using int32 = std::int32_t;
 struct int4 {};
 struct acc32 {};
 struct accfloat {};
+// The upper half of a float32. Constants round to nearest.
+struct bfloat16 {
+  std::uint16_t bits = 0;
+  bfloat16() = default;
+  constexpr explicit bfloat16(float value) {
+    const auto wide = std::bit_cast<std::uint32_t>(value);
+    bits = static_cast<std::uint16_t>((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
+  }
+  constexpr operator float() const { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+};
+
+// A name of its own for each generation: a program may have the kernels of both.
+#if !defined(__AIE_ARCH__)
+#define AIE_STANDIN_GENERATION every
+#elif __AIE_ARCH__ == 20
+#define AIE_STANDIN_GENERATION aie2
+#else
+#define AIE_STANDIN_GENERATION aie2p
+#endif
 
 namespace aie {
+inline namespace AIE_STANDIN_GENERATION {
+
+// Of numbers that leave an accumulator. A core begins with floor.
+enum class rounding_mode { floor, conv_even };
 
 namespace standin {
+
+inline thread_local rounding_mode rounding = rounding_mode::floor;
+
+inline bfloat16 RoundToBfloat16(float value) {
+  if (rounding == rounding_mode::conv_even) return bfloat16(value);
+  bfloat16 out;
+  out.bits = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
+  return out;
+}
 
 template <typename T>
 inline constexpr unsigned kBits = sizeof(T) * 8;
@@ -40,13 +74,22 @@ inline constexpr unsigned kBits<int4> = 4;
   std::abort();
 }
 
+// Kernels that are the same for both generations are held to the stricter one.
+#if defined(__AIE_ARCH__) && __AIE_ARCH__ == 20
+inline constexpr unsigned kMostAlignment = 32;
+#else
+inline constexpr unsigned kMostAlignment = 64;
+#endif
+
 inline void CheckAligned(const void* p, unsigned bytes) {
-  const unsigned wanted = bytes < 32 ? bytes : 32;
+  const unsigned wanted = bytes < kMostAlignment ? bytes : kMostAlignment;
   if (reinterpret_cast<std::uintptr_t>(p) % wanted != 0)
     Refuse("a load or store that is not aligned");
 }
 
 }  // namespace standin
+
+inline void set_rounding(rounding_mode mode) { standin::rounding = mode; }
 
 template <typename T, unsigned kElements>
 class vector {
@@ -65,6 +108,12 @@ class vector {
   vector<T, kTo> grow_replicate() const {
     vector<T, kTo> out;
     for (unsigned i = 0; i < kTo; ++i) out.set(get(i % kElements), i);
+    return out;
+  }
+  template <unsigned kPart>
+  vector<T, kPart> extract(unsigned part) const {
+    vector<T, kPart> out;
+    for (unsigned i = 0; i < kPart; ++i) out.set(get(part * kPart + i), i);
     return out;
   }
   T get(unsigned i) const {
@@ -187,9 +236,12 @@ vector<float, kElements> sub(const vector<float, kElements>& a, const vector<flo
 }
 
 template <unsigned kElements>
+vector<float, kElements> max(const vector<float, kElements>& a, const vector<float, kElements>& b) {
+  return standin::EachOf(a, b, [](float x, float y) { return x < y ? y : x; });
+}
+template <unsigned kElements>
 vector<float, kElements> max(const vector<float, kElements>& a, float b) {
-  return standin::EachOf(a, broadcast<float, kElements>(b),
-                         [](float x, float y) { return x < y ? y : x; });
+  return max(a, broadcast<float, kElements>(b));
 }
 
 template <unsigned kElements>
@@ -223,6 +275,7 @@ float reduce_max(const vector<float, kElements>& v) {
   return most;
 }
 
+inline float inv(float value) { return 1.0f / value; }
 inline float invsqrt(float value) { return 1.0f / std::sqrt(value); }
 
 template <unsigned kElements>
@@ -246,11 +299,23 @@ class accum {
   void from_vector(const vector<Lane, kElements>& v) {
     for (unsigned i = 0; i < kElements; ++i) lanes[i] = v.get(i);
   }
+  void from_vector(const vector<bfloat16, kElements>& v) {
+    static_assert(std::is_same_v<Lane, float>, "bfloat16 goes to accfloat");
+    for (unsigned i = 0; i < kElements; ++i) lanes[i] = v.get(i);
+  }
   template <typename T>
   vector<T, kElements> to_vector() const {
-    static_assert(std::is_same_v<T, Lane>, "the kernels move accumulators as they are");
+    static_assert(
+        std::is_same_v<T, Lane> || (std::is_same_v<T, bfloat16> && std::is_same_v<Lane, float>),
+        "the kernels move accumulators as they are, or round them to bfloat16");
     vector<T, kElements> out;
-    for (unsigned i = 0; i < kElements; ++i) out.set(lanes[i], i);
+    for (unsigned i = 0; i < kElements; ++i) {
+      if constexpr (std::is_same_v<T, bfloat16>) {
+        out.set(standin::RoundToBfloat16(lanes[i]), i);
+      } else {
+        out.set(lanes[i], i);
+      }
+    }
     return out;
   }
   template <unsigned kPart>
@@ -360,4 +425,7 @@ class mmul {
   accum<Tag, M * N> sums_;
 };
 
+}  // namespace AIE_STANDIN_GENERATION
 }  // namespace aie
+
+#include "aie_api/bfloat16.hpp"
