@@ -79,9 +79,20 @@ std::string StageRows(const v1::WorkerTimes& worker) {
   return text;
 }
 
+std::string OverheadRow(const v1::WorkerTimes& worker) {
+  if (!worker.error().empty()) return "";
+  if (!worker.has_overhead()) return "  what a step takes more than its stages is not known\n";
+  const v1::StepOverhead& overhead = worker.overhead();
+  return fmt::format(
+      "  a step takes {:.3f} ms more than its stages, {:.3f} ms where none is under way before "
+      "it\n",
+      overhead.following_seconds() * 1e3, overhead.lone_seconds() * 1e3);
+}
+
 std::string PairRow(const v1::PairTimes& pair) {
   std::string text = fmt::format("{} beside {}: stages take {:.2f} times as long", pair.first(),
                                  pair.second(), pair.slowdown());
+  text += fmt::format(", a step that both are sent {:.3f} ms longer", pair.message_seconds() * 1e3);
   if (pair.edge_kind().empty())
     return text + "; no plan of both was tried, so of their edge nothing is known\n";
   text += fmt::format("; a hand-over by {} takes {:.1f} us and {:.2f} us a row", pair.edge_kind(),
@@ -113,7 +124,8 @@ std::string PlanTable(const v1::PlanReport& report) {
                         report.kept() ? "tried at an earlier start" : "tried at this start");
     text += PlanRows(report);
   }
-  for (const v1::WorkerTimes& worker : report.workers()) text += StageRows(worker);
+  for (const v1::WorkerTimes& worker : report.workers())
+    text += StageRows(worker) + OverheadRow(worker);
   for (const v1::PairTimes& pair : report.pairs()) text += PairRow(pair);
   if (report.steps_size() > 0) text += "steps under this plan, of one request at a time\n";
   for (const v1::StepComparison& step : report.steps()) text += StepRow(step);

@@ -139,6 +139,13 @@ class Cluster::Impl {
   WorkerCosts MeasureWorker(std::size_t worker, std::uint64_t generation,
                             const v1::WorkerDescription& described,
                             const LoaderLink::Loaded& loaded);
+  // cluster_overhead.cc: of a worker whose stages were measured, by steps that go the way of a
+  // plan's, into *costs; and of two that are sent every step both.
+  void MeasureOverhead(std::size_t worker, std::uint64_t generation, WorkerCosts* costs);
+  absl::StatusOr<StepOverhead> TimeSteps(std::size_t worker, std::uint64_t generation,
+                                         const WorkerCosts& costs);
+  void MeasureMessages(std::uint64_t generation, const std::vector<WorkerCosts>& alone,
+                       PairCosts* pair);
   PairCosts MeasurePair(std::size_t first, std::size_t second, std::uint64_t generation,
                         const std::vector<WorkerCosts>& alone);
   // What a hand-over between them takes, into *pair; their stages are gone then.

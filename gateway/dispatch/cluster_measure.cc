@@ -33,8 +33,6 @@ constexpr double kMostHandovers = 200;
 constexpr std::int32_t kMostHandoverRows = 128;
 constexpr double kEdgeSeconds = 20;
 constexpr absl::Duration kRepeatTimeout = absl::Seconds(30);
-// Layers are measured until their weights are more than a processor's caches hold.
-constexpr std::uint64_t kManyBytes = std::uint64_t{256} << 20;
 constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 20;
 // Tokens of the steps that are timed, and of the contexts behind which single tokens are.
 constexpr std::int32_t kTimedTokens[] = {8, 32, 64, 128, 512, kPrefillChunkTokens};
@@ -121,21 +119,6 @@ std::vector<CostPoint> PointsOf(const ClusterSetup& setup) {
       points.push_back({tokens, kLongContext});
   }
   return points;
-}
-
-// A run of layers with both kinds, where there are both, and enough weights.
-std::pair<std::int32_t, std::int32_t> LayersToMeasure(const ModelConfig& config,
-                                                      std::uint64_t weight_bytes) {
-  const std::vector<bool>& global = config.layer_is_global;
-  std::size_t last = 1;
-  while (last < global.size() && global[last] == global[0]) ++last;
-  // All of one kind: the first will do.
-  std::size_t first = last < global.size() ? last - 1 : 0;
-  last = std::min(first + 2, global.size());
-  const std::uint64_t layer_bytes = std::max<std::uint64_t>(1, weight_bytes / global.size());
-  while (last < global.size() && layer_bytes * (last - first) < kManyBytes) ++last;
-  while (first > 0 && layer_bytes * (last - first) < kManyBytes) --first;
-  return {static_cast<std::int32_t>(first), static_cast<std::int32_t>(last)};
 }
 
 std::vector<std::string> RegionsOfLayers(std::int32_t first, std::int32_t last) {
@@ -413,7 +396,8 @@ bool Cluster::Impl::ReadMeasured(const Descriptions& workers) {
     entry = {worker.name(), worker.device().name(), {}, "nothing is kept", true};
     complete = complete && kept.has_value();
     if (!kept.has_value()) continue;
-    entry.costs = *std::move(kept);
+    entry.costs = std::move(kept->costs);
+    entry.overhead = kept->overhead;
     entry.error.clear();
   }
   if (workers.size() == 2) {
@@ -452,12 +436,15 @@ void Cluster::Impl::MeasureWorkers(const Descriptions& workers) {
       spdlog::warn("{} is not measured: {}", costs[i].worker, costs[i].error);
       continue;
     }
+    MeasureOverhead(i, generation, &costs[i]);
+    if (Stopping()) return;
     const std::string key = ModelKey(setup_) + DeviceKey(workers[i]);
-    Keep(FileOf(setup_, "stages", key), WriteCosts(key, costs[i].costs));
+    Keep(FileOf(setup_, "stages", key), WriteCosts(key, costs[i]));
   }
   std::vector<PairCosts> pairs;
   if (workers.size() == 2 && costs[0].error.empty() && costs[1].error.empty()) {
     pairs.push_back(MeasurePair(0, 1, generation, costs));
+    MeasureMessages(generation, costs, &pairs.front());
     if (Stopping()) return;
     const absl::Status edges = MeasureEdges(generation, workers, costs, &pairs.front());
     if (Stopping()) return;

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kFileVersion = 3;
+constexpr int kFileVersion = 4;
 constexpr double kMostSlowdown = 1000;
 
 bool HasText(const Json& entry, const char* field) {
@@ -63,6 +63,17 @@ absl::StatusOr<StageCost> ReadCost(const Json& entry) {
   return cost;
 }
 
+absl::StatusOr<StepOverhead> ReadOverhead(const Json& entry) {
+  if (!entry.is_object())
+    return absl::DataLossError("expected what a step takes beside its stages");
+  StepOverhead overhead;
+  for (const auto& [field, seconds] : {std::pair("following_seconds", &overhead.following_seconds),
+                                       std::pair("lone_seconds", &overhead.lone_seconds)}) {
+    TANDEM_ASSIGN_OR_RETURN(*seconds, ReadNumber(entry, field, 0, kLongestCostSeconds));
+  }
+  return overhead;
+}
+
 // Whatever a driver calls its device.
 std::string Text(const Json& file) {
   return file.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -70,27 +81,35 @@ std::string Text(const Json& file) {
 
 }  // namespace
 
-std::string WriteCosts(std::string_view key, const std::vector<StageCost>& costs) {
+std::string WriteCosts(std::string_view key, const WorkerCosts& costs) {
   Json entries = Json::array();
-  for (const StageCost& cost : costs) {
+  for (const StageCost& cost : costs.costs) {
     entries.push_back({{"kind", std::string(NameOf(cost.kind))},
                        {"tokens", cost.point.tokens},
                        {"context", cost.point.context},
                        {"seconds", cost.seconds}});
   }
-  return Text({{"version", kFileVersion}, {"key", std::string(key)}, {"costs", entries}});
+  Json file = {{"version", kFileVersion}, {"key", std::string(key)}, {"costs", entries}};
+  if (costs.overhead.has_value()) {
+    file["overhead"] = {{"following_seconds", costs.overhead->following_seconds},
+                        {"lone_seconds", costs.overhead->lone_seconds}};
+  }
+  return Text(file);
 }
 
-absl::StatusOr<std::vector<StageCost>> ReadCosts(std::string_view text, std::string_view key) {
+absl::StatusOr<WorkerCosts> ReadCosts(std::string_view text, std::string_view key) {
   TANDEM_ASSIGN_OR_RETURN(const Json file, ReadFile(text, key));
   const auto entries = file.find("costs");
   if (entries == file.end() || !entries->is_array() || entries->empty() ||
       entries->size() > kMostCostPoints * kNumCostKinds)
     return absl::DataLossError("expected some times of stages");
-  std::vector<StageCost> costs;
+  WorkerCosts costs;
   for (const Json& entry : *entries) {
     TANDEM_ASSIGN_OR_RETURN(const StageCost cost, ReadCost(entry));
-    costs.push_back(cost);
+    costs.costs.push_back(cost);
+  }
+  if (const auto overhead = file.find("overhead"); overhead != file.end()) {
+    TANDEM_ASSIGN_OR_RETURN(costs.overhead, ReadOverhead(*overhead));
   }
   return costs;
 }
@@ -103,7 +122,8 @@ std::string WritePair(std::string_view key, const PairCosts& pair) {
                {"hop_seconds", pair.hop.seconds},
                {"row_seconds", pair.hop.row_seconds},
                {"cut_hop_seconds", pair.cut_hop.seconds},
-               {"cut_row_seconds", pair.cut_hop.row_seconds}});
+               {"cut_row_seconds", pair.cut_hop.row_seconds},
+               {"message_seconds", pair.message_seconds}});
 }
 
 absl::StatusOr<PairCosts> ReadPair(std::string_view text, std::string_view key) {
@@ -113,7 +133,8 @@ absl::StatusOr<PairCosts> ReadPair(std::string_view text, std::string_view key) 
   const std::pair<const char*, double*> times[] = {{"hop_seconds", &pair.hop.seconds},
                                                    {"row_seconds", &pair.hop.row_seconds},
                                                    {"cut_hop_seconds", &pair.cut_hop.seconds},
-                                                   {"cut_row_seconds", &pair.cut_hop.row_seconds}};
+                                                   {"cut_row_seconds", &pair.cut_hop.row_seconds},
+                                                   {"message_seconds", &pair.message_seconds}};
   for (const auto& [field, seconds] : times) {
     TANDEM_ASSIGN_OR_RETURN(*seconds, ReadNumber(file, field, 0, kLongestCostSeconds));
   }

@@ -13,8 +13,10 @@ namespace tandem {
 // read. `key` names all that the times depend on. DATA_LOSS where the text is anything else than
 // times under this key.
 
-std::string WriteCosts(std::string_view key, const std::vector<StageCost>& costs);
-absl::StatusOr<std::vector<StageCost>> ReadCosts(std::string_view text, std::string_view key);
+// Times of the stages, and what a step takes beside them where that was measured; nothing else of a
+// worker.
+std::string WriteCosts(std::string_view key, const WorkerCosts& costs);
+absl::StatusOr<WorkerCosts> ReadCosts(std::string_view text, std::string_view key);
 
 // Without the names of the workers.
 std::string WritePair(std::string_view key, const PairCosts& pair);

@@ -233,6 +233,10 @@ void WorkerLink::MeasureEdges(v1::MeasureEdgesRequest request, absl::Duration ti
             });
 }
 
+std::shared_ptr<StepStream> WorkerLink::MeasureSteps(StepStream::Handlers handlers) {
+  return StepStream::Open(*stub_, other_calls_, std::move(handlers));
+}
+
 void WorkerLink::Drain(std::uint64_t generation, absl::Duration timeout) {
   v1::DrainRequest request;
   request.set_generation(generation);

@@ -135,6 +135,8 @@ class WorkerLink {
                     Done<v1::StageCosts> done);
   void MeasureEdges(v1::MeasureEdgesRequest request, absl::Duration timeout,
                     Done<v1::EdgeCosts> done);
+  // A stream of steps to a worker that has measured its stages; whoever asked for it closes it.
+  std::shared_ptr<StepStream> MeasureSteps(StepStream::Handlers handlers);
   // Nobody waits for the answer.
   void Drain(std::uint64_t generation, absl::Duration timeout);
 

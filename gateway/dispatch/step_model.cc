@@ -13,6 +13,9 @@
 namespace tandem {
 namespace {
 
+// Layers are measured until their weights are more than a processor's caches hold.
+constexpr std::uint64_t kManyWeightBytes = std::uint64_t{256} << 20;
+
 std::size_t IndexOf(CostKind kind) { return static_cast<std::size_t>(kind); }
 
 double Line(double x, double x0, double y0, double x1, double y1) {
@@ -198,6 +201,13 @@ absl::StatusOr<double> StepModel::SegmentSeconds(const Segment& segment, const C
   return std::max(0.0, sum - (parts - 1) * submission);
 }
 
+StepOverhead StepModel::OverheadOf(std::string_view worker) const {
+  for (const WorkerCosts& costs : workers_) {
+    if (costs.worker == worker) return costs.overhead.value_or(StepOverhead());
+  }
+  return {};
+}
+
 PairCosts StepModel::Between(const std::string& a, const std::string& b) const {
   for (const PairCosts& pair : pairs_) {
     if ((pair.first == a && pair.second == b) || (pair.first == b && pair.second == a)) return pair;
@@ -252,8 +262,28 @@ absl::StatusOr<StepPrediction> StepModel::Predict(const std::vector<StagePlaceme
     }
   }
   const double at_once = *std::max_element(ready.begin(), ready.end());
-  prediction.seconds = at_once + std::max(0.0, all - at_once) * (std::min(slowdown, 2.0) - 1);
+  // The step is over when its head has answered.
+  const StepOverhead overhead = OverheadOf(route.back().worker);
+  prediction.overhead_seconds =
+      shape.point.context > 0 ? overhead.following_seconds : overhead.lone_seconds;
+  if (shape.to_both && !pairs_.empty()) prediction.overhead_seconds += pairs_[0].message_seconds;
+  prediction.seconds = at_once + std::max(0.0, all - at_once) * (std::min(slowdown, 2.0) - 1) +
+                       prediction.overhead_seconds;
   return prediction;
+}
+
+std::pair<std::int32_t, std::int32_t> LayersToMeasure(const ModelConfig& config,
+                                                      std::uint64_t weight_bytes) {
+  const std::vector<bool>& global = config.layer_is_global;
+  std::size_t last = 1;
+  while (last < global.size() && global[last] == global[0]) ++last;
+  // All of one kind: the first will do.
+  std::size_t first = last < global.size() ? last - 1 : 0;
+  last = std::min(first + 2, global.size());
+  const std::uint64_t layer_bytes = std::max<std::uint64_t>(1, weight_bytes / global.size());
+  while (last < global.size() && layer_bytes * (last - first) < kManyWeightBytes) ++last;
+  while (first > 0 && layer_bytes * (last - first) < kManyWeightBytes) --first;
+  return {static_cast<std::int32_t>(first), static_cast<std::int32_t>(last)};
 }
 
 absl::StatusOr<HopCosts> TakeHandovers(const EdgeCosts& first, const EdgeCosts& second) {

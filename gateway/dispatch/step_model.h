@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,6 +17,17 @@ namespace tandem {
 // How long a step takes under a plan, from what its stages take on their workers. Pure functions;
 // the times are measured by the workers (cluster_measure.cc).
 
+// What a step takes longer than its stages take by themselves, on a worker that computes all of it:
+// for messages to it and back, threads that wake up, what the gateway does for a step, and stages
+// that share their processor with all that. Measured with steps that go the way of a plan's
+// (step_stopwatch.h).
+struct StepOverhead {
+  // Behind a step that is under way, as of an answer; and of a step by itself, as of a prompt.
+  double following_seconds = 0;
+  double lone_seconds = 0;
+  bool operator==(const StepOverhead&) const = default;
+};
+
 // What a worker has measured.
 struct WorkerCosts {
   std::string worker;
@@ -25,6 +38,8 @@ struct WorkerCosts {
   std::string error;
   // Measured at an earlier start.
   bool kept = false;
+  // Nothing: it counts as none.
+  std::optional<StepOverhead> overhead = std::nullopt;
 };
 
 // Of a hand-over: for any rows, and for each row.
@@ -48,6 +63,8 @@ struct PairCosts {
   // Of the edge that was measured; empty: none was, and a hand-over counts as nothing.
   std::string edge_kind;
   bool kept = false;
+  // What a step of the one takes longer where the other one is sent it, too.
+  double message_seconds = 0;
 };
 
 // A step of one sequence.
@@ -56,10 +73,14 @@ struct StepShape {
   // The last of its tokens is followed by a new one.
   bool samples = true;
   std::int32_t micro_batches = 1;
+  // It is sent to both workers, also where the route passes one by.
+  bool to_both = false;
 };
 
 struct StepPrediction {
   double seconds = 0;
+  // Of them, beside stages and hand-overs.
+  double overhead_seconds = 0;
   // Hand-overs between workers, of all micro-batches, and how many rows they have.
   std::int32_t hops = 0;
   std::int64_t hop_rows = 0;
@@ -94,11 +115,18 @@ class StepModel {
   absl::StatusOr<double> SegmentSeconds(const Segment& segment, const CostPoint& point,
                                         bool samples) const;
   PairCosts Between(const std::string& a, const std::string& b) const;
+  // None where it was not measured.
+  StepOverhead OverheadOf(std::string_view worker) const;
 
   ModelConfig config_;
   std::vector<WorkerCosts> workers_;
   std::vector<PairCosts> pairs_;
 };
+
+// The layers that are measured, [first, last): a run with both kinds, where there are both, and
+// with enough weights.
+std::pair<std::int32_t, std::int32_t> LayersToMeasure(const ModelConfig& config,
+                                                      std::uint64_t weight_bytes);
 
 // What both workers say of rows that went round between them, as the time of a hand-over: what
 // their stages do not take of a round. INVALID_ARGUMENT where they do not speak of the same.

@@ -13,8 +13,10 @@ StepShape ShapeOf(const ClusterPlan& plan, const ClusterOptions& options, const 
                   bool samples) {
   const std::int32_t most = point.tokens / std::max(1, options.min_micro_batch_tokens);
   const bool prefills = point.tokens > 1 && plan.prefill_micro_batches > 0;
+  const auto members = std::count(plan.members.begin(), plan.members.end(), std::uint8_t{1});
   return {point, samples,
-          std::clamp(most, 1, prefills ? plan.prefill_micro_batches : plan.micro_batches)};
+          std::clamp(most, 1, prefills ? plan.prefill_micro_batches : plan.micro_batches),
+          members > 1};
 }
 
 void StepRecord::Add(std::uint64_t generation, const Coordinator::StepDone& step) {

@@ -103,6 +103,9 @@ void AddMeasured(const PlanReport& report, v1::PlanReport* wire) {
       stage.set_context(cost.point.context);
       stage.set_seconds(cost.seconds);
     }
+    if (!worker.overhead.has_value()) continue;
+    to.mutable_overhead()->set_following_seconds(worker.overhead->following_seconds);
+    to.mutable_overhead()->set_lone_seconds(worker.overhead->lone_seconds);
   }
   for (const PairCosts& pair : report.pairs) {
     v1::PairTimes& to = *wire->add_pairs();
@@ -115,6 +118,7 @@ void AddMeasured(const PlanReport& report, v1::PlanReport* wire) {
     to.set_cut_hop_seconds(pair.cut_hop.seconds);
     to.set_cut_row_seconds(pair.cut_hop.row_seconds);
     to.set_kept(pair.kept);
+    to.set_message_seconds(pair.message_seconds);
   }
   for (const StepComparison& comparison : report.steps) {
     v1::StepComparison& to = *wire->add_steps();

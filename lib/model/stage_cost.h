@@ -83,6 +83,9 @@ struct EdgeCosts {
   bool operator==(const EdgeCosts&) const = default;
 };
 
+// Shares of a step of measured stages, which are computed one after another.
+inline constexpr std::size_t kMostMeasuredShares = 16;
+
 // Bounds of what is believed.
 inline constexpr std::size_t kMostCostPoints = 32;
 inline constexpr double kLongestCostSeconds = 3600;

@@ -305,6 +305,7 @@ absl::Status StageTimer::StartPoint(Measured* measured, Deadline share, Deadline
 
 absl::StatusOr<std::vector<StageCost>> StageTimer::MeasureAll(absl::Duration limit,
                                                               const Cancelled& cancelled) {
+  const std::lock_guard lock(mutex_);
   TANDEM_RETURN_IF_ERROR(
       RunRound(spec_.points.front(), all_, Deadline::After(kFirstPatience), cancelled).status());
   const Deadline end = Deadline::After(limit);
@@ -363,6 +364,7 @@ absl::Status StageTimer::AddRounds(std::vector<Measured>* points, Deadline end, 
 absl::StatusOr<std::vector<StageCost>> StageTimer::Repeat(const CostPoint& point,
                                                           absl::Duration duration,
                                                           const Cancelled& cancelled) {
+  const std::lock_guard lock(mutex_);
   if (std::find(spec_.points.begin(), spec_.points.end(), point) == spec_.points.end()) {
     return absl::InvalidArgumentError(absl::StrCat("point: expected one that was measured, found ",
                                                    point.tokens, " tokens behind ", point.context));
@@ -383,6 +385,37 @@ absl::StatusOr<std::vector<StageCost>> StageTimer::Repeat(const CostPoint& point
   } while (!end.passed());
   for (StageCost& cost : sums) cost.seconds = std::max(0.0, cost.seconds / rounds);
   return sums;
+}
+
+absl::Status StageTimer::CheckPoint(const CostPoint& point) const {
+  const auto blocks = static_cast<std::int32_t>(blocks_.size());
+  if (point.tokens >= 1 && point.tokens <= spec_.limits.max_tokens && point.context >= 0 &&
+      point.context <= blocks * kKvBlockTokens - point.tokens)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("step: expected 1 to ", spec_.limits.max_tokens, " tokens that end within ",
+                   blocks * kKvBlockTokens, ", found ", point.tokens, " behind ", point.context));
+}
+
+absl::StatusOr<double> StageTimer::RunStep(const CostPoint& point, bool few, Deadline deadline) {
+  TANDEM_RETURN_IF_ERROR(CheckPoint(point));
+  const std::lock_guard lock(mutex_);
+  const std::int64_t begun = MonotonicNanoseconds();
+  TANDEM_RETURN_IF_ERROR(Begin(point));
+  for (const std::int32_t stage : {0, (few ? few_ : all_).whole_stage, head_stage_}) {
+    stepping_.store(true);
+    const absl::Status ran = interrupted_.load() ? absl::CancelledError("step: it was interrupted")
+                                                 : RunStage(stage, deadline).status();
+    stepping_.store(false);
+    TANDEM_RETURN_IF_ERROR(ran);
+  }
+  TANDEM_RETURN_IF_ERROR(Sample());
+  return SecondsSince(begun);
+}
+
+void StageTimer::Interrupt() {
+  interrupted_.store(true);
+  if (stepping_.load()) program_->Cancel();
 }
 
 }  // namespace tandem

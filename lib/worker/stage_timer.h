@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,7 +36,8 @@ std::vector<std::string> RegionsOf(const StageTimerSpec& spec);
 
 // The stages of some layers, compiled one by one and as one, with memory of the device's own
 // between them, and a stopwatch. All layers are gone through in turn, so that weights come from
-// where they come from in a real step: not from a cache that holds one layer. One thread.
+// where they come from in a real step: not from a cache that holds one layer. Any thread; calls
+// wait for each other.
 class StageTimer {
  public:
   // `weights`: RegionsOf. The device must outlive it.
@@ -63,6 +66,14 @@ class StageTimer {
   // One point again and again until `duration` has passed, and the mean of it.
   absl::StatusOr<std::vector<StageCost>> Repeat(const CostPoint& point, absl::Duration duration,
                                                 const Cancelled& cancelled);
+
+  // A step of the point as a plan runs it: taken, embedded, all layers in one submission (`few`:
+  // one of each kind), head and sample; seconds of it. INVALID_ARGUMENT where the point is beyond
+  // the limits, DEADLINE_EXCEEDED, CANCELLED after Interrupt.
+  absl::StatusOr<double> RunStep(const CostPoint& point, bool few, Deadline deadline);
+  // Ends soon the step that runs, and every one until ClearInterrupt. Waits for nobody.
+  void Interrupt();
+  void ClearInterrupt() { interrupted_.store(false); }
 
  private:
   // What was measured of a point.
@@ -101,6 +112,8 @@ class StageTimer {
                          const Cancelled& cancelled);
   absl::Status AddRound(Measured* measured, Deadline hard, const Cancelled& cancelled);
   absl::Status Begin(const CostPoint& point);
+  // Whether it is within what the stages were compiled for, and the cache has room for it.
+  absl::Status CheckPoint(const CostPoint& point) const;
   // Seconds that the stage took.
   absl::StatusOr<double> RunStage(std::int32_t stage, Deadline deadline);
   absl::Status Sample();
@@ -108,6 +121,11 @@ class StageTimer {
 
   Device& device_;
   const StageTimerSpec spec_;
+  // One call at a time.
+  std::mutex mutex_;
+  // Of RunStep: to end; and a stage of it is under way.
+  std::atomic<bool> interrupted_{false};
+  std::atomic<bool> stepping_{false};
   std::unique_ptr<KvCache> kv_cache_;
   // Stages read one and write the other.
   std::unique_ptr<ResidualBuffer> residuals_[2];

@@ -50,7 +50,7 @@ StepLoop::~StepLoop() {
   answering_.join();
 }
 
-void StepLoop::Install(std::unique_ptr<StepRunner> runner) {
+void StepLoop::Install(std::unique_ptr<StepWork> runner) {
   std::lock_guard lock(mutex_);
   TANDEM_CHECK(runner_ == nullptr);
   runner_ = std::move(runner);
@@ -111,7 +111,7 @@ void StepLoop::RunFirst(std::unique_lock<std::mutex>& lock) {
   std::unique_ptr<StepJob> job = std::move(queue_.front());
   queue_.erase(queue_.begin());
   running_ = job.get();
-  StepRunner* const runner = runner_.get();
+  StepWork* const runner = runner_.get();
   lock.unlock();
 
   const absl::Status device = runner->Run(job->plan, &job->result);
@@ -168,7 +168,7 @@ void StepLoop::AbortFor(const StepSink* sink, const std::string& reason) {
   Cancel([&](const StepJob& job) { return job.sink.get() == sink; }, reason);
 }
 
-std::unique_ptr<StepRunner> StepLoop::Take(const std::string& reason, bool interrupt) {
+std::unique_ptr<StepWork> StepLoop::Take(const std::string& reason, bool interrupt) {
   const auto all = [](const StepJob&) { return true; };
   std::unique_lock lock(mutex_);
   CancelQueued(all, reason);
@@ -180,10 +180,10 @@ std::unique_ptr<StepRunner> StepLoop::Take(const std::string& reason, bool inter
   return std::move(runner_);
 }
 
-std::unique_ptr<StepRunner> StepLoop::Remove(const std::string& reason) {
+std::unique_ptr<StepWork> StepLoop::Remove(const std::string& reason) {
   return Take(reason, /*interrupt=*/true);
 }
-std::unique_ptr<StepRunner> StepLoop::Drain() {
+std::unique_ptr<StepWork> StepLoop::Drain() {
   return Take("the worker drains", /*interrupt=*/false);
 }
 

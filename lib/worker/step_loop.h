@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "lib/step/step_plan.h"
-#include "lib/worker/step_runner.h"
+#include "lib/worker/step_work.h"
 
 namespace tandem {
 
@@ -47,12 +47,12 @@ class StepLoop {
   ~StepLoop();
 
   // Steps run with `runner` from now on.
-  void Install(std::unique_ptr<StepRunner> runner);
+  void Install(std::unique_ptr<StepWork> runner);
   // Everything queued and running answers CANCELLED; returns the runner (or null) when nothing uses
   // it any more.
-  std::unique_ptr<StepRunner> Remove(const std::string& reason);
+  std::unique_ptr<StepWork> Remove(const std::string& reason);
   // The same, but the running step may finish.
-  std::unique_ptr<StepRunner> Drain();
+  std::unique_ptr<StepWork> Drain();
 
   // A job to fill, its fields as a step before left them.
   std::unique_ptr<StepJob> NewJob();
@@ -76,7 +76,7 @@ class StepLoop {
   // With mutex_ held.
   void CancelQueued(const Matches& matches, const std::string& reason);
   void AddAnswer(std::unique_ptr<StepJob> job);
-  std::unique_ptr<StepRunner> Take(const std::string& reason, bool interrupt);
+  std::unique_ptr<StepWork> Take(const std::string& reason, bool interrupt);
   void Cancel(const Matches& matches, const std::string& reason);
 
   const Hooks hooks_;
@@ -95,7 +95,7 @@ class StepLoop {
   bool stopping_ = false;
   // No answers come any more.
   bool ended_ = false;
-  std::unique_ptr<StepRunner> runner_;
+  std::unique_ptr<StepWork> runner_;
   std::thread thread_;
   std::thread answering_;
 };

@@ -21,17 +21,14 @@
 #include "lib/worker/embedding_head.h"
 #include "lib/worker/slot_table.h"
 #include "lib/worker/stage_layout.h"
-
-namespace tandem::v1 {
-class WorkerDescription;
-}
+#include "lib/worker/step_work.h"
 
 namespace tandem {
 
 // Runs the steps of one generation on one worker, as the list for their route and micro-batches
 // says (stage_layout.h). Run is called by one thread; the others by any. In steady state a step
 // allocates nothing but the lists of log-probabilities and sums of hidden states that it answers.
-class StepRunner {
+class StepRunner final : public StepWork {
  public:
   struct Parts {
     std::uint64_t generation = 0;
@@ -52,18 +49,12 @@ class StepRunner {
 
   std::uint64_t generation() const { return parts_.generation; }
 
-  // Always fills *result. A malformed step answers INVALID_ARGUMENT and changes nothing but the
-  // expected step id and the edges' numbers. The returned status is not OK when the device is lost
-  // (UNAVAILABLE): nothing may be served from it again.
-  absl::Status Run(const StepPlan& plan, StepResult* result);
-
-  // Ends the waits of the step that runs, and what it computes; it answers CANCELLED. Holds until
-  // ClearInterrupt.
-  void Interrupt();
-  void ClearInterrupt();
-
-  // Stages, edges, steps_done, tokens_done.
-  void Describe(v1::WorkerDescription* description) const;
+  // A malformed step answers INVALID_ARGUMENT and changes nothing but the expected step id and the
+  // edges' numbers.
+  absl::Status Run(const StepPlan& plan, StepResult* result) override;
+  void Interrupt() override;
+  void ClearInterrupt() override;
+  void Describe(v1::WorkerDescription* description) const override;
 
  private:
   struct StageStats {

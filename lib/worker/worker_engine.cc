@@ -14,6 +14,7 @@
 #include "lib/wire/trace_wire.h"
 #include "lib/worker/describe.h"
 #include "lib/worker/measure_requests.h"
+#include "lib/worker/measured_steps.h"
 #include "lib/worker/plan_part.h"
 #include "tandem/v1/trace.pb.h"
 #include "tandem/v1/worker.pb.h"
@@ -282,6 +283,7 @@ absl::Status WorkerEngine::MeasureStages(const v1::MeasureStagesRequest& request
       timer_->MeasureAll(absl::Seconds(request.seconds()), [&] { return Superseded(generation); });
   if (!costs.ok()) return Checked(costs.status());
   *response = ToProto(*costs);
+  steps_->Install(std::make_unique<MeasuredSteps>(timer_, generation));
   return absl::OkStatus();
 }
 
@@ -313,6 +315,7 @@ absl::Status WorkerEngine::MeasureEdges(const v1::MeasureEdgesRequest& request,
   }
   TANDEM_ASSIGN_OR_RETURN(MeasuredEdges measured, ParseMeasuredEdges(request, *measured_));
   // A device need not hold the stages of two programs.
+  steps_->Remove("hand-overs are timed");
   timer_.reset();
   const Deadline deadline = Deadline::After(absl::Seconds(request.seconds()));
   const std::string out_id = measured.out.id;

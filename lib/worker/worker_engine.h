@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "lib/base/trace.h"
+#include "lib/constrain/token_masks.h"
 #include "lib/device/device.h"
 #include "lib/worker/edge_connect.h"
 #include "lib/worker/inline_edge.h"
@@ -106,8 +107,8 @@ class WorkerEngine {
 
   std::mutex control_mutex_;  // Prepare, Connect, Drain, measuring and probes: one at a time
   std::unique_ptr<PlanPart> part_;
-  // Until the generation that measured ends, or hand-overs are timed.
-  std::unique_ptr<StageTimer> timer_;
+  // Until the generation that measured ends, or hand-overs are timed; its steps have it, too.
+  std::shared_ptr<StageTimer> timer_;
   // Until the generation that measured ends.
   std::optional<StageTimerSpec> measured_;
   // Compiled grammars, and the fingerprint of the model that they are for.

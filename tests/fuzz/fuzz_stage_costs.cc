@@ -22,10 +22,11 @@ ModelConfig TwoLayers() {
 void Costs(std::string_view text) {
   const auto costs = ReadCosts(text, "key");
   if (!costs.ok()) return;
-  TANDEM_CHECK(!costs->empty());
+  TANDEM_CHECK(!costs->costs.empty());
   const auto again = ReadCosts(WriteCosts("key", *costs), "key");
-  TANDEM_CHECK(again.ok() && *again == *costs);
-  const StepModel model(TwoLayers(), {{"npu0", "device", *costs, "", true}}, {});
+  TANDEM_CHECK(again.ok() && again->costs == costs->costs && again->overhead == costs->overhead);
+  const StepModel model(TwoLayers(), {{"npu0", "device", costs->costs, "", true, costs->overhead}},
+                        {});
   const std::vector<StagePlacement> route = {{"npu0", StagePart::kEmbed, 0, 0},
                                              {"npu0", StagePart::kBoth, 0, 2},
                                              {"npu0", StagePart::kHead, 0, 0}};
@@ -40,7 +41,8 @@ void Pair(std::string_view text) {
   if (!pair.ok()) return;
   TANDEM_CHECK(pair->slowdown >= 1);
   const auto again = ReadPair(WritePair("key", *pair), "key");
-  TANDEM_CHECK(again.ok() && again->hop == pair->hop && again->cut_hop == pair->cut_hop);
+  TANDEM_CHECK(again.ok() && again->hop == pair->hop && again->cut_hop == pair->cut_hop &&
+               again->message_seconds == pair->message_seconds);
 }
 
 }  // namespace

@@ -171,6 +171,7 @@ TEST(PlanTable, ShowsWhatWasMeasuredAndHowFarPredictionsAreOff) {
   pair.set_first("npu0");
   pair.set_second("gpu0");
   pair.set_slowdown(1.5);
+  pair.set_message_seconds(0.00025);
   v1::StepComparison& step = *report.add_steps();
   step.set_steps(90);
   step.set_tokens(1);
@@ -184,8 +185,14 @@ TEST(PlanTable, ShowsWhatWasMeasuredAndHowFarPredictionsAreOff) {
   EXPECT_THAT(table, ContainsRegex("\n  ffn +1\\.000 +4\\.000\n"));
   EXPECT_THAT(table, ContainsRegex("\n  head +2\\.000 +-\n"));
   EXPECT_THAT(table, HasSubstr("  not measured: no room\n"));
-  EXPECT_THAT(table, HasSubstr("npu0 beside gpu0: stages take 1.50 times as long; no plan"));
+  EXPECT_THAT(table, HasSubstr("  what a step takes more than its stages is not known\nstages of"));
+  EXPECT_THAT(table, HasSubstr("npu0 beside gpu0: stages take 1.50 times as long, a step that "
+                               "both are sent 0.250 ms longer; no plan"));
   EXPECT_THAT(table, ContainsRegex("decode +1 tokens: 10\\.000 ms, predicted 9\\.000 \\(-10 %\\)"));
+  worker.mutable_overhead()->set_following_seconds(0.0003);
+  worker.mutable_overhead()->set_lone_seconds(0.00075);
+  EXPECT_THAT(PlanTable(report), HasSubstr("  a step takes 0.300 ms more than its stages, 0.750 ms "
+                                           "where none is under way before it\n"));
   pair.set_edge_kind("host-pointer");
   pair.set_hop_seconds(25e-6);
   pair.set_row_seconds(5e-8);

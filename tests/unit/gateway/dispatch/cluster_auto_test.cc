@@ -162,6 +162,77 @@ TEST_F(ClusterAutoTest, HandOversAreMeasuredAndCount) {
   EXPECT_EQ(gpu_->measured(), 1);
 }
 
+TEST_F(ClusterAutoTest, StepsAreRunToSeeWhatTheyTakeMoreThanTheirStages) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  npu_->MeasureAs(0.001);
+  npu_->RunMeasuredSteps();
+  gpu_->MeasureAs(0.1);
+  gpu_->RunMeasuredSteps();
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  ASSERT_EQ(report.workers.size(), 2u);
+  for (const WorkerCosts& worker : report.workers)
+    ASSERT_TRUE(worker.overhead.has_value()) << worker.worker;
+  const StepOverhead npu = *report.workers[1].overhead;
+  EXPECT_EQ(report.trials[2].plan, "npu");
+  EXPECT_DOUBLE_EQ(report.trials[2].predicted_decode_seconds, 0.007 + npu.following_seconds);
+  // Steps of the shorter one are sent to both.
+  EXPECT_GT(gpu_->measured_steps().first, 0);
+  EXPECT_GT(gpu_->measured_steps().second, 0);
+  EXPECT_GT(npu_->measured_steps().first, 0);
+  EXPECT_EQ(npu_->measured_steps().second, 0);
+
+  // It is kept.
+  cluster_.reset();
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  EXPECT_EQ(cluster_->Report().workers[1].overhead, npu);
+  EXPECT_EQ(npu_->measured(), 1);
+}
+
+TEST_F(ClusterAutoTest, StopsWhileAMeasuredStepRuns) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  gpu_->MeasureAs(0.1);
+  gpu_->RunMeasuredSteps();
+  gpu_->CloseGate();
+  StartCluster();
+  gpu_->WaitUntilAStepWaits();
+  EXPECT_EQ(cluster_->Ready().message(), "measuring steps of gpu0");
+  cluster_.reset();
+  EXPECT_TRUE(Kept().empty());
+}
+
+TEST_F(ClusterAutoTest, AWorkerThatBreaksOffMeasuredStepsIsPredictedWithoutTheirOverhead) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  npu_->MeasureAs(0.001);
+  npu_->RunMeasuredSteps();
+  npu_->Inject(FakeWorker::Fault::kBreakStream, 3);
+  gpu_->MeasureAs(3);
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  EXPECT_FALSE(report.workers[1].overhead.has_value());
+  EXPECT_EQ(report.chosen, "npu");
+}
+
+TEST_F(ClusterAutoTest, AWorkerThatRefusesMeasuredStepsIsPredictedWithoutTheirOverhead) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  npu_->MeasureAs(0.001);
+  gpu_->MeasureAs(3);
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  EXPECT_FALSE(report.workers[0].overhead.has_value());
+  EXPECT_FALSE(report.workers[1].overhead.has_value());
+  EXPECT_DOUBLE_EQ(report.trials[2].predicted_decode_seconds, 0.007);
+  EXPECT_EQ(report.chosen, "npu");
+}
+
 TEST_F(ClusterAutoTest, HandOversThatCannotBeMeasuredAreLeftOutAndAskedForAgain) {
   loader_.SetState(v1::LoadProgress::READY);
   StartWorkers();

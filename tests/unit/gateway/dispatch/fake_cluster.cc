@@ -206,6 +206,16 @@ void FakeWorker::MeasureEdgesAs(double seconds) {
   edge_seconds_ = seconds;
 }
 
+void FakeWorker::RunMeasuredSteps() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  runs_measured_ = true;
+}
+
+std::pair<int, int> FakeWorker::measured_steps() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return measured_steps_;
+}
+
 int FakeWorker::measured() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return measured_;
@@ -350,6 +360,20 @@ std::optional<FakeWorker::Fault> FakeWorker::TakeFault() {
   return std::exchange(fault_, std::nullopt);
 }
 
+v1::StepResult FakeWorker::AnswerMeasured(const v1::StepPlan& plan) {
+  v1::StepResult result;
+  result.set_step_id(plan.step_id());
+  result.set_generation(plan.generation());
+  if (plan.sequences().empty()) {
+    ++measured_steps_.second;
+    return result;
+  }
+  ++measured_steps_.first;
+  for (int i = 0; i < plan.sequences_size(); ++i)
+    result.add_sequences()->mutable_sampled()->set_token(1);
+  return result;
+}
+
 v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault> fault) {
   v1::StepResult refusal;
   refusal.set_step_id(plan.step_id());
@@ -360,6 +384,9 @@ v1::StepResult FakeWorker::RunStep(const v1::StepPlan& plan, std::optional<Fault
     refusal.set_error("injected");
     return refusal;
   }
+  if (runs_measured_ && plan.generation() == measured_generation_ &&
+      prepared_.generation() < measured_generation_)
+    return AnswerMeasured(plan);
   if (plan.generation() != prepared_.generation()) {
     refusal.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
     return refusal;

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -85,6 +86,10 @@ class FakeWorker final : public v1::Worker::Service {
   // It measures hand-overs, too: so long for one, and half as long again where attention is cut
   // out. Before: it cannot.
   void MeasureEdgesAs(double seconds);
+  // It runs steps of what it has measured, too, in no time. Before: it refuses them.
+  void RunMeasuredSteps();
+  // Those of them that it was sent: with a share, and without one.
+  std::pair<int, int> measured_steps() const;
   // Times that it was asked to measure.
   int measured() const;
 
@@ -114,6 +119,7 @@ class FakeWorker final : public v1::Worker::Service {
   grpc::Status Steps(grpc::ServerContext* context,
                      grpc::ServerReaderWriter<v1::StepResult, v1::StepRequest>* stream) override;
   std::optional<Fault> TakeFault();
+  v1::StepResult AnswerMeasured(const v1::StepPlan& plan);
   v1::StepResult RunStep(const v1::StepPlan& plan, std::optional<Fault> fault);
   void WaitAtGate(std::unique_lock<std::mutex>& lock, grpc::ServerContext* context);
 
@@ -134,6 +140,8 @@ class FakeWorker final : public v1::Worker::Service {
   std::uint64_t budget_bytes_ = 0;
   double part_seconds_ = 0;
   double edge_seconds_ = 0;
+  bool runs_measured_ = false;
+  std::pair<int, int> measured_steps_;
   int measured_ = 0;
   std::uint64_t measured_generation_ = 0;
   std::optional<Fault> fault_;

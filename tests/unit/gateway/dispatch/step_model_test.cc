@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gateway/dispatch/cost_file.h"
+#include "gateway/dispatch/step_stopwatch.h"
 #include "lib/base/strings.h"
 
 namespace tandem {
@@ -231,6 +233,64 @@ TEST(StepModel, MicroBatchesOverlapAsFarAsTheDevicesLet) {
   EXPECT_DOUBLE_EQ(seconds(1.5, 2), 50);
 }
 
+// Of the worker that samples; and that of messages to both where both are sent the step.
+TEST(StepModel, AddsWhatAStepTakesMoreThanItsStages) {
+  PairCosts pair;
+  pair.first = "npu0";
+  pair.second = "gpu0";
+  pair.message_seconds = 0.125;
+  WorkerCosts npu{"npu0", "CPU", Costs(1, 2, 3), "", false};
+  npu.overhead = {0.25, 4};
+  WorkerCosts gpu{"gpu0", "GPU", Costs(10, 20, 30), "", false};
+  gpu.overhead = {0.5, 8};
+  const StepModel model(FourLayers(), {npu, gpu}, {pair});
+  // Of answers: behind a step that is under way.
+  const auto decode = model.Predict(Route("npu"), {{1, 5}});
+  ASSERT_TRUE(decode.ok()) << decode.status();
+  EXPECT_DOUBLE_EQ(decode->overhead_seconds, 0.25);
+  EXPECT_DOUBLE_EQ(decode->seconds, 17.5 + 0.25);
+  // Of a prompt: by itself.
+  const auto prefill = model.Predict(Route("npu"), {{11, 0}});
+  ASSERT_TRUE(prefill.ok()) << prefill.status();
+  EXPECT_DOUBLE_EQ(prefill->overhead_seconds, 4);
+  EXPECT_DOUBLE_EQ(prefill->seconds, 0.5 + 1 + 5 * 11 + 8 * 11 + 3 + 4);
+  // gpu0 samples, and npu0 is sent the step, too.
+  const auto split = model.Predict(Route("split"), {{1, 5}, true, 1, true});
+  ASSERT_TRUE(split.ok()) << split.status();
+  EXPECT_DOUBLE_EQ(split->overhead_seconds, 0.5 + 0.125);
+  EXPECT_DOUBLE_EQ(split->seconds, 0.5 + 1 + 5 + 80 + 30 + 0.625);
+}
+
+TEST(LayersToMeasure, AreOfBothKindsAndEnough) {
+  const ModelConfig config = FourLayers();
+  // Large ones: one of each kind. Small ones: all.
+  EXPECT_EQ(LayersToMeasure(config, std::uint64_t{4} << 30), std::pair(0, 2));
+  EXPECT_EQ(LayersToMeasure(config, 1 << 20), std::pair(0, 4));
+  EXPECT_EQ(LayersToMeasure(config, std::uint64_t{400} << 20), std::pair(0, 3));
+}
+
+TEST(MiddleMean, LeavesOutTheShortestAndTheLongest) {
+  EXPECT_EQ(MiddleMean({}), 0);
+  EXPECT_DOUBLE_EQ(MiddleMean({3}), 3);
+  EXPECT_DOUBLE_EQ(MiddleMean({1, 2, 6}), 3);
+  EXPECT_DOUBLE_EQ(MiddleMean({1000, 4, 2, 0}), 3);
+}
+
+TEST(TakeOverhead, IsWhatIsLeftBesideTheStages) {
+  // Stages of 2 s, 0.5 s beside them, 0.25 s behind another step.
+  OverheadSteps steps{{2.25, 2.25}, {2.5}, {8.5}, 4};
+  EXPECT_EQ(TakeOverhead(steps), (StepOverhead{0.25, 0.5}));
+  // No step is shorter than nothing, whatever the machine did meanwhile.
+  steps.following = {1};
+  EXPECT_EQ(TakeOverhead(steps), (StepOverhead{0, 0.5}));
+  steps.many = {1};
+  EXPECT_EQ(TakeOverhead(steps), (StepOverhead{1, 2.5}));
+  steps.many = {100};
+  EXPECT_EQ(TakeOverhead(steps), (StepOverhead{0, 0}));
+  steps.many.clear();
+  EXPECT_EQ(TakeOverhead(steps), StepOverhead());
+}
+
 TEST(StepModel, SaysWhatIsMissing) {
   const StepModel model(FourLayers(),
                         {{"npu0", "CPU", {{CostKind::kBegin, {1, 0}, 1}}, "", false},
@@ -271,25 +331,36 @@ TEST(TakeHandovers, TakesWhatTheStagesDoNotExplain) {
 }
 
 TEST(CostFile, IsReadAsItWasWritten) {
-  const std::vector<StageCost> costs = Costs(1, 2, 3);
-  const auto read = ReadCosts(WriteCosts("key", costs), "key");
+  WorkerCosts costs;
+  costs.costs = Costs(1, 2, 3);
+  auto read = ReadCosts(WriteCosts("key", costs), "key");
   ASSERT_TRUE(read.ok()) << read.status();
-  EXPECT_EQ(*read, costs);
+  EXPECT_EQ(read->costs, costs.costs);
+  EXPECT_FALSE(read->overhead.has_value());
+  costs.overhead = {2e-4, 5e-4};
+  read = ReadCosts(WriteCosts("key", costs), "key");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->overhead, costs.overhead);
   PairCosts pair;
   pair.slowdown = 1.25;
   pair.edge_kind = "dma-buf";
   pair.hop = {1e-5, 1e-8};
   pair.cut_hop = {2e-5, 3e-8};
+  pair.message_seconds = 3e-4;
   const auto again = ReadPair(WritePair("key", pair), "key");
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->slowdown, 1.25);
   EXPECT_EQ(again->edge_kind, "dma-buf");
   EXPECT_EQ(again->hop, pair.hop);
   EXPECT_EQ(again->cut_hop, pair.cut_hop);
+  EXPECT_EQ(again->message_seconds, 3e-4);
 }
 
 TEST(CostFile, AnythingElseIsRefused) {
-  const std::string good = WriteCosts("key", Costs(1, 2, 3));
+  WorkerCosts costs;
+  costs.costs = Costs(1, 2, 3);
+  costs.overhead = {2e-4, 5e-4};
+  const std::string good = WriteCosts("key", costs);
   const auto refused = [](const std::string& text) {
     return absl::IsDataLoss(ReadCosts(text, "key").status());
   };
@@ -299,8 +370,10 @@ TEST(CostFile, AnythingElseIsRefused) {
   EXPECT_TRUE(refused(WriteCosts("key", {})));
   for (std::size_t length = 0; length + 1 < good.size(); length += 7)
     EXPECT_TRUE(refused(good.substr(0, length))) << length;
-  const auto spoilt = [&](const std::vector<StageCost>& costs) {
-    return refused(WriteCosts("key", costs));
+  const auto spoilt = [&](std::vector<StageCost> stages) {
+    WorkerCosts spoilt_costs;
+    spoilt_costs.costs = std::move(stages);
+    return refused(WriteCosts("key", spoilt_costs));
   };
   EXPECT_TRUE(spoilt({{CostKind::kFfn, {0, 0}, 1}}));
   EXPECT_TRUE(spoilt({{CostKind::kFfn, {1 << 20, 0}, 1}}));
@@ -309,7 +382,14 @@ TEST(CostFile, AnythingElseIsRefused) {
   EXPECT_TRUE(spoilt({{CostKind::kFfn, {1, 0}, 1e9}}));
   EXPECT_TRUE(spoilt(
       std::vector<StageCost>(kMostCostPoints * kNumCostKinds + 1, {CostKind::kFfn, {1, 0}, 1})));
+  for (const StepOverhead& bad : {StepOverhead{-1, 0}, StepOverhead{0, 1e9}}) {
+    costs.overhead = bad;
+    EXPECT_TRUE(refused(WriteCosts("key", costs)));
+  }
   PairCosts pair;
+  pair.message_seconds = -1;
+  EXPECT_TRUE(absl::IsDataLoss(ReadPair(WritePair("key", pair), "key").status()));
+  pair.message_seconds = 0;
   pair.slowdown = 0.5;
   EXPECT_TRUE(absl::IsDataLoss(ReadPair(WritePair("key", pair), "key").status()));
   pair.slowdown = 1;

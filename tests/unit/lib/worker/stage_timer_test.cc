@@ -237,6 +237,91 @@ TEST_F(MeasureRequestTest, IsAnsweredAndPlansComeUpAfterwards) {
   EXPECT_EQ(Repeat(4, 0.01, &costs).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
 }
 
+TEST_F(MeasureRequestTest, StepsOfTheMeasuredStagesAreRun) {
+  v1::StageCosts costs;
+  ASSERT_TRUE(Measure(Request(3), &costs).ok());
+  StepsClient steps(cluster_.worker("npu0"));
+  std::uint64_t step_id = 0;
+  const auto run = [&](std::size_t shares, std::int32_t tokens, std::int32_t context,
+                       const std::function<void(v1::StepPlan*)>& spoil = nullptr) {
+    v1::StepPlan plan;
+    plan.set_step_id(++step_id);
+    plan.set_generation(3);
+    plan.set_timeout_seconds(30);
+    for (std::size_t i = 0; i < shares; ++i) {
+      v1::SequenceShare& share = *plan.add_sequences();
+      share.set_first_position(context);
+      for (std::int32_t t = 0; t < tokens; ++t) share.add_tokens(0);
+    }
+    if (spoil != nullptr) spoil(&plan);
+    EXPECT_TRUE(steps.Send(plan));
+    v1::StepResult result = steps.Receive();
+    EXPECT_EQ(result.step_id(), step_id);
+    return result;
+  };
+  for (const std::size_t shares : {0, 1, 4}) {
+    for (const std::int32_t route : {0, 1}) {
+      const v1::StepResult result =
+          run(shares, 1, 8, [&](v1::StepPlan* plan) { plan->set_route(route); });
+      EXPECT_EQ(result.code(), 0) << result.error();
+      EXPECT_EQ(result.sequences_size(), static_cast<int>(shares));
+      EXPECT_EQ(result.run_seconds() > 0, shares > 0);
+    }
+  }
+  EXPECT_EQ(run(1, 4, 0).code(), 0);
+  // What is wrong is refused, and the next one runs.
+  const auto refused = [&](const v1::StepResult& result, grpc::StatusCode code) {
+    EXPECT_EQ(result.code(), static_cast<int>(code)) << result.error();
+    EXPECT_EQ(result.sequences_size(), 0);
+    return result.error();
+  };
+  const auto invalid = grpc::StatusCode::INVALID_ARGUMENT;
+  EXPECT_THAT(refused(run(1, 0, 0), invalid), HasSubstr("tokens that end within 16, found 0"));
+  EXPECT_THAT(refused(run(1, 1 << 14, 0), invalid), HasSubstr("found 16384"));
+  EXPECT_THAT(refused(run(1, 1, 16), invalid), HasSubstr("found 1 behind 16"));
+  EXPECT_THAT(refused(run(1, 1, -1), invalid), HasSubstr("found 1 behind -1"));
+  EXPECT_THAT(refused(run(kMostMeasuredShares + 1, 1, 8), invalid), HasSubstr("at most 16 shares"));
+  EXPECT_THAT(refused(run(1, 1, 8, [](auto* plan) { plan->set_route(2); }), invalid),
+              HasSubstr("route 2"));
+  EXPECT_THAT(refused(run(1, 1, 8, [](auto* plan) { plan->set_timeout_seconds(0); }), invalid),
+              HasSubstr("timeout_seconds"));
+  EXPECT_THAT(refused(run(1, 1, 8, [](auto* plan) { plan->set_generation(2); }),
+                      grpc::StatusCode::FAILED_PRECONDITION),
+              HasSubstr("expected generation 3, found 2"));
+  EXPECT_EQ(run(1, 1, 8).code(), 0);
+  // Beside the other calls of the generation; and none are left when a plan comes up.
+  EXPECT_TRUE(Repeat(3, 0.01, &costs).ok());
+  const grpc::Status started = cluster_.Start(cluster_.PlanOf("npu"), 4, {"host-pointer"});
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  refused(run(1, 1, 8), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(cluster_.worker("npu0").lost(), 0);
+}
+
+TEST_F(MeasureRequestTest, AStepOfMeasuredStagesEndsWithItsGeneration) {
+  v1::StageCosts costs;
+  ASSERT_TRUE(Measure(Request(3), &costs).ok());
+  StepsClient steps(cluster_.worker("npu0"));
+  v1::StepPlan plan;
+  plan.set_generation(3);
+  plan.set_timeout_seconds(30);
+  for (std::size_t i = 0; i < kMostMeasuredShares; ++i) {
+    plan.add_sequences()->add_tokens(0);
+    plan.mutable_sequences()->rbegin()->set_first_position(8);
+  }
+  constexpr int kSteps = 20;
+  for (int i = 0; i < kSteps; ++i) {
+    plan.set_step_id(static_cast<std::uint64_t>(i) + 1);
+    ASSERT_TRUE(steps.Send(plan));
+  }
+  ASSERT_TRUE(steps.Abort(3));
+  // Each has its answer, be it that it was aborted.
+  for (int i = 0; i < kSteps; ++i) {
+    const int code = steps.Receive().code();
+    EXPECT_TRUE(code == 0 || code == static_cast<int>(grpc::StatusCode::CANCELLED)) << code;
+  }
+  EXPECT_TRUE(Measure(Request(4), &costs).ok());
+}
+
 void MeasureRequestTest::RowsGoRound(std::uint64_t generation, const std::string& kind,
                                      const std::string& plan) {
   v1::EdgeCosts of_gpu;
