@@ -166,8 +166,8 @@ void StepBuffer::WriteContext(std::int32_t context, const Step& step) {
   counts_[static_cast<std::size_t>(context)].tiles = tiles;
 }
 
-void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint32_t input_base,
-                             std::uint32_t output_base) {
+kernels::StepHeader StepBuffer::HeaderOf(std::int32_t context, std::uint32_t input_base,
+                                         std::uint32_t output_base) const {
   kernels::StepHeader header = layout_.header;
   const std::uint32_t shift = layout_.context_words * static_cast<std::uint32_t>(context);
   for (std::uint32_t* at :
@@ -181,7 +181,19 @@ void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint3
   header.tiles = counts_[static_cast<std::size_t>(context)].tiles;
   header.input_base = input_base;
   header.output_base = output_base;
+  return header;
+}
+
+void StepBuffer::WriteHeader(std::size_t entry, std::int32_t context, std::uint32_t input_base,
+                             std::uint32_t output_base) {
+  const kernels::StepHeader header = HeaderOf(context, input_base, output_base);
   std::memcpy(buffer_.data() + layout_.ring_offset + kLine * entry, &header, kHeaderBytes);
+}
+
+void StepBuffer::WriteActiveHeader(std::int32_t context, std::uint32_t input_base,
+                                   std::uint32_t output_base) {
+  const kernels::StepHeader header = HeaderOf(context, input_base, output_base);
+  std::memcpy(buffer_.data(), &header, kHeaderBytes);
 }
 
 namespace {
@@ -256,7 +268,8 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config,
       sizes.logit_block = static_cast<std::uint32_t>(
           RoundUp(CeilDiv(vocab, kernels::kMaxLogitBlocks), kLogitBlock));
       sizes.logit_blocks = static_cast<std::uint32_t>(CeilDiv(vocab, sizes.logit_block));
-      sizes.of_blocks = std::uint64_t{sizes.logit_rows} * sizes.logit_blocks * 4;
+      sizes.of_blocks =
+          std::uint64_t{sizes.logit_rows} * sizes.logit_blocks * kernels::kLogitBlockFloats;
       sizes.found = std::uint64_t{sizes.logit_rows} * kFoundFloats;
     }
   }

@@ -17,10 +17,11 @@
 namespace tandem {
 
 // How the host-visible buffer of step parameters is laid out, in bytes; see
-// kernels/common/step_params.h. Kernels read the one *active* header at its start. In front of each
-// submission the device copies a header of the ring there, which says where the submission's
-// context lies and which slots it uses; so commands are recorded once for all contexts and slots,
-// and the host never writes what the device may be reading.
+// kernels/common/step_params.h. Kernels read the one *active* header at its start, which says where
+// the submission's context lies and which slots it uses; so commands are recorded once for all
+// contexts and slots. Where nothing is under way the host writes it; else the device copies a
+// header of the ring there in front of the submission. So the host never writes what the device may
+// be reading.
 //
 //   active header | contexts times the words of a step | contexts times a header (the ring)
 struct StepBufferLayout {
@@ -47,9 +48,11 @@ class StepBuffer {
                                            const StepRules& rules, std::int32_t contexts);
   // Writes a valid step. No submission that uses the context is under way. Allocates nothing.
   void WriteContext(std::int32_t context, const Step& step);
-  // Writes the header of a submission of the step in `context` to a free entry of the ring.
+  // Writes the header of a submission of the step in `context` to a free entry of the ring, or,
+  // where no submission is under way, to where kernels read it.
   void WriteHeader(std::size_t entry, std::int32_t context, std::uint32_t input_base,
                    std::uint32_t output_base);
+  void WriteActiveHeader(std::int32_t context, std::uint32_t input_base, std::uint32_t output_base);
 
   // For kernels.
   vulkan::BufferSlice slice() const { return buffer_.slice(); }
@@ -57,6 +60,8 @@ class StepBuffer {
   vulkan::BufferSlice header(std::size_t entry) const;
 
  private:
+  kernels::StepHeader HeaderOf(std::int32_t context, std::uint32_t input_base,
+                               std::uint32_t output_base) const;
   struct Counts {
     std::uint32_t tokens = 0;
     std::uint32_t logit_rows = 0;
@@ -92,8 +97,9 @@ struct ProgramMemorySizes {
   std::uint64_t logits = 0;
   // (tokens, hidden), once for each context for the host, where the head stands.
   std::uint64_t hidden_states = 0;
-  // Of the kernels that find candidates: blocks of a row and their length; (logit_rows, blocks, 4);
-  // and, for each context, pairs for each row (candidates_params.h).
+  // Of the kernels that find candidates: blocks of a row and their length; what they leave
+  // (logit_rows, blocks, kLogitBlockFloats); and, for each context, pairs for each row
+  // (candidates_params.h).
   std::uint32_t logit_block = 0, logit_blocks = 0;
   std::uint64_t of_blocks = 0, found = 0;
   // (head_dim / 2), for global and for sliding-window layers.

@@ -1,5 +1,6 @@
 #include "gpu-worker/stage/row_ops.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -21,13 +22,22 @@
 namespace tandem {
 namespace {
 
-constexpr std::uint32_t kGegluGroup = 128;  // of geglu.comp
-constexpr std::uint32_t kCopyGroup = 128;   // of copy_rows.comp
-constexpr std::uint32_t kBlockLanes = 64;   // of logit_blocks.comp
+constexpr std::uint32_t kGegluGroup = 128;      // of geglu.comp
+constexpr std::uint32_t kCopyGroup = 128;       // of copy_rows.comp
+constexpr std::uint32_t kBlockLanes = 64;       // of logit_blocks.comp
+constexpr std::uint32_t kCandidateLanes = 512;  // of candidates.comp, at most: shared memory
+// Logits that a lane of it keeps in registers: all of a block where the vocabulary is one that is
+// known.
+constexpr std::uint64_t kMostHeld = 12;
 
 vulkan::BufferSlice VectorOf(const DeviceTensor& tensor) { return tensor.chunks.front().values; }
 
 std::uint32_t Unsigned(std::int32_t value) { return static_cast<std::uint32_t>(value); }
+
+// Of kernels that keep a row in registers.
+std::uint32_t VecsOfLane(const Tuning& tuning, std::uint32_t hidden) {
+  return static_cast<std::uint32_t>(CeilDiv(hidden / 4, tuning.norm_lanes));
+}
 
 template <typename Params>
 absl::StatusOr<DispatchPlan> MakePlan(const DeviceContext& context, const std::string& kernel,
@@ -73,7 +83,7 @@ Op RowOps::Norm(std::string name, const ResidualRef& input, const DeviceTensor& 
   op.plan = [context = context_, reader = normed.product, hidden = Unsigned(config_.hidden_size),
              epsilon = config_.rms_norm_eps, base = input.base, count](std::uint32_t rows) {
     return MakePlan(context, Cat("rms_norm", FormSuffix(reader.form(rows))),
-                    {context.tuning.norm_lanes, base, count},
+                    {context.tuning.norm_lanes, base, count, VecsOfLane(context.tuning, hidden)},
                     kernels::RmsNormParams{hidden, epsilon, reader.pad(rows)}, {rows, 1, 1},
                     12.0 * hidden * rows);
   };
@@ -87,7 +97,9 @@ Op RowOps::PlainNorm(std::string name, const ResidualRef& input, const DeviceTen
   op.bindings = {step_, input.slice, VectorOf(weight), normed};
   op.plan = [context = context_, hidden = Unsigned(config_.hidden_size),
              epsilon = config_.rms_norm_eps, base = input.base](std::uint32_t rows) {
-    return MakePlan(context, "rms_norm", {context.tuning.norm_lanes, base, kernels::kRowsAreTokens},
+    return MakePlan(context, "rms_norm",
+                    {context.tuning.norm_lanes, base, kernels::kRowsAreTokens,
+                     VecsOfLane(context.tuning, hidden)},
                     kernels::RmsNormParams{hidden, epsilon, rows}, {rows, 1, 1},
                     12.0 * hidden * rows);
   };
@@ -212,8 +224,9 @@ Op RowOps::LogitBlocks(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks
   op.name = "blocks of logits";
   op.bindings = {step_, logits, of_blocks};
   op.plan = [context = context_, params](std::uint32_t rows) {
-    return MakePlan(context, "logit_blocks", {kBlockLanes}, params, {params.blocks, rows, 1},
-                    8.0 * params.vocab * rows);
+    const std::uint64_t held = std::min(CeilDiv(params.block, kBlockLanes), kMostHeld);
+    return MakePlan(context, "logit_blocks", {kBlockLanes, static_cast<std::uint32_t>(held)},
+                    params, {params.blocks, rows, 1}, 4.0 * params.vocab * rows);
   };
   return op;
 }
@@ -224,8 +237,8 @@ Op RowOps::Candidates(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks,
   op.name = "candidates";
   op.bindings = {step_, logits, of_blocks, found};
   op.plan = [context = context_, params](std::uint32_t rows) {
-    return MakePlan(context, "candidates", {context.tuning.norm_lanes}, params, {rows, 1, 1},
-                    1.0 * params.vocab * rows);
+    return MakePlan(context, "candidates", {std::min(context.tuning.norm_lanes, kCandidateLanes)},
+                    params, {rows, 1, 1}, 4.0 * kernels::kLogitBlockFloats * params.blocks * rows);
   };
   return op;
 }

@@ -16,6 +16,12 @@ struct CandidatesParams {
 TANDEM_SHARED_CONST(kMaxLogitBlocks, 512)
 TANDEM_SHARED_CONST(kMaxCandidates, 64)
 
+// What a block leaves, floats: its largest logit, the sums, an unused one, and the largest logit of
+// each of its parts. Part p are the logits p, p + kLogitParts, p + 2 * kLogitParts, ... of the
+// block.
+TANDEM_SHARED_CONST(kLogitParts, 32)
+TANDEM_SHARED_CONST(kLogitBlockFloats, 4 + kLogitParts)
+
 // What a row leaves for the host: this, then kMaxCandidates pairs (logit, token), best first, the
 // lower token first among equals.
 struct CandidatesHeader {

@@ -9,7 +9,8 @@
 #define SCALES_BINDING 3
 #include "gpu-worker/kernels/common/weights.glsl"
 
-layout(local_size_x = 64) in;
+const uint LANES = 128u;
+layout(local_size_x = LANES) in;
 layout(constant_id = 0) const uint OUTPUT_BASE = kBaseZero;
 
 layout(push_constant) uniform Push { EmbedParams params; };
@@ -22,7 +23,7 @@ void main() {
   if (row >= params.rows) return;  // wraps below the chunk
   const uint blocks = params.hidden / (4u * BLOCK_VECS);
   const uint base = ResidualBase(OUTPUT_BASE) / 4u + token * (params.hidden / 4u);
-  for (uint block = gl_LocalInvocationIndex; block < blocks; block += 64u) {
+  for (uint block = gl_LocalInvocationIndex; block < blocks; block += LANES) {
     const uint at = row * blocks + block;
     const uvec4 raw = weight_blocks[at];
     const float weight_scale = BlockScale(at);

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <utility>
 
 #include "gpu-worker/kernels/candidates/candidates_params.h"
 #include "gpu-worker/kernels/copy/copy_params.h"
@@ -116,7 +116,7 @@ void CheckRmsNorm(KernelRunner& runner, const std::string& kernel) {
     std::vector<Bytes> bindings = {step.Pack(), ToBytes(x), ToBytes(weight),
                                    Bytes(std::size_t{8} * hidden * sizeof(float))};
     ASSERT_TRUE(
-        runner.Run(kernel, {64, kernels::kBaseInput, rows}, PushOf(params), {6, 1, 1}, &bindings)
+        runner.Run(kernel, {64, kernels::kBaseInput, rows, 2}, PushOf(params), {6, 1, 1}, &bindings)
             .ok());
     ExpectActivations(form, shape, count, bindings[3], expected, 1e-6, kernel);
   }
@@ -231,99 +231,187 @@ void CheckGegluF16(KernelRunner& runner, const std::string& kernel) {
   CheckGegluSaturates(runner, kernel);
 }
 
-// Rows of logits: random ones with ties, one with a NaN, one that is all alike, one far down.
+// Rows of logits: random ones with ties, one with a NaN, one that is all alike, one far down, one
+// of -infinity and few numbers, one that rises, one whose best stand side by side, one of many
+// equals at the top, some tokens apart.
+constexpr std::size_t kLogitRows = 8;
 std::vector<float> TestLogits(std::uint32_t vocab) {
   TestRandom random(6);
-  std::vector<float> logits = random.Floats(std::size_t{4} * vocab, -30, 30);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> logits = random.Floats(kLogitRows * vocab, -30, 30);
   for (float& logit : logits) logit = std::round(logit * 64) / 64;
-  logits[7] = -std::numeric_limits<float>::infinity();
-  logits[vocab + 11] = std::numeric_limits<float>::quiet_NaN();
-  std::fill_n(logits.begin() + 2 * vocab, vocab, 3.0f);
-  for (std::size_t i = 3 * vocab; i < logits.size(); ++i) logits[i] -= 5000;
+  const auto row = [&](std::size_t r) { return std::span(logits).subspan(r * vocab, vocab); };
+  row(0)[7] = -kInfinity;
+  row(1)[11] = std::numeric_limits<float>::quiet_NaN();
+  std::fill(row(2).begin(), row(2).end(), 3.0f);
+  for (float& logit : row(3)) logit -= 5000;
+  for (std::size_t i = 0; i < vocab; ++i)
+    if (i % 61 != 3) row(4)[i] = -kInfinity;
+  std::sort(row(5).begin(), row(5).end());
+  for (std::size_t i = 0; i < 100; ++i) row(6)[vocab / 2 + i] += 100;
+  for (std::size_t i = 3; i < vocab; i += 37) row(7)[i] = 50;
   return logits;
 }
 
-constexpr kernels::CandidatesParams kBlocksOfRows = {1999, 16, 125};
-
-TestStep FourRows() {
+TestStep StepOfLogits() {
   TestStep step;
-  step.logit_rows = {0, 0, 0, 0};
-  step.inverse_temperatures = {2, 1, 1, 0.5f};
+  step.logit_rows.assign(kLogitRows, 0);
+  step.inverse_temperatures = {2, 1, 1, 0.5f, 1, 1, 1.5f, 1};
   return step;
 }
 
-std::vector<float> BlocksTwin(const std::vector<float>& logits) {
+constexpr float kLowest = -3.4e38f;
+
+// What logit_blocks leaves of a block.
+std::vector<float> BlockTwin(std::span<const float> block, double inverse) {
+  float largest = kLowest;
+  bool broken = false;
+  std::vector<float> parts(kernels::kLogitParts, -3.4028234e38f);
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    broken = broken || std::isnan(block[i]);
+    if (!std::isfinite(block[i])) continue;
+    largest = std::max(largest, block[i]);
+    float& part = parts[i % kernels::kLogitParts];
+    part = std::max(part, block[i]);
+  }
+  double sum = 0;
+  double scaled = 0;
+  for (const float logit : block) {
+    if (!std::isfinite(logit)) continue;
+    const auto below = static_cast<double>(logit - largest);
+    sum += std::exp(below);
+    scaled += std::exp(below * inverse);
+  }
+  std::vector<float> left = {largest, broken ? -1.0f : static_cast<float>(sum),
+                             static_cast<float>(scaled), 0.0f};
+  left.insert(left.end(), parts.begin(), parts.end());
+  return left;
+}
+
+// (rows, blocks, kLogitBlockFloats)
+std::vector<float> BlocksTwin(const kernels::CandidatesParams& params,
+                              const std::vector<float>& logits) {
   std::vector<float> blocks;
-  const kernels::CandidatesParams& params = kBlocksOfRows;
-  for (std::size_t row = 0; row < 4; ++row) {
-    for (std::size_t b = 0; b < params.blocks; ++b) {
-      const std::size_t begin = row * params.vocab + b * params.block;
-      const auto block = std::span(logits).subspan(
-          begin, std::min<std::size_t>(params.block, params.vocab - b * params.block));
-      float largest = -3.4e38f;
-      bool broken = false;
-      for (const float logit : block) {
-        broken = broken || std::isnan(logit);
-        if (!std::isnan(logit)) largest = std::max(largest, logit);
-      }
-      double sum = 0;
-      double scaled = 0;
-      for (const float logit : block) {
-        if (std::isnan(logit)) continue;
-        const auto below = static_cast<double>(logit - largest);
-        sum += std::exp(below);
-        scaled += std::exp(below * static_cast<double>(FourRows().inverse_temperatures[row]));
-      }
-      for (const double value : {static_cast<double>(largest), broken ? -1.0 : sum, scaled, 0.0})
-        blocks.push_back(static_cast<float>(value));
+  for (std::size_t row = 0; row < kLogitRows; ++row) {
+    const auto inverse = static_cast<double>(StepOfLogits().inverse_temperatures[row]);
+    const auto of_row = std::span(logits).subspan(row * params.vocab, params.vocab);
+    for (std::size_t begin = 0; begin < params.vocab; begin += params.block) {
+      const auto left = BlockTwin(
+          of_row.subspan(begin, std::min<std::size_t>(params.block, params.vocab - begin)),
+          inverse);
+      blocks.insert(blocks.end(), left.begin(), left.end());
     }
   }
   return blocks;
 }
 
+// And one row more, which the step does not have.
+std::vector<float> WithRow(std::vector<float> rows) {
+  rows.resize(rows.size() / kLogitRows * (kLogitRows + 1));
+  return rows;
+}
+
+// Few blocks; many, of which groups are looked at first; and blocks longer than what lanes hold.
+constexpr kernels::CandidatesParams kLogitShapes[] = {
+    {1999, 16, 125}, {20011, 48, 417}, {1999, 672, 3}};
+
 void CheckLogitBlocks(KernelRunner& runner, const std::string& kernel) {
-  const kernels::CandidatesParams& params = kBlocksOfRows;
-  const std::vector<float> logits = TestLogits(params.vocab);
-  const std::vector<float> expected = BlocksTwin(logits);
-  std::vector<Bytes> bindings = {FourRows().Pack(), ToBytes(logits),
-                                 Bytes(expected.size() * sizeof(float))};
-  ASSERT_TRUE(runner.Run(kernel, {16}, PushOf(params), {params.blocks, 5, 1}, &bindings).ok());
-  ExpectNear(FromBytes<float>(bindings[2]), expected, 1e-6, kernel);
+  for (const kernels::CandidatesParams& params : kLogitShapes) {
+    const std::vector<float> logits = TestLogits(params.vocab);
+    const std::vector<float> expected = BlocksTwin(params, logits);
+    for (const auto& constants : {std::vector<std::uint32_t>{32, 2}, {64, 9}}) {
+      std::vector<Bytes> bindings = {StepOfLogits().Pack(), ToBytes(WithRow(logits)),
+                                     Bytes(WithRow(expected).size() * sizeof(float))};
+      ASSERT_TRUE(
+          runner
+              .Run(kernel, constants, PushOf(params), {params.blocks, kLogitRows + 1, 1}, &bindings)
+              .ok());
+      const auto found = FromBytes<float>(bindings[2]);
+      for (std::size_t i = expected.size(); i < found.size(); ++i) ASSERT_EQ(found[i], 0) << i;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const std::size_t at = i % kernels::kLogitBlockFloats;
+        const bool sum = at == 1 || at == 2;
+        ASSERT_NEAR(found[i], expected[i], sum ? 1e-5 * std::fabs(expected[i]) : 0)
+            << "vocabulary of " << params.vocab << ", float " << i;
+      }
+    }
+  }
+}
+
+// The row's best tokens, best first; none where more reach the least of its best blocks' largest
+// logits than the kernel has room for, or one is no number.
+std::vector<std::uint32_t> BestTokens(const kernels::CandidatesParams& params,
+                                      std::span<const float> row) {
+  constexpr std::size_t kRoom = 512;
+  std::vector<std::pair<float, std::uint32_t>> blocks;
+  for (std::uint32_t b = 0; b < params.blocks; ++b) {
+    const auto block =
+        row.subspan(b * params.block, std::min(params.block, params.vocab - b * params.block));
+    blocks.emplace_back(-std::max(kLowest, *std::max_element(block.begin(), block.end())), b);
+  }
+  std::sort(blocks.begin(), blocks.end());
+  blocks.resize(std::min<std::size_t>(blocks.size(), kernels::kMaxCandidates));
+  std::vector<std::uint32_t> tokens;
+  for (const auto& [largest, b] : blocks) {
+    for (std::uint32_t t = b * params.block; t < std::min((b + 1) * params.block, params.vocab);
+         ++t)
+      if (row[t] >= -blocks.back().first) tokens.push_back(t);
+  }
+  const auto broken = [](float logit) { return std::isnan(logit); };
+  if (tokens.size() > kRoom || std::any_of(row.begin(), row.end(), broken)) return {};
+  std::sort(tokens.begin(), tokens.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return row[a] > row[b] || (row[a] == row[b] && a < b);
+  });
+  tokens.resize(std::min<std::size_t>(tokens.size(), kernels::kMaxCandidates));
+  return tokens;
+}
+
+void CheckRowOfCandidates(std::span<const float> of_row, std::span<const std::uint32_t> words,
+                          const std::vector<std::uint32_t>& best, double inverse) {
+  ASSERT_EQ(words[2], best.size());
+  if (best.empty()) return;
+  double sum = 0;
+  double scaled = 0;
+  for (const float logit : of_row) {
+    const auto below = static_cast<double>(logit - of_row[best[0]]);
+    sum += std::exp(below);
+    scaled += std::exp(below * inverse);
+  }
+  EXPECT_NEAR(std::bit_cast<float>(words[0]), sum, 1e-4 * sum);
+  EXPECT_NEAR(std::bit_cast<float>(words[1]), scaled, 1e-4 * scaled);
+  for (std::size_t i = 0; i < best.size(); ++i) {
+    EXPECT_EQ(std::bit_cast<float>(words[4 + 2 * i]), of_row[best[i]]) << "place " << i;
+    EXPECT_EQ(words[5 + 2 * i], best[i]) << "place " << i;
+  }
 }
 
 void CheckCandidates(KernelRunner& runner, const std::string& kernel) {
-  const kernels::CandidatesParams& params = kBlocksOfRows;
-  const std::vector<float> logits = TestLogits(params.vocab);
   constexpr std::size_t kWords = 4 + 2 * kernels::kMaxCandidates;
-  std::vector<Bytes> bindings = {FourRows().Pack(), ToBytes(logits), ToBytes(BlocksTwin(logits)),
-                                 Bytes(5 * kWords * sizeof(float))};
-  ASSERT_TRUE(runner.Run(kernel, {32}, PushOf(params), {5, 1, 1}, &bindings).ok());
-  const auto found = FromBytes<std::uint32_t>(bindings[3]);
-  // The NaN, and more equals than there is room for.
-  EXPECT_EQ(found[kWords + 2], 0);
-  EXPECT_EQ(found[2 * kWords + 2], 0);
-  for (const std::size_t row : {0, 3}) {
-    const auto of_row = std::span(logits).subspan(row * params.vocab, params.vocab);
-    std::vector<std::uint32_t> order(params.vocab);
-    std::iota(order.begin(), order.end(), 0u);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::uint32_t a, std::uint32_t b) { return of_row[a] > of_row[b]; });
-    double sum = 0;
-    double scaled = 0;
-    for (const float logit : of_row) {
-      const auto below = static_cast<double>(logit - of_row[order[0]]);
-      sum += std::exp(below);
-      scaled += std::exp(below * static_cast<double>(FourRows().inverse_temperatures[row]));
-    }
-    const auto words = std::span(found).subspan(row * kWords, kWords);
-    EXPECT_NEAR(std::bit_cast<float>(words[0]), sum, 1e-4 * sum);
-    EXPECT_NEAR(std::bit_cast<float>(words[1]), scaled, 1e-4 * scaled);
-    ASSERT_EQ(words[2], kernels::kMaxCandidates);
-    for (std::size_t i = 0; i < kernels::kMaxCandidates; ++i) {
-      EXPECT_EQ(std::bit_cast<float>(words[4 + 2 * i]), of_row[order[i]]) << "row " << row;
-      EXPECT_EQ(words[5 + 2 * i], order[i]) << "row " << row << ", place " << i;
+  std::size_t usable = 0;
+  std::size_t unusable = 0;
+  for (const kernels::CandidatesParams& params : kLogitShapes) {
+    const std::vector<float> logits = TestLogits(params.vocab);
+    for (const std::uint32_t lanes : {32u, 64u}) {
+      std::vector<Bytes> bindings = {StepOfLogits().Pack(), ToBytes(WithRow(logits)),
+                                     ToBytes(WithRow(BlocksTwin(params, logits))),
+                                     Bytes((kLogitRows + 1) * kWords * sizeof(float))};
+      ASSERT_TRUE(
+          runner.Run(kernel, {lanes}, PushOf(params), {kLogitRows + 1, 1, 1}, &bindings).ok());
+      const auto found = FromBytes<std::uint32_t>(bindings[3]);
+      for (std::size_t i = kLogitRows * kWords; i < found.size(); ++i) ASSERT_EQ(found[i], 0) << i;
+      for (std::size_t row = 0; row < kLogitRows; ++row) {
+        SCOPED_TRACE(testing::Message()
+                     << "vocabulary of " << params.vocab << ", row " << row << ", lanes " << lanes);
+        const auto of_row = std::span(logits).subspan(row * params.vocab, params.vocab);
+        const std::vector<std::uint32_t> best = BestTokens(params, of_row);
+        ++(best.empty() ? unusable : usable);
+        CheckRowOfCandidates(of_row, std::span(found).subspan(row * kWords, kWords), best,
+                             static_cast<double>(StepOfLogits().inverse_temperatures[row]));
+      }
     }
   }
+  EXPECT_GE(usable, 10u);
+  EXPECT_GE(unusable, 10u);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ TEST(ProgramMemorySizes, SplitOf27BStaysUnder300MB) {
   stages.insert(stages.begin(), {{.embed = true}});
   stages.push_back({{.first_half = 124, .last_half = 124, .head = true}});
   // Those are held twice, the second time for the host; final hidden states of 512 tokens once.
-  EXPECT_LT(SizeProgramMemory(config, stages, rules, 2, false, {}).bytes(), 450'000'000u);
+  EXPECT_LT(SizeProgramMemory(config, stages, rules, 2, false, {}).bytes(), 455'000'000u);
 }
 
 // Under hybrid all layers decode, short steps alone, beside attention for long ones.
