@@ -54,6 +54,7 @@ constexpr Tuning kRows[] = {
      .matmat_fill = 264,
      // Larger ones run at a third of its rate.
      .tiles_tokens = 16,
+     .look_us = 200,
      .flops_per_second = 5e12,
      .bytes_per_second = 5e11},
     {.name = "amd",

@@ -147,6 +147,9 @@ struct Tuning {
   bool lean_attention = false;
   // Of the largest kernel of tiles.comp that is used.
   std::uint32_t tiles_tokens = 128;
+  // microseconds before and behind the time at which a step should end, in which the host looks
+  // for its end again and again; 0: it sleeps until it is woken
+  std::uint32_t look_us = 0;
   // careful guesses: they bound the length of one submission, nothing else
   double flops_per_second = 1e12;
   double bytes_per_second = 5e10;

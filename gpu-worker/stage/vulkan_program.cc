@@ -4,16 +4,21 @@
 
 #include <algorithm>
 #include <bit>
+#include <thread>
 #include <utility>
 
 #include "gpu-worker/stage/chain.h"
 #include "gpu-worker/stage/vulkan_residual.h"
+#include "lib/base/clock.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "lib/device/device.h"
 
 namespace tandem {
 namespace {
+
+// With fewer processors whoever looks for an end takes one away from others.
+constexpr unsigned kProcessorsToLook = 4;
 
 // However long they are: the device never waits for the host between jobs.
 constexpr std::uint64_t kJobsAhead = 2;
@@ -39,6 +44,19 @@ std::uint32_t BaseOf(const ResidualBuffer* buffer, std::int32_t slot) {
 }
 
 }  // namespace
+
+VulkanProgram::VulkanProgram(const DeviceContext& context, const ModelConfig& config,
+                             const ProgramSpec& spec)
+    : context_(context),
+      config_(config),
+      spec_(spec),
+      rules_(StepRulesOf(config, spec)),
+      submissions_(spec),
+      single_tokens_(static_cast<std::size_t>(spec.contexts)),
+      passes_(static_cast<std::size_t>(spec.contexts)),
+      times_(spec.stages.size()),
+      look_(absl::Microseconds(
+          std::thread::hardware_concurrency() >= kProcessorsToLook ? context.tuning.look_us : 0)) {}
 
 absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const DeviceContext& context,
                                                                      const ModelConfig& config,
@@ -175,6 +193,23 @@ absl::Status VulkanProgram::Begin(std::int32_t context, const Step& step) {
   return absl::OkStatus();
 }
 
+void VulkanProgram::AddHeader(std::int32_t stage, std::int32_t context, std::int32_t input_slot,
+                              std::int32_t output_slot, Pass* pass) {
+  const ProgramStage& bound = spec_.stages[static_cast<std::size_t>(stage)];
+  const std::uint32_t input = BaseOf(bound.input, input_slot);
+  const std::uint32_t output = BaseOf(bound.output, output_slot);
+  pass->jobs.clear();
+  pass->sent = pass->done = 0;
+  if (submissions_.first_open() == submissions_.next()) {
+    memory_.step.WriteActiveHeader(context, input, output);
+    pass->jobs.emplace_back();
+    return;
+  }
+  const std::size_t entry = submissions_.IndexOf(submissions_.next());
+  memory_.step.WriteHeader(entry, context, input, output);
+  pass->jobs.push_back({{copies_[entry]}, 1, 0});
+}
+
 // Short neighbours share a job.
 void VulkanProgram::AppendJobs(const std::vector<Segment>& segments, std::vector<Job>* jobs) {
   for (const Segment& segment : segments) {
@@ -194,14 +229,8 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
   if (!broken_.ok()) return broken_;
   TANDEM_RETURN_IF_ERROR(submissions_.CheckSubmit(stage, context, input_slot, output_slot));
   const std::uint64_t ticket = submissions_.next();
-  const std::size_t entry = submissions_.IndexOf(ticket);
-  const ProgramStage& bound = spec_.stages[static_cast<std::size_t>(stage)];
-  memory_.step.WriteHeader(entry, context, BaseOf(bound.input, input_slot),
-                           BaseOf(bound.output, output_slot));
-  Pass& pass = passes_[entry];
-  pass.jobs.clear();
-  pass.sent = pass.done = 0;
-  pass.jobs.push_back({{copies_[entry]}, 1, 0});
+  Pass& pass = PassOf(ticket);
+  AddHeader(stage, context, input_slot, output_slot, &pass);
   const Recorded& recorded = stages_[static_cast<std::size_t>(stage)];
   const bool decodes =
       recorded.decode.has_value() && single_tokens_[static_cast<std::size_t>(context)];
@@ -221,6 +250,8 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
   if (!recorded.heads.empty() && rows > 0) {
     AppendJobs(recorded.heads[static_cast<std::size_t>(context)].For(rows), &pass.jobs);
   }
+  pass.run = times_.Sent(stage, decodes, !recorded.heads.empty() && rows > 0,
+                         submissions_.tokens(context), Clock::Real().Uptime());
   if (readback_ != nullptr) readback_->Forget(context);
   submissions_.Add(stage, context);
   const absl::Status status = SendJobs();
@@ -256,16 +287,22 @@ absl::Status VulkanProgram::SendJobs() {
   return absl::OkStatus();
 }
 
+absl::Status VulkanProgram::WaitForEnd(const Pass& pass, Deadline deadline) const {
+  const std::optional<absl::Duration> end = times_.ExpectedEnd(pass.run);
+  if (look_ == absl::ZeroDuration() || !end.has_value())
+    return timeline_.Wait(jobs_done_ + 1, deadline);
+  return timeline_.WaitLooking(jobs_done_ + 1, *end - look_, *end + look_, deadline);
+}
+
 absl::Status VulkanProgram::WaitForJob(Deadline deadline) {
-  TANDEM_RETURN_IF_ERROR(timeline_.Wait(jobs_done_ + 1, deadline));
+  const std::uint64_t first = submissions_.first_open();
+  Pass& pass = PassOf(first);
+  const bool last = pass.done + 1 == pass.jobs.size() && !Cancelled(first);
+  TANDEM_RETURN_IF_ERROR(last ? WaitForEnd(pass, deadline)
+                              : timeline_.Wait(jobs_done_ + 1, deadline));
   ++jobs_done_;
-  // Jobs end in the order in which they were sent: it is the oldest of the oldest submission.
-  for (std::uint64_t ticket = submissions_.first_open(); ticket < submissions_.next(); ++ticket) {
-    Pass& pass = PassOf(ticket);
-    if (pass.done == pass.sent) continue;
-    seconds_ahead_ -= pass.jobs[pass.done++].seconds;
-    break;
-  }
+  seconds_ahead_ -= pass.jobs[pass.done++].seconds;
+  if (last) times_.Ended(pass.run, Clock::Real().Uptime());
   if (jobs_done_ == jobs_sent_) seconds_ahead_ = 0;
   return SendJobs();
 }

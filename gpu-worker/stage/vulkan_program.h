@@ -13,6 +13,7 @@
 #include "gpu-worker/stage/logit_readback.h"
 #include "gpu-worker/stage/program_memory.h"
 #include "gpu-worker/stage/recorder.h"
+#include "gpu-worker/stage/run_times.h"
 #include "gpu-worker/stage/stage_graph.h"
 #include "gpu-worker/vulkan/command_buffer.h"
 #include "gpu-worker/vulkan/timeline.h"
@@ -74,16 +75,10 @@ class VulkanProgram final : public Program {
     std::size_t done = 0;
     // Its dispatches are.
     bool chained = false;
+    RunTimes::Run run;
   };
 
-  VulkanProgram(const DeviceContext& context, const ModelConfig& config, const ProgramSpec& spec)
-      : context_(context),
-        config_(config),
-        spec_(spec),
-        rules_(StepRulesOf(config, spec)),
-        submissions_(spec),
-        single_tokens_(static_cast<std::size_t>(spec.contexts)),
-        passes_(static_cast<std::size_t>(spec.contexts)) {}
+  VulkanProgram(const DeviceContext& context, const ModelConfig& config, const ProgramSpec& spec);
   absl::Status Record();
   // Whether products may come in parts.
   bool UsesParts() const;
@@ -93,14 +88,18 @@ class VulkanProgram final : public Program {
   absl::Status RecordHeaderCopies();
   std::size_t MostJobs(const Recorded& stage) const;
 
+  // Writes the header of the next submission, and begins its list of jobs.
+  void AddHeader(std::int32_t stage, std::int32_t context, std::int32_t input_slot,
+                 std::int32_t output_slot, Pass* pass);
   static void AppendJobs(const std::vector<Segment>& segments, std::vector<Job>* jobs);
   Pass& PassOf(std::uint64_t ticket) { return passes_[submissions_.IndexOf(ticket)]; }
   bool Cancelled(std::uint64_t ticket) const;
   // Sends jobs, oldest first, as long as there is not too much ahead; drops those of cancelled
   // submissions.
   absl::Status SendJobs();
-  // Waits for the oldest job that the device has.
+  // Waits for the oldest job that the device has, which is the next of the oldest submission.
   absl::Status WaitForJob(Deadline deadline);
+  absl::Status WaitForEnd(const Pass& pass, Deadline deadline) const;
   // What a step that is done comes to.
   absl::Status ResultOf(const Pass& pass);
 
@@ -122,6 +121,9 @@ class VulkanProgram final : public Program {
   std::vector<VkCommandBuffer> copies_;
   // At Submissions::IndexOf(ticket).
   std::vector<Pass> passes_;
+  RunTimes times_;
+  // How long before and behind the expected end of a submission the host looks for it.
+  const absl::Duration look_;
 
   // The timeline's values of the last job that was sent, and of the last that is known to be done.
   std::uint64_t jobs_sent_ = 0;

@@ -5,6 +5,7 @@
 #include "absl/time/time.h"
 #include "gpu-worker/vulkan/result.h"
 #include "gpu-worker/vulkan/structure.h"
+#include "lib/base/clock.h"
 #include "lib/base/status_macros.h"
 
 namespace tandem::vulkan {
@@ -43,6 +44,23 @@ absl::Status Timeline::Wait(std::uint64_t value, Deadline deadline) const {
       return absl::DeadlineExceededError("the device has not finished in time");
     }
   }
+}
+
+absl::Status Timeline::WaitLooking(std::uint64_t value, absl::Duration from, absl::Duration until,
+                                   Deadline deadline) const {
+  const auto uptime = [] { return Clock::Real().Uptime(); };
+  if (from >= deadline.at()) return Wait(value, deadline);
+  const absl::Status slept = Wait(value, Deadline::After(from - uptime()));
+  if (!absl::IsDeadlineExceeded(slept)) return slept;
+  const absl::Duration end = std::min(until, deadline.at());
+  std::uint64_t reached = 0;
+  while (reached < value && uptime() < end) {
+    TANDEM_RETURN_IF_ERROR(
+        ToStatus(vkGetSemaphoreCounterValue(device_->handle(), semaphore_, &reached),
+                 "looking for the end of the device's work"));
+  }
+  // At once where it is reached; says whether the device is lost, too.
+  return Wait(value, deadline);
 }
 
 }  // namespace tandem::vulkan

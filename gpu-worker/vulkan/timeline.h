@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "gpu-worker/vulkan/logical_device.h"
 #include "lib/base/deadline.h"
 
@@ -27,6 +28,10 @@ class Timeline {
 
   // Returns when the value is reached. DEADLINE_EXCEEDED, or UNAVAILABLE "device lost".
   absl::Status Wait(std::uint64_t value, Deadline deadline) const;
+  // The same; but from `from` to `until` (both as Clock::Uptime counts) it asks again and again
+  // instead of sleeping, since drivers wake who sleeps some time after the value is there.
+  absl::Status WaitLooking(std::uint64_t value, absl::Duration from, absl::Duration until,
+                           Deadline deadline) const;
   VkSemaphore handle() const { return semaphore_; }
 
  private:
