@@ -24,9 +24,13 @@ bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
     return true;
   }
   std::vector<std::pair<std::string, std::uint32_t*>> fields = {
-      {"matmat_fill", &tuning->matmat_fill},     {"chain.per_core", &tuning->chain.per_core},
-      {"chain.threads", &tuning->chain.threads}, {"chain.end_threads", &tuning->chain.end_threads},
-      {"chain.blocks", &tuning->chain.blocks},   {"chain.polls", &tuning->chain.polls}};
+      {"look_us", &tuning->look_us},
+      {"matmat_fill", &tuning->matmat_fill},
+      {"chain.per_core", &tuning->chain.per_core},
+      {"chain.threads", &tuning->chain.threads},
+      {"chain.end_threads", &tuning->chain.end_threads},
+      {"chain.blocks", &tuning->chain.blocks},
+      {"chain.polls", &tuning->chain.polls}};
   for (const auto& [name, matvec] :
        {std::pair{"bf16", &tuning->matvec_bf16}, std::pair{"packed", &tuning->matvec_packed}}) {
     fields.emplace_back(Cat(name, ".group"), &matvec->group);

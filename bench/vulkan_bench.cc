@@ -2,11 +2,12 @@
 // weights a second, beside the copy bandwidth measured in the same run, and whole layers at the
 // shapes of the 27B model. Prints tables.
 //
-//   vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--only PART]
-//       [--most_tokens N] [--chaining auto|on|off] [--set FIELD=VALUE]... [--or]...
+//   vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--steps] [--submissions]
+//       [--only PART] [--most_tokens N] [--chaining auto|on|off] [--set FIELD=VALUE]... [--or]...
 //
 // --small: shapes for a software rasteriser. --layers: layers alone. --dispatches: layers, and what
-// each dispatch of a layer takes, by timestamps. --only: lines whose "FORMAT/NAME" contains PART,
+// each dispatch of a layer takes, by timestamps. --steps: whole steps of few layers, with what is
+// outside of layers by itself. --submissions: what sending work and waiting for it takes. --only: lines whose "FORMAT/NAME" contains PART,
 // and layers of such formats only with --layers. --most_tokens: layers in steps of no more.
 // --chaining: as --gpu_chaining of a gpu-worker. --set: another value in the row of the tuning
 // table, for example packed.rows=2. --or: layers again on the same weights, with what is set behind
@@ -23,6 +24,8 @@
 #include "absl/time/clock.h"
 #include "bench/tuning_settings.h"
 #include "bench/vulkan_bench_layers.h"
+#include "bench/vulkan_bench_steps.h"
+#include "bench/vulkan_bench_submissions.h"
 #include "gpu-worker/kernels/common/step_params.h"
 #include "gpu-worker/kernels/copy/copy_params.h"
 #include "gpu-worker/stage/device_context.h"
@@ -143,6 +146,8 @@ struct Options {
   bool small = false;
   bool layers = false;
   bool dispatches = false;
+  bool steps = false;
+  bool submissions = false;
   std::string only;
   std::int32_t most_tokens = 512;
   ChainingMode chaining = ChainingMode::kAuto;
@@ -277,8 +282,10 @@ absl::Status BenchProducts(const Options& options) {
 }
 
 absl::Status Run(const Options& options) {
-  if (!options.layers) TANDEM_RETURN_IF_ERROR(BenchProducts(options));
-  if (!options.only.empty() && !options.layers) return absl::OkStatus();
+  if (options.submissions) return BenchSubmissions(options.device, options.small);
+  const bool stages = options.layers || options.steps;
+  if (!stages) TANDEM_RETURN_IF_ERROR(BenchProducts(options));
+  if (!options.only.empty() && !stages) return absl::OkStatus();
   for (const WeightFormat format :
        {WeightFormat::kInt4, WeightFormat::kInt8, WeightFormat::kBf16}) {
     if (std::string(WeightFormatName(format)).find(options.only) == std::string::npos) continue;
@@ -291,7 +298,7 @@ absl::Status Run(const Options& options) {
         known.Update(settings.Apply(&tuning));
         std::printf("\n");
       });
-    const absl::Status done = BenchLayers(layers);
+    const absl::Status done = options.steps ? BenchSteps(layers) : BenchLayers(layers);
     TANDEM_RETURN_IF_ERROR(known);
     TANDEM_RETURN_IF_ERROR(done);
   }
@@ -308,6 +315,10 @@ bool ParseArguments(int argc, char** argv, Options* options) {
     }
     if (arg == "--layers") {
       options->layers = true;
+      continue;
+    }
+    if (arg == "--steps" || arg == "--submissions") {
+      (arg == "--steps" ? options->steps : options->submissions) = true;
       continue;
     }
     if (arg == "--dispatches") {
@@ -347,8 +358,9 @@ int main(int argc, char** argv) {
   if (!tandem::ParseArguments(argc, argv, &options)) {
     std::fprintf(
         stderr,
-        "usage: vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--only PART] "
-        "[--most_tokens N] [--chaining MODE] [--set FIELD=VALUE]... [--or]...\n");
+        "usage: vulkan_bench [--device NAME] [--small] [--layers] [--dispatches] [--steps] "
+        "[--submissions] [--only PART] [--most_tokens N] [--chaining MODE] [--set FIELD=VALUE]... "
+        "[--or]...\n");
     return 2;
   }
   const absl::Status status = tandem::Run(options);

@@ -1,8 +1,10 @@
 #include "gpu-worker/stage/dispatch_timer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "lib/base/status_macros.h"
+#include "lib/base/strings.h"
 
 namespace tandem {
 namespace {
@@ -26,29 +28,37 @@ absl::Status DispatchTimer::Begin(const vulkan::LogicalDevice& device,
 }
 
 void DispatchTimer::Mark(vulkan::CommandBuffer& commands, const std::string& name) {
-  if (!open_) return;
+  if (!open_ || !wants_(name)) return;
   Recording& recording = recordings_.back();
   recording.names.push_back(name);
   commands.Timestamp(timestamps_,
                      recording.first + static_cast<std::uint32_t>(recording.names.size()));
 }
 
-absl::StatusOr<std::vector<DispatchTimer::Entry>> DispatchTimer::Last() const {
-  std::vector<Entry> entries;
-  double last = 0;
+absl::StatusOr<std::vector<DispatchTimer::Run>> DispatchTimer::Latest(std::size_t count) const {
+  std::vector<Run> runs;
   for (const Recording& recording : recordings_) {
-    const auto count = static_cast<std::uint32_t>(recording.names.size()) + 1;
-    const absl::StatusOr<std::vector<double>> times = timestamps_.Read(recording.first, count);
+    const auto marks = static_cast<std::uint32_t>(recording.names.size()) + 1;
+    const absl::StatusOr<std::vector<double>> times = timestamps_.Read(recording.first, marks);
     // Never run.
-    if (!times.ok() || times->back() <= last) continue;
-    last = times->back();
-    entries.clear();
-    for (std::size_t i = 0; i < recording.names.size(); ++i) {
-      entries.push_back({recording.names[i], (*times)[i + 1] - (*times)[i]});
-    }
+    if (!times.ok() || times->back() <= 0) continue;
+    Run run{times->front(), times->back(), {}};
+    for (std::size_t i = 0; i < recording.names.size(); ++i)
+      run.entries.push_back({recording.names[i], (*times)[i + 1] - (*times)[i]});
+    runs.push_back(std::move(run));
   }
-  if (entries.empty()) return absl::NotFoundError("no timed dispatch has run");
-  return entries;
+  if (runs.size() < count) {
+    return absl::NotFoundError(
+        Cat("expected ", count, " timed command buffers that have run, found ", runs.size()));
+  }
+  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.end < b.end; });
+  runs.erase(runs.begin(), runs.end() - static_cast<std::ptrdiff_t>(count));
+  return runs;
+}
+
+absl::StatusOr<std::vector<DispatchTimer::Entry>> DispatchTimer::Last() const {
+  TANDEM_ASSIGN_OR_RETURN(std::vector<Run> runs, Latest(1));
+  return std::move(runs.front().entries);
 }
 
 }  // namespace tandem

@@ -51,6 +51,26 @@ TEST_F(VulkanProgramTest, ATimerTellsOfEveryDispatchOfWhatRanLast) {
   }
   EXPECT_THAT(names, testing::Contains("candidates"));
   EXPECT_THAT(names, testing::Contains("head"));
+  // In front of it the body's.
+  const auto both = timer.Latest(2);
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_LE((*both)[0].begin, (*both)[0].end);
+  EXPECT_LE((*both)[0].end, (*both)[1].end);
+  EXPECT_EQ((*both)[0].entries.front().name, "embedding");
+  EXPECT_EQ((*both)[1].entries.size(), head->size());
+  EXPECT_TRUE(absl::IsNotFound(timer.Latest(3).status()));
+}
+
+TEST_F(VulkanProgramTest, ATimerMarksWhatIsWanted) {
+  const Tuning tuning = TuningFor(device_->physical());
+  DispatchTimer timer([](const std::string& name) { return name == "head"; });
+  const auto timed = Compile(tuning, 2, &timer);
+  ASSERT_NE(timed, nullptr);
+  EXPECT_EQ(Run(*timed).size(), 2000u);
+  const auto head = timer.Last();
+  ASSERT_TRUE(head.ok()) << head.status();
+  ASSERT_EQ(head->size(), 1u);
+  EXPECT_EQ(head->front().name, "head");
 }
 
 TEST_F(VulkanProgramTest, TuningChoosesAmongValuesAndEndsInTime) {
