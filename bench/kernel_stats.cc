@@ -87,7 +87,8 @@ std::vector<Constants> ConstantsOf(const std::string& kernel) {
   }
   if (kernel.starts_with("attention_")) return {{64, 32, 16, 128, 2}, {256, 32, 16, 128, 1}};
   if (kernel.starts_with("qkv_rope_")) return {{32, 16, 128, 1}};
-  if (kernel.starts_with("rms_norm")) return {{tuning.norm_lanes, 0, 0}};
+  if (kernel.starts_with("rms_norm")) return {{tuning.norm_lanes, 0, 0, 3}};
+  if (kernel == "logit_blocks") return {{64, 8}};
   if (kernel.starts_with("post_norm")) return {{tuning.norm_lanes, 0, 0, 1, 1, 3}};
   return {{}};
 }
