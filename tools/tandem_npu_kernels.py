@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Builds the NPU's kernels into the packages that npu-worker loads. Needs AMD's open toolchain, which no Linux distribution has.
 
-    tools/tandem_npu_kernels.py build [--out FOLDER] [--generation aie2|aie2p] [--weights int8|int4]
+    tools/tandem_npu_kernels.py build [--out FOLDER] [--generation aie2|aie2p] [--package int8|int4|attention|rows]
     tools/tandem_npu_kernels.py check
 
-`check` says whether the toolchain is there in the pinned versions. `build` makes FOLDER/GENERATION_WEIGHTS/{package.json,product.xclbin} for each
-generation of the array and each form of weights. The packages' format: npu-worker/package/kernel_package.h.
+`check` says whether the toolchain is there in the pinned versions. `build` makes FOLDER/GENERATION_PACKAGE/{package.json,KIND.xclbin} for each
+generation of the array: the matrix product for int8 and for int4 weights (the kind `product`), `attention`, and `rows` (RMSNorm, RoPE, GeGLU). The
+packages' format: npu-worker/package/kernel_package.h.
 """
 import argparse
 import importlib.metadata
@@ -27,7 +28,10 @@ ARCH = {"aie2": 20, "aie2p": 21}
 TARGET = {"aie2": "aie2-none-unknown-elf", "aie2p": "aie2p-none-unknown-elf"}
 COLUMNS = {"aie2": 4, "aie2p": 8}
 CORE_ROWS = 4
-TILE = {"rows": 64, "tokens": 64, "columns": 128}
+TILES = {"product": {"rows": 64, "tokens": 64, "columns": 128}, "attention": {"values": 4096}, "rows": {"chunk": 1024, "chunks": 6}}
+PACKAGES = ("int8", "int4", "attention", "rows")
+# What a core of AIE2P loads at once; the compiler aligns buffers to 32 bytes for both generations.
+ALIGNMENT = 64
 
 
 class BuildError(Exception):
@@ -78,48 +82,77 @@ def parameter_address(mlir: str, columns: int) -> int:
     return addresses[(0, 0)]
 
 
-def check_shims(mlir: str, columns: int) -> None:
-    """The instructions that the worker writes name shim channels: product_sequence.h. Raises where the compiler chose others."""
+def kind_of(package: str) -> str:
+    return "product" if package in ("int8", "int4") else package
+
+
+def streams_of(kind: str, columns: int) -> dict[str, tuple[int, str, int]]:
+    """Column, direction and channel of each stream, as the instructions of the kind name them: product_sequence.h, attention_sequence.h, rows_sequence.h."""
+    by_row, by_column, out = {"product": ("weights_in", "activations_in", "sums_out"), "attention": ("chunks_in", "queries_in", "attended_out"),
+                              "rows": (None, "pairs_in", "chunks_out")}[kind]
+    streams = {f"{by_row}_{i}": (i, "MM2S", 0) for i in range(CORE_ROWS)} if by_row else {}
+    for j in range(columns):
+        streams[f"{by_column}_{j}"] = (j, "MM2S", 1 if by_row else 0)
+        streams[f"{out}_{j}"] = (j, "S2MM", 0)
+    return streams
+
+
+def check_alignment(mlir: str) -> None:
+    """Raises where a buffer of a core lies at an address that the core cannot load whole vectors from."""
+    wrong, found = [], 0
+    for line in mlir.splitlines():
+        tile, address, name = (re.search(pattern, line) for pattern in (r"aie\.buffer\(%(\w+)\)", r"address = (\d+)", r'sym_name = "(\w+)"'))
+        if tile is None or "mem_tile" in tile[1]:
+            continue
+        found += 1
+        if address is None or int(address[1]) % ALIGNMENT != 0:
+            wrong.append(f"{name[1] if name else tile[1]} at {address[1] if address else 'no address'}")
+    if wrong or not found:
+        raise BuildError(f"lowered design: expected buffers of cores at multiples of {ALIGNMENT}, found {', '.join(wrong[:8]) or 'no buffers'}")
+
+
+def check_shims(mlir: str, wanted: dict[str, tuple[int, str, int]]) -> None:
+    """The instructions that the worker writes name shim channels. Raises where the compiler chose others."""
     pattern = re.compile(r"aie\.shim_dma_allocation @(\w+)\s*\(%?\w*?_?(\d+)(?:_0)?\s*,\s*(MM2S|S2MM)\s*,\s*(\d+)\)")
     found = {m[1]: (int(m[2]), m[3], int(m[4])) for m in pattern.finditer(mlir)}
-    wanted = {f"weights_in_{i}": (i, "MM2S", 0) for i in range(CORE_ROWS)}
-    for j in range(columns):
-        wanted[f"activations_in_{j}"] = (j, "MM2S", 1)
-        wanted[f"sums_out_{j}"] = (j, "S2MM", 0)
     wrong = [f"{name}: expected {place}, found {found.get(name)}" for name, place in wanted.items() if found.get(name) != place]
     if wrong:
         raise BuildError("lowered design: streams on other shim channels than the instructions name:\n  " + "\n  ".join(wrong))
 
 
-def description(generation: str, weights: str, address: int, xclbin: bytes, versions: dict[str, str]) -> dict:
-    return {"format": 1, "generation": generation, "weights": weights, "kernel": "MLIR_AIE",
-            "array": {"rows": CORE_ROWS, "columns": COLUMNS[generation]}, "tile": TILE, "parameter_address": address,
-            "xclbin": {"file": "product.xclbin", "bytes": len(xclbin), "crc32": zlib.crc32(xclbin)},
+def description(generation: str, package: str, address: int | None, xclbin: bytes, versions: dict[str, str]) -> dict:
+    kind = kind_of(package)
+    product = {"weights": package, "parameter_address": address} if kind == "product" else {}
+    return {"format": 1, "kind": kind, "generation": generation, "kernel": "MLIR_AIE", "array": {"rows": CORE_ROWS, "columns": COLUMNS[generation]},
+            "tile": TILES[kind], **product, "xclbin": {"file": f"{kind}.xclbin", "bytes": len(xclbin), "crc32": zlib.crc32(xclbin)},
             "toolchain": {"mlir_aie": versions["mlir_aie"], "peano": versions["llvm-aie"]}}
 
 
-def build_one(generation: str, weights: str, out: pathlib.Path, versions: dict[str, str]) -> None:
+def build_one(generation: str, package: str, out: pathlib.Path, versions: dict[str, str]) -> None:
     peano = pathlib.Path(importlib.metadata.distribution("llvm-aie").locate_file("llvm-aie"))
     headers = pathlib.Path(importlib.metadata.distribution("mlir_aie").locate_file("mlir_aie")) / "include"
+    kind = kind_of(package)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         run([str(peano / "bin" / "clang++"), "-O2", "-std=c++20", f"--target={TARGET[generation]}", f"-D__AIE_ARCH__={ARCH[generation]}", "-DNDEBUG",
-             f"-I{headers}", f"-I{ROOT}", "-c", str(ROOT / "npu-worker/kernels/aie/product.cc"), "-o", "product.o"], folder)
-        mlir = run([sys.executable, str(ROOT / "npu-worker/kernels/designs/product.py"), "--generation", generation, "--weights", weights], folder)
-        (folder / "product.mlir").write_text(mlir)
-        run(["aiecc", "--get-xclbin", "--xclbin-name=product.xclbin", f"--peano={peano}", "--no-xchesscc", "--no-xbridge", "--tmpdir=work", "product.mlir"], folder)
-        lowered = "".join(p.read_text() for p in sorted((folder / "work").rglob("*with_addresses*.mlir")))
-        check_shims(lowered, COLUMNS[generation])
-        address = parameter_address(lowered, COLUMNS[generation])
-        xclbin = (folder / "product.xclbin").read_bytes()
-        package = out / f"{generation}_{weights}"
-        package.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "product.xclbin", package / "product.xclbin")
+             f"-I{headers}", f"-I{ROOT}", "-c", str(ROOT / f"npu-worker/kernels/aie/{kind}.cc"), "-o", f"{kind}.o"], folder)
+        weights = ["--weights", package] if kind == "product" else []
+        mlir = run([sys.executable, str(ROOT / f"npu-worker/kernels/designs/{kind}.py"), "--generation", generation, *weights], folder)
+        (folder / f"{kind}.mlir").write_text(mlir)
+        run(["aiecc", "--get-xclbin", f"--xclbin-name={kind}.xclbin", "--get-input-with-addresses", f"--peano={peano}", "--tmpdir=work", f"{kind}.mlir"], folder)
+        lowered = "".join(p.read_text() for p in sorted(folder.rglob("*with_addresses*.mlir")))
+        check_shims(lowered, streams_of(kind, COLUMNS[generation]))
+        check_alignment(lowered)
+        address = parameter_address(lowered, COLUMNS[generation]) if kind == "product" else None
+        xclbin = (folder / f"{kind}.xclbin").read_bytes()
+        target = out / f"{generation}_{package}"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / f"{kind}.xclbin", target / f"{kind}.xclbin")
         # Last, and in one go: a package without it is none.
-        partial = package / "package.json.partial"
-        partial.write_text(json.dumps(description(generation, weights, address, xclbin, versions), indent=1) + "\n")
-        os.replace(partial, package / "package.json")
-        print(f"{package}: {len(xclbin)} bytes, parameter at {address}")
+        partial = target / "package.json.partial"
+        partial.write_text(json.dumps(description(generation, package, address, xclbin, versions), indent=1) + "\n")
+        os.replace(partial, target / "package.json")
+        print(f"{target}: {len(xclbin)} bytes" + (f", parameter at {address}" if address is not None else ""))
 
 
 def main(arguments: list[str]) -> int:
@@ -129,7 +162,7 @@ def main(arguments: list[str]) -> int:
     build = commands.add_parser("build", help="builds the packages")
     build.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "npu-kernels")
     build.add_argument("--generation", choices=sorted(ARCH), action="append")
-    build.add_argument("--weights", choices=["int8", "int4"], action="append")
+    build.add_argument("--package", choices=PACKAGES, action="append")
     options = parser.parse_args(arguments)
     try:
         versions = installed()
@@ -138,8 +171,8 @@ def main(arguments: list[str]) -> int:
             print("toolchain: " + ", ".join(f"{n} {v}" for n, v in versions.items()))
             return 0
         for generation in options.generation or sorted(ARCH):
-            for weights in options.weights or ["int8", "int4"]:
-                build_one(generation, weights, options.out, versions)
+            for package in options.package or PACKAGES:
+                build_one(generation, package, options.out, versions)
     except BuildError as error:
         print(f"tandem-npu-kernels: {error}", file=sys.stderr)
         return 1

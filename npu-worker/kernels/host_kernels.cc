@@ -3,9 +3,9 @@
 // aie/rows.cc; aie/product.cc and aie/attention.cc, compiled once for each generation under these
 // names.
 extern "C" {
-void tandem_rms_norm(const float*, const float*, int, float, float, float*);
-void tandem_rotate(float*, const float*, const float*, int, float);
-void tandem_geglu(float*, const float*, int);
+void tandem_rows_begin(const float*, int*);
+void tandem_rows_take(const float*, float*, int*);
+void tandem_rows_give(const float*, int*, float*);
 void tandem_attend_block(const float*, const float*, const float*, int, int, float*, float*);
 void tandem_attend_block_int8(const signed char*, float, const signed char*, const signed char*,
                               int, int, float*, float*);
@@ -42,7 +42,7 @@ const HostAttentionKernels& HostAttentionFor(const ArrayShape& array) {
 }
 
 const HostRowKernels& HostRows() {
-  static constexpr HostRowKernels kRows = {tandem_rms_norm, tandem_rotate, tandem_geglu,
+  static constexpr HostRowKernels kRows = {tandem_rows_begin, tandem_rows_take, tandem_rows_give,
                                            tandem_attend_block, tandem_attend_block_int8};
   return kRows;
 }

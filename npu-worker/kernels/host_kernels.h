@@ -26,10 +26,10 @@ const HostAttentionKernels& HostAttentionFor(const ArrayShape& array);
 
 // Those of aie/rows.cc, which are the same for both generations: for tests.
 struct HostRowKernels {
-  void (*rms_norm)(const float* x, const float* weights, int n, float inverse_n, float eps,
-                   float* out);
-  void (*rotate)(float* x, const float* cosines, const float* sines, int half, float scale);
-  void (*geglu)(float* gate, const float* up, int n);
+  // Buffers as rows_shape.h has them, aligned to 64 bytes.
+  void (*begin)(const float* pair, int* progress);
+  void (*take)(const float* pair, float* row, int* progress);
+  void (*give)(const float* row, int* progress, float* out);
   void (*attend_block)(const float* query, const float* keys, const float* values, int count,
                        int dim, float* state, float* out);
   void (*attend_block_int8)(const signed char* query, float query_scale, const signed char* keys,

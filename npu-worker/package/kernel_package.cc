@@ -15,11 +15,16 @@
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 #include "nlohmann/json.hpp"
+#include "npu-worker/kernels/attention_shape.h"
+#include "npu-worker/kernels/rows_shape.h"
 
 namespace tandem::npu {
 namespace {
 
 using Json = nlohmann::json;
+
+// By their numbers.
+constexpr std::string_view kKinds[] = {"product", "attention", "rows"};
 
 // Reads fields of one object and keeps the first error.
 class Fields {
@@ -90,45 +95,74 @@ bool IsPlainText(const std::string& text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
-absl::Status Choose(std::string_view field, const std::string& found, std::string_view first,
-                    std::string_view second, bool* is_second) {
-  if (found != first && found != second) {
-    return absl::InvalidArgumentError(absl::StrCat(AbslView(field), ": expected ", AbslView(first),
-                                                   " or ", AbslView(second), ", found '",
-                                                   found.substr(0, 60), "'"));
+// The place of `found` among `names`.
+absl::StatusOr<std::size_t> Choose(std::string_view field, const std::string& found,
+                                   std::span<const std::string_view> names) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (found == names[i]) return i;
   }
-  *is_second = found == second;
-  return absl::OkStatus();
+  std::string expected(names[0]);
+  for (std::size_t i = 1; i < names.size(); ++i)
+    absl::StrAppend(&expected, i + 1 < names.size() ? ", " : " or ", AbslView(names[i]));
+  return absl::InvalidArgumentError(absl::StrCat(AbslView(field), ": expected ", expected,
+                                                 ", found '", found.substr(0, 60), "'"));
 }
 
-absl::StatusOr<KernelPackage> FromJson(const Json& json) {
-  KernelPackage package;
-  Fields top(json, "");
-  top.Exactly("format", 1);
-  bool aie2p = false;
-  const std::string generation = top.Text("generation");
-  const std::string weights = top.Text("weights");
-  package.kernel = top.Text("kernel");
-  const std::uint64_t address = top.Number("parameter_address");
-  TANDEM_RETURN_IF_ERROR(top.status());
-  TANDEM_RETURN_IF_ERROR(Choose("generation", generation, "aie2", "aie2p", &aie2p));
-  TANDEM_RETURN_IF_ERROR(Choose("weights", weights, "int8", "int4", &package.int4));
-  package.array = aie2p ? kAie2pArray : kAie2Array;
+// What only a product's package has.
+absl::Status ReadProduct(Fields* top, KernelPackage* package) {
+  static constexpr std::string_view kWeights[] = {"int8", "int4"};
+  const std::string weights = top->Text("weights");
+  const std::uint64_t address = top->Number("parameter_address");
+  TANDEM_RETURN_IF_ERROR(top->status());
+  TANDEM_ASSIGN_OR_RETURN(const std::size_t form, Choose("weights", weights, kWeights));
+  package->int4 = form == 1;
   if (address % 4 != 0 || address >= kCoreMemoryBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("parameter_address: expected a multiple of 4 below ", kCoreMemoryBytes,
                      ", found ", address));
   }
-  package.parameter_address = static_cast<std::uint32_t>(address);
+  package->parameter_address = static_cast<std::uint32_t>(address);
+  return absl::OkStatus();
+}
+
+// The sizes that the kernels were compiled with are this program's.
+absl::Status CheckTile(KernelKind kind, Fields tile) {
+  switch (kind) {
+    case KernelKind::kProduct:
+      tile.Exactly("rows", kTileRows);
+      tile.Exactly("tokens", kTileTokens);
+      tile.Exactly("columns", kTileColumns);
+      break;
+    case KernelKind::kAttention:
+      tile.Exactly("values", kAttentionValues);
+      break;
+    case KernelKind::kRows:
+      tile.Exactly("chunk", kRowChunk);
+      tile.Exactly("chunks", kMostRowChunks);
+      break;
+  }
+  return tile.status();
+}
+
+absl::StatusOr<KernelPackage> FromJson(const Json& json) {
+  static constexpr std::string_view kGenerations[] = {"aie2", "aie2p"};
+  KernelPackage package;
+  Fields top(json, "");
+  top.Exactly("format", 1);
+  const std::string kind = top.Text("kind");
+  const std::string generation = top.Text("generation");
+  package.kernel = top.Text("kernel");
+  TANDEM_RETURN_IF_ERROR(top.status());
+  TANDEM_ASSIGN_OR_RETURN(const std::size_t which, Choose("kind", kind, kKinds));
+  package.kind = static_cast<KernelKind>(which);
+  TANDEM_ASSIGN_OR_RETURN(const std::size_t newer, Choose("generation", generation, kGenerations));
+  package.array = newer == 1 ? kAie2pArray : kAie2Array;
+  if (package.kind == KernelKind::kProduct) TANDEM_RETURN_IF_ERROR(ReadProduct(&top, &package));
   Fields array = top.Object("array");
   array.Exactly("rows", package.array.rows);
   array.Exactly("columns", package.array.columns);
   TANDEM_RETURN_IF_ERROR(array.status());
-  Fields tile = top.Object("tile");
-  tile.Exactly("rows", kTileRows);
-  tile.Exactly("tokens", kTileTokens);
-  tile.Exactly("columns", kTileColumns);
-  TANDEM_RETURN_IF_ERROR(tile.status());
+  TANDEM_RETURN_IF_ERROR(CheckTile(package.kind, top.Object("tile")));
   Fields xclbin = top.Object("xclbin");
   package.xclbin_file = xclbin.Text("file");
   package.xclbin_bytes = xclbin.Number("bytes");
@@ -173,6 +207,8 @@ absl::StatusOr<std::vector<char>> ReadWhole(const std::string& path, std::uint64
 }
 
 }  // namespace
+
+std::string_view KernelKindName(KernelKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
 
 absl::StatusOr<KernelPackage> ParseKernelPackage(std::string_view text, std::string_view name) {
   // Nesting is bounded before the parser recurses; the format has three levels.

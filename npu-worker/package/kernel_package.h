@@ -13,21 +13,29 @@
 
 namespace tandem::npu {
 
-// What tools/tandem_npu_kernels.py builds: a folder with package.json and an xclbin, the product's
-// design for one generation of the array and one form of weights. Instructions are not in it: they
-// are written for each shape (npu-worker/product). package.json:
-//   {"format": 1, "generation": "aie2" or "aie2p", "weights": "int8" or "int4",
-//    "kernel": name in the xclbin, "array": {"rows": 4, "columns": 4},
-//    "tile": {"rows": 64, "tokens": 64, "columns": 128}, "parameter_address": bytes,
+// The designs: npu-worker/kernels/designs.
+enum class KernelKind : std::uint8_t { kProduct, kAttention, kRows };
+std::string_view KernelKindName(KernelKind kind);
+
+// What tools/tandem_npu_kernels.py builds: a folder with package.json and an xclbin, one design for
+// one generation of the array, the product's for one form of weights. Instructions are not in it:
+// they are written for each shape (npu-worker/product, attention, rows). package.json:
+//   {"format": 1, "kind": "product", "attention" or "rows", "generation": "aie2" or "aie2p",
+//    "kernel": name in the xclbin, "array": {"rows": 4, "columns": 4}, "tile": {..},
 //    "xclbin": {"file": name in the folder, "bytes": size, "crc32": checksum},
 //    "toolchain": {"mlir_aie": version, "peano": version}}
+// product:   "weights": "int8" or "int4", "parameter_address": bytes,
+//            "tile": {"rows": 64, "tokens": 64, "columns": 128}
+// attention: "tile": {"values": 4096}
+// rows:      "tile": {"chunk": 1024, "chunks": 6}
 struct KernelPackage {
+  KernelKind kind = KernelKind::kProduct;
   ArrayShape array;
-  bool int4 = false;
   std::string kernel;
-  // Of the run-time parameter, in a core's memory.
-  std::uint32_t parameter_address = 0;
-  std::string xclbin_file;  // a plain name; LoadKernelPackage makes it a path
+  // Of a product; else they stay as they are.
+  bool int4 = false;
+  std::uint32_t parameter_address = 0;  // of the run-time parameter, in a core's memory
+  std::string xclbin_file;              // a plain name; LoadKernelPackage makes it a path
   // What LoadKernelPackage read and checked: the file may be another one by now.
   std::vector<char> xclbin;
   std::uint64_t xclbin_bytes = 0;

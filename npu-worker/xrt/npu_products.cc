@@ -34,8 +34,9 @@ absl::StatusOr<KernelPackage> NpuProductUnit::LoadPackage(bool int4) const {
       absl::StrCat(options_.kernels, "/", info_.array == kAie2Array ? "aie2" : "aie2p", "_",
                    int4 ? "int4" : "int8");
   TANDEM_ASSIGN_OR_RETURN(KernelPackage package, LoadKernelPackage(folder));
-  if (package.int4 == int4) return package;
-  return absl::InvalidArgumentError(absl::StrCat(folder, ": holds kernels for other weights"));
+  if (package.kind == KernelKind::kProduct && package.int4 == int4) return package;
+  return absl::InvalidArgumentError(
+      absl::StrCat(folder, ": expected a product of such weights, found another package"));
 }
 
 absl::StatusOr<XrtNpu*> NpuProductUnit::Open(bool int4) {

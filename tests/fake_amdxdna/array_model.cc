@@ -5,12 +5,13 @@
 #include <cstring>
 
 namespace tandem::npu {
-namespace {
 
 std::string At(const char* what, std::uint32_t column, std::uint32_t value) {
   return std::string(what) + " (column " + std::to_string(column) + ", value " +
          std::to_string(value) + ")";
 }
+
+namespace {
 
 // Words of an operation, from its first words; 0 when they make no sense.
 std::uint64_t OperationWords(std::span<const std::uint32_t> words) {
@@ -31,22 +32,8 @@ std::uint64_t OperationWords(std::span<const std::uint32_t> words) {
 
 }  // namespace
 
-ArrayModel::ArrayModel(const ArrayShape& array, bool int4)
-    : array_(array), int4_(int4), kernels_(HostKernelsFor(array)), shims_(array.columns) {
-  for (std::uint32_t i = 0; i < array.columns * array.rows; ++i) {
-    Core& core = cores_.emplace_back();
-    core.memory = {static_cast<std::byte*>(std::aligned_alloc(64, kCoreMemoryBytes)), std::free};
-    std::uint32_t at = kParameterAddress + kCoreParameterBytes;
-    core.weights = core.memory.get() + at;
-    at += 2 * WeightChunkBytes(int4);
-    core.activations = core.memory.get() + at;
-    at += 2 * kActivationChunkBytes;
-    core.sums = core.memory.get() + at;
-    at += kOutputTileBytes;
-    // The array would not even be configured.
-    if (at > kCoreMemoryBytes) std::abort();
-  }
-}
+ArrayModel::ArrayModel(const ArrayShape& array, std::unique_ptr<ArrayDesign> design)
+    : array_(array), design_(std::move(design)), shims_(array.columns) {}
 
 std::string ArrayModel::Run(std::span<const std::uint32_t> words,
                             std::span<const std::uint64_t> arguments, const Memory& memory) {
@@ -74,7 +61,7 @@ std::string ArrayModel::Run(std::span<const std::uint32_t> words,
     at += length;
   }
   if (at != words.size()) return "instructions: words behind the last operation";
-  std::string error = Advance();
+  std::string error = design_->Advance(this);
   return error.empty() ? Idle() : error;
 }
 
@@ -106,16 +93,8 @@ std::string ArrayModel::Write(std::uint32_t address, std::uint32_t value) {
   if (column >= array_.columns) return At("write outside the partition", column, value);
   if (row == 0) return WriteShim(column, offset, value);
   if (row < kFirstCoreRow) return At("write to a memory tile", column, value);
-  return WriteCore(column, row - kFirstCoreRow, offset, value);
-}
-
-std::string ArrayModel::WriteCore(std::uint32_t column, std::uint32_t row, std::uint32_t offset,
-                                  std::uint32_t value) {
-  if (row >= array_.rows) return At("write above the array", column, value);
-  if (offset != kParameterAddress)
-    return At("write to a core beside its parameter", column, offset);
-  cores_[column * array_.rows + row].parameter = value;
-  return "";
+  if (row - kFirstCoreRow >= array_.rows) return At("write above the array", column, value);
+  return design_->WriteCore(column, row - kFirstCoreRow, offset, value);
 }
 
 std::string ArrayModel::WriteShim(std::uint32_t column, std::uint32_t offset, std::uint32_t value) {
@@ -163,7 +142,7 @@ std::string ArrayModel::Patch(std::span<const std::uint32_t> op) {
 
 std::string ArrayModel::Push(std::uint32_t column, Direction direction, std::uint32_t channel,
                              std::uint32_t value) {
-  std::string error = Advance();
+  std::string error = design_->Advance(this);
   if (!error.empty()) return error;
   Shim& shim = shims_[column];
   Channel& queue = (direction == Direction::kToMemory ? shim.to_memory : shim.from_memory)[channel];
@@ -186,7 +165,7 @@ std::string ArrayModel::Push(std::uint32_t column, Direction direction, std::uin
     return At("a transfer outside the buffers: the IOMMU faults", column, index);
   }
   queue.tasks.push_back(task);
-  return Advance();
+  return design_->Advance(this);
 }
 
 std::string ArrayModel::WaitToken(std::span<const std::uint32_t> op) {
@@ -196,7 +175,7 @@ std::string ArrayModel::WaitToken(std::span<const std::uint32_t> op) {
   if (column >= array_.columns || channel >= 2 || (op[2] >> 8 & 0xff) != 0) {
     return At("a wait for a channel that is not there", column, channel);
   }
-  std::string error = Advance();
+  std::string error = design_->Advance(this);
   if (!error.empty()) return error;
   Shim& shim = shims_[column];
   Channel& queue = ((op[2] & 0xff) == 0 ? shim.to_memory : shim.from_memory)[channel];
@@ -208,34 +187,14 @@ std::string ArrayModel::WaitToken(std::span<const std::uint32_t> op) {
   return "";
 }
 
-std::string ArrayModel::Advance() {
-  while (true) {
-    const std::uint32_t chunks = cores_[0].parameter;
-    for (const Core& core : cores_) {
-      if (core.parameter != chunks) return "";  // some cores are not set up yet
-    }
-    if (chunks == 0 || !Ready(chunks)) return "";
-    std::string error = ComputeTiles(chunks);
-    if (!error.empty()) return error;
-  }
-}
-
-// Whether every stream has the inputs of one tile queued and every output has room.
-bool ArrayModel::Ready(std::uint32_t chunks) const {
-  const auto left = [](const Channel& channel) {
-    std::uint64_t bytes = 0;
-    for (const Task& task : channel.tasks) bytes += task.repeats_left * task.bytes - task.done;
-    return bytes;
-  };
-  for (std::uint32_t c = 0; c < array_.columns; ++c) {
-    const Shim& shim = shims_[c];
-    if (c < array_.rows &&
-        left(shim.from_memory[0]) < std::uint64_t{chunks} * WeightChunkBytes(int4_))
-      return false;
-    if (left(shim.from_memory[1]) < std::uint64_t{chunks} * kActivationChunkBytes) return false;
-    if (left(shim.to_memory[0]) < std::uint64_t{array_.rows} * kOutputTileBytes) return false;
-  }
-  return true;
+std::uint64_t ArrayModel::Left(std::uint32_t column, Direction direction,
+                               std::uint32_t channel) const {
+  const Shim& shim = shims_[column];
+  const Channel& queue =
+      (direction == Direction::kToMemory ? shim.to_memory : shim.from_memory)[channel];
+  std::uint64_t bytes = 0;
+  for (const Task& task : queue.tasks) bytes += task.repeats_left * task.bytes - task.done;
+  return bytes;
 }
 
 namespace {
@@ -263,70 +222,22 @@ std::string Move(Channel* channel, std::uint64_t bytes, const Memory& memory, co
   return "";
 }
 
-// Padding: activations whose scales are all zero add zeros, which changes no sum.
-bool AllZero(const std::byte* activations) {
-  const std::byte* scales = activations + kActivationQuantBytes;
-  return std::all_of(scales, scales + kActivationScaleBytes,
-                     [](std::byte b) { return b == std::byte{0}; });
-}
-
 }  // namespace
 
-std::string ArrayModel::Take(Channel* channel, std::byte* to, std::uint64_t bytes) {
-  return Move(channel, bytes, *memory_,
+std::string ArrayModel::Take(std::uint32_t column, std::uint32_t channel, std::byte* to,
+                             std::uint64_t bytes) {
+  return Move(&shims_[column].from_memory[channel], bytes, *memory_,
               [&](const std::byte* at, std::uint64_t moved, std::uint64_t part) {
                 std::memcpy(to + moved, at, part);
               });
 }
 
-std::string ArrayModel::Put(Channel* channel, const std::byte* from, std::uint64_t bytes) {
-  return Move(channel, bytes, *memory_,
+std::string ArrayModel::Put(std::uint32_t column, std::uint32_t channel, const std::byte* from,
+                            std::uint64_t bytes) {
+  return Move(&shims_[column].to_memory[channel], bytes, *memory_,
               [&](std::byte* at, std::uint64_t moved, std::uint64_t part) {
                 std::memcpy(at, from + moved, part);
               });
-}
-
-// One tile on each core: `chunks` times the inputs, then the outputs.
-std::string ArrayModel::ComputeTiles(std::uint32_t chunks) {
-  for (Core& core : cores_) kernels_.zero(reinterpret_cast<float*>(core.sums));
-  std::vector<std::byte> stream(
-      std::max<std::size_t>(WeightChunkBytes(false), kActivationChunkBytes));
-  for (std::uint32_t chunk = 0; chunk < chunks; ++chunk) {
-    // Double buffers take turns.
-    const std::uint32_t weights_at = chunk % 2 * WeightChunkBytes(int4_);
-    const std::uint32_t activations_at = chunk % 2 * kActivationChunkBytes;
-    for (std::uint32_t r = 0; r < array_.rows; ++r) {
-      std::string error = Take(&shims_[r].from_memory[0], stream.data(), WeightChunkBytes(int4_));
-      if (!error.empty()) return error;
-      for (std::uint32_t c = 0; c < array_.columns; ++c) {
-        std::memcpy(cores_[c * array_.rows + r].weights + weights_at, stream.data(),
-                    WeightChunkBytes(int4_));
-      }
-    }
-    for (std::uint32_t c = 0; c < array_.columns; ++c) {
-      std::string error = Take(&shims_[c].from_memory[1], stream.data(), kActivationChunkBytes);
-      if (!error.empty()) return error;
-      const bool padding = AllZero(stream.data());
-      for (std::uint32_t r = 0; r < array_.rows; ++r) {
-        Core& core = cores_[c * array_.rows + r];
-        std::memcpy(core.activations + activations_at, stream.data(), kActivationChunkBytes);
-        if (padding) continue;
-        (int4_ ? kernels_.int4 : kernels_.int8)(
-            reinterpret_cast<const signed char*>(core.weights + weights_at),
-            reinterpret_cast<const signed char*>(core.activations + activations_at),
-            reinterpret_cast<float*>(core.sums));
-      }
-    }
-    ++chunks_computed_;
-  }
-  for (std::uint32_t c = 0; c < array_.columns; ++c) {
-    for (std::uint32_t r = 0; r < array_.rows; ++r) {
-      std::string error =
-          Put(&shims_[c].to_memory[0], cores_[c * array_.rows + r].sums, kOutputTileBytes);
-      if (!error.empty()) return error;
-    }
-  }
-  return "";
 }
 
 // What is left over in the streams would meet the next call's inputs.
@@ -341,7 +252,7 @@ std::string ArrayModel::Idle() const {
         return At("a token that nobody waits for", c, channel);
     }
   }
-  return "";
+  return design_->Idle();
 }
 
 }  // namespace tandem::npu

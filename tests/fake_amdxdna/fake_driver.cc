@@ -29,13 +29,14 @@ const ModelFacts& FactsOf(FakeDriver::Model model) {
 // What a context is configured with: the stand-in's own partial configuration, a line of text where
 // hardware has an image: "tandem-product int8 aie2".
 std::unique_ptr<ArrayModel> ArrayOf(const std::string& configuration, const ArrayShape& array) {
-  const std::string generation = array == kAie2Array ? "aie2" : "aie2p";
-  for (const bool int4 : {false, true}) {
-    if (configuration == "tandem-product " + std::string(int4 ? "int4 " : "int8 ") + generation) {
-      return std::make_unique<ArrayModel>(array, int4);
-    }
-  }
-  return nullptr;
+  const std::string generation = array == kAie2Array ? " aie2" : " aie2p";
+  std::unique_ptr<ArrayDesign> design;
+  if (configuration == "tandem-attention bf16" + generation) design = AttentionDesign(array);
+  if (configuration == "tandem-rows float32" + generation) design = RowsDesign(array);
+  if (configuration == "tandem-product int8" + generation) design = ProductDesign(array, false);
+  if (configuration == "tandem-product int4" + generation) design = ProductDesign(array, true);
+  if (design == nullptr) return nullptr;
+  return std::make_unique<ArrayModel>(array, std::move(design));
 }
 
 }  // namespace

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Makes a kernel package for the stand-in for the kernel driver: a real xclbin whose configuration is a line of text.
 
-    make_test_package.py aie2|aie2p int8|int4 FOLDER
+    make_test_package.py aie2|aie2p int8|int4|attention|rows FOLDER
 """
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
-import zlib
 
-# Where the stand-in's design keeps its run-time parameter: ArrayModel::kParameterAddress.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+import tandem_npu_kernels as tool  # noqa: E402
+
+# Where the stand-in's design keeps its run-time parameter: kModelParameterAddress.
 PARAMETER_ADDRESS = 2048
 BUFFERS = 3
+# What the stand-in's configuration of a package says.
+CONFIGURATIONS = {"int8": "tandem-product int8", "int4": "tandem-product int4", "attention": "tandem-attention bf16", "rows": "tandem-rows float32"}
 
 
 def memory_topology() -> dict:
@@ -41,11 +45,11 @@ def kernels() -> dict:
         "arguments": arguments, "instances": [{"name": "MLIRAIE"}]}]}}
 
 
-def make_xclbin(generation: str, weights: str, out: pathlib.Path) -> None:
+def make_xclbin(generation: str, package: str, out: pathlib.Path) -> None:
     columns, first = (4, 1) if generation == "aie2" else (8, 0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        (folder / "design.pdi").write_bytes(f"tandem-product {weights} {generation}".encode().ljust(4096, b"\0"))
+        (folder / "design.pdi").write_bytes(f"{CONFIGURATIONS[package]} {generation}".encode().ljust(4096, b"\0"))
         sections = {"memory.json": memory_topology(), "partition.json": partition(columns, first, str(folder / "design.pdi")), "kernels.json": kernels()}
         for name, value in sections.items():
             (folder / name).write_text(json.dumps(value))
@@ -57,19 +61,15 @@ def make_xclbin(generation: str, weights: str, out: pathlib.Path) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) != 4 or sys.argv[1] not in {"aie2", "aie2p"} or sys.argv[2] not in {"int8", "int4"}:
+    if len(sys.argv) != 4 or sys.argv[1] not in tool.ARCH or sys.argv[2] not in tool.PACKAGES:
         sys.exit(__doc__)
-    generation, weights, folder = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    generation, package, folder = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    xclbin = folder / "product.xclbin"
-    make_xclbin(generation, weights, xclbin)
-    data = xclbin.read_bytes()
-    package = {
-        "format": 1, "generation": generation, "weights": weights, "kernel": "MLIR_AIE",
-        "array": {"rows": 4, "columns": 4 if generation == "aie2" else 8}, "tile": {"rows": 64, "tokens": 64, "columns": 128},
-        "parameter_address": PARAMETER_ADDRESS, "xclbin": {"file": xclbin.name, "bytes": len(data), "crc32": zlib.crc32(data)},
-        "toolchain": {"mlir_aie": "none: for the stand-in", "peano": "none: for the stand-in"}}
-    (folder / "package.json").write_text(json.dumps(package, indent=1) + "\n")
+    xclbin = folder / f"{tool.kind_of(package)}.xclbin"
+    make_xclbin(generation, package, xclbin)
+    versions = {name: "none: for the stand-in" for name in tool.PINNED}
+    text = tool.description(generation, package, PARAMETER_ADDRESS, xclbin.read_bytes(), versions)
+    (folder / "package.json").write_text(json.dumps(text, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 #include <aie_api/aie.hpp>
 
 #include "npu-worker/kernels/aie/product_kernel.h"
+#include "npu-worker/kernels/rows_shape.h"
 
-// What stands between the products of a layer, row by row, in float32, attention in int8, too: for
-// the AIE compiler and (over host_aie_api) for the host. Rows are aligned to 64 bytes; their
-// lengths are multiples of kRowLanes. Formulas are those of lib/device/cpu/kernels.h.
+// What stands between the products of a layer, row by row, in float32, and attention over blocks as
+// the cache has them, in float32 and int8: for the AIE compiler and (over host_aie_api) for the
+// host. The design of rows (designs/rows.py) has no attention; that in bfloat16 (attention.cc) has
+// its own. Rows are aligned to 64 bytes; their lengths are multiples of kRowLanes. Formulas are
+// those of lib/device/cpu/kernels.h.
 
 namespace tandem::npu {
 
@@ -24,20 +27,24 @@ inline Row MulAdd(const Row& a, const Row& b, const Row& c) {
   return aie::mac(sum, a, b).template to_vector<float>();
 }
 
-// x / rms(x) * weights, `inverse_n` being 1 / n.
-inline void RmsNorm(const float* x, const float* weights, unsigned n, float inverse_n, float eps,
-                    float* out) {
+// The sum of squares of a chunk of a row, and in `out` x * weights: scaled by 1 / rms(x) they are
+// what RMSNorm gives.
+inline float WeighRow(const float* x, const float* weights, unsigned n, float* out) {
   RowSum squares;
   squares.from_vector(aie::zeros<float, kRowLanes>());
   for (unsigned i = 0; i < n; i += kRowLanes) {
     const Row v = LoadRow(x + i);
     squares = aie::mac(squares, v, v);
+    aie::store_v(out + i, Times(v, LoadRow(weights + i)));
   }
-  const float mean = aie::reduce_add(squares.template to_vector<float>()) * inverse_n;
-  const Row scale = Every(aie::invsqrt(mean + eps));
-  for (unsigned i = 0; i < n; i += kRowLanes) {
-    aie::store_v(out + i, Times(Times(LoadRow(x + i), scale), LoadRow(weights + i)));
-  }
+  return aie::reduce_add(squares.template to_vector<float>());
+}
+inline void ScaleRow(const float* x, unsigned n, float scale, float* out) {
+  const Row factor = Every(scale);
+  for (unsigned i = 0; i < n; i += kRowLanes) aie::store_v(out + i, Times(LoadRow(x + i), factor));
+}
+inline void CopyRow(const float* x, unsigned n, float* out) {
+  for (unsigned i = 0; i < n; i += kRowLanes) aie::store_v(out + i, LoadRow(x + i));
 }
 
 // Turns (x[i], x[i + half]) by an angle whose cosine and sine are given, and scales.
@@ -80,6 +87,41 @@ inline void GeGlu(float* gate, const float* up, unsigned n) {
     const Row exponent = aie::min(aie::max(Times(inner, Every(-2 * 0.7978845608f)), -80.0f), 80.0f);
     const Row gelu = Times(x, aie::inv(aie::add(Exp(exponent), Every(1.0f))));
     aie::store_v(gate + i, Times(gelu, LoadRow(up + i)));
+  }
+}
+
+// A chunk of a row, with what goes with it, to its place in `row`.
+inline void TakeChunk(const float* pair, RowsProgress* now, float* row) {
+  const float* operand = pair + kRowChunk;
+  float* out = row + static_cast<unsigned>(now->taken) * kRowChunk;
+  if (now->header.operation == RowOperation::kRmsNorm) {
+    now->squares += WeighRow(pair, operand, kRowChunk, out);
+  } else {
+    CopyRow(pair, kRowChunk, out);
+    if (now->header.operation == RowOperation::kGeGlu) {
+      GeGlu(out, operand, kRowChunk);
+    } else {
+      const auto half = static_cast<unsigned>(now->header.half);
+      for (unsigned head = 0; head < kRowChunk; head += 2 * half)
+        Rotate(out + head, operand, operand + half, half, now->header.scale);
+    }
+  }
+  ++now->taken;
+}
+
+// The next chunk of what came of the row; behind the last, the next row begins.
+inline void GiveChunk(const float* row, RowsProgress* now, float* out) {
+  const float* from = row + static_cast<unsigned>(now->given) * kRowChunk;
+  if (now->header.operation == RowOperation::kRmsNorm) {
+    const float mean = now->squares * now->header.inverse_n;
+    ScaleRow(from, kRowChunk, aie::invsqrt(mean + now->header.eps), out);
+  } else {
+    CopyRow(from, kRowChunk, out);
+  }
+  if (++now->given == now->header.chunks) {
+    now->taken = 0;
+    now->given = 0;
+    now->squares = 0;
   }
 }
 

@@ -3,17 +3,19 @@
 
 extern "C" {
 
-void tandem_rms_norm(const float* x, const float* weights, int32 n, float inverse_n, float eps,
-                     float* out) {
-  tandem::npu::RmsNorm(x, weights, static_cast<unsigned>(n), inverse_n, eps, out);
+// A call's first pair.
+void tandem_rows_begin(const float* pair, int32* progress) {
+  auto* now = reinterpret_cast<tandem::npu::RowsProgress*>(progress);
+  *now = {};
+  now->header = *reinterpret_cast<const tandem::npu::RowsHeader*>(pair);
 }
 
-void tandem_rotate(float* x, const float* cosines, const float* sines, int32 half, float scale) {
-  tandem::npu::Rotate(x, cosines, sines, static_cast<unsigned>(half), scale);
+void tandem_rows_take(const float* pair, float* row, int32* progress) {
+  tandem::npu::TakeChunk(pair, reinterpret_cast<tandem::npu::RowsProgress*>(progress), row);
 }
 
-void tandem_geglu(float* gate, const float* up, int32 n) {
-  tandem::npu::GeGlu(gate, up, static_cast<unsigned>(n));
+void tandem_rows_give(const float* row, int32* progress, float* out) {
+  tandem::npu::GiveChunk(row, reinterpret_cast<tandem::npu::RowsProgress*>(progress), out);
 }
 
 // `state`: the largest score and the total, two floats.

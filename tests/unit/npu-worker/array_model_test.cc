@@ -31,7 +31,7 @@ class ArrayModelTest : public ::testing::Test {
   }
   static std::vector<std::uint32_t> Product() {
     const auto layout = ProductLayout::Make(kAie2Array, {1, 32, 1});
-    return *ProductInstructions(*layout, ArrayModel::kParameterAddress);
+    return *ProductInstructions(*layout, kModelParameterAddress);
   }
   static std::vector<std::uint32_t> With(const std::function<void(TransactionWriter*)>& write) {
     TransactionWriter writer(kAie2Array.columns);
@@ -41,7 +41,7 @@ class ArrayModelTest : public ::testing::Test {
 
   std::unique_ptr<std::byte[], void (*)(void*)> memory_{
       static_cast<std::byte*>(std::aligned_alloc(64, 3 * kSize)), std::free};
-  ArrayModel model_{kAie2Array, false};
+  ArrayModel model_{kAie2Array, ProductDesign(kAie2Array, false)};
 };
 
 TEST_F(ArrayModelTest, RunsAProductTwice) {

@@ -1,13 +1,10 @@
-// Attention of the array in bfloat16: layout and host-compiled kernels, core by core, against
-// attention in double over the very numbers in bfloat16, and against the CPU device's.
-#include "npu-worker/attention/attention_layout.h"
+// Attention of the array in bfloat16: layout, instructions and host-compiled kernels on the model
+// of the array, against attention in double over the very numbers in bfloat16, and against the CPU
+// device's.
+#include "npu-worker/attention/attention_sequence.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -16,7 +13,7 @@
 #include "gtest/gtest.h"
 #include "lib/base/numeric.h"
 #include "lib/device/cpu/kernels.h"
-#include "npu-worker/kernels/host_kernels.h"
+#include "tests/unit/npu-worker/array_call.h"
 
 namespace tandem::npu {
 namespace {
@@ -27,25 +24,6 @@ using ::testing::HasSubstr;
 // out is off by 0.0011 of the largest value at worst in these tests, and by 0.0019 where numbers
 // are cut off instead of rounded.
 constexpr double kTolerance = 0.0015;
-
-class Aligned {
- public:
-  explicit Aligned(std::size_t bytes)
-      : data_(static_cast<std::byte*>(std::aligned_alloc(64, RoundUp(bytes, 64))), std::free),
-        bytes_(bytes) {
-    // What nobody writes is no number.
-    std::memset(data_.get(), 0xff, bytes);
-  }
-  std::span<std::byte> span() { return {data_.get(), bytes_}; }
-  signed char* at(std::size_t offset) {
-    return reinterpret_cast<signed char*>(data_.get() + offset);
-  }
-  float* floats(std::size_t offset) { return reinterpret_cast<float*>(data_.get() + offset); }
-
- private:
-  std::unique_ptr<std::byte, void (*)(void*)> data_;
-  std::size_t bytes_;
-};
 
 struct Inputs {
   AttentionShape shape;
@@ -78,31 +56,18 @@ Inputs Make(const AttentionShape& shape, std::int64_t window, float spread) {
   return in;
 }
 
-// Every core's kernel over its tile and the chunks of its kv head, as the design calls them.
-std::vector<float> OnCores(const ArrayShape& array, const Inputs& in) {
+// On the model of the array.
+std::vector<float> OnArray(const ArrayShape& array, const Inputs& in) {
   const auto layout = AttentionLayout::Make(array, in.shape);
   EXPECT_TRUE(layout.ok()) << layout.status();
-  Aligned queries(layout->query_bytes()), chunks(layout->key_value_bytes()),
-      out(layout->output_bytes()), progress(kAttentionProgressBytes);
-  PackQueries(*layout, in.ranges, in.queries.data(), in.query_stride(), in.scale, queries.span());
-  PackKeysValues(*layout, in.keys.data(), in.values.data(), in.key_stride(), chunks.span());
-  const HostAttentionKernels& kernels = HostAttentionFor(array);
-  const std::uint64_t tiles_of_round =
-      std::uint64_t{layout->token_blocks()} * array.columns * array.rows;
-  for (std::uint64_t tile = 0; tile < layout->tiles(); ++tile) {
-    const std::uint64_t kv_head = tile / tiles_of_round * array.rows + tile % array.rows;
-    const signed char* query = queries.at(tile * kQueryTileBytes);
-    const auto* header = reinterpret_cast<const std::int32_t*>(query);
-    float* sums = out.floats(tile * kAttentionOutBytes);
-    kernels.begin(query, progress.at(0), sums);
-    for (std::int32_t c = 0; c < header[kHeaderChunks]; ++c) {
-      const std::uint64_t chunk = kv_head * layout->chunks() + header[kHeaderFirstChunk] + c;
-      kernels.chunk(query, chunks.at(chunk * kKeyValueChunkBytes), progress.at(0), sums);
-    }
-    kernels.end(query, progress.at(0), sums);
-  }
+  ArrayCall call({layout->key_value_bytes(), layout->query_bytes(), layout->output_bytes()});
+  PackKeysValues(*layout, in.keys.data(), in.values.data(), in.key_stride(), call.buffer(0));
+  PackQueries(*layout, in.ranges, in.queries.data(), in.query_stride(), in.scale, call.buffer(1));
+  const auto words = AttentionInstructions(*layout, in.ranges);
+  EXPECT_TRUE(words.ok()) << words.status();
+  EXPECT_EQ(call.Run(array, AttentionDesign(array), *words), "");
   std::vector<float> found(in.queries.size());
-  UnpackAttention(*layout, out.span(), found.data(), in.query_stride());
+  UnpackAttention(*layout, call.buffer(2), found.data(), in.query_stride());
   return found;
 }
 
@@ -148,7 +113,7 @@ double Largest(const std::vector<float>& v) {
 }
 
 void ExpectTwin(const ArrayShape& array, const Inputs& in) {
-  const std::vector<float> found = OnCores(array, in);
+  const std::vector<float> found = OnArray(array, in);
   const std::vector<double> expected = Twin(in);
   const double allowed = kTolerance * Largest(in.values);
   double worst = 0;
@@ -202,7 +167,7 @@ TEST_P(NpuAttentionTest, NothingOfHiddenKeys) {
     if (k >= 40 && k < 50) continue;
     std::fill_n(in.values.begin() + k * in.key_stride(), in.shape.head_dim, 1e6f);
   }
-  const std::vector<float> found = OnCores(GetParam(), in);
+  const std::vector<float> found = OnArray(GetParam(), in);
   for (std::int64_t d = 0; d < in.shape.head_dim; ++d) {
     EXPECT_LT(std::abs(found[in.query_stride() + d]), 10.0f);
     EXPECT_NEAR(found[2 * in.query_stride() + d], 1e6f, 5e3f);
@@ -214,7 +179,7 @@ TEST_P(NpuAttentionTest, NothingOfHiddenKeys) {
 TEST_P(NpuAttentionTest, ATokenThatSeesNothing) {
   Inputs in = Make({2, 1, 256, 6, 6}, 0, 1);
   in.ranges[2] = {};
-  const std::vector<float> found = OnCores(GetParam(), in);
+  const std::vector<float> found = OnArray(GetParam(), in);
   for (std::int64_t i = 0; i < in.query_stride(); ++i)
     EXPECT_EQ(found[2 * in.query_stride() + i], 0);
   in.ranges[2] = {0, 3};
@@ -228,7 +193,7 @@ TEST_P(NpuAttentionTest, ATokenThatSeesNothing) {
 // Of float32 inputs: what bfloat16 costs in all, against the CPU device.
 TEST_P(NpuAttentionTest, NearTheCpuDevice) {
   const Inputs in = Make({1, 1, 128, 1, 100}, 0, 1);
-  const std::vector<float> found = OnCores(GetParam(), in);
+  const std::vector<float> found = OnArray(GetParam(), in);
   const std::int64_t dim = in.shape.head_dim;
   const auto blocks = static_cast<std::int32_t>(CeilDiv(in.shape.keys, kKvBlockTokens));
   std::vector<float> keys = in.keys, values = in.values, query = in.queries,
@@ -288,7 +253,30 @@ TEST(NpuAttentionLayoutTest, ABlockHasTheChunksThatItsTokensSee) {
   EXPECT_EQ(ChunksOf(*layout, std::vector<KeyRange>(70), 1).end, 0U);
 }
 
-// What stands in attention_shape.h, as text for docs/npu.md.
+TEST(NpuAttentionLayoutTest, BuffersPastAnAddressPatchAreRefused) {
+  const auto layout = AttentionLayout::Make(kAie2Array, {16, 16, 128, 1, 1 << 20});
+  ASSERT_TRUE(layout.ok());
+  const std::vector<KeyRange> ranges(1, {0, 1});
+  EXPECT_EQ(AttentionInstructions(*layout, ranges).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+// Queries that were packed for other keys than the instructions stream leave cores waiting.
+TEST(NpuAttentionLayoutTest, OtherRangesThanTheInstructionsHang) {
+  const auto layout = AttentionLayout::Make(kAie2Array, {1, 1, 128, 1, 64});
+  ASSERT_TRUE(layout.ok());
+  ArrayCall call({layout->key_value_bytes(), layout->query_bytes(), layout->output_bytes()});
+  const std::vector<float> zeros(64 * 128);
+  PackKeysValues(*layout, zeros.data(), zeros.data(), 128, call.buffer(0));
+  const std::vector<KeyRange> two_chunks(1, {0, 64}), one_chunk(1, {0, 1});
+  PackQueries(*layout, two_chunks, zeros.data(), 128, 1, call.buffer(1));
+  const auto words = AttentionInstructions(*layout, one_chunk);
+  ASSERT_TRUE(words.ok());
+  EXPECT_THAT(call.Run(kAie2Array, AttentionDesign(kAie2Array), *words),
+              HasSubstr("a wait that never ends"));
+}
+
+// The memory that the design takes is what attention_shape.h says.
 TEST(NpuAttentionLayoutTest, Budgets) {
   EXPECT_EQ(kAttentionCoreBytes, 61824U);
   EXPECT_EQ(AttentionMemoryTileBytes(kAie2Array), 231936U);

@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "lib/base/strings.h"
 
 namespace tandem::npu {
 namespace {
@@ -18,7 +20,8 @@ using ::testing::HasSubstr;
 
 // The xclbin of the package below is these nine bytes; 0xcbf43926 is their well-known crc32.
 constexpr char kXclbin[] = "123456789";
-constexpr char kGood[] = R"({"format": 1, "generation": "aie2p", "weights": "int4",
+constexpr char kGood[] = R"({"format": 1, "kind": "product", "generation": "aie2p",
+  "weights": "int4",
   "kernel": "MLIR_AIE", "array": {"rows": 4, "columns": 8},
   "tile": {"rows": 64, "tokens": 64, "columns": 128}, "parameter_address": 2048,
   "xclbin": {"file": "product.xclbin", "bytes": 9, "crc32": 3421780262},
@@ -34,6 +37,7 @@ std::string With(std::string_view from, std::string_view to) {
 TEST(KernelPackageTest, ReadsWhatItShould) {
   const auto package = ParseKernelPackage(kGood, "p");
   ASSERT_TRUE(package.ok()) << package.status();
+  EXPECT_EQ(package->kind, KernelKind::kProduct);
   EXPECT_EQ(package->array, kAie2pArray);
   EXPECT_TRUE(package->int4);
   EXPECT_EQ(package->kernel, "MLIR_AIE");
@@ -43,12 +47,40 @@ TEST(KernelPackageTest, ReadsWhatItShould) {
   EXPECT_EQ(package->peano, "19.0");
 }
 
+// Attention and rows have sizes of their own, and neither weights nor a parameter.
+TEST(KernelPackageTest, OtherKinds) {
+  const auto of = [](std::string_view kind, std::string_view tile) {
+    return ParseKernelPackage(
+        absl::StrCat(R"({"format": 1, "kind": ")", AbslView(kind), R"(", "generation": "aie2",
+          "kernel": "MLIR_AIE", "array": {"rows": 4, "columns": 4}, "tile": )",
+                     AbslView(tile), R"(, "xclbin": {"file": "a", "bytes": 9, "crc32": 1},
+          "toolchain": {"mlir_aie": "1.0", "peano": "19.0"}})"),
+        "p");
+  };
+  const auto attention = of("attention", R"({"values": 4096})");
+  ASSERT_TRUE(attention.ok()) << attention.status();
+  EXPECT_EQ(attention->kind, KernelKind::kAttention);
+  EXPECT_EQ(KernelKindName(attention->kind), "attention");
+  const auto rows = of("rows", R"({"chunk": 1024, "chunks": 6})");
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(rows->kind, KernelKind::kRows);
+  EXPECT_THAT(std::string(of("rows", R"({"values": 4096})").status().message()),
+              HasSubstr("tile.chunk: expected 1024"));
+  EXPECT_THAT(std::string(of("attention", R"({"values": 4097})").status().message()),
+              HasSubstr("tile.values: expected 4096, found 4097"));
+  EXPECT_THAT(std::string(of("rows", R"({"chunk": 1024, "chunks": 7})").status().message()),
+              HasSubstr("tile.chunks: expected 6, found 7"));
+}
+
 TEST(KernelPackageTest, SaysWhatIsWrong) {
   const std::pair<std::string, const char*> cases[] = {
       {"", "p: expected JSON"},
       {"[]", "p: top level: expected an object"},
       {"null", "p: top level: expected an object"},
       {With("\"format\": 1", "\"format\": 2"), "format: expected 1, found 2"},
+      {With("\"kind\": \"product\"", "\"kind\": \"norm\""),
+       "kind: expected product, attention or rows, found 'norm'"},
+      {With("\"kind\": \"product\", ", ""), "kind: expected a text"},
       {With("aie2p", "aie1"), "generation: expected aie2 or aie2p, found 'aie1'"},
       {With("int4", "int2"), "weights: expected int8 or int4, found 'int2'"},
       {With("\"columns\": 8", "\"columns\": 4"), "array.columns: expected 8, found 4"},

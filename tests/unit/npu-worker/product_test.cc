@@ -15,7 +15,7 @@
 #include "lib/device/cpu/kernels.h"
 #include "npu-worker/product/product_layout.h"
 #include "npu-worker/product/product_sequence.h"
-#include "tests/fake_amdxdna/array_model.h"
+#include "tests/unit/npu-worker/array_call.h"
 
 namespace tandem::npu {
 namespace {
@@ -74,34 +74,16 @@ Operands RandomOperands(const ProductShape& shape, std::uint32_t seed) {
 std::vector<float> OnArray(const ArrayShape& array, const Operands& o) {
   const auto layout = ProductLayout::Make(array, o.shape);
   EXPECT_TRUE(layout.ok()) << layout.status();
-  const Bytes w = AlignedBytes(layout->weight_bytes());
-  const Bytes x = AlignedBytes(layout->activation_bytes());
-  const Bytes out = AlignedBytes(layout->output_bytes());
-  PackWeights(*layout, o.values.data(), o.scales.data(), {w.get(), layout->weight_bytes()});
+  ArrayCall call({layout->weight_bytes(), layout->activation_bytes(), layout->output_bytes()});
+  PackWeights(*layout, o.values.data(), o.scales.data(), call.buffer(0));
   PackActivations(*layout, o.shape.tokens,
                   {o.plain.data(), o.rows.cols_padded, o.x_scales.data(), o.rows.cols_padded / 32},
-                  {x.get(), layout->activation_bytes()});
-  const auto words = ProductInstructions(*layout, ArrayModel::kParameterAddress);
+                  call.buffer(1));
+  const auto words = ProductInstructions(*layout, kModelParameterAddress);
   EXPECT_TRUE(words.ok()) << words.status();
-  ArrayModel model(array, o.shape.int4);
-  // Device addresses above 4 GiB, so that both halves of an address count.
-  constexpr std::uint64_t kStep = std::uint64_t{1} << 33;
-  const std::uint64_t addresses[] = {kStep, 2 * kStep, 3 * kStep};
-  const std::uint64_t sizes[] = {layout->weight_bytes(), layout->activation_bytes(),
-                                 layout->output_bytes()};
-  std::byte* const buffers[] = {w.get(), x.get(), out.get()};
-  const std::string error =
-      model.Run(*words, addresses, [&](std::uint64_t address, std::uint64_t bytes) -> std::byte* {
-        const std::uint64_t i = address / kStep - 1;
-        const std::uint64_t offset = address % kStep;
-        return i < 3 && offset + bytes <= sizes[i] ? buffers[i] + offset : nullptr;
-      });
-  EXPECT_EQ(error, "");
-  EXPECT_EQ(model.chunks_computed(),
-            std::uint64_t{layout->token_blocks()} * layout->row_blocks() * layout->chunks());
+  EXPECT_EQ(call.Run(array, ProductDesign(array, o.shape.int4), *words), "");
   std::vector<float> result(o.shape.tokens * o.shape.rows);
-  UnpackOutput(*layout, o.shape.tokens, {out.get(), layout->output_bytes()}, result.data(),
-               o.shape.rows);
+  UnpackOutput(*layout, o.shape.tokens, call.buffer(2), result.data(), o.shape.rows);
   return result;
 }
 

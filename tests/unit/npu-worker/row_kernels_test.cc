@@ -1,5 +1,5 @@
-// The kernels that work row by row, compiled for the host, against the CPU device's and against
-// slow twins in double.
+// The kernels of attention over blocks as the cache has them, compiled for the host, against the
+// CPU device's and against slow twins in double.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -49,78 +49,6 @@ void ExpectClose(const std::vector<float>& found, const std::vector<double>& exp
     ASSERT_NEAR(found[i], expected[i], relative * largest) << i;
 }
 std::vector<double> Doubles(const std::vector<float>& v) { return {v.begin(), v.end()}; }
-
-// What Gemma 3 has: hidden sizes, feed-forward sizes, head sizes.
-constexpr int kWidths[] = {16, 128, 256, 1152, 5376, 21504};
-
-TEST(NpuRowKernelsTest, RmsNorm) {
-  constexpr float kEps = 1e-6f;
-  for (const int n : kWidths) {
-    for (const float width : {1e-3f, 1.0f, 300.0f}) {
-      const AlignedRow x(n, 1, width), weights(n, 2, 1);
-      AlignedRow out(n), cpu(n);
-      HostRows().rms_norm(x.data(), weights.data(), n, 1.0f / static_cast<float>(n), kEps,
-                          out.data());
-      double squares = 0;
-      for (int i = 0; i < n; ++i) squares += double{x.data()[i]} * x.data()[i];
-      std::vector<double> expected;
-      for (int i = 0; i < n; ++i) {
-        expected.push_back(x.data()[i] / std::sqrt(squares / n + double{kEps}) * weights.data()[i]);
-      }
-      ExpectClose(out.values(), expected, 1e-6);
-      RmsNormRow(x.data(), weights.data(), n, kEps, cpu.data());
-      ExpectClose(out.values(), Doubles(cpu.values()), 1e-6);
-    }
-  }
-}
-
-TEST(NpuRowKernelsTest, Rotate) {
-  for (const int dim : {32, 128, 256}) {
-    AlignedRow angles(dim / 2, 3, 100), cosines(dim / 2), sines(dim / 2);
-    for (int i = 0; i < dim / 2; ++i) {
-      cosines.data()[i] = std::cos(angles.data()[i]);
-      sines.data()[i] = std::sin(angles.data()[i]);
-    }
-    AlignedRow x(dim, 4, 2);
-    AlignedRow cpu = AlignedRow(dim, 4, 2);
-    HostRows().rotate(x.data(), cosines.data(), sines.data(), dim / 2, 0.0625f);
-    RotateRow(cpu.data(), cosines.data(), sines.data(), dim, 0.0625f);
-    ExpectClose(x.values(), Doubles(cpu.values()), 2e-7);
-  }
-}
-
-TEST(NpuRowKernelsTest, GeGlu) {
-  for (const int n : kWidths) {
-    // From where the exponential is clamped to where it vanishes.
-    for (const float width : {0.1f, 2.0f, 40.0f}) {
-      AlignedRow gate(n, 5, width), cpu(n, 5, width);
-      const AlignedRow up(n, 6, 1);
-      std::vector<double> expected;
-      for (int i = 0; i < n; ++i) {
-        const double x = gate.data()[i];
-        const double y = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
-        expected.push_back(0.5 * x * (1 + std::tanh(y)) * up.data()[i]);
-      }
-      HostRows().geglu(gate.data(), up.data(), n);
-      ExpectClose(gate.values(), expected, 1e-6);
-      GeGluRow(cpu.data(), up.data(), n);
-      ExpectClose(gate.values(), Doubles(cpu.values()), 1e-6);
-    }
-  }
-}
-
-// Small values keep their relative accuracy: the exponential is right to the last bits everywhere.
-TEST(NpuRowKernelsTest, GeGluOfEveryMagnitude) {
-  AlignedRow gate(16), up(16);
-  std::fill_n(up.data(), 16, 1.0f);
-  for (float x = -5.0f; x < 12.0f; x += 0.0137f) {
-    std::fill_n(gate.data(), 16, x);
-    HostRows().geglu(gate.data(), up.data(), 16);
-    const double y = std::sqrt(2 / M_PI) * (double{x} + 0.044715 * x * x * double{x});
-    const double expected = x / (1 + std::exp(-2 * y));
-    ASSERT_NEAR(gate.data()[0], expected, std::abs(expected) * 5e-6 + 1e-12) << x;
-  }
-}
 
 // A head of attention, block by block, against the CPU device's over the same blocks.
 TEST(NpuRowKernelsTest, Attention) {
