@@ -10,9 +10,6 @@
 namespace tandem::npu {
 namespace {
 
-// Scores are powers of two on the array.
-constexpr float kLog2E = 1.44269504f;
-
 // Where a query's dimension d lies among a tile's numbers; sums come out in the same order.
 std::int64_t QueryPlace(std::int64_t query, std::int64_t d, std::int64_t head_dim) {
   const std::int64_t quad = query / kQuad;

@@ -75,6 +75,9 @@ struct ChunkRange {
 ChunkRange ChunksOf(const AttentionLayout& layout, std::span<const KeyRange> ranges,
                     std::uint32_t token_block);
 
+// Scores are powers of two on the array.
+inline constexpr float kLog2E = 1.44269504f;
+
 // `queries`: float32 (tokens, heads * head_dim), rows `stride` apart, times `scale`. A range for
 // each token, none past the keys. `out`: layout.query_bytes(), aligned to 4.
 void PackQueries(const AttentionLayout& layout, std::span<const KeyRange> ranges,

@@ -69,7 +69,7 @@ class NpuProductUnit final : public ProductUnit {
   // are more than one, goes before them.
   struct Ready {
     std::vector<ProductLayout> layouts;
-    std::vector<std::unique_ptr<NpuProduct>> products;
+    std::vector<std::unique_ptr<NpuCall>> products;
     std::unique_ptr<NpuRunList> list;
   };
   // The first parts of a group's matrices, or their second ones, and so on, of one form of weights.

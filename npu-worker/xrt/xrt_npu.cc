@@ -142,28 +142,26 @@ absl::StatusOr<UniqueFd> NpuBuffer::Export() {
   });
 }
 
-NpuProduct::~NpuProduct() {
+NpuCall::~NpuCall() {
   if (running_) static_cast<void>(Wait(Deadline::After(kLastWait)));
   if (!running_) return;
   // XRT ends the process when a run is destroyed that the device still works on, and the device
   // would write into memory that is no longer its own: both stay, for as long as the process does.
   static_cast<void>(new xrt::run(std::move(run_)));
-  for (NpuBuffer* buffer : {&weights_, &activations_, &output_}) {
-    static_cast<void>(new NpuBuffer(std::move(*buffer)));
-  }
+  for (NpuBuffer& buffer : buffers_) static_cast<void>(new NpuBuffer(std::move(buffer)));
   static_cast<void>(new std::shared_ptr<xrt::bo>(std::move(instructions_)));
 }
 
-absl::Status NpuProduct::Start() {
-  return Guarded("NPU: starting a product", [&] {
+absl::Status NpuCall::Start() {
+  return Guarded("NPU: starting a call", [&] {
     run_.start();
     running_ = true;
     return absl::OkStatus();
   });
 }
 
-absl::Status NpuProduct::Wait(Deadline deadline) {
-  return Guarded("NPU: waiting for a product", [&] {
+absl::Status NpuCall::Wait(Deadline deadline) {
+  return Guarded("NPU: waiting for a call", [&] {
     const ert_cmd_state state = run_.wait(Milliseconds(deadline));
     // XRT's own timeout and the driver's share a name.
     if (state == ERT_CMD_STATE_TIMEOUT && deadline.passed() &&
@@ -179,13 +177,13 @@ absl::Status NpuProduct::Wait(Deadline deadline) {
 NpuRunList::~NpuRunList() {
   if (running_) static_cast<void>(Wait(Deadline::After(kLastWait)));
   if (!running_) return;
-  // As in ~NpuProduct.
+  // As in ~NpuCall.
   static_cast<void>(new xrt::runlist(std::move(list_)));
 }
 
-absl::Status NpuRunList::Add(const NpuProduct& product) {
+absl::Status NpuRunList::Add(const NpuCall& call) {
   return Guarded("NPU: adding to a run list", [&] {
-    list_.add(product.run_);
+    list_.add(call.run_);
     return absl::OkStatus();
   });
 }
@@ -283,11 +281,12 @@ absl::StatusOr<NpuBuffer> XrtNpu::Import(UniqueFd fd) {
   });
 }
 
-absl::StatusOr<std::unique_ptr<NpuProduct>> XrtNpu::Prepare(const ProductLayout& layout,
-                                                            const NpuBuffer& weights,
-                                                            const NpuBuffer& activations,
-                                                            const NpuBuffer& output) {
-  if (!(layout.array() == info_.array) || layout.shape().int4 != package_.int4) {
+absl::StatusOr<std::unique_ptr<NpuCall>> XrtNpu::Prepare(const ProductLayout& layout,
+                                                         const NpuBuffer& weights,
+                                                         const NpuBuffer& activations,
+                                                         const NpuBuffer& output) {
+  if (package_.kind != KernelKind::kProduct || !(layout.array() == info_.array) ||
+      layout.shape().int4 != package_.int4) {
     return absl::InvalidArgumentError("NPU: the product is not laid out for the loaded design");
   }
   if (weights.bytes_.size() < layout.weight_bytes() ||
@@ -300,21 +299,24 @@ absl::StatusOr<std::unique_ptr<NpuProduct>> XrtNpu::Prepare(const ProductLayout&
   }
   TANDEM_ASSIGN_OR_RETURN(const std::vector<std::uint32_t> words,
                           ProductInstructions(layout, package_.parameter_address));
+  static_assert(kWeightsArgument == 0 && kActivationsArgument == 1 && kOutputArgument == 2);
+  return PrepareCall(words, {weights, activations, output});
+}
+
+absl::StatusOr<std::unique_ptr<NpuCall>> XrtNpu::PrepareCall(
+    const std::vector<std::uint32_t>& words, std::vector<NpuBuffer> buffers) {
   TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<xrt::bo> instructions, InstructionsOf(words));
-  return Guarded("NPU: preparing a product", [&]() -> absl::StatusOr<std::unique_ptr<NpuProduct>> {
-    auto product = std::make_unique<NpuProduct>();
-    product->weights_ = weights;
-    product->activations_ = activations;
-    product->output_ = output;
-    product->instructions_ = std::move(instructions);
-    product->run_ = xrt::run(kernel_);
-    product->run_.set_arg(0, kRunTransaction);
-    product->run_.set_arg(1, *product->instructions_);
-    product->run_.set_arg(2, static_cast<std::uint32_t>(words.size()));
-    product->run_.set_arg(kFirstBufferArgument + kWeightsArgument, weights.bo_);
-    product->run_.set_arg(kFirstBufferArgument + kActivationsArgument, activations.bo_);
-    product->run_.set_arg(kFirstBufferArgument + kOutputArgument, output.bo_);
-    return product;
+  return Guarded("NPU: preparing a call", [&]() -> absl::StatusOr<std::unique_ptr<NpuCall>> {
+    auto call = std::make_unique<NpuCall>();
+    call->buffers_ = std::move(buffers);
+    call->instructions_ = std::move(instructions);
+    call->run_ = xrt::run(kernel_);
+    call->run_.set_arg(0, kRunTransaction);
+    call->run_.set_arg(kInstructionsArgument, *call->instructions_);
+    call->run_.set_arg(2, static_cast<std::uint32_t>(words.size()));
+    for (std::size_t i = 0; i < call->buffers_.size(); ++i)
+      call->run_.set_arg(kFirstBufferArgument + static_cast<int>(i), call->buffers_[i].bo_);
+    return call;
   });
 }
 

@@ -56,22 +56,22 @@ class NpuBuffer {
 
  private:
   friend class XrtNpu;
-  friend class NpuProduct;
+  friend class NpuCall;
   // What AllocatePinned mapped. It goes after the driver has let go of it.
   std::shared_ptr<void> pages_;
   xrt::bo bo_;
   std::span<std::byte> bytes_;
 };
 
-// One product, ready to run any number of times: its instructions and its buffers. One thread at a
-// time.
-class NpuProduct {
+// One call of a design, such as a product, ready to run any number of times: its instructions and
+// its buffers. One thread at a time.
+class NpuCall {
  public:
-  NpuProduct() = default;
-  NpuProduct(const NpuProduct&) = delete;
-  NpuProduct& operator=(const NpuProduct&) = delete;
+  NpuCall() = default;
+  NpuCall(const NpuCall&) = delete;
+  NpuCall& operator=(const NpuCall&) = delete;
   // Waits for a run that is under way, a few seconds at most.
-  ~NpuProduct();
+  ~NpuCall();
 
   absl::Status Start();
   // DEADLINE_EXCEEDED leaves it running. UNAVAILABLE: the driver gave the command or its context
@@ -82,24 +82,24 @@ class NpuProduct {
   friend class XrtNpu;
   friend class NpuRunList;
   // Kept as long as the run names them, so they go after it.
-  NpuBuffer weights_, activations_, output_;
+  std::vector<NpuBuffer> buffers_;
   std::shared_ptr<xrt::bo> instructions_;
   xrt::run run_;
   bool running_ = false;
 };
 
-// Products that the NPU runs one after another from one submission.
+// Calls that the NPU runs one after another from one submission.
 class NpuRunList {
  public:
   NpuRunList() = default;
   NpuRunList(const NpuRunList&) = delete;
   NpuRunList& operator=(const NpuRunList&) = delete;
-  ~NpuRunList();  // as NpuProduct's
+  ~NpuRunList();  // as NpuCall's
 
-  // The products must outlive the list.
-  absl::Status Add(const NpuProduct& product);
+  // The calls must outlive the list.
+  absl::Status Add(const NpuCall& call);
   absl::Status Start();
-  absl::Status Wait(Deadline deadline);  // as NpuProduct::Wait
+  absl::Status Wait(Deadline deadline);  // as NpuCall::Wait
 
  private:
   friend class XrtNpu;
@@ -130,10 +130,13 @@ class XrtNpu {
 
   // Buffers of at least the layout's sizes. Products of one shape share their instructions: the
   // heap that these come from has room for 2,048 of them.
-  absl::StatusOr<std::unique_ptr<NpuProduct>> Prepare(const ProductLayout& layout,
-                                                      const NpuBuffer& weights,
-                                                      const NpuBuffer& activations,
-                                                      const NpuBuffer& output);
+  absl::StatusOr<std::unique_ptr<NpuCall>> Prepare(const ProductLayout& layout,
+                                                   const NpuBuffer& weights,
+                                                   const NpuBuffer& activations,
+                                                   const NpuBuffer& output);
+  // A call with instructions and buffers of the loaded design's, in the order of its arguments.
+  absl::StatusOr<std::unique_ptr<NpuCall>> PrepareCall(const std::vector<std::uint32_t>& words,
+                                                       std::vector<NpuBuffer> buffers);
   absl::StatusOr<std::unique_ptr<NpuRunList>> NewRunList();
 
  private:

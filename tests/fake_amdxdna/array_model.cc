@@ -11,6 +11,17 @@ std::string At(const char* what, std::uint32_t column, std::uint32_t value) {
          std::to_string(value) + ")";
 }
 
+CoreMemory::CoreMemory()
+    : bytes_(static_cast<std::byte*>(std::aligned_alloc(64, kCoreMemoryBytes)), std::free) {}
+
+std::byte* CoreMemory::Lay(std::uint32_t bytes) {
+  // The array would not even be configured.
+  if (used_ + bytes > kCoreMemoryBytes) std::abort();
+  std::byte* at = bytes_.get() + used_;
+  used_ += bytes;
+  return at;
+}
+
 namespace {
 
 // Words of an operation, from its first words; 0 when they make no sense.

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -8,17 +7,6 @@
 #include "tests/fake_amdxdna/array_design.h"
 
 namespace tandem::npu {
-
-CoreMemory::CoreMemory()
-    : bytes_(static_cast<std::byte*>(std::aligned_alloc(64, kCoreMemoryBytes)), std::free) {}
-
-std::byte* CoreMemory::Lay(std::uint32_t bytes) {
-  // The array would not even be configured.
-  if (used_ + bytes > kCoreMemoryBytes) std::abort();
-  std::byte* at = bytes_.get() + used_;
-  used_ += bytes;
-  return at;
-}
 
 namespace {
 

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import subprocess
+import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,9 +24,21 @@ class SelftestTest(unittest.TestCase):
         self.assertRegex(result.stdout, r"versions  XRT 2\.\d+, amdxdna stand-in .*, firmware 1\.\d\.\d\.\d+")
         for weights in ("int8", "int4"):
             self.assertIn(f"product, {weights} weights (package of mlir-aie none: for the stand-in", result.stdout)
-        self.assertEqual(result.stdout.count("  ok\n"), 18)
+        for kind in ("attention", "rows"):
+            self.assertIn(f"\n{kind} (package of mlir-aie none: for the stand-in", result.stdout)
+        self.assertEqual(result.stdout.count("  ok\n"), 26)
         self.assertEqual(result.stdout.count(" GMAC/s, "), 2)
         self.assertTrue(result.stdout.endswith("result    all kernels agree with their twins\n"), result.stdout)
+
+    def test_packages_of_products_alone(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for package in (BUILD / "tests/npu_packages").iterdir():
+                if package.name.endswith(("int8", "int4", "rows")):
+                    (pathlib.Path(folder) / package.name).symlink_to(package)
+            result = selftest(TANDEM_NPU_KERNELS=folder)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertRegex(result.stdout, r"\nattention: no package .*/aie2p?_attention: its kernels did NOT run\nrows \(")
+        self.assertEqual(result.stdout.count("  ok\n"), 22)
 
     def test_a_device_that_fails(self):
         result = selftest(FAKE_AMDXDNA_FAULTS="exec 3 lost")

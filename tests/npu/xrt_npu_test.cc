@@ -87,7 +87,7 @@ class Product {
   }
   absl::Status FlushActivations() { return activations_.Flush(0, layout_.activation_bytes()); }
   absl::Status FetchOutput() { return output_.Fetch(0, layout_.output_bytes()); }
-  NpuProduct* run() { return run_.get(); }
+  NpuCall* run() { return run_.get(); }
   NpuBuffer* activations() { return &activations_; }
   const NpuBuffer& activations() const { return activations_; }
   const ProductLayout& layout() const { return layout_; }
@@ -122,7 +122,7 @@ class Product {
   std::vector<std::int32_t> sums_;
   QuantizedRows rows_;
   NpuBuffer weights_, activations_, output_;
-  std::unique_ptr<NpuProduct> run_;
+  std::unique_ptr<NpuCall> run_;
 };
 
 class XrtNpuTest : public ::testing::Test {
@@ -311,7 +311,7 @@ TEST_F(XrtNpuTest, ProductsReadWeightsFromPinnedMemory) {
 TEST_F(XrtNpuTest, ProductsOfOneShapeShareTheirInstructions) {
   const auto npu = Open();
   const Product product(npu.get(), 10, 3);
-  std::vector<std::unique_ptr<NpuProduct>> products;
+  std::vector<std::unique_ptr<NpuCall>> products;
   for (int i = 0; i < 2100; ++i) {
     auto more =
         npu->Prepare(product.layout(), product.weights(), product.activations(), product.output());
