@@ -30,7 +30,13 @@ bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
       {"chain.threads", &tuning->chain.threads},
       {"chain.end_threads", &tuning->chain.end_threads},
       {"chain.blocks", &tuning->chain.blocks},
-      {"chain.polls", &tuning->chain.polls}};
+      {"chain.polls", &tuning->chain.polls},
+      {"chain.most_tokens", &tuning->chain.most_tokens}};
+  // Of all buckets.
+  if (field == "chain.barriers") {
+    tuning->chain.barriers.fill(value);
+    return true;
+  }
   for (const auto& [name, matvec] :
        {std::pair{"bf16", &tuning->matvec_bf16}, std::pair{"packed", &tuning->matvec_packed}}) {
     fields.emplace_back(Cat(name, ".group"), &matvec->group);

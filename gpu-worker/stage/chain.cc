@@ -60,18 +60,15 @@ std::vector<std::uint32_t> RowAtTheEnd(std::vector<std::uint32_t> row) {
 
 }  // namespace
 
-void Chain::Link(Op* op) {
-  TANDEM_CHECK(op->signals > 0 && ChainWords(links_ + 1) * sizeof(std::uint32_t) <= words_.bytes);
-  const std::uint32_t before = links_ * kernels::kChainLine;
+void Chain::Link(Op* op, ChainPlace place) {
+  TANDEM_CHECK(ChainWords(links_ + 1) * sizeof(std::uint32_t) <= words_.bytes);
   ++links_;
+  const std::uint32_t line = links_ * kernels::kChainLine;
   // The first line has room for a count that nobody waits for.
-  const std::uint32_t own =
-      links_ == tuning_.mute ? kernels::kChainLine / 2 : links_ * kernels::kChainLine;
-  op->link = kernels::ChainParams{before, last_signals_, own, tuning_.polls};
-  op->barrier = last_signals_ == 0;
+  op->link = ChainLink{line, links_ == tuning_.mute ? kernels::kChainLine / 2 : line, tuning_.polls,
+                       place};
   op->bindings.push_back(words_);
   op->bindings.push_back(report_);
-  last_signals_ = op->signals;
 }
 
 absl::Status TryChain(const DeviceContext& context) {
@@ -91,19 +88,19 @@ absl::Status TryChain(const DeviceContext& context) {
     Op op;
     op.name = Cat("link ", link + 1, " of the trial");
     op.bindings = {buffers.rows[link % 2].slice(), buffers.rows[(link + 1) % 2].slice()};
-    op.signals = groups;
     op.plan = [untimed, groups, cumulative](std::uint32_t) -> absl::StatusOr<DispatchPlan> {
       DispatchPlan plan;
       TANDEM_ASSIGN_OR_RETURN(plan.pipeline, untimed.pipelines.Get("chain_probe", {cumulative}));
       plan.SetPush(kernels::ProbeParams{kSeed});
       plan.groups = {groups, 1, 1};
+      plan.signals = groups;
       return plan;
     };
     chain.Link(&op);
     ops.push_back(std::move(op));
   }
   TANDEM_ASSIGN_OR_RETURN(const BucketCommands commands,
-                          BucketCommands::Record(untimed, ops, 1, {}, buffers.words.slice()));
+                          BucketCommands::Record(untimed, ops, {}, {}, buffers.words.slice()));
   TANDEM_ASSIGN_OR_RETURN(const auto timeline, vulkan::Timeline::Create(device));
   std::uint64_t sent = 0;
   for (const Segment& segment : commands.For(1))

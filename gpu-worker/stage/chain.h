@@ -21,6 +21,9 @@ class ChainHealth {
   std::atomic<std::uint64_t> failures_{0};
 };
 
+// Steps of more tokens are never chained: they take other kernels.
+inline constexpr std::uint32_t kMostChainedTokens = 32;
+
 // Words of a chain of so many dispatches.
 constexpr std::uint64_t ChainWords(std::uint64_t links) {
   return (links + 1) * kernels::kChainLine;
@@ -34,15 +37,14 @@ class Chain {
   Chain(const DeviceContext& context, vulkan::BufferSlice words, vulkan::BufferSlice report)
       : tuning_(context.tuning.chain), words_(words), report_(report) {}
 
-  // `op` is of a kernel with CHAINED and of bucket 1. The first one has a barrier in front.
-  void Link(Op* op);
+  // All kernels of `op` are with CHAINED.
+  void Link(Op* op, ChainPlace place = ChainPlace::kOther);
 
  private:
   const ChainTuning tuning_;
   const vulkan::BufferSlice words_;
   const vulkan::BufferSlice report_;
   std::uint32_t links_ = 0;
-  std::uint32_t last_signals_ = 0;
 };
 
 // Runs a short chain whose answer is known, of grids of more workgroups than a device has running

@@ -60,8 +60,8 @@ DecodeRoom RoomForDecode(const DeviceContext& context, const ModelConfig& config
     room.counters = std::max<std::uint64_t>(
         room.counters, kernels::kFirstDecodeCounter + std::uint64_t{bucket} * shape.Groups(config));
   }
-  // Five dispatches a layer.
-  if (context.chain != nullptr) room.chain_words = ChainWords(5ull * Unsigned(config.num_layers));
+  // Seven dispatches a layer, or five of one token.
+  if (context.chain != nullptr) room.chain_words = ChainWords(7ull * Unsigned(config.num_layers));
   return room;
 }
 
@@ -73,8 +73,6 @@ Op DecodeOp(const DeviceContext& context, const ModelConfig& config, std::string
   op.bindings = {buffers.step,     buffers.qkv,        buffers.keys,     buffers.values,
                  buffers.attended, buffers.query_norm, buffers.key_norm, buffers.frequencies,
                  buffers.splits,   buffers.counters};
-  // The last split of each workgroup's heads counts itself.
-  if (chained) op.signals = ChooseDecodeShape(context, config, 1).Groups(config);
   const auto scale =
       static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.query_pre_attn_scalar)));
   const std::uint32_t columns =
@@ -107,6 +105,8 @@ Op DecodeOp(const DeviceContext& context, const ModelConfig& config, std::string
     of_bucket.pad = reader.pad(rows);
     plan.SetPush(of_bucket);
     plan.groups = {shape.Groups(config), rows, shape.splits};
+    // The last split of each workgroup's heads counts itself.
+    if (chained) plan.signals = shape.Groups(config) * rows;
     plan.work = {0, bytes * rows};
     return plan;
   };

@@ -34,7 +34,7 @@ bool DecodesApart(const DeviceContext& context, const ModelConfig& config);
 struct DecodeRoom {
   std::uint64_t split_floats = 4;
   std::uint64_t counters = 1;
-  // Of chained lists of one token (chain.h); 0: there are none.
+  // Of chained lists (chain.h); 0: there are none.
   std::uint64_t chain_words = 0;
 };
 DecodeRoom RoomForDecode(const DeviceContext& context, const ModelConfig& config,

@@ -7,6 +7,7 @@
 
 #include "gpu-worker/kernels/common/step_params.h"
 #include "gpu-worker/stage/matmul_op.h"
+#include "gpu-worker/stage/product_dispatch.h"
 #include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
@@ -14,23 +15,11 @@
 namespace tandem {
 namespace {
 
-constexpr std::uint32_t kMaxDotTokens = 8;  // of a workgroup
-constexpr std::uint32_t kChunk = 128;       // columns that matrix kernels take at once
-constexpr std::uint32_t kFour = 4;          // groups that dot_rows.comp takes at once
-constexpr std::uint32_t kMaxGroupsX = 32768;
+constexpr std::uint32_t kChunk = 128;  // columns that matrix kernels take at once
 constexpr std::size_t kMaxMatrices = 3;
 constexpr auto kGroup = static_cast<std::uint32_t>(kGroupSize);
 // Of dot.comp with POST_NORM.
 constexpr std::uint32_t kPostNormBuffers = 11;
-
-// The kernel for a bucket: the last that it reaches, or the first.
-const MatrixTuning& FragmentsFor(std::uint32_t bucket) {
-  const MatrixTuning* best = &kMatrixKernels[0];
-  for (const MatrixTuning& kernel : kMatrixKernels) {
-    if (kernel.bucket <= bucket) best = &kernel;
-  }
-  return *best;
-}
 
 const TilesTuning& TilesFor(std::uint32_t bucket, std::uint32_t most) {
   const TilesTuning* best = &kTilesKernels[0];
@@ -52,121 +41,6 @@ std::optional<vulkan::BufferSlice> Span(const vulkan::BufferSlice& a,
   return vulkan::BufferSlice{a.buffer, begin,
                              std::max(a.offset + a.bytes, b.offset + b.bytes) - begin};
 }
-
-// What one dispatch needs to know for every bucket.
-struct BatchPlan {
-  const DeviceContext context;
-  std::string format;
-  kernels::ProductParams params;
-  std::uint32_t total_rows;  // of the product, in the output
-  std::uint32_t count;
-  double bytes;
-
-  // These kernels run at many times the rate of plain arithmetic, by which jobs are cut.
-  WorkEstimate Work(std::uint32_t bucket) const {
-    return {params.groups * 64.0 * params.rows * bucket / kPackedSpeed, bytes};
-  }
-
-  // A subgroup's lanes, at most, that share a row.
-  std::uint32_t Lanes(const DotTuning& tuning) const {
-    return std::min(tuning.lanes, context.subgroup());
-  }
-
-  // Whether dot_rows.comp reads the matrices.
-  bool InFours() const {
-    return (params.groups | params.scales_a | params.scales_b | params.scales_c) % kFour == 0;
-  }
-
-  absl::StatusOr<DispatchPlan> Dot(std::uint32_t bucket) const {
-    const DotTuning& tuning = context.tuning.dot;
-    const std::uint32_t lanes = Lanes(tuning);
-    const std::uint32_t threads = std::max(tuning.threads, context.subgroup());
-    const std::uint32_t tokens = std::min({bucket, kMaxDotTokens, tuning.tokens});
-    DispatchPlan plan;
-    if (lanes == 1 && InFours()) {
-      const std::uint32_t packed = context.device.physical().fast_packed_dot ? 1 : 0;
-      TANDEM_ASSIGN_OR_RETURN(
-          plan.pipeline,
-          context.pipelines.Get(Cat("dot_", format, "_rows"), {threads, tokens, count, packed}));
-    } else {
-      TANDEM_ASSIGN_OR_RETURN(plan.pipeline,
-                              context.pipelines.Get(Cat("dot_", format),
-                                                    {threads, lanes, tuning.loads, tokens, count}));
-    }
-    plan.SetPush(params);
-    const std::uint32_t groups = Ceil(params.rows, threads / lanes);
-    plan.groups.x = std::min(groups, kMaxGroupsX);
-    plan.groups.y = Ceil(groups, plan.groups.x);
-    plan.groups.z = bucket / tokens;
-    return plan;
-  }
-
-  absl::StatusOr<DispatchPlan> DotGeglu(std::uint32_t bucket) const {
-    const DotTuning& tuning = context.tuning.dot_geglu;
-    const std::uint32_t lanes = Lanes(tuning);
-    const std::uint32_t tokens = std::min(bucket, kMaxDotTokens);
-    DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline, context.pipelines.Get(Cat("dot_", format, "_geglu"),
-                                             {kGroup * lanes, lanes, tuning.loads, tokens, count}));
-    plan.SetPush(params);
-    plan.groups = {params.second_row / kGroup, 1, bucket / tokens};
-    plan.work = Work(bucket);
-    return plan;
-  }
-
-  absl::StatusOr<DispatchPlan> DotPostNorm(const Product::PostNormOf& norm, bool next) const {
-    const DotTuning& tuning = context.tuning.dot_post_norm;
-    const std::uint32_t lanes = Lanes(tuning);
-    const std::uint32_t threads = std::max(tuning.threads, context.subgroup());
-    DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline,
-        context.pipelines.Get(Cat("dot_", format, "_post_norm"),
-                              {threads, lanes, tuning.loads, 1, count, norm.input.base,
-                               norm.output.base, next ? 1u : 0u, Ceil(total_rows / 4, threads)}));
-    kernels::ProductParams with_epsilon = params;
-    with_epsilon.part_stride = std::bit_cast<std::uint32_t>(norm.epsilon);
-    plan.SetPush(with_epsilon);
-    plan.groups = {Ceil(params.rows, threads / lanes), 1, 1};
-    plan.work = Work(1);
-    return plan;
-  }
-
-  absl::StatusOr<DispatchPlan> MatrixGeglu(std::uint32_t bucket, std::uint32_t pad,
-                                           std::uint32_t output_pad, float output_scale) const {
-    const MatrixTuning& kernel = FragmentsFor(bucket);
-    DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(
-        plan.pipeline,
-        context.pipelines.Get(Cat("matrix_", format, "_geglu_", kernel.tokens), {count}));
-    kernels::ProductParams of_bucket = params;
-    of_bucket.pad = pad;
-    of_bucket.chunks_a_part = params.groups / 4;
-    of_bucket.part_stride = output_pad;
-    of_bucket.output_scale = output_scale;
-    plan.SetPush(of_bucket);
-    plan.groups = {pad / kernel.tokens, Ceil(params.second_row, 16 * kernel.geglu_subgroups), 1};
-    plan.work = Work(bucket);
-    return plan;
-  }
-
-  absl::StatusOr<DispatchPlan> Matrix(const MatrixKernel& kernel, std::uint32_t bucket,
-                                      std::uint32_t pad, std::uint32_t parts,
-                                      float output_scale) const {
-    DispatchPlan plan;
-    TANDEM_ASSIGN_OR_RETURN(plan.pipeline, context.pipelines.Get(kernel.name, kernel.constants));
-    kernels::ProductParams of_bucket = params;
-    of_bucket.pad = pad;
-    of_bucket.chunks_a_part =
-        static_cast<std::uint32_t>(RoundUp(Ceil(params.groups / 4, parts), parts > 1 ? 2 : 1));
-    of_bucket.part_stride = bucket * total_rows;
-    of_bucket.output_scale = output_scale;
-    plan.SetPush(of_bucket);
-    plan.groups = {pad / kernel.tokens, Ceil(params.rows, kernel.rows), parts};
-    return plan;
-  }
-};
 
 }  // namespace
 
@@ -197,7 +71,7 @@ std::string_view KvSuffix(KvType type) {
 std::uint64_t MaxPartRows(std::uint32_t max_bucket) {
   std::uint64_t rows = max_bucket;
   for (std::uint32_t bucket = 1; bucket <= max_bucket; bucket *= 2) {
-    std::uint32_t parts = FragmentsFor(bucket).max_parts;
+    std::uint32_t parts = MatrixTuningFor(bucket).max_parts;
     for (const TilesTuning& kernel : kTilesKernels) parts = std::max(parts, kernel.max_parts);
     rows = std::max<std::uint64_t>(rows, std::uint64_t{bucket} * parts);
   }
@@ -239,7 +113,7 @@ ActivationForm Product::form(std::uint32_t bucket) const {
 MatrixKernel Product::MatrixKernelOf(std::uint32_t bucket, std::uint32_t count) const {
   const std::string format(WeightFormatName(matrices_.front()->format));
   if (matrices_kind_ == MatrixKind::kFragments) {
-    const MatrixTuning& kernel = FragmentsFor(bucket);
+    const MatrixTuning& kernel = MatrixTuningFor(bucket);
     return {Cat("matrix_", format, "_", kernel.tokens, "_", kernel.tiles, "x", kernel.subgroups),
             {count},
             kernel.tiles * kernel.subgroups * 16,
@@ -328,14 +202,30 @@ kernels::ProductParams Product::ParamsOf(const Batch& batch) const {
   return params;
 }
 
+ProductDispatch Product::DispatchOf(const Batch& batch, std::uint32_t count) const {
+  return {context_,        std::string(WeightFormatName(matrices_.front()->format)),
+          ParamsOf(batch), rows_,
+          count,           BytesOf(batch),
+          options_.chained};
+}
+
+bool Product::Chains(std::uint32_t min_bucket, std::uint32_t max_bucket) const {
+  if (!OneBatch(matrices_.size())) return false;
+  const ProductDispatch dispatch = DispatchOf(MakeBatches().front(), kernels::kRowsAreTokens);
+  for (std::uint32_t bucket = min_bucket; bucket <= max_bucket; bucket *= 2) {
+    const ActivationForm form = this->form(bucket);
+    const bool matrices = form == ActivationForm::kF16 && matrices_kind_ == MatrixKind::kFragments;
+    if (!matrices && !(form == ActivationForm::kQ8 && dispatch.DotChains())) return false;
+  }
+  return true;
+}
+
 Op Product::BatchOp(const Batch& batch, vulkan::BufferSlice step, vulkan::BufferSlice input,
                     vulkan::BufferSlice output, std::uint32_t count) const {
   Op op;
   op.name = name_;
   op.bindings = {step, batch.values, input, output, batch.scales};
-  const std::string format(WeightFormatName(matrices_.front()->format));
-  op.plan = [product = *this,
-             plan = BatchPlan{context_, format, ParamsOf(batch), rows_, count, BytesOf(batch)}](
+  op.plan = [product = *this, plan = DispatchOf(batch, count)](
                 std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
     const ActivationForm form = product.form(bucket);
     if (form == ActivationForm::kFloat32) return DispatchPlan{};
@@ -410,9 +300,7 @@ absl::Status Product::AppendGeglu(vulkan::BufferSlice step, vulkan::BufferSlice 
     Op op;
     op.name = name_;
     op.bindings = {step, batch.values, input, activated, batch.scales};
-    op.plan = [product = *this, reader, makes,
-               plan = BatchPlan{context_, std::string(WeightFormatName(matrices_.front()->format)),
-                                ParamsOf(batch), rows_, kernels::kRowsAreTokens, BytesOf(batch)}](
+    op.plan = [product = *this, reader, makes, plan = DispatchOf(batch, kernels::kRowsAreTokens)](
                   std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
       if (!makes(bucket)) return DispatchPlan{};
       if (product.form(bucket) == ActivationForm::kQ8) return plan.DotGeglu(bucket);
@@ -421,6 +309,7 @@ absl::Status Product::AppendGeglu(vulkan::BufferSlice step, vulkan::BufferSlice 
     };
     ops->push_back(std::move(op));
   }
+  if (options_.chained) return absl::OkStatus();
   return AppendUnless(makes, step, input, gate_up, ops);
 }
 
@@ -446,9 +335,7 @@ absl::Status Product::AppendPostNorm(vulkan::BufferSlice step, vulkan::BufferSli
                    next ? norm.next_weight : norm.weight,
                    next ? norm.normed : branch,
                    norm.counters};
-    op.plan = [norm, next,
-               plan = BatchPlan{context_, std::string(WeightFormatName(matrices_.front()->format)),
-                                ParamsOf(batch), rows_, kernels::kRowsAreTokens, BytesOf(batch)}](
+    op.plan = [norm, next, plan = DispatchOf(batch, kernels::kRowsAreTokens)](
                   std::uint32_t bucket) -> absl::StatusOr<DispatchPlan> {
       if (bucket != 1) return DispatchPlan{};
       return plan.DotPostNorm(norm, next);
@@ -490,6 +377,7 @@ absl::Status Product::Append(vulkan::BufferSlice step, vulkan::BufferSlice input
       ops->back().barrier = std::exchange(first, false);
     }
   }
+  if (options_.chained) return absl::OkStatus();
   return AppendFloat32(step, input, output, count, ops);
 }
 

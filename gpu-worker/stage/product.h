@@ -63,8 +63,12 @@ struct ProductOptions {
   bool no_q8 = false;
   // Activations in kF16 come times kSmall, so that they fit, and results are made right again.
   bool small_f16 = false;
+  // Kernels for a chain (chain.h), which ops do not join by themselves. Chains() is true of it.
+  bool chained = false;
 };
 inline constexpr float kSmall = 0.0625f;
+
+struct ProductDispatch;
 
 // Some matrices of equal width times the same activations, in the kernels that suit the device, the
 // weights and the bucket: with float32 activations one dispatch a matrix (matmul_op.h), else one
@@ -98,6 +102,9 @@ class Product {
     double bytes = 0;
   };
   std::optional<Whole> AsWhole() const;
+
+  // Whether there are such kernels for all buckets between the two, one dispatch each.
+  bool Chains(std::uint32_t min_bucket, std::uint32_t max_bucket) const;
 
   // Whether gate and up come out of this product's dispatch as activations of `reader`.
   bool MakesGeglu(std::uint32_t bucket, const Product& reader) const;
@@ -153,6 +160,7 @@ class Product {
   bool OneBatch(std::size_t matrices) const;
   static double BytesOf(const Batch& batch);
   kernels::ProductParams ParamsOf(const Batch& batch) const;
+  ProductDispatch DispatchOf(const Batch& batch, std::uint32_t count) const;
   // Appends what Append does, for buckets that `skip` is not true of.
   absl::Status AppendUnless(std::function<bool(std::uint32_t)> skip, vulkan::BufferSlice step,
                             vulkan::BufferSlice input, vulkan::BufferSlice output,

@@ -36,6 +36,8 @@ struct DispatchPlan {
   std::array<std::byte, 80> push{};
   std::uint32_t push_bytes = 0;
   WorkEstimate work;
+  // Of kernels with CHAINED (chain.h): so many of its workgroups count themselves.
+  std::uint32_t signals = 0;
 
   template <typename Params>
   void SetPush(const Params& params) {
@@ -51,6 +53,15 @@ struct DispatchPlan {
   }
 };
 
+// Where the next dispatch of a chain (chain.h) looks for this one's workgroups, where they count
+// themselves, which is the same but in tests, and how often this one looks for those in front.
+struct ChainLink {
+  std::uint32_t line_at = 0;
+  std::uint32_t signal_at = 0;
+  std::uint32_t polls = 0;
+  ChainPlace place = ChainPlace::kOther;
+};
+
 // One kernel of a stage with the buffers it works on. The buffers are the same for every bucket;
 // what is dispatched depends on it.
 struct Op {
@@ -59,10 +70,9 @@ struct Op {
   std::vector<vulkan::BufferSlice> bindings;
   // Whether it reads or overwrites what the ops since the last barrier wrote or read.
   bool barrier = true;
-  // Of kernels with CHAINED (chain.h): so many of its workgroups count themselves, and what the
-  // dispatch hangs on.
-  std::uint32_t signals = 0;
-  std::optional<kernels::ChainParams> link;
+  // Of an op whose kernels are all with CHAINED: instead of a barrier its dispatch waits for the
+  // one in front, where that is of the chain, too.
+  std::optional<ChainLink> link;
   // `rows`: the bucket, tokens or logit rows.
   std::function<absl::StatusOr<DispatchPlan>(std::uint32_t rows)> plan;
 };
@@ -81,20 +91,23 @@ inline constexpr double kMaxSegmentSeconds = 0.4;
 // The commands of a list of ops, one list of segments for every bucket 1, 2, 4, ...
 class BucketCommands {
  public:
-  // Makes the descriptor sets, then records every bucket up to `max_rows` (a power of two). Buffers
-  // in `external` are acquired in front of the first segment and released behind the last. What is
-  // in `cleared` is all 0 in front of the first op.
+  // Makes the descriptor sets, then records every bucket of `rows` (powers of two). Buffers in
+  // `external` are acquired in front of the first segment and released behind the last. What is in
+  // `cleared` is all 0 in front of the first op.
+  struct Buckets {
+    std::uint32_t min_rows = 1;
+    std::uint32_t max_rows = 1;
+  };
   static absl::StatusOr<BucketCommands> Record(
-      const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t max_rows,
+      const DeviceContext& context, const std::vector<Op>& ops, Buckets buckets,
       const std::vector<VkBuffer>& external,
       const std::optional<vulkan::BufferSlice>& cleared = std::nullopt);
 
-  // Of the smallest bucket that holds `rows` (1 to max_rows). Empty where there are no ops.
+  // Of the smallest bucket that holds `rows`. Empty where there are no ops.
   const std::vector<Segment>& For(std::uint32_t rows) const;
 
  private:
-  absl::Status MakeSets(const DeviceContext& context, const std::vector<Op>& ops,
-                        std::uint32_t max_rows);
+  absl::Status MakeSets(const DeviceContext& context, const std::vector<Op>& ops, Buckets buckets);
   absl::StatusOr<std::vector<Segment>> RecordBucket(
       const DeviceContext& context, const std::vector<Op>& ops, std::uint32_t rows,
       const std::vector<VkBuffer>& external, const std::optional<vulkan::BufferSlice>& cleared);
@@ -103,7 +116,7 @@ class BucketCommands {
   vulkan::CommandPool commands_;
   // Of each op.
   std::vector<VkDescriptorSet> sets_;
-  // Of 1, 2, 4, ... rows.
+  // Of 1, 2, 4, ... rows; empty under the least bucket.
   std::vector<std::vector<Segment>> buckets_;
 };
 

@@ -108,7 +108,7 @@ Op RowOps::PlainNorm(std::string name, const ResidualRef& input, const DeviceTen
 
 Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
                     const ResidualRef& input, const ResidualRef& output,
-                    const std::optional<NextNorm>& next, bool always) const {
+                    const std::optional<NextNorm>& next, PostNormKind kind) const {
   Op op;
   op.name = std::move(name);
   // Without a next norm the last two bindings are not touched.
@@ -123,19 +123,25 @@ Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTen
   if (next.has_value()) reader.emplace(next->normed.product);
   op.plan = [context = context_, writer = branch.product, reader,
              hidden = Unsigned(config_.hidden_size), epsilon = config_.rms_norm_eps,
-             from = input.base, to = output.base, always](std::uint32_t rows) {
-    if (!always && writer.MakesPostNorm(rows, reader.has_value() ? &*reader : nullptr))
-      return absl::StatusOr<DispatchPlan>(DispatchPlan{});
+             from = input.base, to = output.base,
+             kind](std::uint32_t rows) -> absl::StatusOr<DispatchPlan> {
+    if (!kind.always && writer.MakesPostNorm(rows, reader.has_value() ? &*reader : nullptr))
+      return DispatchPlan{};
     const bool norms = reader.has_value();
     const std::string form(norms ? FormSuffix(reader->form(rows)) : "");
     const kernels::PostNormParams params{hidden, epsilon, rows * hidden,
                                          norms ? reader->pad(rows) : rows};
     const std::uint32_t parts = writer.parts(rows);
-    const auto vecs_each =
-        static_cast<std::uint32_t>(CeilDiv(hidden / 4, context.tuning.norm_lanes));
-    return MakePlan(context, "post_norm" + form,
-                    {context.tuning.norm_lanes, from, to, norms ? 1u : 0u, parts, vecs_each},
-                    params, {rows, 1, 1}, (24.0 + 4 * parts) * hidden * rows);
+    const std::uint32_t lanes = context.tuning.norm_lanes;
+    const auto vecs_each = static_cast<std::uint32_t>(CeilDiv(hidden / 4, lanes));
+    std::vector<std::uint32_t> constants = {lanes, from, to, norms ? 1u : 0u, parts, vecs_each};
+    if (kind.chained) constants.push_back(context.tuning.chain.cumulative ? 1 : 0);
+    TANDEM_ASSIGN_OR_RETURN(
+        DispatchPlan plan,
+        MakePlan(context, Cat("post_norm", form, kind.chained ? "_chained" : ""), constants, params,
+                 {rows, 1, 1}, (24.0 + 4 * parts) * hidden * rows));
+    if (kind.chained) plan.signals = rows;
+    return plan;
   };
   return op;
 }

@@ -53,11 +53,17 @@ class RowOps {
     const DeviceTensor& weight;
     ProductRows normed;
   };
+  // `always`: for buckets of which the branch's product can do it, too; `chained`: for a chain
+  // (chain.h), which the op does not join.
+  struct PostNormKind {
+    bool always = false;
+    bool chained = false;
+  };
   // output = input + rmsnorm(branch) * weight, then with `next` normed = rmsnorm(output) * its
-  // weight. Nothing for buckets of which the branch's product can do it, but `always`.
+  // weight.
   Op PostNorm(std::string name, const ProductRows& branch, const DeviceTensor& weight,
               const ResidualRef& input, const ResidualRef& output,
-              const std::optional<NextNorm>& next, bool always = false) const;
+              const std::optional<NextNorm>& next, PostNormKind kind) const;
   // activated = gelu(gate) * up; a row of `gate_up` holds gate, then up. Nothing for buckets of
   // which the product does it.
   Op Geglu(std::string name, const ProductRows& gate_up, const ProductRows& activated) const;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,11 +21,17 @@ struct StageGraph {
   std::vector<Op> single;
   // The same, chained (chain.h); empty where that is not done, or `single` is.
   std::vector<Op> chained;
+  // As `decode`, chained, for buckets from 2 to `few_tokens`; empty where that is not done.
+  std::vector<Op> few;
+  std::uint32_t few_tokens = 0;
   // Of each context; empty where the stage is not the head.
   std::vector<std::vector<Op>> heads;
   // The same: final hidden states of all tokens, for steps that ask for them.
   std::vector<std::vector<Op>> hidden_states;
 };
+
+// The largest bucket of steps in which every sequence has one token.
+std::uint32_t DecodeBucket(const StepLimits& limits);
 
 // The program is validated already (ValidateCompile); `memory` is its own and outlives the ops.
 // UNIMPLEMENTED names what Vulkan stages cannot do; INVALID_ARGUMENT a binding that another device

@@ -91,7 +91,6 @@ Op MakeOp(const DeviceContext& context, const Product::Whole& whole, const Strea
   const StreamShape shape = *ChooseShape(context, whole, variant, chained);
   Op op;
   op.name = whole.name;
-  if (chained) op.signals = shape.workgroups;
   kernels::ProductParams params = whole.params;
   params.part_stride = std::bit_cast<std::uint32_t>(norm.epsilon);
   std::vector<std::uint32_t> constants = {shape.threads,   shape.subgroup,  shape.groups,
@@ -103,7 +102,7 @@ Op MakeOp(const DeviceContext& context, const Product::Whole& whole, const Strea
     constants.insert(constants.end(), {chain.cumulative ? 1u : 0u, hold ? 1u : 0u});
   }
   constexpr std::string_view kEnds[] = {"", "_geglu", "_plain"};
-  op.plan = [context, shape, params, constants,
+  op.plan = [context, shape, params, constants, signals = chained ? shape.workgroups : 0,
              kernel = Cat("stream_", WeightFormatName(whole.format),
                           kEnds[static_cast<std::size_t>(variant)], chained ? "_chained" : ""),
              work = WorkEstimate{params.groups * 64.0 * params.rows / kPackedSpeed, whole.bytes}](
@@ -113,6 +112,7 @@ Op MakeOp(const DeviceContext& context, const Product::Whole& whole, const Strea
     TANDEM_ASSIGN_OR_RETURN(plan.pipeline, context.pipelines.Get(kernel, constants));
     plan.SetPush(params);
     plan.groups = {shape.workgroups, 1, 1};
+    plan.signals = signals;
     plan.work = work;
     return plan;
   };

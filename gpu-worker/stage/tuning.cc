@@ -13,6 +13,8 @@ namespace {
 constexpr std::uint32_t kAmd = 0x1002;
 constexpr std::uint32_t kNvidia = 0x10de;
 
+constexpr std::uint32_t Bit(ChainPlace place) { return static_cast<std::uint32_t>(place); }
+
 constexpr Tuning kRows[] = {
     {.name = "software",
      .software = true,
@@ -50,7 +52,11 @@ constexpr Tuning kRows[] = {
      .fuse_post_norm = false,
      .decode = {.threads = 256, .unroll = 4, .groups = 128},
      .stream = {.per_core = 1},
-     .chain = {.hold = false, .cumulative = true},
+     // Gate and up of 16 tokens: shared memory that is set up for the product in front has room for
+     // fewer of its workgroups than there are.
+     .chain = {.hold = false,
+               .cumulative = true,
+               .barriers = {0, 0, 0, 0, Bit(ChainPlace::kGateUp)}},
      .matmat_fill = 264,
      // Larger ones run at a third of its rate.
      .tiles_tokens = 16,

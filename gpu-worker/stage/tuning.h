@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -44,7 +45,20 @@ struct StreamTuning {
   std::uint32_t blocks = 6;  // of weights, 16 bytes each, that a lane has of a row at most
 };
 
-// How lists of one token are chained (chain.h), where they are.
+// Dispatches of a layer in chained lists of a few tokens.
+enum class ChainPlace : std::uint8_t {
+  kOther = 0,
+  kQkv = 1,
+  kAttention = 2,
+  kOutput = 4,
+  kPostAttentionNorm = 8,
+  kGateUp = 16,
+  kDown = 32,
+  kPostFfnNorm = 64,
+};
+
+// How lists of one token and of a few are chained (chain.h), where they are. What is not said to be
+// of a few is of one token alone, but for `cumulative`, `polls` and `mute`.
 struct ChainTuning {
   // As StreamTuning.
   std::uint32_t per_core = 1;
@@ -63,6 +77,11 @@ struct ChainTuning {
   // how often a workgroup looks whether it may go on, before it gives up: some 50 ms on an H200.
   // Under 65535, after which lavapipe ends any loop.
   std::uint32_t polls = 60000;
+  // Of a few: steps of more tokens are not chained; at most kMostChainedTokens.
+  std::uint32_t most_tokens = 32;
+  // Of a few, by bucket, 1, 2, 4, ...: dispatches of a layer with a barrier in front all the same,
+  // as bits (ChainPlace).
+  std::array<std::uint32_t, 6> barriers = {};
   // For tests: the dispatch of a chain, counted from 1, that nobody is told of.
   std::uint32_t mute = 0;
 };

@@ -177,7 +177,7 @@ class VulkanDevice final : public Device {
     const absl::Status tried = Annotate(TryChain(context_), "trying to chain dispatches");
     if (tried.ok()) {
       context_.chain = &chain_;
-      spdlog::info("device \"{}\": dispatches of steps of one token are chained", info_.name);
+      spdlog::info("device \"{}\": dispatches of steps of few tokens are chained", info_.name);
       return absl::OkStatus();
     }
     const bool lost = !absl::IsAborted(tried) && !absl::IsDataLoss(tried);

@@ -21,8 +21,8 @@ struct VulkanDeviceOptions {
   // the table has no measured row, the first Compile measures (tuner.h) and keeps one.
   // kAgain measures in any case, kOff never and reads no profile.
   TuningMode tuning = TuningMode::kOff;
-  // Chained lists of one token (chain.h). kOn: where the device cannot, or a trial at the start
-  // goes wrong, making it fails. kAuto: with NVIDIA's driver, and where the trial goes well.
+  // Chained lists of one token or a few (chain.h). kOn: where the device cannot, or a trial at the
+  // start goes wrong, making it fails. kAuto: with NVIDIA's driver, and where the trial goes well.
   ChainingMode chaining = ChainingMode::kOff;
   // "auto", a part of the device's name (letter case does not matter) or its index in
   // ListVulkanDevices. "auto" takes integrated before discrete before virtual, and never a software

@@ -74,7 +74,7 @@ absl::StatusOr<std::unique_ptr<VulkanProgram>> VulkanProgram::Create(const Devic
 absl::Status VulkanProgram::Record() {
   TANDEM_ASSIGN_OR_RETURN(
       memory_, ProgramMemory::Create(context_.device, config_, spec_, rules_, UsesParts(),
-                                     RoomForDecode(context_, config_, DecodeRows())));
+                                     RoomForDecode(context_, config_, DecodeBucket(spec_.limits))));
   TANDEM_ASSIGN_OR_RETURN(timeline_, vulkan::Timeline::Create(context_.device));
   TANDEM_RETURN_IF_ERROR(RecordHeaderCopies());
   if (memory_.sizes.logit_rows > 0) {
@@ -93,11 +93,6 @@ absl::Status VulkanProgram::Record() {
   }
   for (Pass& pass : passes_) pass.jobs.reserve(most_jobs);
   return absl::OkStatus();
-}
-
-std::uint32_t VulkanProgram::DecodeRows() const {
-  return std::bit_ceil(
-      static_cast<std::uint32_t>(std::min(spec_.limits.max_tokens, spec_.limits.max_sequences)));
 }
 
 bool VulkanProgram::UsesParts() const {
@@ -123,31 +118,41 @@ absl::StatusOr<VulkanProgram::Recorded> VulkanProgram::RecordStage(const Program
   const std::vector<VkBuffer> none;
   Recorded recorded;
   recorded.rows = RowsOf(stage, spec_.limits);
-  TANDEM_ASSIGN_OR_RETURN(recorded.body,
-                          BucketCommands::Record(context_, graph.body, recorded.rows, external));
+  TANDEM_ASSIGN_OR_RETURN(
+      recorded.body,
+      BucketCommands::Record(context_, graph.body, {.max_rows = recorded.rows}, external));
   if (!graph.decode.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(recorded.decode,
-                            BucketCommands::Record(context_, graph.decode, DecodeRows(), external));
+    TANDEM_ASSIGN_OR_RETURN(
+        recorded.decode,
+        BucketCommands::Record(context_, graph.decode, {.max_rows = DecodeBucket(spec_.limits)},
+                               external));
   }
   if (!graph.single.empty()) {
     TANDEM_ASSIGN_OR_RETURN(recorded.single,
-                            BucketCommands::Record(context_, graph.single, 1, external));
+                            BucketCommands::Record(context_, graph.single, {}, external));
   }
   if (!graph.chained.empty()) {
     TANDEM_ASSIGN_OR_RETURN(
         recorded.chained,
-        BucketCommands::Record(context_, graph.chained, 1, external, memory_.chain_words.slice()));
+        BucketCommands::Record(context_, graph.chained, {}, external, memory_.chain_words.slice()));
+  }
+  if (!graph.few.empty()) {
+    recorded.few_tokens = graph.few_tokens;
+    TANDEM_ASSIGN_OR_RETURN(
+        recorded.few, BucketCommands::Record(context_, graph.few, {2, graph.few_tokens}, external,
+                                             memory_.chain_words.slice()));
   }
   for (const std::vector<Op>& head : graph.heads) {
     // A stage that is the head alone has no body: then the head takes the input over.
-    TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
-                            BucketCommands::Record(context_, head, memory_.sizes.logit_rows,
-                                                   graph.body.empty() ? external : none));
+    TANDEM_ASSIGN_OR_RETURN(
+        BucketCommands commands,
+        BucketCommands::Record(context_, head, {.max_rows = memory_.sizes.logit_rows},
+                               graph.body.empty() ? external : none));
     recorded.heads.push_back(std::move(commands));
   }
   for (const std::vector<Op>& list : graph.hidden_states) {
     TANDEM_ASSIGN_OR_RETURN(BucketCommands commands,
-                            BucketCommands::Record(context_, list, recorded.rows,
+                            BucketCommands::Record(context_, list, {.max_rows = recorded.rows},
                                                    graph.body.empty() ? external : none));
     recorded.hidden_states.push_back(std::move(commands));
   }
@@ -159,11 +164,14 @@ std::size_t VulkanProgram::MostJobs(const Recorded& stage) const {
   for (std::uint32_t rows = 1; rows <= stage.rows; rows *= 2) {
     body = std::max(body, stage.body.For(rows).size());
   }
-  for (std::uint32_t rows = 1; stage.decode.has_value() && rows <= DecodeRows(); rows *= 2) {
+  for (std::uint32_t rows = 1; stage.decode.has_value() && rows <= DecodeBucket(spec_.limits);
+       rows *= 2) {
     body = std::max(body, stage.decode->For(rows).size());
   }
   for (const auto* list : {&stage.single, &stage.chained})
     if (list->has_value()) body = std::max(body, (*list)->For(1).size());
+  for (std::uint32_t rows = 2; rows <= stage.few_tokens; rows *= 2)
+    body = std::max(body, stage.few->For(rows).size());
   std::size_t head = 0;
   for (std::uint32_t rows = 1; !stage.heads.empty() && rows <= memory_.sizes.logit_rows;
        rows *= 2) {
@@ -236,9 +244,10 @@ absl::StatusOr<Ticket> VulkanProgram::Submit(std::int32_t stage, std::int32_t co
       recorded.decode.has_value() && single_tokens_[static_cast<std::size_t>(context)];
   const auto tokens = static_cast<std::uint32_t>(submissions_.tokens(context));
   const bool one = decodes && tokens == 1;
-  pass.chained = one && recorded.chained.has_value() && context_.chain->usable();
+  const bool few = decodes && tokens > 1 && tokens <= recorded.few_tokens;
+  pass.chained = (few || (one && recorded.chained.has_value())) && context_.chain->usable();
   const bool single = one && recorded.single.has_value();
-  const BucketCommands& body = pass.chained ? *recorded.chained
+  const BucketCommands& body = pass.chained ? (few ? *recorded.few : *recorded.chained)
                                : single     ? *recorded.single
                                : decodes    ? *recorded.decode
                                             : recorded.body;

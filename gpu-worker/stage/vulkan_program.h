@@ -56,6 +56,9 @@ class VulkanProgram final : public Program {
     std::optional<BucketCommands> single;
     // The same, chained (chain.h).
     std::optional<BucketCommands> chained;
+    // For 2 to `few_tokens` of them.
+    std::optional<BucketCommands> few;
+    std::uint32_t few_tokens = 0;
     // Of each context; empty where the stage is not the head.
     std::vector<BucketCommands> heads;
     // The same, for steps that ask for hidden states.
@@ -82,8 +85,6 @@ class VulkanProgram final : public Program {
   absl::Status Record();
   // Whether products may come in parts.
   bool UsesParts() const;
-  // The largest bucket of steps in which every sequence has one token.
-  std::uint32_t DecodeRows() const;
   absl::StatusOr<Recorded> RecordStage(const ProgramStage& stage);
   absl::Status RecordHeaderCopies();
   std::size_t MostJobs(const Recorded& stage) const;

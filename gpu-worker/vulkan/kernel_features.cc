@@ -102,6 +102,7 @@ KernelFeatures::KernelFeatures(const PhysicalDevice& device) {
   if (!device.matrix) return;
   v12_.shaderFloat16 = VK_TRUE;
   v12_.vulkanMemoryModel = VK_TRUE;
+  v12_.vulkanMemoryModelDeviceScope = device.fragments ? VK_TRUE : VK_FALSE;
 }
 
 void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
@@ -141,7 +142,9 @@ void KernelFeatures::Judge(VkInstance instance, PhysicalDevice* device) const {
   }
   const std::vector<MatrixProperties> shapes = MatrixShapes(instance, device->handle);
   device->matrix = Offers(shapes, 16);
-  device->fragments = device->matrix && Offers(shapes, 8);
+  // Chained kernels hand over at the device's scope.
+  device->fragments =
+      device->matrix && Offers(shapes, 8) && v12_.vulkanMemoryModelDeviceScope == VK_TRUE;
 }
 
 std::vector<const char*> KernelFeatures::extensions() const {

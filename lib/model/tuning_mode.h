@@ -13,8 +13,8 @@ template <>
 inline constexpr EnumName<TuningMode> kEnumNames<TuningMode>[] = {
     {TuningMode::kAuto, "auto"}, {TuningMode::kOff, "off"}, {TuningMode::kAgain, "again"}};
 
-// Whether a GPU's worker has dispatches follow each other without barriers in steps of one token:
-// where it is known to be right and faster, wherever the device can, or never.
+// Whether a GPU's worker has dispatches follow each other without barriers in steps of one token or
+// a few: where it is known to be right and faster, wherever the device can, or never.
 enum class ChainingMode : std::uint8_t { kAuto, kOn, kOff };
 template <>
 inline constexpr EnumName<ChainingMode> kEnumNames<ChainingMode>[] = {

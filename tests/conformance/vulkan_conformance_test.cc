@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   const tandem::VulkanDeviceSummary& summary = devices->front();
   std::printf("Vulkan device: %s, %s\n", summary.name.c_str(), summary.driver.c_str());
   tandem::ConformanceTarget target;
-  // With --chained: products and attention of one token do not have barriers between them.
+  // With --chained: products and attention of few tokens do not have barriers between them.
   const bool chained = argc == 2 && std::string_view(argv[1]) == "--chained";
   target.name = chained ? "VulkanChained" : "Vulkan";
   target.make_device = [chained] {

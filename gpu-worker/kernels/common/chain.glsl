@@ -14,12 +14,25 @@
 // Should it be otherwise, waiting ends after `polls` looks, all further waits of the chain with
 // it, and the host learns of it.
 //
-// Without `#pragma use_vulkan_memory_model`: with it lavapipe of Mesa 22.3 ends workgroups early in
-// kernels that use shared memory in loops. Coherent buffers are what stands for it.
+// Kernels with MEMORY_MODEL say `#pragma use_vulkan_memory_model`, so that what was acquired may be
+// cached: many workgroups of a core read the same. The others do without: with it lavapipe of Mesa
+// 22.3 ends workgroups early in kernels that use shared memory in loops. Coherent buffers are what
+// stands for it.
 #if defined(CHAINED)
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
+#if defined(MEMORY_MODEL)
+#define HANDED_OVER nonprivate
+#define CHAIN_ACQUIRE (gl_SemanticsAcquire | gl_SemanticsMakeVisible)
+#define CHAIN_RELEASE (gl_SemanticsRelease | gl_SemanticsMakeAvailable)
+#define CHAIN_BOTH \
+  (gl_SemanticsAcquireRelease | gl_SemanticsMakeVisible | gl_SemanticsMakeAvailable)
+#else
 #define HANDED_OVER coherent
+#define CHAIN_ACQUIRE gl_SemanticsAcquire
+#define CHAIN_RELEASE gl_SemanticsRelease
+#define CHAIN_BOTH gl_SemanticsAcquireRelease
+#endif
 
 // Counting releases what all of the workgroup have written, as Vulkan has it; else each invocation
 // releases its own, for drivers that let those of other subgroups be overtaken.
@@ -39,8 +52,7 @@ uint ChainWord(uint at) { return atomicLoad(chain_words[at], gl_ScopeDevice, 0, 
 // releases.
 void ChainBarrier() {
   controlBarrier(gl_ScopeWorkgroup, gl_ScopeWorkgroup,
-                 gl_StorageSemanticsBuffer | gl_StorageSemanticsShared,
-                 gl_SemanticsAcquireRelease);
+                 gl_StorageSemanticsBuffer | gl_StorageSemanticsShared, CHAIN_BOTH);
 }
 
 // A first look, for ChainWait, which is under way along with what is fetched behind it.
@@ -59,18 +71,18 @@ void ChainWait(uint looked) {
       chain_report = chain.wait_at / kChainLine;
       break;
     }
-    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, gl_SemanticsAcquire);
+    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, CHAIN_ACQUIRE);
   }
   ChainBarrier();
 }
 
 void ChainSignal() {
   if (!CUMULATIVE)
-    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, gl_SemanticsRelease);
+    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, CHAIN_RELEASE);
   ChainBarrier();
   if (ChainLeader())
     atomicAdd(chain_words[chain.signal_at], 1u, gl_ScopeDevice, gl_StorageSemanticsBuffer,
-              gl_SemanticsRelease);
+              CHAIN_RELEASE);
 }
 #else
 #define HANDED_OVER

@@ -11,7 +11,7 @@
 // ones are on their way; an invocation holds eight dimensions or more of everything, so nothing but
 // the scores passes between lanes.
 // Results of the splits go through memory, and the last split to end weighs them against each
-// other. With CHAINED (chain.glsl), for one token, workgroups of the last splits count themselves.
+// other. With CHAINED (chain.glsl) workgroups of the last splits count themselves.
 #include "gpu-worker/kernels/decode/decode_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 #include "gpu-worker/kernels/common/sincos.glsl"
@@ -436,7 +436,11 @@ void WriteAllSplits(uint token, uint first_head) {
 
 void main() {
   const uint token = gl_WorkGroupID.y;
-  if (token >= step.tokens) return;
+  if (token >= step.tokens) {
+    // For all splits.
+    if (gl_WorkGroupID.z == 0u) ChainSignal();
+    return;
+  }
   const uint first_head = gl_WorkGroupID.x * SHARED_HEADS;
   const uint kv_head = first_head / (HEADS / KV_HEADS);
   const uint sequence = step_words[step.sequences_at + token];

@@ -12,7 +12,7 @@
 // With GEGLU the first matrix is the gate, the second up, of as many rows: LANES invocations take
 // one row of both, a workgroup 32 of them, and what leaves is gelu(gate) * up as 8-bit activations
 // of the next product. With POST_NORM, for one token, the last workgroup ends the half layer
-// (post_norm_tail.glsl).
+// (post_norm_tail.glsl). With CHAINED it waits for what was in front (chain.glsl).
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -23,10 +23,13 @@ layout(constant_id = 2) const uint LOADS = 4;
 layout(constant_id = 3) const uint TOKENS = 1;  // divides the rows of the input
 layout(constant_id = 4) const uint COUNT = kRowsAreTokens;
 
-layout(push_constant) uniform Push { ProductParams params; };
+layout(push_constant) uniform Push { ProductParams params; CHAIN_LINK };
+#define CHAIN_BINDING 5
+#define CHAIN_CONSTANT 5
+#include "gpu-worker/kernels/common/chain.glsl"
 #include "gpu-worker/kernels/common/product_weights.glsl"
-layout(std430, set = 0, binding = 2) readonly buffer InputBytes { uvec4 x[]; };
-layout(std430, set = 0, binding = 2) readonly buffer InputScales { vec2 x_scales[]; };
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer InputBytes { uvec4 x[]; };
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer InputScales { vec2 x_scales[]; };
 #if defined(GEGLU)
 const uint ROWS_EACH = 2u;  // of the gate, and of up
 #include "gpu-worker/kernels/geglu/geglu.glsl"
@@ -38,7 +41,7 @@ const uint ROWS_EACH = 1u;
 layout(std430, set = 0, binding = 3) coherent buffer Output { float y[]; };
 #else
 const uint ROWS_EACH = 1u;
-layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
+layout(std430, set = 0, binding = 3) HANDED_OVER writeonly buffer Output { float y[]; };
 #endif
 
 uint Index() { return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID; }
@@ -123,13 +126,18 @@ void main() {
   const uint first_token = gl_WorkGroupID.z * TOKENS;
   WeightRow weights[ROWS_EACH];
 #if defined(GEGLU)
-  if (row >= params.second_row) return;  // of whole workgroups
+  // Of whole workgroups.
+  if (row >= params.second_row) {
+    ChainSignal();
+    return;
+  }
   weights[1] = FindRow(params.second_row + row);
 #endif
   weights[0] = FindRow(min(row, params.rows - 1u));
   [[unroll]] for (uint t = 0u; t < TOKENS; ++t) {
     [[unroll]] for (uint r = 0u; r < ROWS_EACH; ++r) sums[r][t] = 0.0;
   }
+  ChainWait(ChainLook());
   Multiply(weights, lane, first_token);
   [[unroll]] for (uint t = 0u; t < TOKENS; ++t) {
     [[unroll]] for (uint r = 0u; r < ROWS_EACH; ++r) {
@@ -150,4 +158,5 @@ void main() {
 #if defined(POST_NORM)
   PostNorm();
 #endif
+  ChainSignal();
 }

@@ -12,7 +12,12 @@
 // chunk of 128 columns at a time. Workgroups of another z sum another part of the columns.
 //
 // With GEGLU the first matrix is the gate, the second up: a subgroup has 16 rows of both, and what
-// leaves is gelu(gate) * up as float16 activations of the next product.
+// leaves is gelu(gate) * up as float16 activations of the next product. With CHAINED (chain.glsl)
+// what was in front may still run while the first weights are fetched.
+#if defined(CHAINED)
+#pragma use_vulkan_memory_model
+#define MEMORY_MODEL
+#endif
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -25,16 +30,19 @@ layout(local_size_x = THREADS) in;
 layout(constant_id = 0) const uint COUNT = kRowsAreTokens;
 #include "gpu-worker/kernels/matrix/fragments.glsl"
 
-layout(push_constant) uniform Push { ProductParams params; };
+layout(push_constant) uniform Push { ProductParams params; CHAIN_LINK };
+#define CHAIN_BINDING 5
+#define CHAIN_CONSTANT 1
+#include "gpu-worker/kernels/common/chain.glsl"
 #include "gpu-worker/kernels/common/product_weights.glsl"
-layout(std430, set = 0, binding = 2) readonly buffer Input { uvec4 x[]; };
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer Input { uvec4 x[]; };
 #if defined(GEGLU)
 #include "gpu-worker/kernels/geglu/geglu.glsl"
 #define OUTPUT_BINDING 3
 #include "gpu-worker/kernels/common/activations.glsl"
 #define ROWS_A_SUBGROUP 16
 #else
-layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
+layout(std430, set = 0, binding = 3) HANDED_OVER writeonly buffer Output { float y[]; };
 #define ROWS_A_SUBGROUP (TILES * 16)
 #endif
 
@@ -218,13 +226,17 @@ uint RowOf(uint m, uint r) {
 
 void main() {
   // A bucket may end with tokens that the step has not.
-  if (FirstToken() >= StepRows(COUNT)) return;
+  if (FirstToken() >= StepRows(COUNT)) {
+    ChainSignal();
+    return;
+  }
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
     [[unroll]] for (uint i = 0; i < 2; ++i) rows[m][i] = FindRow(RowOf(m, i * 8u + Lane() / 4u));
     [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) sums[m][n] = MatrixC(0.0);
   }
   KeepConstants(StepRows(COUNT) & 0x80000000u);
   LoadNext(FirstChunk());
+  ChainWait(ChainLook());
   NextIsNow();
   LoadStage(FirstChunk());
   StoreStage(0u);
@@ -240,4 +252,5 @@ void main() {
   for (; chunk < EndChunk(); chunk += AHEAD) AddChunks(chunk, min(AHEAD, EndChunk() - chunk));
 #endif
   WriteSums();
+  ChainSignal();
 }

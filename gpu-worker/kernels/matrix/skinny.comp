@@ -13,7 +13,12 @@
 // Workgroups of another z sum another part of the columns.
 //
 // With GEGLU half of the tiles are the gate's, half up's (of as many rows), and what leaves is
-// gelu(gate) * up as float16 activations of the next product.
+// gelu(gate) * up as float16 activations of the next product. With CHAINED (chain.glsl) what was in
+// front may still run while the first weights are fetched.
+#if defined(CHAINED)
+#pragma use_vulkan_memory_model
+#define MEMORY_MODEL
+#endif
 #include "gpu-worker/kernels/dot/product_params.h"
 #include "gpu-worker/kernels/common/step.glsl"
 
@@ -23,9 +28,12 @@ layout(local_size_x = SHARES * 32) in;
 layout(constant_id = 0) const uint COUNT = kRowsAreTokens;
 #include "gpu-worker/kernels/matrix/fragments.glsl"
 
-layout(push_constant) uniform Push { ProductParams params; };
+layout(push_constant) uniform Push { ProductParams params; CHAIN_LINK };
+#define CHAIN_BINDING 5
+#define CHAIN_CONSTANT 1
+#include "gpu-worker/kernels/common/chain.glsl"
 #include "gpu-worker/kernels/common/product_weights.glsl"
-layout(std430, set = 0, binding = 2) readonly buffer Input { uvec4 x[]; };
+layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer Input { uvec4 x[]; };
 #if defined(GEGLU)
 #include "gpu-worker/kernels/geglu/geglu.glsl"
 #define OUTPUT_BINDING 3
@@ -33,7 +41,7 @@ layout(std430, set = 0, binding = 2) readonly buffer Input { uvec4 x[]; };
 #define OWN_TILES (TILES / 2)
 #define PLANES 2
 #else
-layout(std430, set = 0, binding = 3) writeonly buffer Output { float y[]; };
+layout(std430, set = 0, binding = 3) HANDED_OVER writeonly buffer Output { float y[]; };
 #define OWN_TILES TILES
 #define PLANES 1
 #endif
@@ -115,6 +123,7 @@ void AddAll() {
   const uint end = EndChunk();
   uint chunk = FirstChunk();
   Fetch(chunk);
+  ChainWait(ChainLook());
   [[unroll]] for (uint slot = 0; slot < RING; ++slot) FetchInput(slot, chunk * 4u + slot);
   for (; chunk < end; chunk += SHARES) {
     [[unroll]] for (uint word = 0; word < 4; ++word) {
@@ -171,7 +180,10 @@ void WriteTile(uint first_row, uint first_token, uint count) {
 void main() {
   // A bucket may end with tokens that the step has not.
   const uint count = StepRows(COUNT);
-  if (FirstToken() >= count) return;
+  if (FirstToken() >= count) {
+    ChainSignal();
+    return;
+  }
   [[unroll]] for (uint m = 0; m < TILES; ++m) {
     [[unroll]] for (uint i = 0; i < 2; ++i) {
       rows[m][i] = FindRow(RowOf(m, i * 8u + Lane() / 4u));
@@ -192,4 +204,5 @@ void main() {
       WriteTile(FirstRow() + m * 16u, FirstToken() + n * TILE_TOKENS, count);
     }
   }
+  ChainSignal();
 }

@@ -395,6 +395,7 @@ void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const Decode
   const auto groups = static_cast<std::uint32_t>(heads.heads) / shape.shared_heads;
   const kernels::DecodeParams params = {kEpsilon, 0.25f, static_cast<std::uint32_t>(shape.window),
                                         static_cast<std::uint32_t>(world.qkv.size()), 8};
+  constexpr std::uint32_t kGroupTokens = 5;
   const std::size_t row = heads.heads * heads.head_dim;
   const Bytes counters((kernels::kFirstDecodeCounter + std::size_t{5} * groups) * 4);
   std::vector<Bytes> bindings = {
@@ -416,12 +417,12 @@ void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const Decode
        {shape.shared_heads, subgroup, lanes, shape.unroll, shape.splits, shape.parts}) {
     constants.push_back(constant);
   }
-  const absl::Status run =
-      runner.Run(kernel, constants, chain.Push(std::as_bytes(std::span(&params, 1))),
-                 {groups, 5, shape.splits}, &bindings);
+  const absl::Status run = runner.Run(kernel, chain.Constants(constants),
+                                      chain.Push(std::as_bytes(std::span(&params, 1))),
+                                      {groups, kGroupTokens, shape.splits}, &bindings);
   ASSERT_TRUE(run.ok()) << run;
-  // Of each token the last splits.
-  chain.ExpectDone(bindings, groups * static_cast<std::uint32_t>(world.step.tokens.size()));
+  // Of each token the last splits, of those that the step has not, too.
+  chain.ExpectDone(bindings, groups * kGroupTokens);
   const std::vector<float> expected = DecodeTwin(shape, type, &world, &keys, &values);
   const double tolerance = type == KvType::kFloat32 ? 1e-5 : 1e-3;
   ExpectActivations(ResultForm(kernel), {5, row, 8}, 4, bindings[4], expected, tolerance, kernel);
@@ -433,7 +434,10 @@ void CheckDecodeOf(KernelRunner& runner, const std::string& kernel, const Decode
 // Small shapes: a software driver compiles this kernel for seconds where it unrolls much.
 void CheckDecode(KernelRunner& runner, const std::string& kernel) {
   if (TestChain::IsChained(kernel)) {
-    CheckDecodeOf(runner, kernel, {{2, 2, 32}, 33, 16, 1, 1, 2});
+    // F16: whole chunks of 128 columns.
+    const Heads heads =
+        ResultForm(kernel) == ActivationForm::kF16 ? Heads{4, 4, 32} : Heads{2, 2, 32};
+    CheckDecodeOf(runner, kernel, {heads, 33, 16, 1, 1, 2});
     return;
   }
   CheckDecodeOf(runner, kernel, {{4, 2, 128}, 33, 16, 2, 1, 4, 3});
@@ -452,7 +456,8 @@ std::map<std::string, KernelTwin> AttentionTwins() {
       twins[Cat("decode_", cache.name, form)] = CheckDecode;
       twins[Cat("attention_", cache.name, form)] = CheckAttention;
     }
-    twins[Cat("decode_", cache.name, "_q8_chained")] = CheckDecode;
+    for (const char* form : {"_q8", "_f16"})
+      twins[Cat("decode_", cache.name, form, "_chained")] = CheckDecode;
   }
   return twins;
 }

@@ -10,6 +10,7 @@
 #include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
 #include "tests/unit/gpu-worker/kernel_twins_product.h"
+#include "tests/unit/gpu-worker/test_chain.h"
 
 namespace tandem {
 namespace {
@@ -114,6 +115,19 @@ HalfEnd EndHalf(const std::vector<double>& branch, float largest, TestRandom* ra
 
 namespace {
 
+// One dispatch, all of whose workgroups count themselves where it is of a chain.
+void RunProduct(KernelRunner& runner, const std::string& kernel,
+                const std::vector<std::uint32_t>& constants, const kernels::ProductParams& params,
+                vulkan::Groups groups, std::vector<Bytes>* bindings) {
+  const TestChain chain(kernel);
+  chain.Bind(bindings);
+  const absl::Status run =
+      runner.Run(kernel, chain.Constants(constants),
+                 chain.Push(std::as_bytes(std::span(&params, 1))), groups, bindings);
+  ASSERT_TRUE(run.ok()) << run;
+  chain.ExpectDone(*bindings, groups.x * groups.y * groups.z);
+}
+
 // y = matrices * x, with masked tokens and a place in wider rows; parts are summed here.
 void CheckProduct(KernelRunner& runner, const std::string& kernel,
                   const std::vector<std::uint32_t>& constants, vulkan::Groups groups,
@@ -134,9 +148,7 @@ void CheckProduct(KernelRunner& runner, const std::string& kernel,
   const std::vector<float> poisoned(std::size_t{shape.parts} * params.part_stride, kPoison);
   std::vector<Bytes> bindings = {StepOf(shape.tokens).Pack(), planes.memory, input,
                                  ToBytes(poisoned), planes.memory};
-  const absl::Status run =
-      runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)), groups, &bindings);
-  ASSERT_TRUE(run.ok()) << run;
+  RunProduct(runner, kernel, constants, params, groups, &bindings);
   const std::vector<float> found = FromBytes<float>(bindings[3]);
   const std::vector<double> y =
       Multiply(planes, form, shape, DecodeActivations(form, layout, input));
@@ -192,9 +204,7 @@ void CheckGeglu(KernelRunner& runner, const std::string& kernel,
   const ActivationShape output{shape.bucket, ffn, shape.pad + 8};
   std::vector<Bytes> bindings = {StepOf(shape.tokens).Pack(), planes.memory, input,
                                  Bytes(output.pad * ffn * sizeof(float)), planes.memory};
-  const absl::Status run =
-      runner.Run(kernel, constants, std::as_bytes(std::span(&params, 1)), groups, &bindings);
-  ASSERT_TRUE(run.ok()) << run;
+  RunProduct(runner, kernel, constants, params, groups, &bindings);
   ExpectActivations(form, output, static_cast<std::size_t>(shape.tokens), bindings[3], expected,
                     1e-4, kernel);
 }
@@ -363,9 +373,11 @@ std::map<std::string, KernelTwin> ProductTwins() {
     if (code.name.starts_with("tiles_")) twins[std::string(code.name)] = CheckTiles;
   }
   for (const char* format : {"int8", "int4"}) {
-    twins[std::string("dot_") + format] = CheckDot;
+    for (const char* const end : {"", "_chained"}) {
+      twins[std::string("dot_") + format + end] = CheckDot;
+      twins[std::string("dot_") + format + "_geglu" + end] = CheckDotGeglu;
+    }
     twins[std::string("dot_") + format + "_rows"] = CheckDotRows;
-    twins[std::string("dot_") + format + "_geglu"] = CheckDotGeglu;
     twins[std::string("dot_") + format + "_post_norm"] = CheckDotPostNorm;
     for (const vulkan::ShaderCode& code : kernels::All()) {
       const std::string name(code.name);

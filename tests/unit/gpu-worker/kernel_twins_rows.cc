@@ -15,6 +15,7 @@
 #include "gpu-worker/kernels/rms_norm/rms_norm_params.h"
 #include "tests/unit/gpu-worker/activation_forms.h"
 #include "tests/unit/gpu-worker/kernel_twins.h"
+#include "tests/unit/gpu-worker/test_chain.h"
 
 namespace tandem {
 namespace {
@@ -124,9 +125,10 @@ void CheckRmsNorm(KernelRunner& runner, const std::string& kernel) {
 
 void CheckPostNormOf(KernelRunner& runner, const std::string& kernel, std::uint32_t next,
                      std::uint32_t parts) {
-  const ActivationForm form = FormOf(kernel);
+  const ActivationForm form = FormOf(TestChain::Base(kernel));
   const std::uint32_t hidden = form == ActivationForm::kFloat32 ? 136 : 256;
   constexpr std::size_t kTokens = 3;
+  constexpr std::uint32_t kGroups = 4;
   TestRandom random(3);
   const std::size_t part = std::size_t{4} * hidden + 12;
   const std::vector<float> pieces = random.Floats(parts * part, -7, 7);
@@ -161,10 +163,15 @@ void CheckPostNormOf(KernelRunner& runner, const std::string& kernel, std::uint3
                                  ToBytes(std::vector<float>(std::size_t{6} * hidden, 0)),
                                  ToBytes(next_weight),
                                  Bytes(std::size_t{16} * hidden * sizeof(float))};
-  ASSERT_TRUE(runner
-                  .Run(kernel, {32, kernels::kBaseInput, kernels::kBaseOutput, next, parts, 2},
-                       PushOf(params), {4, 1, 1}, &bindings)
-                  .ok());
+  const TestChain chain(kernel);
+  chain.Bind(&bindings);
+  ASSERT_TRUE(
+      runner
+          .Run(kernel,
+               chain.Constants({32, kernels::kBaseInput, kernels::kBaseOutput, next, parts, 2}),
+               chain.Push(PushOf(params)), {kGroups, 1, 1}, &bindings)
+          .ok());
+  chain.ExpectDone(bindings, kGroups);
   ExpectNear(FromBytes<float>(bindings[4]), residual, 1e-6, kernel + " residual");
   ExpectActivations(form, shape, next == 0 ? 0 : kTokens, bindings[6], normed, 1e-6,
                     kernel + " normed");
@@ -424,7 +431,8 @@ std::map<std::string, KernelTwin> RowTwins() {
                                              {"candidates", CheckCandidates}};
   for (const char* form : {"", "_q8", "_f16"}) {
     twins[std::string("rms_norm") + form] = CheckRmsNorm;
-    twins[std::string("post_norm") + form] = CheckPostNorm;
+    for (const char* end : {"", "_chained"})
+      twins[std::string("post_norm") + form + end] = CheckPostNorm;
     twins[std::string("geglu") + form] = CheckGeglu;
   }
   twins["geglu_f16"] = CheckGegluF16;

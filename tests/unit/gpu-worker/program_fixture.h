@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -73,7 +74,7 @@ class VulkanProgramTest : public testing::Test {
       weights_.push_back(*std::move(weights));
     }
     auto cache = VulkanKvCache::Create(*device_, config_,
-                                       {.layers = {0, 1}, .global_blocks = 2, .window_blocks = 2});
+                                       {.layers = {0, 1}, .global_blocks = 4, .window_blocks = 4});
     ASSERT_TRUE(cache.ok()) << cache.status();
     cache_ = *std::move(cache);
   }
@@ -104,7 +105,7 @@ class VulkanProgramTest : public testing::Test {
     spec.weights = weights_;
     spec.kv_cache = cache_.get();
     spec.limits = {
-        .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
+        .max_tokens = 8, .max_sequences = 3, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
     spec.contexts = contexts;
     spec.activations = activations;
     auto program = VulkanProgram::Create(context, config_, spec);
@@ -130,6 +131,19 @@ class VulkanProgramTest : public testing::Test {
     return program.Submit(0, context, 0, 0);
   }
 
+  // The same, and beside it the first tokens of two other sequences.
+  static absl::StatusOr<Ticket> SubmitThree(VulkanProgram& program) {
+    static constexpr std::int32_t kBlocks[] = {1, 2, 3};
+    static constexpr std::int32_t kThree[] = {42, 7, 998};
+    static constexpr std::int32_t kRows[] = {0, 2};
+    const std::span<const std::int32_t> blocks(kBlocks);
+    const StepSequence sequences[] = {{0, 0, 1, 5, blocks.first(1), blocks.first(1)},
+                                      {1, 1, 1, 0, blocks.subspan(1, 1), blocks.subspan(1, 1)},
+                                      {2, 2, 1, 0, blocks.last(1), blocks.last(1)}};
+    TANDEM_RETURN_IF_ERROR(program.Begin(0, {9, kThree, sequences, kRows}));
+    return program.Submit(0, 0, 0, 0);
+  }
+
   static std::vector<float> LogitsOf(const VulkanProgram& program, std::int32_t context = 0) {
     return {program.logits(context).begin(), program.logits(context).end()};
   }
@@ -138,6 +152,9 @@ class VulkanProgramTest : public testing::Test {
 
   std::vector<float> Run(VulkanProgram& program) { return Finish(program, Submit(program)); }
   std::vector<float> RunOne(VulkanProgram& program) { return Finish(program, SubmitOne(program)); }
+  std::vector<float> RunThree(VulkanProgram& program) {
+    return Finish(program, SubmitThree(program));
+  }
   // The token of RunOne behind those of Run, which it sees.
   std::vector<float> RunOneToken(VulkanProgram& program) {
     EXPECT_EQ(Run(program).size(), 2000u);

@@ -23,6 +23,11 @@ std::string TestChain::Base(const std::string& kernel) {
   return kernel.substr(0, kernel.find(kEnd));
 }
 
+std::vector<std::uint32_t> TestChain::Constants(std::vector<std::uint32_t> constants) const {
+  if (IsChained(kernel_)) constants.push_back(1);
+  return constants;
+}
+
 Bytes TestChain::Push(std::span<const std::byte> params) const {
   Bytes push(params.begin(), params.end());
   if (!IsChained(kernel_)) return push;

@@ -20,6 +20,9 @@ class TestChain {
   // A kernel's name without what says that it is one of a chain.
   static std::string Base(const std::string& kernel);
 
+  // `constants` with CUMULATIVE behind them, whose number is the next one in all kernels but
+  // stream.comp.
+  std::vector<std::uint32_t> Constants(std::vector<std::uint32_t> constants) const;
   // `params` with the link behind them.
   Bytes Push(std::span<const std::byte> params) const;
   // Adds the last two bindings.

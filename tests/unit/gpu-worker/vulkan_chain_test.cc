@@ -1,6 +1,6 @@
-// Chained lists of one token. On a driver that runs dispatches one by one, as lavapipe does, every
-// wait ends at once: what passes there shows that the right things are handed over and counted, not
-// that waiting works.
+// Chained lists of one token and of a few. On a driver that runs dispatches one by one, as lavapipe
+// does, every wait ends at once: what passes there shows that the right things are handed over and
+// counted, not that waiting works.
 #include "gpu-worker/stage/chain.h"
 #include "tests/unit/gpu-worker/program_fixture.h"
 
@@ -19,6 +19,10 @@ class VulkanChainTest : public VulkanProgramTest {
     tuning_ = TuningFor(device_->physical());
     tuning_.chain.per_core = 3;
     tuning_.chain.threads = tuning_.chain.end_threads = 32;
+    // Lists of a few tokens are of kernels that software drivers have others for.
+    tuning_.dot.lanes = tuning_.dot_geglu.lanes = 8;
+    tuning_.dot.tokens = 8;
+    tuning_.fuse_geglu = true;
   }
 
   std::unique_ptr<VulkanProgram> CompileChained(const Tuning& tuning, std::int32_t contexts = 2) {
@@ -48,6 +52,43 @@ TEST_F(VulkanChainTest, OneTokenIsAlikeWithAndWithoutBarriers) {
   EXPECT_EQ(device_->counters().command_recordings.load(), recordings);
   EXPECT_EQ(device_->counters().allocations.load(), allocations);
   EXPECT_TRUE(health_.usable());
+}
+
+TEST_F(VulkanChainTest, AFewTokensAreAlikeWithAndWithoutBarriers) {
+  const auto plain = CompilePlain(tuning_);
+  const auto chained = CompileChained(tuning_);
+  Tuning one = tuning_;
+  one.chain.most_tokens = 1;
+  const auto chained_one = CompileChained(one);
+  ASSERT_TRUE(plain != nullptr && chained != nullptr && chained_one != nullptr);
+  EXPECT_THAT(Run(*plain), SizeIs(2000));
+  const std::vector<float> found = RunThree(*chained);
+  ASSERT_THAT(found, SizeIs(2000));
+  ExpectAlike(found, RunThree(*plain));
+  EXPECT_EQ(RunThree(*chained_one), RunThree(*plain));
+  // Other steps in between.
+  EXPECT_THAT(RunOne(*chained), SizeIs(1000));
+  const std::uint64_t recordings = device_->counters().command_recordings.load();
+  for (int step = 0; step < 3; ++step) EXPECT_EQ(RunThree(*chained), found);
+  EXPECT_EQ(device_->counters().command_recordings.load(), recordings);
+  EXPECT_TRUE(health_.usable());
+}
+
+// Nobody is told of the third dispatch.
+TEST_F(VulkanChainTest, WaitingInVainForAFewTokensFailsTheStep) {
+  Tuning mute = tuning_;
+  mute.chain.mute = 3;
+  mute.chain.polls = 1000;
+  const auto plain = CompilePlain(tuning_);
+  const auto chained = CompileChained(mute);
+  ASSERT_TRUE(plain != nullptr && chained != nullptr);
+  EXPECT_THAT(Run(*plain), SizeIs(2000));
+  const auto ticket = SubmitThree(*chained);
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  const absl::Status done = chained->Wait(*ticket, Soon());
+  EXPECT_TRUE(absl::IsAborted(done)) << done;
+  EXPECT_EQ(health_.failures(), 1u);
+  EXPECT_EQ(RunThree(*chained), RunThree(*plain));
 }
 
 // A chain that is cut into many jobs goes on where it was.

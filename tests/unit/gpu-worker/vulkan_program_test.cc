@@ -176,8 +176,8 @@ TEST_F(VulkanProgramTest, ContextsShareTheirCommands) {
   };
   // Buckets of 1, 2, 4 and 8 tokens, of 1 token where it is a sequence's only one, of 1 and 2 logit
   // rows; hidden states of 1, 2, 4 and 8 tokens.
-  EXPECT_EQ(recordings(1), 5u + 5 + 4);
-  EXPECT_EQ(recordings(4), 5u + 4 * (5 + 4));
+  EXPECT_EQ(recordings(1), 7u + 5 + 4);
+  EXPECT_EQ(recordings(4), 7u + 4 * (5 + 4));
 }
 
 // A half layer of one token ends in a dispatch of its own, in the product that makes what it adds,
@@ -246,10 +246,10 @@ TEST_F(VulkanProgramTest, ScratchIsWhatWasComputed) {
     ASSERT_NE(program, nullptr);
     StepRules rules;
     rules.limits = {
-        .max_tokens = 8, .max_sequences = 1, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
-    rules.global_blocks = rules.window_blocks = 2;
+        .max_tokens = 8, .max_sequences = 3, .max_logit_rows = 2, .max_blocks_per_sequence = 2};
+    rules.global_blocks = rules.window_blocks = 4;
     const ProgramStage stage{{.embed = true, .first_half = 0, .last_half = 4, .head = true}};
-    const DecodeRoom decode = RoomForDecode({*device_, *pipelines_, fast}, config_, 1);
+    const DecodeRoom decode = RoomForDecode({*device_, *pipelines_, fast}, config_, 4);
     const ProgramMemorySizes sizes =
         SizeProgramMemory(config_, {&stage, 1}, rules, contexts, false, decode);
     EXPECT_EQ(program->scratch_bytes(), sizes.bytes());
