@@ -19,6 +19,8 @@ constexpr absl::Duration kStepsDuration = absl::Milliseconds(900);
 constexpr absl::Duration kTurn = absl::Milliseconds(40);
 // A step of a token that takes longer goes through few layers: beside it nothing else counts much.
 constexpr double kLongStepSeconds = 0.02;
+// Where even that takes longer, what messages take is less than two such steps differ by.
+constexpr double kTooLongStepSeconds = 0.1;
 // How long the steps of many shares are about.
 constexpr double kManySeconds = 0.03;
 
@@ -33,11 +35,12 @@ CostPoint TokenPointOf(const WorkerCosts& worker) {
 }
 
 // Steps of a token, of as many layers and shares as do not take long.
-StepStopwatch::Wanted TokenSteps(const ModelConfig& config, const WorkerCosts& worker,
-                                 std::int32_t layers) {
+absl::StatusOr<StepStopwatch::Wanted> TokenSteps(const ModelConfig& config,
+                                                 const WorkerCosts& worker, std::int32_t layers) {
   const StepModel model(config, {worker}, {});
   StepStopwatch::Wanted wanted;
   wanted.point = TokenPointOf(worker);
+  if (wanted.point.tokens == 0) return absl::NotFoundError("it has no time of a single token");
   const auto of = [&](CostKind kind) {
     return model.CostOf(worker.worker, kind, wanted.point).value_or(0);
   };
@@ -45,6 +48,10 @@ StepStopwatch::Wanted TokenSteps(const ModelConfig& config, const WorkerCosts& w
   const double layer = of(CostKind::kLocalAttention) + of(CostKind::kFfn);
   wanted.few = ends + layers * layer > kLongStepSeconds;
   const double step = ends + (wanted.few ? std::min(layers, 2) : layers) * layer;
+  if (step > kTooLongStepSeconds) {
+    return absl::FailedPreconditionError(absl::StrCat("a step of few layers takes ", step * 1e3,
+                                                      " ms, beside which messages do not show"));
+  }
   wanted.shares = static_cast<std::size_t>(std::clamp(kManySeconds / std::max(step, 1e-6), 2.0,
                                                       static_cast<double>(kMostMeasuredShares)));
   wanted.duration = kTurn;
@@ -57,8 +64,8 @@ absl::StatusOr<StepOverhead> Cluster::Impl::TimeSteps(std::size_t worker, std::u
                                                       const WorkerCosts& costs) {
   const ModelConfig& config = setup_.model.config;
   const auto [first, last] = LayersToMeasure(config, setup_.model.weight_bytes);
-  const StepStopwatch::Wanted many = TokenSteps(config, costs, last - first);
-  if (many.point.tokens == 0) return absl::NotFoundError("it has no time of a single token");
+  TANDEM_ASSIGN_OR_RETURN(const StepStopwatch::Wanted many,
+                          TokenSteps(config, costs, last - first));
   StepStopwatch::Wanted lone = many;
   lone.shares = 1;
   StepStopwatch::Wanted following = lone;
@@ -97,12 +104,13 @@ void Cluster::Impl::MeasureMessages(std::uint64_t generation, const std::vector<
                                     PairCosts* pair) {
   const ModelConfig& config = setup_.model.config;
   const auto [first, last] = LayersToMeasure(config, setup_.model.weight_bytes);
-  StepStopwatch::Wanted steps[] = {TokenSteps(config, alone[0], last - first),
-                                   TokenSteps(config, alone[1], last - first)};
-  if (steps[0].point.tokens == 0 || steps[1].point.tokens == 0) return;
-  // The more often it fits into some time.
-  const std::size_t shorter = steps[0].shares >= steps[1].shares ? 0 : 1;
-  StepStopwatch::Wanted one = steps[shorter];
+  const absl::StatusOr<StepStopwatch::Wanted> steps[] = {
+      TokenSteps(config, alone[0], last - first), TokenSteps(config, alone[1], last - first)};
+  // The more often it fits into some time; each of them has been said to be none before.
+  const auto shares = [](const auto& wanted) { return wanted.ok() ? wanted->shares : 0; };
+  const std::size_t shorter = shares(steps[0]) >= shares(steps[1]) ? 0 : 1;
+  if (!steps[shorter].ok()) return;
+  StepStopwatch::Wanted one = *steps[shorter];
   one.shares = 1;
   one.in_flight = setup_.scheduler.steps_in_flight;
   StepStopwatch::Wanted both = one;

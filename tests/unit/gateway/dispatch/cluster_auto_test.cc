@@ -167,7 +167,7 @@ TEST_F(ClusterAutoTest, StepsAreRunToSeeWhatTheyTakeMoreThanTheirStages) {
   StartWorkers();
   npu_->MeasureAs(0.001);
   npu_->RunMeasuredSteps();
-  gpu_->MeasureAs(0.1);
+  gpu_->MeasureAs(0.01);
   gpu_->RunMeasuredSteps();
   StartCluster();
   ASSERT_TRUE(WaitReady());
@@ -192,10 +192,27 @@ TEST_F(ClusterAutoTest, StepsAreRunToSeeWhatTheyTakeMoreThanTheirStages) {
   EXPECT_EQ(npu_->measured(), 1);
 }
 
+TEST_F(ClusterAutoTest, BesideLongStepsNoMessagesAreLookedFor) {
+  loader_.SetState(v1::LoadProgress::READY);
+  StartWorkers();
+  npu_->MeasureAs(0.001);
+  npu_->RunMeasuredSteps();
+  gpu_->MeasureAs(0.1);
+  gpu_->RunMeasuredSteps();
+  StartCluster();
+  ASSERT_TRUE(WaitReady());
+  const PlanReport report = cluster_->Report();
+  EXPECT_FALSE(report.workers[0].overhead.has_value());
+  EXPECT_TRUE(report.workers[1].overhead.has_value());
+  // It is only sent steps beside the other one's.
+  EXPECT_EQ(gpu_->measured_steps().first, 0);
+  EXPECT_GT(gpu_->measured_steps().second, 0);
+}
+
 TEST_F(ClusterAutoTest, StopsWhileAMeasuredStepRuns) {
   loader_.SetState(v1::LoadProgress::READY);
   StartWorkers();
-  gpu_->MeasureAs(0.1);
+  gpu_->MeasureAs(0.01);
   gpu_->RunMeasuredSteps();
   gpu_->CloseGate();
   StartCluster();
