@@ -5,8 +5,8 @@
 
 Starts a cluster from build/release (TANDEM_BIN: from elsewhere) under plan gpu and prints what it took to be ready. For each number of streams as many
 completions start together, greedy and of ANSWER tokens each, from short prompts: tokens between the first one of all and the last one of all, by that
-time. For each of PROMPTS the time to the first token of a prompt of about so many tokens that nobody has asked before, one at a time. All rounds are
-printed. A step reads the weights once, whatever the number of streams: the rate of that stands beside each figure, with --bandwidth its share of the device's.
+time. For each of PROMPTS the time to the first token of a prompt of about so many tokens that nobody has asked before, and how fast the tokens behind
+it come, one at a time. All rounds are printed. A step reads the weights once, whatever the number of streams: the rate of that stands beside each figure, with --bandwidth its share of the device's.
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests/integration"))
 from cluster import Cluster  # noqa: E402
 
 WARM_UP_TOKENS = 16
+TOKENS_BEHIND = 65
 
 
 class Answer(threading.Thread):
@@ -81,11 +82,12 @@ def decode(cluster: Cluster, model: str, streams: int, tokens: int) -> float:
     return made / (max(a.last for a in answers) - min(a.first for a in answers))
 
 
-def ask(cluster: Cluster, model: str, words: int, number: int) -> tuple[int, float]:
-    """Tokens of a prompt of so many words, and tokens a second to the first one of the answer."""
-    answer = Answer(cluster, model, f"{number} is the number of this: " + "a to " * (words // 2), 2)
+def ask(cluster: Cluster, model: str, words: int, number: int) -> tuple[int, float, float]:
+    """Tokens of a prompt of so many words; tokens a second to the first one of the answer, and behind it."""
+    answer = Answer(cluster, model, f"{number} is the number of this: " + "a to " * (words // 2), TOKENS_BEHIND)
     finish([answer])
-    return answer.usage["prompt_tokens"], answer.usage["prompt_tokens"] / (answer.first - answer.started)
+    tokens = answer.usage["prompt_tokens"]
+    return tokens, tokens / (answer.first - answer.started), (answer.usage["completion_tokens"] - 1) / (answer.last - answer.first)
 
 
 def numbers(text: str) -> list[int]:
@@ -120,10 +122,12 @@ def main() -> int:
             share = f", {read / arguments.bandwidth:.2f} of the device's" if arguments.bandwidth else ""
             print(f"decode {streams:3d} streams: {' '.join(f'{rate:.1f}' for rate in rates)} tok/s; weights at {read:.0f} GB/s{share}", flush=True)
         for wanted in arguments.prompts:
-            asked, _ = ask(cluster, model, wanted // 2, number=0)
+            asked = ask(cluster, model, wanted // 2, number=0)[0]
             words = wanted * (wanted // 2) // asked
             answers = [ask(cluster, model, words, number) for number in range(1, arguments.rounds + 1)]
-            print(f"prompt of {answers[0][0]} tokens: {' '.join(f'{rate:.0f}' for _, rate in answers)} tok/s to the first token", flush=True)
+            prompts = " ".join(f"{rate:.0f}" for _, rate, _ in answers)
+            behind = " ".join(f"{rate:.1f}" for _, _, rate in answers)
+            print(f"prompt of {answers[0][0]} tokens: {prompts} tok/s to the first token; {behind} tok/s behind it", flush=True)
     return 0
 
 
