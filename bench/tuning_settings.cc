@@ -25,6 +25,7 @@ bool SetField(Tuning* tuning, const std::string& field, std::uint32_t value) {
   }
   std::vector<std::pair<std::string, std::uint32_t*>> fields = {
       {"look_us", &tuning->look_us},
+      {"decode.core_threads", &tuning->decode.core_threads},
       {"matmat_fill", &tuning->matmat_fill},
       {"chain.per_core", &tuning->chain.per_core},
       {"chain.threads", &tuning->chain.threads},

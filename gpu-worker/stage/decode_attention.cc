@@ -8,6 +8,7 @@
 
 #include "gpu-worker/kernels/decode/decode_params.h"
 #include "gpu-worker/stage/chain.h"
+#include "lib/base/numeric.h"
 #include "lib/base/status_macros.h"
 #include "lib/base/strings.h"
 
@@ -36,6 +37,16 @@ DecodeShape ChooseDecodeShape(const DeviceContext& context, const ModelConfig& c
   shape.unroll = tuning.unroll;
   const std::uint32_t groups = rows * shape.Groups(config);
   shape.splits = std::bit_floor(std::clamp(tuning.groups / groups, 1u, kMostSplits));
+  const vulkan::PhysicalDevice& physical = context.device.physical();
+  if (tuning.core_threads == 0 || rows < kManyDecodeTokens || physical.cores == 0) return shape;
+  const auto each = static_cast<std::uint32_t>(CeilDiv(groups * shape.splits, physical.cores));
+  const std::uint32_t most =
+      std::min(2 * tuning.threads, std::bit_floor(physical.limits.maxComputeWorkGroupInvocations));
+  const std::uint32_t wanted =
+      std::clamp(std::bit_floor(tuning.core_threads / each), tuning.threads / 2, most);
+  // As many keys in flight, in more invocations.
+  if (wanted > shape.threads) shape.unroll = std::max(shape.unroll / 2, 1u);
+  shape.threads = std::max(wanted, subgroup);
   return shape;
 }
 

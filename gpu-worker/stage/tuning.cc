@@ -50,7 +50,7 @@ constexpr Tuning kRows[] = {
      .dot_geglu = {.lanes = 8, .loads = 3},
      // The last workgroup takes longer than one more dispatch.
      .fuse_post_norm = false,
-     .decode = {.threads = 256, .unroll = 4, .groups = 128},
+     .decode = {.threads = 256, .unroll = 4, .groups = 128, .core_threads = 512},
      .stream = {.per_core = 1},
      // Gate and up of 16 tokens: shared memory that is set up for the product in front has room for
      // fewer of its workgroups than there are.

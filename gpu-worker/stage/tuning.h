@@ -35,7 +35,12 @@ struct DecodeTuning {
   std::uint32_t unroll = 2;     // keys that a lane has in flight
   // workgroups that fill the device: keys of a head are split until there are so many
   std::uint32_t groups = 64;
+  // In steps of kManyDecodeTokens and more workgroups are as large as gives each core so many
+  // invocations, from half to twice `threads`; 0: they are not.
+  std::uint32_t core_threads = 0;
 };
+
+inline constexpr std::uint32_t kManyDecodeTokens = 8;
 
 // How products of one token that end the half layer in front are shaped (stream.h).
 struct StreamTuning {

@@ -331,5 +331,27 @@ TEST_F(NarrowBindingTest, PackedProductsTakeChunksOfOneBuffer) {
   EXPECT_LT(std::sqrt(error / squares), 0.05);
 }
 
+class VulkanCoresTest : public VulkanProgramTest {
+ protected:
+  void Narrow(vulkan::PhysicalDevice* physical) override { physical->cores = 8; }
+};
+
+TEST_F(VulkanCoresTest, AttentionOfManyTokensGivesEachCoreItsInvocations) {
+  Tuning tuning = TuningFor(device_->physical());
+  tuning.decode = {.threads = 64, .unroll = 4, .groups = 1, .core_threads = 128};
+  const struct {
+    std::uint32_t rows, threads, unroll;
+  } cases[] = {{1, 64, 4}, {4, 64, 4}, {8, 128, 2}, {16, 64, 4}, {32, 32, 4}, {64, 32, 4}};
+  for (const auto& [rows, threads, unroll] : cases) {
+    // A workgroup a token.
+    const DecodeShape shape = ChooseDecodeShape({*device_, *pipelines_, tuning}, config_, rows);
+    EXPECT_EQ(shape.threads, threads) << rows;
+    EXPECT_EQ(shape.unroll, unroll) << rows;
+    EXPECT_EQ(shape.splits, 1u) << rows;
+  }
+  tuning.decode.core_threads = 0;
+  EXPECT_EQ(ChooseDecodeShape({*device_, *pipelines_, tuning}, config_, 8).threads, 64u);
+}
+
 }  // namespace
 }  // namespace tandem
