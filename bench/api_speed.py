@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measures decoding and prompts through the public API: what a client gets, with gateway, worker and HTTP in it.
 
-    bench/api_speed.py MODEL [--streams 1,8,16,32] [--answer 600] [--prompts 500,1000] [--rounds 2] [--bandwidth GB/s] [--up FLAG=VALUE ...]
+    bench/api_speed.py MODEL [--streams 1,8,16,32] [--answer 600] [--prompts 512,1024] [--rounds 2] [--bandwidth GB/s] [--up FLAG=VALUE ...]
 
-Starts a cluster from build/release (TANDEM_BIN: from elsewhere) under plan gpu and prints what it took to be ready. For each number of streams as many
-completions start together, greedy and of ANSWER tokens each, from short prompts: tokens between the first one of all and the last one of all, by that
-time. For each of PROMPTS the time to the first token of a prompt of about so many tokens that nobody has asked before, and how fast the tokens behind
-it come, one at a time. All rounds are printed. A step reads the weights once, whatever the number of streams: the rate of that stands beside each figure, with --bandwidth its share of the device's.
+Starts a cluster from build/release (TANDEM_BIN: from elsewhere) under plan gpu, with empty caches, and prints what it took to be ready. For each
+number of streams as many completions start together, greedy and of ANSWER tokens each, from short prompts: tokens between the first one of all and
+the last one of all, by that time. For each of PROMPTS the time to the first token of a prompt of about so many tokens that nobody has asked before,
+and how fast the tokens behind it come, one at a time. All rounds are printed. A step reads the weights once, whatever the number of streams: the rate
+of that stands beside each figure, with --bandwidth its share of the device's.
 """
 from __future__ import annotations
 
