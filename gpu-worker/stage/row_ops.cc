@@ -132,9 +132,9 @@ Op RowOps::PostNorm(std::string name, const ProductRows& branch, const DeviceTen
     const kernels::PostNormParams params{hidden, epsilon, rows * hidden,
                                          norms ? reader->pad(rows) : rows};
     const std::uint32_t parts = writer.parts(rows);
-    const std::uint32_t lanes = context.tuning.norm_lanes;
-    const auto vecs_each = static_cast<std::uint32_t>(CeilDiv(hidden / 4, lanes));
-    std::vector<std::uint32_t> constants = {lanes, from, to, norms ? 1u : 0u, parts, vecs_each};
+    std::vector<std::uint32_t> constants = {
+        context.tuning.norm_lanes, from,  to,
+        norms ? 1u : 0u,           parts, VecsOfLane(context.tuning, hidden)};
     if (kind.chained) constants.push_back(context.tuning.chain.cumulative ? 1 : 0);
     TANDEM_ASSIGN_OR_RETURN(
         DispatchPlan plan,

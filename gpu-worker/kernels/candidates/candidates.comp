@@ -13,7 +13,8 @@
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint LANES = 64;  // a power of two, PART_LANES or more
-#include "gpu-worker/kernels/candidates/sums.glsl"
+#define REDUCED vec2
+#include "gpu-worker/kernels/common/reduce.glsl"
 
 layout(push_constant) uniform Push { CandidatesParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Logits { float logits[]; };
@@ -170,7 +171,7 @@ void main() {
     if (left.y < 0.0) any_broken = true;
     sums += vec2(exp(left.x - most) * left.y, exp((left.x - most) * inverse) * left.z);
   }
-  sums = WorkgroupSums(sums);
+  sums = WorkgroupSum(sums);
   const uint collected = num_collected;
   const bool usable = !any_broken && num_parts <= ROOM && collected <= ROOM && sums.x > 0.0;
   const uint count = usable ? min(collected, kMaxCandidates) : 0u;

@@ -10,7 +10,8 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint LANES = 64;  // a power of two, kLogitParts or more
 layout(constant_id = 1) const uint HELD = 1;    // logits of a lane that stay in registers
-#include "gpu-worker/kernels/candidates/sums.glsl"
+#define REDUCED vec2
+#include "gpu-worker/kernels/common/reduce.glsl"
 
 layout(push_constant) uniform Push { CandidatesParams params; };
 layout(std430, set = 0, binding = 1) readonly buffer Logits { float logits[]; };
@@ -78,7 +79,7 @@ void main() {
   vec2 sums = vec2(0.0);
   [[unroll]] for (uint l = 0u; l < HELD; ++l) Add(held[l], largest, inverse, sums);
   for (uint i = rest; i < end; i += LANES) Add(logits[i], largest, inverse, sums);
-  sums = WorkgroupSums(sums);
+  sums = WorkgroupSum(sums);
   if (lane != 0u) return;
   of_block[to] = largest;
   of_block[to + 1u] = any_broken ? -1.0 : sums.x;

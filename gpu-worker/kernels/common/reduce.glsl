@@ -1,5 +1,6 @@
 // Sums over a workgroup of LANES invocations (a power of two, 16 or more). Every invocation calls,
-// and gets the sum; calls may follow one another.
+// and gets the sum; calls may follow one another. REDUCED, where it is defined, is a vector type of
+// which every component is summed by itself; not with ACT_Q8 or ACT_F16.
 #if defined(ACT_Q8) || defined(ACT_F16)
 // Devices that take such activations have shuffles, and whole subgroups of 8 or more.
 #extension GL_KHR_shader_subgroup_basic : require
@@ -17,22 +18,25 @@ float WorkgroupSum(float value) {
   return sum;
 }
 #else
+#ifndef REDUCED
+#define REDUCED float
+#endif
 const uint REDUCE_PARTS = 16u;
-shared float reduce_scratch[LANES];
-shared float reduce_parts[REDUCE_PARTS];
+shared REDUCED reduce_scratch[LANES];
+shared REDUCED reduce_parts[REDUCE_PARTS];
 
-float WorkgroupSum(float value) {
+REDUCED WorkgroupSum(REDUCED value) {
   const uint lane = gl_LocalInvocationIndex;
   reduce_scratch[lane] = value;
   barrier();
   // Two steps of many terms cost less than one barrier for each halving.
   if (lane < REDUCE_PARTS) {
-    float part = 0.0;
+    REDUCED part = REDUCED(0.0);
     for (uint i = lane; i < LANES; i += REDUCE_PARTS) part += reduce_scratch[i];
     reduce_parts[lane] = part;
   }
   barrier();
-  float sum = 0.0;
+  REDUCED sum = REDUCED(0.0);
   for (uint i = 0u; i < REDUCE_PARTS; ++i) sum += reduce_parts[i];
   barrier();
   return sum;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <random>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "lib/device/cpu/kernels.h"
 #include "npu-worker/attention/attention_twin.h"
 #include "tests/unit/npu-worker/array_call.h"
+#include "tests/unit/npu-worker/cpu_twins.h"
 
 namespace tandem::npu {
 namespace {
@@ -162,23 +162,13 @@ TEST_P(NpuAttentionTest, NearTheCpuDevice) {
   const std::vector<float> found = OnArray(GetParam(), in);
   const std::int64_t dim = in.shape.head_dim;
   const auto blocks = static_cast<std::int32_t>(CeilDiv(in.shape.keys, kKvBlockTokens));
-  std::vector<float> keys = in.keys, values = in.values, query = in.queries,
-                     cpu(static_cast<std::size_t>(dim));
+  std::vector<float> keys = in.keys, values = in.values, query = in.queries;
   keys.resize(static_cast<std::size_t>(blocks * kKvBlockTokens * dim));
   values.resize(keys.size());
   for (float& q : query) q *= in.scale;
-  std::vector<std::int32_t> table(blocks);
-  std::iota(table.begin(), table.end(), 0);
-  AttendJob job;
-  job.query = query.data();
-  job.out = cpu.data();
-  job.keys = reinterpret_cast<const std::byte*>(keys.data());
-  job.values = reinterpret_cast<const std::byte*>(values.data());
-  job.block_bytes = KvHeadBytes(dim, KvType::kFloat32);
-  job.blocks = table.data();
-  job.last_position = static_cast<int>(in.shape.keys) - 1;
-  job.head_dim = static_cast<int>(dim);
-  Attend(job);
+  const std::vector<float> cpu =
+      AttendOnCpu(query.data(), keys.data(), values.data(), static_cast<int>(dim),
+                  static_cast<int>(in.shape.keys) - 1);
   for (std::int64_t d = 0; d < dim; ++d)
     EXPECT_NEAR(found[d], cpu[d], 0.01 * Largest(in.values)) << d;
 }

@@ -6,13 +6,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "lib/device/cpu/kernels.h"
 #include "npu-worker/kernels/host_kernels.h"
+#include "tests/unit/npu-worker/cpu_twins.h"
 
 namespace tandem::npu {
 namespace {
@@ -39,17 +39,6 @@ class AlignedRow {
   std::size_t n_;
 };
 
-// Within `relative` of the largest value.
-void ExpectClose(const std::vector<float>& found, const std::vector<double>& expected,
-                 double relative) {
-  ASSERT_EQ(found.size(), expected.size());
-  double largest = 0;
-  for (const double e : expected) largest = std::max(largest, std::abs(e));
-  for (std::size_t i = 0; i < found.size(); ++i)
-    ASSERT_NEAR(found[i], expected[i], relative * largest) << i;
-}
-std::vector<double> Doubles(const std::vector<float>& v) { return {v.begin(), v.end()}; }
-
 // A head of attention, block by block, against the CPU device's over the same blocks.
 TEST(NpuRowKernelsTest, Attention) {
   constexpr int kKeys = 16;
@@ -59,7 +48,7 @@ TEST(NpuRowKernelsTest, Attention) {
       const int blocks = last / kKeys + 1;
       const AlignedRow query(dim, 7, 0.3f), keys(blocks * kKeys * dim, 8, 1),
           values(blocks * kKeys * dim, 9, 1);
-      AlignedRow out(dim), cpu(dim);
+      AlignedRow out(dim);
       float state[2] = {-1e30f, 0};
       for (int b = 0; b < blocks; ++b) {
         HostRows().attend_block(query.data(), keys.data() + b * kKeys * dim,
@@ -67,19 +56,9 @@ TEST(NpuRowKernelsTest, Attention) {
                                 std::min(kKeys, last + 1 - b * kKeys), dim, state, out.data());
       }
       for (int i = 0; i < dim; ++i) out.data()[i] /= state[1];
-      std::vector<std::int32_t> table(blocks);
-      std::iota(table.begin(), table.end(), 0);
-      AttendJob job;
-      job.query = query.data();
-      job.out = cpu.data();
-      job.keys = reinterpret_cast<const std::byte*>(keys.data());
-      job.values = reinterpret_cast<const std::byte*>(values.data());
-      job.block_bytes = KvHeadBytes(dim, KvType::kFloat32);
-      job.blocks = table.data();
-      job.last_position = last;
-      job.head_dim = dim;
-      Attend(job);
-      ExpectClose(out.values(), Doubles(cpu.values()), 2e-6);
+      const std::vector<float> cpu =
+          AttendOnCpu(query.data(), keys.data(), values.data(), dim, last);
+      ExpectClose(out.values(), Doubles(cpu), 2e-6);
     }
   }
 }

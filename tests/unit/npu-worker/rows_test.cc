@@ -13,6 +13,7 @@
 #include "lib/device/cpu/kernels.h"
 #include "npu-worker/rows/rows_sequence.h"
 #include "tests/unit/npu-worker/array_call.h"
+#include "tests/unit/npu-worker/cpu_twins.h"
 
 namespace tandem::npu {
 namespace {
@@ -40,17 +41,6 @@ std::vector<float> OnArray(const ArrayShape& array, const RowsShape& shape,
   UnpackRows(*layout, call.buffer(1), out.data(), shape.width);
   return out;
 }
-
-// Within `relative` of the largest value.
-void ExpectClose(const std::vector<float>& found, const std::vector<double>& expected,
-                 double relative) {
-  ASSERT_EQ(found.size(), expected.size());
-  double largest = 0;
-  for (const double e : expected) largest = std::max(largest, std::abs(e));
-  for (std::size_t i = 0; i < found.size(); ++i)
-    ASSERT_NEAR(found[i], expected[i], relative * largest) << i;
-}
-std::vector<double> Doubles(const std::vector<float>& v) { return {v.begin(), v.end()}; }
 
 double GeluTwin(double x) {
   const double y = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
