@@ -21,6 +21,8 @@ using vulkan::Placement;
 
 // Blocks of a row of logits are multiples of this.
 constexpr std::uint64_t kLogitBlock = 16;
+// Blocks of small vocabularies have so many: one that leaves lanes without any takes as long.
+constexpr std::uint64_t kLeastLogitBlock = 256;
 
 static_assert(kernels::kBlockTokens == kKvBlockTokens);
 
@@ -265,8 +267,8 @@ ProgramMemorySizes SizeProgramMemory(const ModelConfig& config,
           rows_of(std::max(sizes.logit_rows, kMinActivationRows), config.hidden_size);
       sizes.logits = rows_of(sizes.logit_rows, config.vocab_size);
       const auto vocab = static_cast<std::uint64_t>(config.vocab_size);
-      sizes.logit_block = static_cast<std::uint32_t>(
-          RoundUp(CeilDiv(vocab, kernels::kMaxLogitBlocks), kLogitBlock));
+      sizes.logit_block = static_cast<std::uint32_t>(std::max(
+          kLeastLogitBlock, RoundUp(CeilDiv(vocab, kernels::kMaxLogitBlocks), kLogitBlock)));
       sizes.logit_blocks = static_cast<std::uint32_t>(CeilDiv(vocab, sizes.logit_block));
       sizes.of_blocks =
           std::uint64_t{sizes.logit_rows} * sizes.logit_blocks * kernels::kLogitBlockFloats;

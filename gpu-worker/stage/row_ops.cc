@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::uint32_t kGegluGroup = 128;      // of geglu.comp
 constexpr std::uint32_t kCopyGroup = 128;       // of copy_rows.comp
-constexpr std::uint32_t kBlockLanes = 64;       // of logit_blocks.comp
+constexpr std::uint32_t kBlockLanes = 64;       // of logit_blocks.comp, at most
 constexpr std::uint32_t kCandidateLanes = 512;  // of candidates.comp, at most: shared memory
 // Logits that a lane of it keeps in registers: all of a block where the vocabulary is one that is
 // known.
@@ -230,9 +230,10 @@ Op RowOps::LogitBlocks(vulkan::BufferSlice logits, vulkan::BufferSlice of_blocks
   op.name = "blocks of logits";
   op.bindings = {step_, logits, of_blocks};
   op.plan = [context = context_, params](std::uint32_t rows) {
-    const std::uint64_t held = std::min(CeilDiv(params.block, kBlockLanes), kMostHeld);
-    return MakePlan(context, "logit_blocks", {kBlockLanes, static_cast<std::uint32_t>(held)},
-                    params, {params.blocks, rows, 1}, 4.0 * params.vocab * rows);
+    const std::uint32_t lanes = std::min(context.tuning.norm_lanes, kBlockLanes);
+    const std::uint64_t held = std::min(CeilDiv(params.block, lanes), kMostHeld);
+    return MakePlan(context, "logit_blocks", {lanes, static_cast<std::uint32_t>(held)}, params,
+                    {params.blocks, rows, 1}, 4.0 * params.vocab * rows);
   };
   return op;
 }
