@@ -2,12 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "gateway/schedule/scheduler.h"
-#include "tests/simulation/fake_model.h"
+#include "tests/unit/gateway/schedule/scheduler_fixture.h"
 
 namespace tandem {
 namespace {
@@ -20,31 +19,13 @@ using ::testing::SizeIs;
 constexpr std::int32_t kToken = 50;
 
 SchedulerOptions Options(std::int32_t steps_in_flight) {
-  SchedulerOptions options;
-  options.limits = {
-      .max_tokens = 32, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 64};
-  options.context_tokens = 512;
-  options.vocab_size = FakeModel{}.vocab_size;
-  options.hidden_size = FakeModel{}.hidden_size;
-  options.sliding_window = 24;
-  options.global_blocks = 128;
-  options.window_blocks = 64;
+  SchedulerOptions options = SmallOptions();
   options.mixed_prefill_tokens = 8;
   options.steps_in_flight = steps_in_flight;
   options.micro_batches = 1;
   options.prefill_micro_batches = 2;
   options.min_micro_batch_tokens = 4;
-  options.eos_ids = {1};
   return options;
-}
-
-GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens) {
-  GenerationRequest request;
-  request.prompt.resize(static_cast<std::size_t>(prompt_tokens));
-  std::iota(request.prompt.begin(), request.prompt.end(), 2);
-  request.max_tokens = max_tokens;
-  request.ignore_eos = true;
-  return request;
 }
 
 class Routes : public testing::Test {
@@ -64,16 +45,9 @@ class Routes : public testing::Test {
   // The result of the oldest step, each sample with `forced`.
   void Answer(const std::vector<std::int32_t>& forced = {}) {
     const StepPlan& plan = plans_[answered_++];
-    StepResult result{.step_id = plan.step_id, .sequences = {}};
-    for (const SequenceShare& share : plan.sequences) {
-      SequenceResult out;
-      out.slot = share.slot;
-      if (share.sample) out.sampled.emplace().token = kToken;
-      if (share.sample) out.forced = forced;
-      if (share.score) out.scored.resize(share.tokens.size() - (share.next_token < 0 ? 1 : 0));
-      if (share.pool) out.pooled.resize(static_cast<std::size_t>(FakeModel{}.hidden_size), 1.0);
-      result.sequences.push_back(std::move(out));
-    }
+    StepResult result = ResultOf(plan, kToken);
+    for (SequenceResult& out : result.sequences)
+      if (out.sampled.has_value()) out.forced = forced;
     ASSERT_TRUE(scheduler_.Update(&result).ok());
   }
   std::string Step() {
@@ -88,15 +62,15 @@ class Routes : public testing::Test {
 };
 
 TEST_F(Routes, PromptsAndDecodesTakeTurns) {
-  ASSERT_TRUE(scheduler_.Add(1, Request(40, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(40, 60)).ok());
   // Alone a prompt takes all of a step.
   EXPECT_EQ(Step(), "P 32");
   EXPECT_EQ(Step(), "P 8");
   EXPECT_EQ(Step(), "D 1");
   EXPECT_EQ(Step(), "D 1");
   // Long prompts do not hold up the stream for more than one step, whose tokens are bounded.
-  ASSERT_TRUE(scheduler_.Add(2, Request(20, 60)).ok());
-  ASSERT_TRUE(scheduler_.Add(3, Request(20, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(2, SmallRequest(20, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(3, SmallRequest(20, 60)).ok());
   for (const char* prompts : {"P 8", "P 8", "P 4 4"}) {
     EXPECT_EQ(Step(), prompts);
     EXPECT_NE(Step().find("D 1"), std::string::npos);
@@ -110,13 +84,13 @@ TEST_F(Routes, PromptsAndDecodesTakeTurns) {
 
 // A stream of new prompts that never ends: every other step still decodes.
 TEST_F(Routes, NeitherStarves) {
-  ASSERT_TRUE(scheduler_.Add(1, Request(3, 200)).ok());
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(3, 200)).ok());
   EXPECT_EQ(Step(), "P 3");
   std::uint64_t next = 2;
   std::int32_t prompts_done = 0;
   for (int round = 0; round < 100; ++round) {
     while (scheduler_.running() + scheduler_.waiting() < 6)
-      ASSERT_TRUE(scheduler_.Add(next++, Request(30, 1)).ok());
+      ASSERT_TRUE(scheduler_.Add(next++, SmallRequest(30, 1)).ok());
     EXPECT_EQ(Step().substr(0, 1), "D") << round;
     EXPECT_EQ(Step().substr(0, 1), "P") << round;
     std::vector<RequestEvent> events;
@@ -129,9 +103,9 @@ TEST_F(Routes, NeitherStarves) {
 }
 
 TEST_F(Routes, AStepIsCutAsItsRouteIs) {
-  ASSERT_TRUE(scheduler_.Add(1, Request(32, 60)).ok());
-  ASSERT_TRUE(scheduler_.Add(2, Request(1, 60)).ok());
-  ASSERT_TRUE(scheduler_.Add(3, Request(1, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(32, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(2, SmallRequest(1, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(3, SmallRequest(1, 60)).ok());
   // Prompts of one token are no work for the prefill's route.
   EXPECT_EQ(Schedule(), "P 8");
   EXPECT_THAT(plans_.back().micro_batch_ends, ElementsAre(4, 8));
@@ -142,11 +116,11 @@ TEST_F(Routes, AStepIsCutAsItsRouteIs) {
 }
 
 TEST_F(Routes, WhatAConstraintForcesIsDecoded) {
-  GenerationRequest request = Request(20, 200);
+  GenerationRequest request = SmallRequest(20, 200);
   request.sampling.constraint =
       std::make_shared<const Constraint>(Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
   ASSERT_TRUE(scheduler_.Add(1, request).ok());
-  ASSERT_TRUE(scheduler_.Add(2, Request(100, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(2, SmallRequest(100, 60)).ok());
   EXPECT_EQ(Schedule(), "P 20 12");
   Answer(std::vector<std::int32_t>(20, 7));
   EXPECT_EQ(Schedule(), "D 21");
@@ -156,7 +130,7 @@ TEST_F(Routes, WhatAConstraintForcesIsDecoded) {
 }
 
 TEST_F(Routes, ScoresAndSumsOfPromptsArePrefill) {
-  GenerationRequest request = Request(6, 0);
+  GenerationRequest request = SmallRequest(6, 0);
   request.score_prompt = true;
   request.pool_prompt = true;
   ASSERT_TRUE(scheduler_.Add(1, request).ok());
@@ -166,7 +140,7 @@ TEST_F(Routes, ScoresAndSumsOfPromptsArePrefill) {
 }
 
 TEST_F(Routes, AReplayIsPrefill) {
-  ASSERT_TRUE(scheduler_.Add(1, Request(3, 200)).ok());
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(3, 200)).ok());
   EXPECT_EQ(Step(), "P 3");
   for (int i = 0; i < 60; ++i) EXPECT_EQ(Step(), "D 1");
   scheduler_.Reset({0, absl::UnavailableError("a worker is gone")});
@@ -184,8 +158,8 @@ TEST_F(Routes, EachHasItsBoundOfTokens) {
                      .prefill_micro_batches = 2,
                      .max_tokens = 64,
                      .max_decode_tokens = 5});
-  ASSERT_TRUE(scheduler_.Add(1, Request(64, 60)).ok());
-  GenerationRequest constrained = Request(3, 200);
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(64, 60)).ok());
+  GenerationRequest constrained = SmallRequest(3, 200);
   constrained.sampling.constraint =
       std::make_shared<const Constraint>(Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
   ASSERT_TRUE(scheduler_.Add(2, constrained).ok());
@@ -212,13 +186,13 @@ TEST_F(Routes, ABoundThatDecodesDoNotFitIsRefused) {
 }
 
 TEST_F(Routes, APlanWithOneRouteMixes) {
-  ASSERT_TRUE(scheduler_.Add(1, Request(3, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(3, 60)).ok());
   EXPECT_EQ(Step(), "P 3");
   scheduler_.Reset({0, absl::UnavailableError("the plan changes")});
   scheduler_.Resize(
       {.global_blocks = 128, .window_blocks = 64, .micro_batches = 1, .max_tokens = 32});
   EXPECT_EQ(Step(), "D 4");
-  ASSERT_TRUE(scheduler_.Add(2, Request(20, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(2, SmallRequest(20, 60)).ok());
   EXPECT_EQ(Step(), "D 1 8");
   EXPECT_EQ(Step(), "D 1 8");
 }
@@ -230,8 +204,8 @@ class RoutesAhead : public Routes {
 };
 
 TEST_F(RoutesAhead, StepsInFlightTakeTurns) {
-  ASSERT_TRUE(scheduler_.Add(1, Request(3, 60)).ok());
-  ASSERT_TRUE(scheduler_.Add(2, Request(100, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(1, SmallRequest(3, 60)).ok());
+  ASSERT_TRUE(scheduler_.Add(2, SmallRequest(100, 60)).ok());
   EXPECT_EQ(Schedule(), "P 3 29");
   EXPECT_EQ(Schedule(), "D 1");
   EXPECT_EQ(Schedule(), "P 8");

@@ -3,9 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "tests/simulation/fake_model.h"
+#include "tests/unit/gateway/schedule/scheduler_fixture.h"
 
 namespace tandem {
 namespace {
@@ -15,50 +14,11 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-SchedulerOptions SmallOptions() {
-  SchedulerOptions options;
-  options.limits = {
-      .max_tokens = 32, .max_sequences = 4, .max_logit_rows = 8, .max_blocks_per_sequence = 64};
-  options.context_tokens = 512;
-  options.vocab_size = FakeModel{}.vocab_size;
-  options.hidden_size = FakeModel{}.hidden_size;
-  options.sliding_window = 24;
-  options.global_blocks = 128;
-  options.window_blocks = 64;
+SchedulerOptions Options() {
+  SchedulerOptions options = SmallOptions();
   options.max_waiting = 3;
   options.mixed_prefill_tokens = 8;
-  options.eos_ids = {1};
   return options;
-}
-
-GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens) {
-  GenerationRequest request;
-  request.prompt.resize(static_cast<std::size_t>(prompt_tokens));
-  std::iota(request.prompt.begin(), request.prompt.end(), 2);
-  request.max_tokens = max_tokens;
-  request.ignore_eos = true;
-  return request;
-}
-
-// Answers every sampling share with `token`, every score with 0.5, and every pooling one with what
-// it has of tokens.
-StepResult Answer(const StepPlan& plan, std::int32_t token) {
-  StepResult result{.step_id = plan.step_id, .sequences = {}};
-  for (const SequenceShare& share : plan.sequences) {
-    SequenceResult out;
-    out.slot = share.slot;
-    if (share.sample) {
-      out.sampled.emplace();
-      out.sampled->token = token;
-    }
-    if (share.score) out.scored.resize(share.tokens.size() - (share.next_token < 0 ? 1 : 0));
-    if (share.pool) {
-      out.pooled.resize(static_cast<std::size_t>(FakeModel{}.hidden_size),
-                        static_cast<double>(share.tokens.size()));
-    }
-    result.sequences.push_back(std::move(out));
-  }
-  return result;
 }
 
 std::optional<StepPlan> Next(Scheduler& scheduler) {
@@ -85,8 +45,8 @@ std::vector<FinishReason> Finishes(const std::vector<RequestEvent>& events) {
 }
 
 TEST(Scheduler, PromptThenDecodeThenLength) {
-  Scheduler scheduler(SmallOptions());
-  ASSERT_TRUE(scheduler.Add(7, Request(3, 2)).ok());
+  Scheduler scheduler(Options());
+  ASSERT_TRUE(scheduler.Add(7, SmallRequest(3, 2)).ok());
   std::optional<StepPlan> step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
   EXPECT_EQ(step->step_id, 1u);
@@ -95,7 +55,7 @@ TEST(Scheduler, PromptThenDecodeThenLength) {
   EXPECT_THAT(step->sequences[0].tokens, ElementsAre(2, 3, 4));
   EXPECT_THAT(step->sequences[0].new_global_blocks, SizeIs(1));
   EXPECT_TRUE(step->sequences[0].sample);
-  ASSERT_TRUE(Give(scheduler, Answer(*step, 50)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*step, 50)).ok());
 
   step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
@@ -103,7 +63,7 @@ TEST(Scheduler, PromptThenDecodeThenLength) {
   EXPECT_EQ(step->sequences[0].first_position, 3);
   EXPECT_THAT(step->sequences[0].tokens, ElementsAre(50));
   EXPECT_THAT(step->sequences[0].new_global_blocks, IsEmpty());
-  ASSERT_TRUE(Give(scheduler, Answer(*step, 51)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*step, 51)).ok());
 
   const std::vector<RequestEvent> events = Events(scheduler);
   ASSERT_THAT(events, SizeIs(3));
@@ -115,28 +75,28 @@ TEST(Scheduler, PromptThenDecodeThenLength) {
   EXPECT_EQ(scheduler.window_pool().unreserved(), 64);
 
   // The freed slot is told with the next step that runs at all.
-  ASSERT_TRUE(scheduler.Add(8, Request(1, 1)).ok());
+  ASSERT_TRUE(scheduler.Add(8, SmallRequest(1, 1)).ok());
   step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
   EXPECT_THAT(step->ends, ElementsAre(0));
 }
 
 TEST(Scheduler, EndOfSequenceStopsAndIsNotDelivered) {
-  Scheduler scheduler(SmallOptions());
-  GenerationRequest request = Request(2, 10);
+  Scheduler scheduler(Options());
+  GenerationRequest request = SmallRequest(2, 10);
   request.ignore_eos = false;
   ASSERT_TRUE(scheduler.Add(1, request).ok());
-  ASSERT_TRUE(Give(scheduler, Answer(*Next(scheduler), 1)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*Next(scheduler), 1)).ok());
   const std::vector<RequestEvent> events = Events(scheduler);
   ASSERT_THAT(events, SizeIs(1));
   EXPECT_EQ(events[0].reason, FinishReason::kStop);
 }
 
 TEST(Scheduler, DecodesComeFirstAndBoundThePrefillBesideThem) {
-  Scheduler scheduler(SmallOptions());
-  ASSERT_TRUE(scheduler.Add(1, Request(2, 20)).ok());
-  ASSERT_TRUE(Give(scheduler, Answer(*Next(scheduler), 9)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(40, 20)).ok());
+  Scheduler scheduler(Options());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(2, 20)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*Next(scheduler), 9)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(40, 20)).ok());
   const std::optional<StepPlan> step = Next(scheduler);
   ASSERT_THAT(step->sequences, SizeIs(2));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(1));
@@ -149,13 +109,13 @@ TEST(Scheduler, DecodesComeFirstAndBoundThePrefillBesideThem) {
 }
 
 TEST(Scheduler, PrefillAloneTakesTheWholeBudget) {
-  Scheduler scheduler(SmallOptions());
-  ASSERT_TRUE(scheduler.Add(1, Request(40, 1)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(40, 1)).ok());
+  Scheduler scheduler(Options());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(40, 1)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(40, 1)).ok());
   std::optional<StepPlan> step = Next(scheduler);
   ASSERT_THAT(step->sequences, SizeIs(1));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(32));
-  ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*step, 9)).ok());
   step = Next(scheduler);
   ASSERT_THAT(step->sequences, SizeIs(2));
   EXPECT_THAT(step->sequences[0].tokens, SizeIs(8));
@@ -164,8 +124,8 @@ TEST(Scheduler, PrefillAloneTakesTheWholeBudget) {
 }
 
 TEST(Scheduler, ScoringIsBoundedByLogitRows) {
-  Scheduler scheduler(SmallOptions());
-  GenerationRequest request = Request(20, 0);
+  Scheduler scheduler(Options());
+  GenerationRequest request = SmallRequest(20, 0);
   request.score_prompt = true;
   ASSERT_TRUE(scheduler.Add(1, request).ok());
   std::vector<std::size_t> chunks;
@@ -175,7 +135,7 @@ TEST(Scheduler, ScoringIsBoundedByLogitRows) {
     next.push_back(step->sequences[0].next_token);
     EXPECT_TRUE(step->sequences[0].score);
     EXPECT_FALSE(step->sequences[0].sample);
-    ASSERT_TRUE(Give(scheduler, Answer(*step, 0)).ok());
+    ASSERT_TRUE(Give(scheduler, ResultOf(*step, 0)).ok());
   }
   EXPECT_THAT(chunks, ElementsAre(8, 8, 4));
   EXPECT_THAT(next, ElementsAre(10, 18, -1));
@@ -187,8 +147,8 @@ TEST(Scheduler, ScoringIsBoundedByLogitRows) {
 }
 
 TEST(Scheduler, PoolingTakesAPromptInChunksOfAnySize) {
-  Scheduler scheduler(SmallOptions());
-  GenerationRequest request = Request(70, 0);
+  Scheduler scheduler(Options());
+  GenerationRequest request = SmallRequest(70, 0);
   request.pool_prompt = true;
   ASSERT_TRUE(scheduler.Add(1, request).ok());
   std::vector<std::size_t> chunks;
@@ -200,7 +160,7 @@ TEST(Scheduler, PoolingTakesAPromptInChunksOfAnySize) {
       chunks.push_back(share.tokens.size());
       EXPECT_TRUE(share.pool);
       EXPECT_FALSE(share.sample || share.score);
-      ASSERT_TRUE(Give(scheduler, Answer(*step, 0)).ok());
+      ASSERT_TRUE(Give(scheduler, ResultOf(*step, 0)).ok());
     }
   };
   run(1);
@@ -217,13 +177,13 @@ TEST(Scheduler, PoolingTakesAPromptInChunksOfAnySize) {
 }
 
 GenerationRequest Embedding(std::int32_t tokens) {
-  GenerationRequest request = Request(tokens, 0);
+  GenerationRequest request = SmallRequest(tokens, 0);
   request.pool_prompt = true;
   return request;
 }
 
 TEST(Scheduler, AnEncodersPromptsAreNeverCutAndGoInOrder) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.encoder = true;
   options.micro_batches = 2;
   options.min_micro_batch_tokens = 4;
@@ -241,7 +201,7 @@ TEST(Scheduler, AnEncodersPromptsAreNeverCutAndGoInOrder) {
       EXPECT_TRUE(share.pool);
       steps.back().push_back(static_cast<std::int32_t>(share.tokens.size()));
     }
-    ASSERT_TRUE(Give(scheduler, Answer(*step, 0)).ok());
+    ASSERT_TRUE(Give(scheduler, ResultOf(*step, 0)).ok());
   }
   // The second does not fit beside the first, and nobody passes it.
   EXPECT_THAT(steps, ElementsAre(ElementsAre(10), ElementsAre(32), ElementsAre(1, 20)));
@@ -252,7 +212,7 @@ TEST(Scheduler, AnEncodersPromptsAreNeverCutAndGoInOrder) {
 }
 
 TEST(Scheduler, AnEncoderOnlyPoolsWhatFitsAStep) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.encoder = true;
   Scheduler scheduler(options);
   EXPECT_THAT(std::string(scheduler.Add(1, Embedding(33)).message()),
@@ -261,7 +221,7 @@ TEST(Scheduler, AnEncoderOnlyPoolsWhatFitsAStep) {
   both.max_tokens = 1;
   GenerationRequest scored = Embedding(3);
   scored.score_prompt = true;
-  for (const GenerationRequest& request : {Request(3, 1), both, scored}) {
+  for (const GenerationRequest& request : {SmallRequest(3, 1), both, scored}) {
     const absl::Status status = scheduler.Add(1, request);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("the model is an encoder"));
@@ -270,13 +230,13 @@ TEST(Scheduler, AnEncoderOnlyPoolsWhatFitsAStep) {
 }
 
 TEST(Scheduler, ASumOfAnotherSizeIsNoResult) {
-  Scheduler scheduler(SmallOptions());
-  GenerationRequest request = Request(5, 0);
+  Scheduler scheduler(Options());
+  GenerationRequest request = SmallRequest(5, 0);
   request.pool_prompt = true;
   ASSERT_TRUE(scheduler.Add(1, request).ok());
   const std::optional<StepPlan> step = Next(scheduler);
   ASSERT_TRUE(step.has_value());
-  StepResult result = Answer(*step, 0);
+  StepResult result = ResultOf(*step, 0);
   result.sequences[0].pooled.pop_back();
   const absl::Status status = Give(scheduler, result);
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
@@ -284,76 +244,77 @@ TEST(Scheduler, ASumOfAnotherSizeIsNoResult) {
 }
 
 TEST(Scheduler, WindowBlocksComeBackAsTheWindowMoves) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   // A window of 24 and chunks of 32 touch at most five blocks of 16.
   options.window_blocks = 5;
   Scheduler scheduler(options);
-  ASSERT_TRUE(scheduler.Add(1, Request(100, 100)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(100, 100)).ok());
   std::int32_t left = 0;
   while (std::optional<StepPlan> step = Next(scheduler)) {
     const SequenceShare& share = step->sequences[0];
     EXPECT_GE(share.window_blocks_left, left);
     left = share.window_blocks_left;
     EXPECT_LE(left * kKvBlockTokens, std::max(0, share.first_position - 23));
-    ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
+    ASSERT_TRUE(Give(scheduler, ResultOf(*step, 9)).ok());
   }
   EXPECT_EQ(left, (198 - 23) / kKvBlockTokens);
 }
 
 TEST(Scheduler, RefusesWhatCanNeverRun) {
-  Scheduler scheduler(SmallOptions());
-  EXPECT_THAT(std::string(scheduler.Add(1, Request(0, 1)).message()), HasSubstr("prompt"));
-  EXPECT_THAT(std::string(scheduler.Add(1, Request(1, 0)).message()), HasSubstr("max_tokens"));
-  EXPECT_THAT(std::string(scheduler.Add(1, Request(500, 13)).message()), HasSubstr("513"));
-  GenerationRequest request = Request(1, 1);
+  Scheduler scheduler(Options());
+  EXPECT_THAT(std::string(scheduler.Add(1, SmallRequest(0, 1)).message()), HasSubstr("prompt"));
+  EXPECT_THAT(std::string(scheduler.Add(1, SmallRequest(1, 0)).message()), HasSubstr("max_tokens"));
+  EXPECT_THAT(std::string(scheduler.Add(1, SmallRequest(500, 13)).message()), HasSubstr("513"));
+  GenerationRequest request = SmallRequest(1, 1);
   request.prompt = {997};
   EXPECT_EQ(scheduler.Add(1, request).code(), absl::StatusCode::kInvalidArgument);
-  request = Request(1, 1);
+  request = SmallRequest(1, 1);
   request.sampling.temperature = -1;
   EXPECT_EQ(scheduler.Add(1, request).code(), absl::StatusCode::kInvalidArgument);
 
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.global_blocks = 3;
   Scheduler tight(options);
   // 48 positions: the last token is never fed back.
-  EXPECT_TRUE(tight.Add(1, Request(40, 9)).ok());
-  EXPECT_THAT(std::string(tight.Add(2, Request(40, 10)).message()), HasSubstr("4 blocks"));
+  EXPECT_TRUE(tight.Add(1, SmallRequest(40, 9)).ok());
+  EXPECT_THAT(std::string(tight.Add(2, SmallRequest(40, 10)).message()), HasSubstr("4 blocks"));
 }
 
 TEST(Scheduler, QueueIsBounded) {
-  Scheduler scheduler(SmallOptions());
-  for (std::uint64_t id = 0; id < 7; ++id) ASSERT_TRUE(scheduler.Add(id, Request(1, 1)).ok()) << id;
-  EXPECT_EQ(scheduler.Add(7, Request(1, 1)).code(), absl::StatusCode::kResourceExhausted);
+  Scheduler scheduler(Options());
+  for (std::uint64_t id = 0; id < 7; ++id)
+    ASSERT_TRUE(scheduler.Add(id, SmallRequest(1, 1)).ok()) << id;
+  EXPECT_EQ(scheduler.Add(7, SmallRequest(1, 1)).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(scheduler.Cancel(3));
-  EXPECT_TRUE(scheduler.Add(8, Request(1, 1)).ok());
+  EXPECT_TRUE(scheduler.Add(8, SmallRequest(1, 1)).ok());
 }
 
 TEST(Scheduler, AdmissionWaitsForTheBlocksOfTheWholeRequest) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.global_blocks = 6;
   Scheduler scheduler(options);
   // 4 blocks.
-  ASSERT_TRUE(scheduler.Add(1, Request(16, 49)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(16, 49)).ok());
   // 3 blocks: waits.
-  ASSERT_TRUE(scheduler.Add(2, Request(16, 33)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(16, 33)).ok());
   // 1 block: does not overtake.
-  ASSERT_TRUE(scheduler.Add(3, Request(1, 1)).ok());
+  ASSERT_TRUE(scheduler.Add(3, SmallRequest(1, 1)).ok());
   EXPECT_THAT(Next(scheduler)->starts, SizeIs(1));
   EXPECT_EQ(scheduler.waiting(), 2);
 }
 
 TEST(Scheduler, CancelFreesSlotAndBlocksWithTheNextStep) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.limits.max_sequences = 1;
   Scheduler scheduler(options);
-  ASSERT_TRUE(scheduler.Add(1, Request(20, 50)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(5, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(20, 50)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(5, 5)).ok());
   std::optional<StepPlan> step = Next(scheduler);
   // While the step runs.
   EXPECT_TRUE(scheduler.Cancel(1));
   EXPECT_FALSE(scheduler.Cancel(1));
   EXPECT_EQ(scheduler.global_pool().taken(), 0);
-  ASSERT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*step, 9)).ok());
   EXPECT_THAT(Finishes(Events(scheduler)), ElementsAre(FinishReason::kCancelled));
   step = Next(scheduler);
   EXPECT_THAT(step->ends, ElementsAre(0));
@@ -362,25 +323,25 @@ TEST(Scheduler, CancelFreesSlotAndBlocksWithTheNextStep) {
 }
 
 TEST(Scheduler, RefusesResultsThatDoNotAnswerTheStep) {
-  Scheduler scheduler(SmallOptions());
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 2)).ok());
+  Scheduler scheduler(Options());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 2)).ok());
   const std::optional<StepPlan> step = Next(scheduler);
-  StepResult wrong = Answer(*step, 9);
+  StepResult wrong = ResultOf(*step, 9);
   wrong.step_id = 2;
   EXPECT_EQ(Give(scheduler, wrong).code(), absl::StatusCode::kInternal);
   EXPECT_EQ(Give(scheduler, {.step_id = 1, .sequences = {}}).code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(Give(scheduler, Answer(*step, 997)).code(), absl::StatusCode::kInternal);
-  wrong = Answer(*step, 9);
+  EXPECT_EQ(Give(scheduler, ResultOf(*step, 997)).code(), absl::StatusCode::kInternal);
+  wrong = ResultOf(*step, 9);
   wrong.sequences[0].scored.resize(1);
   EXPECT_EQ(Give(scheduler, wrong).code(), absl::StatusCode::kInternal);
-  EXPECT_TRUE(Give(scheduler, Answer(*step, 9)).ok());
+  EXPECT_TRUE(Give(scheduler, ResultOf(*step, 9)).ok());
 }
 
 TEST(Scheduler, ResetReplaysPromptAndGeneratedTokens) {
-  Scheduler scheduler(SmallOptions());
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(2, 5)).ok());
-  ASSERT_TRUE(Give(scheduler, Answer(*Next(scheduler), 50)).ok());
+  Scheduler scheduler(Options());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(2, 5)).ok());
+  ASSERT_TRUE(Give(scheduler, ResultOf(*Next(scheduler), 50)).ok());
   ASSERT_TRUE(Next(scheduler).has_value());
   scheduler.Reset(Away());
   EXPECT_EQ(scheduler.running(), 0);
@@ -396,8 +357,8 @@ TEST(Scheduler, ResetReplaysPromptAndGeneratedTokens) {
 }
 
 TEST(Scheduler, ARequestThatFailsTheClusterAgainAndAgainEnds) {
-  Scheduler scheduler(SmallOptions());
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
+  Scheduler scheduler(Options());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 5)).ok());
   for (int i = 0; i < 4; ++i) {
     ASSERT_TRUE(Next(scheduler).has_value());
     scheduler.Reset(Away());
@@ -410,11 +371,11 @@ TEST(Scheduler, ARequestThatFailsTheClusterAgainAndAgainEnds) {
 }
 
 TEST(Scheduler, FailAllEndsEverybody) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.limits.max_sequences = 1;
   Scheduler scheduler(options);
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(3, 5)).ok());
   ASSERT_TRUE(Next(scheduler).has_value());
   scheduler.FailAll(absl::UnavailableError("gone"));
   EXPECT_THAT(Finishes(Events(scheduler)), ElementsAre(FinishReason::kError, FinishReason::kError));
@@ -423,15 +384,15 @@ TEST(Scheduler, FailAllEndsEverybody) {
 }
 
 TEST(SchedulerOptions, NamesTheWrongOption) {
-  SchedulerOptions options = SmallOptions();
+  SchedulerOptions options = Options();
   options.limits.max_logit_rows = 3;
   EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
               HasSubstr("max_logit_rows"));
-  options = SmallOptions();
+  options = Options();
   options.steps_in_flight = 5;
   EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
               HasSubstr("steps_in_flight: expected 1 to 4, found 5"));
-  options = SmallOptions();
+  options = Options();
   options.max_step_bytes = 1000;
   EXPECT_THAT(std::string(ValidateSchedulerOptions(options).message()),
               HasSubstr("max_step_bytes"));

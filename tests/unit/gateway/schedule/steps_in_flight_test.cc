@@ -3,12 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <deque>
-#include <numeric>
 
 #include "gateway/schedule/scheduler.h"
 #include "lib/wire/step_wire.h"
 #include "tandem/v1/worker.pb.h"
 #include "tests/simulation/fake_model.h"
+#include "tests/unit/gateway/schedule/scheduler_fixture.h"
 
 namespace tandem {
 namespace {
@@ -19,29 +19,12 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 SchedulerOptions Options(std::int32_t depth) {
-  SchedulerOptions options;
-  options.limits = {
-      .max_tokens = 32, .max_sequences = 8, .max_logit_rows = 8, .max_blocks_per_sequence = 64};
-  options.context_tokens = 512;
-  options.vocab_size = FakeModel{}.vocab_size;
-  options.hidden_size = FakeModel{}.hidden_size;
-  options.sliding_window = 24;
+  SchedulerOptions options = SmallOptions();
+  options.limits.max_sequences = 8;
   options.global_blocks = 256;
   options.window_blocks = 128;
   options.steps_in_flight = depth;
-  options.eos_ids = {1};
   return options;
-}
-
-GenerationRequest Request(std::int32_t prompt_tokens, std::int32_t max_tokens,
-                          std::uint64_t seed = 1) {
-  GenerationRequest request;
-  request.prompt.resize(static_cast<std::size_t>(prompt_tokens));
-  std::iota(request.prompt.begin(), request.prompt.end(), 2);
-  request.max_tokens = max_tokens;
-  request.sampling.seed = seed;
-  request.ignore_eos = true;
-  return request;
 }
 
 // Runs a scheduler against a worker, as many steps ahead as it gives, and collects the texts.
@@ -128,7 +111,7 @@ class Runner {
 
 TEST(StepsInFlight, ATokenThatIsNotBackYetIsAPlaceholder) {
   Scheduler scheduler(Options(2));
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 3)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 3)).ok());
   StepPlan first;
   StepPlan second;
   StepPlan third;
@@ -158,7 +141,7 @@ TEST(StepsInFlight, ATokenThatIsNotBackYetIsAPlaceholder) {
 
 TEST(StepsInFlight, ResultsComeInTheOrderOfTheSteps) {
   Scheduler scheduler(Options(2));
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 3)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 3)).ok());
   StepPlan plan;
   ASSERT_TRUE(scheduler.Schedule(&plan));
   ASSERT_TRUE(scheduler.Schedule(&plan));
@@ -173,7 +156,7 @@ TEST(StepsInFlight, EveryDepthGivesTheSameTextAndKnownEndsWasteNothing) {
     SCOPED_TRACE(depth);
     Runner runner(Options(depth));
     for (std::uint64_t id = 1; id <= 5; ++id) {
-      GenerationRequest request = Request(10 + 9 * static_cast<std::int32_t>(id), 40, id);
+      GenerationRequest request = SmallRequest(10 + 9 * static_cast<std::int32_t>(id), 40, id);
       request.score_prompt = id == 3;
       runner.Add(id, request);
     }
@@ -189,7 +172,7 @@ TEST(StepsInFlight, AnEndOfTurnWastesOneShareInEachLaterStep) {
   for (std::int32_t depth = 1; depth <= kMostStepsInFlight; ++depth) {
     SCOPED_TRACE(depth);
     Runner runner(Options(depth));
-    GenerationRequest request = Request(10, 400, 7);
+    GenerationRequest request = SmallRequest(10, 400, 7);
     request.ignore_eos = false;
     ASSERT_EQ(Expect(FakeModel(), request).reason, FinishReason::kStop);
     runner.Add(1, request);
@@ -202,8 +185,8 @@ TEST(StepsInFlight, AnEndOfTurnWastesOneShareInEachLaterStep) {
 
 TEST(StepsInFlight, AFailedShareEndsItsRequestAlone) {
   Runner runner(Options(3));
-  for (std::uint64_t id = 1; id <= 4; ++id) runner.Add(id, Request(20, 30, id));
-  runner.Add(5, Request(20, 30, PoisonedSeed(5, {Poison::Kind::kSequence, 33})));
+  for (std::uint64_t id = 1; id <= 4; ++id) runner.Add(id, SmallRequest(20, 30, id));
+  runner.Add(5, SmallRequest(20, 30, PoisonedSeed(5, {Poison::Kind::kSequence, 33})));
   runner.Run();
   for (std::uint64_t id = 1; id <= 4; ++id) runner.ExpectText(id);
   EXPECT_EQ(runner.StatusOf(5).code(), absl::StatusCode::kInternal);
@@ -220,7 +203,8 @@ TEST(StepsInFlight, TheCulpritOfAFailedStepIsFoundByHalves) {
         SCOPED_TRACE(::testing::Message() << "culprit " << culprit << " at " << position);
         Runner runner(Options(1 + static_cast<std::int32_t>(culprit % 4)));
         for (std::uint64_t id = 1; id <= 8; ++id) {
-          runner.Add(id, Request(20, 30, id == culprit ? PoisonedSeed(id, {kind, position}) : id));
+          runner.Add(id,
+                     SmallRequest(20, 30, id == culprit ? PoisonedSeed(id, {kind, position}) : id));
         }
         runner.Run();
         for (std::uint64_t id = 1; id <= 8; ++id) {
@@ -241,8 +225,8 @@ TEST(StepsInFlight, ARequestThatHasOnlyStartedIsASuspect) {
   SchedulerOptions options = Options(1);
   options.limits.max_tokens = options.limits.max_sequences;
   Scheduler scheduler(options);
-  ASSERT_TRUE(scheduler.Add(1, Request(20, 5)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(20, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(20, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(20, 5)).ok());
   StepPlan plan;
   ASSERT_TRUE(scheduler.Schedule(&plan));
   ASSERT_THAT(plan.starts, SizeIs(2));
@@ -261,8 +245,8 @@ TEST(StepsInFlight, ARequestThatHasOnlyStartedIsASuspect) {
 
 TEST(StepsInFlight, WhoStaysBehindIsNotBlamedForOneThatLeft) {
   Scheduler scheduler(Options(2));
-  ASSERT_TRUE(scheduler.Add(1, Request(5, 5)).ok());
-  ASSERT_TRUE(scheduler.Add(2, Request(5, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(5, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(2, SmallRequest(5, 5)).ok());
   StepPlan plan;
   ASSERT_TRUE(scheduler.Schedule(&plan));
   ASSERT_TRUE(scheduler.Cancel(1));
@@ -277,7 +261,7 @@ TEST(StepsInFlight, WhoStaysBehindIsNotBlamedForOneThatLeft) {
 // A worker that refuses every step must not keep requests for ever.
 TEST(StepsInFlight, AWorkerThatRefusesEveryStepEndsInErrors) {
   Scheduler scheduler(Options(2));
-  for (std::uint64_t id = 1; id <= 8; ++id) ASSERT_TRUE(scheduler.Add(id, Request(5, 5)).ok());
+  for (std::uint64_t id = 1; id <= 8; ++id) ASSERT_TRUE(scheduler.Add(id, SmallRequest(5, 5)).ok());
   StepPlan plan;
   std::vector<RequestEvent> events;
   std::size_t ended = 0;
@@ -298,7 +282,7 @@ TEST(StepBytes, StartsWaitForTheNextStepWhenTheMessageIsFull) {
   options.vocab_size = 262144;
   options.limits.max_sequences = options.limits.max_logit_rows = 32;
   Scheduler scheduler(options);
-  GenerationRequest request = Request(3, 2);
+  GenerationRequest request = SmallRequest(3, 2);
   for (std::int32_t token = 0; token < options.vocab_size; ++token)
     request.sampling.logit_bias.emplace_back(token, 1.0f);
   for (std::uint64_t id = 1; id <= 24; ++id) ASSERT_TRUE(scheduler.Add(id, request).ok());
@@ -369,7 +353,7 @@ TEST(StepBytes, ARequestWhoseStartCannotFitIsRefused) {
   SchedulerOptions options = Options(1);
   options.max_step_bytes = 8192;
   Scheduler scheduler(options);
-  GenerationRequest request = Request(3, 5);
+  GenerationRequest request = SmallRequest(3, 5);
   for (std::int32_t token = 0; token < 900; ++token)
     request.sampling.logit_bias.emplace_back(token, 1.0f);
   const absl::Status status = scheduler.Add(1, request);
@@ -412,7 +396,7 @@ TEST(MicroBatches, APromptAloneIsCutInside) {
   options.micro_batches = 2;
   options.min_micro_batch_tokens = 8;
   Scheduler scheduler(options);
-  ASSERT_TRUE(scheduler.Add(1, Request(30, 2)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(30, 2)).ok());
   StepPlan plan;
   ASSERT_TRUE(scheduler.Schedule(&plan));
   EXPECT_THAT(plan.sequences, SizeIs(1));
@@ -428,7 +412,7 @@ TEST(ForcedTokens, JumpAheadWithTheSameText) {
       Runner runner(Options(depth));
       for (std::uint64_t id = 0; id < 6; ++id) {
         GenerationRequest request =
-            Request(5 + static_cast<std::int32_t>(id), 70, /*seed=*/100 + id);
+            SmallRequest(5 + static_cast<std::int32_t>(id), 70, /*seed=*/100 + id);
         if (constrained) {
           request.sampling.constraint = std::make_shared<const Constraint>(
               Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
@@ -445,7 +429,7 @@ TEST(ForcedTokens, JumpAheadWithTheSameText) {
 
 TEST(ForcedTokens, AreRefusedWithoutAConstraint) {
   Scheduler scheduler(Options(1));
-  ASSERT_TRUE(scheduler.Add(1, Request(3, 5)).ok());
+  ASSERT_TRUE(scheduler.Add(1, SmallRequest(3, 5)).ok());
   StepPlan plan;
   ASSERT_TRUE(scheduler.Schedule(&plan));
   StepResult result{.step_id = plan.step_id, .sequences = {}};
@@ -460,7 +444,7 @@ TEST(ForcedTokens, AreRefusedWithoutAConstraint) {
 TEST(ForcedTokens, AConstraintThatCannotBeFollowedIsAWrongRequest) {
   for (const bool constrained : {true, false}) {
     Scheduler scheduler(Options(1));
-    GenerationRequest request = Request(3, 5);
+    GenerationRequest request = SmallRequest(3, 5);
     if (constrained) {
       request.sampling.constraint = std::make_shared<const Constraint>(
           Constraint{.grammar = "root ::= .*", .stop_tokens = {1}});
@@ -483,7 +467,7 @@ TEST(ForcedTokens, AConstraintThatCannotBeFollowedIsAWrongRequest) {
 
 // A grammar travels with the start of its request, and counts against the bound of a step.
 TEST(ForcedTokens, GrammarsFitTheStepsMessage) {
-  GenerationRequest request = Request(3, 5);
+  GenerationRequest request = SmallRequest(3, 5);
   request.sampling.constraint = std::make_shared<const Constraint>(
       Constraint{.grammar = std::string(1000, 'x'), .stop_tokens = {1, 2}});
   SequenceStart start{.slot = 7, .sampling = request.sampling, .generated = {}};
