@@ -90,6 +90,8 @@ class Product {
   // By which kF16 activations are multiplied before they come.
   float input_scale(std::uint32_t bucket) const;
   std::uint32_t rows() const { return rows_; }
+  // Of the first matrix.
+  WeightFormat format() const { return matrices_.front()->format; }
 
   // All matrices as one dispatch takes them, for one token; nothing where they do not lie together
   // or activations are not kQ8.

@@ -117,7 +117,7 @@ absl::StatusOr<DispatchPlan> ProductDispatch::MatrixGeglu(std::uint32_t bucket, 
   TANDEM_ASSIGN_OR_RETURN(
       DispatchPlan plan,
       Plan(Cat("matrix_", format, "_geglu_", kernel.tokens), {count},
-           {pad / kernel.tokens, Ceil(params.second_row, 16 * kernel.geglu_subgroups), 1}));
+           {pad / kernel.tokens, Ceil(params.second_row, 16 * kernel.GegluSubgroups(format)), 1}));
   kernels::ProductParams of_bucket = params;
   of_bucket.pad = pad;
   of_bucket.chunks_a_part = params.groups / 4;

@@ -34,7 +34,7 @@ struct ProductDispatch {
   absl::StatusOr<DispatchPlan> DotGeglu(std::uint32_t bucket) const;
   absl::StatusOr<DispatchPlan> DotPostNorm(const Product::PostNormOf& norm, bool next) const;
 
-  // kF16: matrix.comp and skinny.comp.
+  // kF16: kernels/matrix.
   absl::StatusOr<DispatchPlan> Matrix(const MatrixKernel& kernel, std::uint32_t bucket,
                                       std::uint32_t pad, std::uint32_t parts,
                                       float output_scale) const;

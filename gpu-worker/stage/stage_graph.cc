@@ -381,7 +381,8 @@ class GraphBuilder {
     TANDEM_RETURN_IF_ERROR(gate_up.AppendGeglu(memory_.step.slice(), memory_.normed.slice(),
                                                memory_.gate_up.slice(), memory_.activated.slice(),
                                                down, ops_));
-    LinkFrom(first, ChainPlace::kGateUp);
+    LinkFrom(first, gate_up.format() == WeightFormat::kInt8 ? ChainPlace::kGateUpInt8
+                                                            : ChainPlace::kGateUp);
     // Products that are chained make it themselves.
     if (few_) return absl::OkStatus();
     ops_->push_back(rows_.Geglu(Cat("GeGLU of layer ", half / 2),

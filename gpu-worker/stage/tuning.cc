@@ -52,11 +52,11 @@ constexpr Tuning kRows[] = {
      .fuse_post_norm = false,
      .decode = {.threads = 256, .unroll = 4, .groups = 128, .core_threads = 512},
      .stream = {.per_core = 1},
-     // Gate and up of 16 tokens: shared memory that is set up for the product in front has room for
-     // fewer of its workgroups than there are.
+     // Gate and up of 16 tokens in int8: shared memory that is set up for the product in front has
+     // room for fewer of its workgroups than there are.
      .chain = {.hold = false,
                .cumulative = true,
-               .barriers = {0, 0, 0, 0, Bit(ChainPlace::kGateUp)}},
+               .barriers = {0, 0, 0, 0, Bit(ChainPlace::kGateUpInt8)}},
      .matmat_fill = 264,
      // Larger ones run at a third of its rate.
      .tiles_tokens = 16,

@@ -60,6 +60,7 @@ enum class ChainPlace : std::uint8_t {
   kGateUp = 16,
   kDown = 32,
   kPostFfnNorm = 64,
+  kGateUpInt8 = 128,  // gate and up in int8; kGateUp are others
 };
 
 // How lists of one token and of a few are chained (chain.h), where they are. What is not said to be
@@ -95,20 +96,25 @@ struct ChainTuning {
 struct MatrixTuning {
   std::uint32_t bucket = 0;  // the least that takes it
   std::uint32_t tokens = 0;
-  std::uint32_t tiles = 0;            // of 16 rows, a subgroup
-  std::uint32_t subgroups = 0;        // of a workgroup that have rows of their own
-  std::uint32_t shares = 0;           // subgroups that share the columns of the same rows
-  std::uint32_t geglu_subgroups = 0;  // as `subgroups`, of the kernel with GeGLU
+  std::uint32_t tiles = 0;      // of 16 rows, a subgroup
+  std::uint32_t subgroups = 0;  // of a workgroup that have rows of their own
+  std::uint32_t shares = 0;     // subgroups that share the columns of the same rows
+  // As `subgroups`, of the kernels with GeGLU.
+  std::uint32_t geglu_int8 = 0;
+  std::uint32_t geglu_int4 = 0;
   // workgroups that fill the device: columns are shared out until there are so many
   std::uint32_t fill = 0;
   std::uint32_t max_parts = 0;
+  constexpr std::uint32_t GegluSubgroups(std::string_view format) const {
+    return format == "int4" ? geglu_int4 : geglu_int8;
+  }
 };
 // Measured on an H200 (bench/kernels), ascending.
-inline constexpr MatrixTuning kMatrixKernels[] = {{2, 8, 1, 1, 4, 1, 1100, 3},
-                                                  {16, 16, 2, 1, 4, 4, 528, 3},
-                                                  {32, 32, 2, 4, 1, 4, 396, 9},
-                                                  {64, 64, 2, 4, 1, 4, 256, 6},
-                                                  {128, 64, 2, 4, 1, 4, 1008, 3}};
+inline constexpr MatrixTuning kMatrixKernels[] = {{2, 8, 1, 1, 4, 1, 4, 1100, 3},
+                                                  {16, 16, 2, 1, 4, 4, 4, 528, 3},
+                                                  {32, 32, 2, 4, 1, 4, 4, 396, 9},
+                                                  {64, 64, 2, 4, 1, 4, 4, 256, 6},
+                                                  {128, 64, 2, 4, 1, 4, 4, 1008, 3}};
 
 // One of the kernels of tiles.comp (kernels/CMakeLists.txt), and how it is spread over the device.
 struct TilesTuning {

@@ -11,9 +11,9 @@
 // into fragments while the next ones are on their way; activations come through shared memory, a
 // chunk of 128 columns at a time. Workgroups of another z sum another part of the columns.
 //
-// With GEGLU the first matrix is the gate, the second up: a subgroup has 16 rows of both, and what
-// leaves is gelu(gate) * up as float16 activations of the next product. With CHAINED (chain.glsl)
-// what was in front may still run while the first weights are fetched.
+// With GEGLU the first matrix is the gate, the second up: a subgroup has 16 rows of both (TILES is
+// 2), and what leaves is gelu(gate) * up as float16 activations of the next product. With CHAINED
+// (chain.glsl) what was in front may still run while the first weights are fetched.
 #if defined(CHAINED)
 #pragma use_vulkan_memory_model
 #define MEMORY_MODEL
@@ -37,21 +37,24 @@ layout(push_constant) uniform Push { ProductParams params; CHAIN_LINK };
 #include "gpu-worker/kernels/common/product_weights.glsl"
 layout(std430, set = 0, binding = 2) HANDED_OVER readonly buffer Input { uvec4 x[]; };
 #if defined(GEGLU)
-#include "gpu-worker/kernels/geglu/geglu.glsl"
-#define OUTPUT_BINDING 3
-#include "gpu-worker/kernels/common/activations.glsl"
-#define ROWS_A_SUBGROUP 16
+#include "gpu-worker/kernels/matrix/geglu_tiles.glsl"
 #else
 layout(std430, set = 0, binding = 3) HANDED_OVER writeonly buffer Output { float y[]; };
-#define ROWS_A_SUBGROUP (TILES * 16)
+
+shared float results[WARPS * 16 * TILE_TOKENS];
+
+MatrixC sums[TILES][TOKEN_TILES];
+
+uint Lane() { return gl_SubgroupInvocationID; }
+uint Thread() { return gl_SubgroupID * 32u + gl_SubgroupInvocationID; }
+uint FirstRow() { return (gl_WorkGroupID.y * WARPS + gl_SubgroupID) * (TILES * 16u); }
+uint FirstToken() { return gl_WorkGroupID.x * TOKENS; }
 #endif
 
 shared uvec4 stage[2 * STAGE_SLOTS];
-shared float results[WARPS * 16 * TILE_TOKENS];
 
 // What an invocation works on. `now` are the weights of AHEAD chunks, `next` those of the chunks
 // behind them, which are on their way.
-MatrixC sums[TILES][TOKEN_TILES];
 WeightRow rows[TILES][2];
 uvec4 now[TILES][2][AHEAD][GROUP_BLOCKS];
 uvec4 next[TILES][2][AHEAD][GROUP_BLOCKS];
@@ -65,10 +68,6 @@ uint next_scale[TILES][AHEAD];
 #endif
 uvec4 moved[STAGE_LOADS];
 
-uint Lane() { return gl_SubgroupInvocationID; }
-uint Thread() { return gl_SubgroupID * 32u + gl_SubgroupInvocationID; }
-uint FirstRow() { return (gl_WorkGroupID.y * WARPS + gl_SubgroupID) * ROWS_A_SUBGROUP; }
-uint FirstToken() { return gl_WorkGroupID.x * TOKENS; }
 uint FirstChunk() { return gl_WorkGroupID.z * params.chunks_a_part; }
 uint EndChunk() { return min(FirstChunk() + params.chunks_a_part, params.groups / 4u); }
 
@@ -166,32 +165,7 @@ void AddChunks(uint chunk, uint count) {
   NextIsNow();
 }
 
-#if defined(GEGLU)
-// Through shared memory, where the four columns of a half slot come together.
-void WriteSums() {
-  const uint count = StepRows(COUNT);
-  const uint mine = gl_SubgroupID * (16u * TILE_TOKENS);
-  [[unroll]] for (uint n = 0; n < TOKEN_TILES; ++n) {
-    subgroupBarrier();
-    MatrixC both;
-    [[unroll]] for (uint i = 0; i < TILE_TOKENS / 2; ++i)
-      both[i] = Geglu(sums[0][n][i], sums[1][n][i]);
-    coopMatStoreNV(both, results, mine, 16u, true);
-    subgroupBarrier();
-    [[unroll]] for (uint e = 0; e < TILE_TOKENS / 8; ++e) {
-      const uint i = e * 32u + Lane();
-      const uint row = FirstRow() + i % 4u * 4u;
-      const uint token = FirstToken() + n * TILE_TOKENS + i / 4u;
-      const uint at = mine + i * 4u;
-      if (row < params.second_row && token < count)
-        StoreActivation(token, params.second_row, row / 4u,
-                        vec4(results[at], results[at + 1u], results[at + 2u], results[at + 3u]) *
-                            params.output_scale,
-                        params.part_stride);
-    }
-  }
-}
-#else
+#if !defined(GEGLU)
 // Through shared memory, where rows and tokens outside can be told from those inside.
 void WriteSums() {
   const uint count = StepRows(COUNT);
@@ -213,16 +187,9 @@ void WriteSums() {
   }
 }
 
-#endif
-
 // The row of tile m that stands `r` rows from its first.
-uint RowOf(uint m, uint r) {
-#if defined(GEGLU)
-  return m * params.second_row + min(FirstRow() + r, params.second_row - 1u);
-#else
-  return min(FirstRow() + m * 16u + r, params.rows - 1u);
+uint RowOf(uint m, uint r) { return min(FirstRow() + m * 16u + r, params.rows - 1u); }
 #endif
-}
 
 void main() {
   // A bucket may end with tokens that the step has not.

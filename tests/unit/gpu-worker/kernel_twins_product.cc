@@ -9,6 +9,7 @@
 #include "gpu-worker/kernels/kernel_table.h"
 #include "gpu-worker/stage/tuning.h"
 #include "lib/base/numeric.h"
+#include "lib/base/strings.h"
 #include "tests/unit/gpu-worker/kernel_twins_product.h"
 #include "tests/unit/gpu-worker/test_chain.h"
 
@@ -223,13 +224,14 @@ void CheckDotGeglu(KernelRunner& runner, const std::string& kernel) {
 }
 
 void CheckMatrixGeglu(KernelRunner& runner, const std::string& kernel) {
+  unsigned bits = 0;
   unsigned tokens = 0;
-  ASSERT_EQ(std::sscanf(kernel.c_str(), "matrix_int%*u_geglu_%u", &tokens), 1);
+  ASSERT_EQ(std::sscanf(kernel.c_str(), "matrix_int%u_geglu_%u", &bits, &tokens), 2);
   const auto* const tuning =
       std::find_if(std::begin(kMatrixKernels), std::end(kMatrixKernels),
                    [tokens](const MatrixTuning& candidate) { return candidate.tokens == tokens; });
   ASSERT_NE(tuning, std::end(kMatrixKernels)) << "not in the tuning table";
-  const std::uint32_t subgroups = tuning->geglu_subgroups;
+  const std::uint32_t subgroups = tuning->GegluSubgroups(Cat("int", bits));
   const auto run = [&](std::int64_t ffn, std::int64_t cols, std::int32_t count,
                        std::uint32_t bucket) {
     const auto pad = static_cast<std::uint32_t>(RoundUp(bucket, tokens));
@@ -240,6 +242,8 @@ void CheckMatrixGeglu(KernelRunner& runner, const std::string& kernel) {
   const auto count = static_cast<std::int32_t>(tokens);
   run(128, 256, count, tokens);
   run(384, 384, count + 1, 2 * tokens);
+  run(128, 128, count, tokens);
+  run(256, 640, count - 1, tokens);
 }
 
 void CheckDotPostNorm(KernelRunner& runner, const std::string& kernel) {
