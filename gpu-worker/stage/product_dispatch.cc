@@ -114,6 +114,8 @@ absl::StatusOr<DispatchPlan> ProductDispatch::MatrixGeglu(std::uint32_t bucket, 
                                                           std::uint32_t output_pad,
                                                           float output_scale) const {
   const MatrixTuning& kernel = MatrixTuningFor(bucket);
+  // pairs.comp reads two scales as one word: planes begin at kPlaneAlignment.
+  TANDEM_CHECK((params.groups | params.scales_a | params.scales_b) % 2 == 0);
   TANDEM_ASSIGN_OR_RETURN(
       DispatchPlan plan,
       Plan(Cat("matrix_", format, "_geglu_", kernel.tokens), {count},
