@@ -53,6 +53,9 @@ if(TANDEM_SANITIZE)
     # Asio has fences, which this sanitizer does not see. What they order is under its mutexes, too.
     add_compile_options(-Wno-tsan)
   endif()
+  if(TANDEM_SANITIZE MATCHES "thread")
+    add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include ${CMAKE_CURRENT_LIST_DIR}/tsan_protobuf.h>")
+  endif()
 endif()
 
 find_program(TANDEM_MOLD mold)
